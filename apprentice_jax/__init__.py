@@ -1,0 +1,27 @@
+"""Apprentice: distillation-trained low-precision networks in JAX and Flax.
+
+The names below load on first use, so that ``import apprentice_jax.quantizers`` brings in nothing
+but jax.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "apprentice_loss": "apprentice_jax.distill.loss",
+    "evaluate": "apprentice_jax.training.loop",
+    "train": "apprentice_jax.training.loop",
+}
+
+__all__ = tuple(_HOME)
+
+
+def __getattr__(name):
+  if name in _HOME:
+    return getattr(importlib.import_module(_HOME[name]), name)
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+  return sorted([*globals(), *_HOME])

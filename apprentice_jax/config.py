@@ -1,0 +1,180 @@
+"""The configuration: every field with its default, the argument grammar, and the checks.
+
+A config file has ``get_config(argument="")`` and builds on `base`; ``argument`` is what follows the
+colon in ``--config=FILE:key=value,...``. Any field can be overridden by ``--config.a.b=value``.
+"""
+
+import ml_collections
+
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.models.precision import Precision, Quantization, nearest
+
+ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "runlocal")
+CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
+DTYPES = ("float32", "bfloat16")
+SCHEDULES = ("cosine", "step", "constant")
+
+
+class ConfigError(ValueError):
+  """A configuration that cannot run; the message names the field and the fix."""
+
+
+def recipe(**changes) -> ml_collections.ConfigDict:
+  """How one network is trained; `training.optimizer` says what each field does."""
+  fields = ml_collections.ConfigDict(dict(
+      epochs=30.0, learning_rate=0.1, schedule="cosine", warmup_epochs=1.0,
+      milestones=(0.5, 0.75), factor=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4,
+      decay=("kernel", "clip")))
+  fields.update(changes)
+  return fields
+
+
+def base() -> ml_collections.ConfigDict:
+  """Returns a config with every field at its default."""
+  network = dict(
+      name="resnet20", width=1.0,
+      shortcut="",        # "pad" or "conv"; "": the family's own
+      init="")            # a workdir or a checkpoint to start from; "": from scratch, or made on the way
+  return ml_collections.ConfigDict(dict(
+      data=dict(
+          name="", dir="",  # a tfds dataset, and where it is prepared ("": the tfds default)
+          train_split="train", test_split="test",
+          validation=0,     # examples held out from the training split, for making choices
+          pad=4, flip=True,
+          mean=(0.5,), std=(0.5,)),  # per channel, of images scaled to [0, 1]
+      student=dict(network), teacher=dict(network),
+      precision="8A,2W",
+      quantization=dict(
+          weights="default", activations="default", per_channel=True, wrpn_scale="max",
+          full_precision=("stem", "head"), residual=False),
+      scheme="B",
+      loss=dict(alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0, teacher_gradient=False),
+      recipe=dict(student=recipe(), teacher=recipe(), finetune=recipe(learning_rate=0.01)),
+      batch_size=128, seed=0, dtype="float32",
+      sync_batch_norm=False,   # normalise by the moments of all replicas instead of each one's own
+      steps_per_dispatch=20,
+      cpu_devices=2,           # host devices to run on where there is no accelerator
+      checkpoint=dict(every_epochs=10.0, keep=2),
+      eval=dict(
+          every_epochs=0.0,    # of the validation split while training; 0: at the end only
+          batch_size=1000,
+          final="test"),       # the split scored at the end: "test" or "validation"
+      study=dict(precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS)))
+
+
+def parse(argument: str) -> dict[str, str]:
+  """Reads ``key=value,key=value``; a key alone means ``key=True``.
+
+  Raises:
+    ConfigError: a key that is not one of ARGUMENTS.
+  """
+  result = {}
+  for item in filter(None, (argument or "").split(",")):
+    key, equals, value = item.partition("=")
+    if key not in ARGUMENTS:
+      raise ConfigError(f"config argument {key!r} does not exist: {nearest(key, ARGUMENTS)}")
+    result[key] = value if equals else "True"
+  return result
+
+
+def apply_argument(config, argument: str, runlocal: dict):
+  """Applies a config file's argument.
+
+  Args:
+    config: from `base`, with the file's own values.
+    argument: what `parse` reads. ``student`` and ``teacher`` name networks, ``width`` is for both.
+    runlocal: dotted field names and values that make a seconds-long version of the config.
+
+  Returns:
+    config, changed.
+  """
+  given = parse(argument)
+  if given.pop("runlocal", "False") == "True":
+    config.update_from_flattened_dict(runlocal)
+  if "width" in given:
+    try:
+      config.student.width = config.teacher.width = float(given.pop("width"))
+    except ValueError:
+      raise ConfigError(f"config argument width takes a number: {argument!r}") from None
+  for name in ("student", "teacher"):
+    if name in given:
+      config[name].name = given.pop(name)
+  config.update(given)
+  return config
+
+
+def quantization(config, precision=None) -> Quantization:
+  """The config's quantization, at its own or another precision."""
+  return Quantization(Precision.parse(precision or config.precision),
+                      **{k: tuple(v) if isinstance(v, (list, tuple)) else v
+                         for k, v in config.quantization.items()})
+
+
+def validate(config):
+  """Raises ConfigError, with one sentence that names the field, for a config that cannot run."""
+  def check(ok, sentence):
+    if not ok:
+      raise ConfigError(sentence)
+
+  def choice(field, known):
+    value = flat(config)[field]
+    check(value in known, f"config.{field} {value!r} does not exist: {nearest(value, known)}")
+
+  known = flat(base())
+  for key in flat(config):
+    check(key in known, f"config.{key} does not exist: {nearest(key, known)}")
+  for key in known:
+    check(key in flat(config), f"config.{key} is missing: build the config on "
+                               "apprentice_jax.config.base().")
+  choice("scheme", SCHEMES)
+  choice("dtype", DTYPES)
+  choice("eval.final", ("test", "validation"))
+  for name in ("student", "teacher", "finetune"):
+    choice(f"recipe.{name}.schedule", SCHEDULES)
+  check(config.data.name, "config.data.name is empty: name a tfds dataset, such as 'digits'.")
+  for cell in config.study.cells:
+    check(cell in CELLS, f"config.study.cells has {cell!r}: {nearest(cell, CELLS)}")
+  check(config.study.seeds, "config.study.seeds is empty: name at least one seed.")
+  try:
+    for precision in (config.precision, *config.study.precisions):
+      quantization(config, precision)
+    _check_networks(config)
+  except ValueError as error:
+    raise ConfigError(f"config: {error}") from None
+
+  for field, least in _LEAST.items():
+    for key, value in flat(config).items():
+      if key == field or key.startswith("recipe.") and key.endswith("." + field):
+        check(value >= least, f"config.{key} is {value}: it must be at least {least}.")
+  check(config.loss.temperature > 0,
+        f"config.loss.temperature is {config.loss.temperature}: it must be above 0.")
+  check(len(config.data.mean) == len(config.data.std) and all(s > 0 for s in config.data.std),
+        "config.data.mean and config.data.std must have one value per channel, std above 0.")
+  check(config.eval.final == "test" or config.data.validation,
+        "config.eval.final is 'validation', but config.data.validation holds out no examples.")
+
+
+_LEAST = {
+    "batch_size": 1, "steps_per_dispatch": 1, "cpu_devices": 1, "eval.batch_size": 1,
+    "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
+    "data.validation": 0, "data.pad": 0, "seed": 0, "loss.alpha": 0, "loss.beta": 0,
+    "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
+    "momentum": 0,
+}
+
+
+def _check_networks(config):
+  from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
+  for network in (config.student, config.teacher):
+    resnet(network.name, 2, width=network.width, shortcut=network.shortcut or None)
+
+
+def flat(config) -> dict:
+  """The config as ``{"a.b": value}``."""
+  result = {}
+  for key, value in config.items():
+    if hasattr(value, "items"):
+      result.update({f"{key}.{k}": v for k, v in flat(value).items()})
+    else:
+      result[key] = value
+  return result

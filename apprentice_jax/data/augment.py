@@ -1,0 +1,70 @@
+"""What happens to images on the device: gather, pad-crop, flip, normalise."""
+
+from typing import NamedTuple, Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+class Augmentation(NamedTuple):
+  """Training augmentation: shift by up to ``pad`` pixels (zero filling), flip left-right."""
+  pad: int = 0
+  flip: bool = False
+
+
+def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype) -> jax.Array:
+  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32."""
+  scale = 1 / (255 * jnp.asarray(std, jnp.float32))
+  shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
+  return (images.astype(jnp.float32) * scale - shift).astype(dtype)
+
+
+def augment(images: jax.Array, keys: jax.Array, augmentation: Augmentation) -> jax.Array:
+  """Shifts and flips each image by its own random key.
+
+  Args:
+    images: uint8 (batch, height, width, channels).
+    keys: (batch,) random keys.
+    augmentation: what to do.
+
+  Returns:
+    uint8, the same shape.
+  """
+  pad, flip = augmentation
+  if not pad and not flip:
+    return images
+  height, width = images.shape[1:3]
+
+  def one(image, key):
+    y, x, mirrored = jax.random.randint(key, (3,), 0, jnp.array([2 * pad + 1, 2 * pad + 1, 2]))
+    image = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    image = jax.lax.dynamic_slice(image, (y, x, 0), (height, width, image.shape[-1]))
+    return jnp.where(mirrored == 1, image[:, ::-1], image) if flip else image
+
+  return jax.vmap(one)(images, keys)
+
+
+def training_batch(images, labels, index, epoch, key, augmentation, mean, std, dtype):
+  """Gathers, augments and normalises a batch of a set that lives on the device.
+
+  The augmentation of example i in epoch e depends on (key, e, i) alone, not on the batch or replica
+  it falls into.
+
+  Args:
+    images, labels: the whole set: uint8 (size, height, width, channels), int32 (size,).
+    index, epoch: int32 (batch,): which examples, and in which epoch.
+    key: random key of the run.
+    augmentation, mean, std, dtype: see `augment` and `normalise`.
+
+  Returns:
+    (images, labels): dtype (batch, height, width, channels), int32 (batch,).
+  """
+  picked = jnp.take(images, index, axis=0)
+  keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)
+  picked = augment(picked, keys, augmentation)
+  return normalise(picked, mean, std, dtype), jnp.take(labels, index)
+
+
+def evaluation_batch(images, labels, index, mean, std, dtype):
+  """Gathers and normalises a batch; as `training_batch`, without augmentation."""
+  return normalise(jnp.take(images, index, axis=0), mean, std, dtype), jnp.take(labels, index)

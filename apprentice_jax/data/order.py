@@ -1,0 +1,49 @@
+"""Which example comes when: a function of the seed and the position alone.
+
+Training reads one endless stream of examples: epoch after epoch, each a permutation of the whole
+set. A batch is the next ``batch_size`` of the stream, so batches run over the end of an epoch and
+every example is used exactly once in each. The position is the number of examples read so far.
+"""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+  """The order of epoch ``epoch``: int32 (size,)."""
+  generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+  return generator.permutation(size).astype(np.int32)
+
+
+def examples(seed: int, size: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """Examples ``start`` to ``start + count`` of the stream.
+
+  Args:
+    seed: of the run.
+    size: of the training set.
+    start: position in the stream: examples read before.
+    count: how many.
+
+  Returns:
+    (index, epoch): int32 (count,) each: which example of the set, and in which epoch.
+  """
+  position = np.arange(start, start + count, dtype=np.int64)
+  epoch = (position // size).astype(np.int32)
+  index = np.empty(count, np.int32)
+  for e in np.unique(epoch):
+    inside = epoch == e
+    index[inside] = permutation(seed, int(e), size)[position[inside] % size]
+  return index, epoch
+
+
+def padded(size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+  """All examples once, in order, filled up to whole batches.
+
+  Returns:
+    (index, mask): int32 and float32 (batches, batch); mask is 0 on the filling.
+  """
+  batches = -(-size // batch)
+  position = np.arange(batches * batch).reshape(batches, batch)
+  return np.minimum(position, size - 1).astype(np.int32), (position < size).astype(np.float32)

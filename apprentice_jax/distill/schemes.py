@@ -1,0 +1,43 @@
+"""The paper's training schemes, and their controls, as data.
+
+Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, sections 4.1 to 4.3.
+"""
+
+import dataclasses
+from typing import Optional
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+  """What trains, what starts from where, which terms count, which learning rate applies.
+
+  Attributes:
+    teacher: None, "joint" (trains along, from scratch) or "fixed" (trained before; inference mode,
+      nothing of it moves).
+    pretrained_student: whether the student starts from its own trained full-precision weights
+      instead of a random initialisation.
+    recipe: "train" or "finetune": the part of the config that gives learning rate and epochs.
+    distills: whether the config's alpha, beta and gamma apply; otherwise beta is 1 and there are no
+      other terms.
+  """
+  teacher: Optional[str]
+  pretrained_student: bool
+  recipe: str
+  distills: bool
+
+  def weights(self, alpha: float, beta: float, gamma: float) -> dict[str, float]:
+    """The weights of the loss's terms under this scheme, from the configured ones."""
+    if not self.distills:
+      return {"alpha": 0.0, "beta": 1.0, "gamma": 0.0}
+    # A fixed teacher's own cross-entropy is a constant.
+    return {"alpha": alpha if self.teacher == "joint" else 0.0, "beta": beta, "gamma": gamma}
+
+
+SCHEMES = {
+    "baseline": Scheme(None, False, "train", False),
+    "A": Scheme("joint", False, "train", True),
+    "B": Scheme("fixed", False, "train", True),
+    "C": Scheme("fixed", True, "finetune", True),
+    # Scheme C without its teacher: separates distillation from a better start and schedule.
+    "C-control": Scheme(None, True, "finetune", False),
+}

@@ -1,0 +1,131 @@
+"""The training and evaluation steps of one replica, as pure functions.
+
+They are handed apply functions and know no model. Gradients, running batch statistics and metrics
+are averaged over the replicas inside the step, so that the state is the same on each of them.
+"""
+
+import dataclasses
+from typing import Any, Callable, NamedTuple, Optional
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from apprentice_jax.distill.loss import apprentice_loss
+
+# apply(params, batch_stats, images, train) -> (logits, new batch_stats)
+Apply = Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+
+
+class Network(NamedTuple):
+  """A network's state; ``opt_state`` is None if it does not train."""
+  params: Any
+  batch_stats: Any
+  opt_state: Any = None
+
+
+class State(NamedTuple):
+  """What training changes (and the fixed teacher beside it); ``teacher`` is None without one."""
+  student: Network
+  teacher: Optional[Network] = None
+
+
+class Batch(NamedTuple):
+  """One replica's share: images (batch, height, width, channels), normalised; labels (batch,)."""
+  images: jax.Array
+  labels: jax.Array
+
+
+class Rates(NamedTuple):
+  """Learning rates of one step."""
+  student: jax.Array
+  teacher: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+  """What a training step is made of.
+
+  Attributes:
+    student, teacher: apply functions; teacher None without one.
+    student_optimizer, teacher_optimizer: optax transformations whose updates are multiplied by
+      minus the learning rate; teacher_optimizer None if the teacher is fixed.
+    teacher_gradient: whether the distillation term trains the teacher too.
+    axis: name of the replicas' mesh axis, or None for a single one.
+  """
+  student: Apply
+  student_optimizer: optax.GradientTransformation
+  teacher: Optional[Apply] = None
+  teacher_optimizer: Optional[optax.GradientTransformation] = None
+  teacher_gradient: bool = False
+  axis: Optional[str] = None
+
+  def step(self, state: State, batch: Batch, weights: dict, rates: Rates):
+    """One step on one replica.
+
+    Args:
+      state: parameters, batch statistics and optimizer states; the same on every replica.
+      batch: this replica's share.
+      weights: "alpha", "beta", "gamma" and "temperature" of `apprentice_loss`.
+      rates: learning rates.
+
+    Returns:
+      The new state, and float32 scalars: "loss", its unweighted terms, "student_accuracy" and
+      "teacher_accuracy" on this batch. Both are the same on every replica.
+    """
+    chex.assert_rank(batch.images, 4)
+    trains_teacher = self.teacher_optimizer is not None
+    trained = {"student": state.student.params}
+    if trains_teacher:
+      trained["teacher"] = state.teacher.params
+
+    def loss_of(trained):
+      stats, logits = {}, {}
+      logits["student"], stats["student"] = self.student(
+          trained["student"], state.student.batch_stats, batch.images, True)
+      if self.teacher is not None:
+        params = trained.get("teacher", state.teacher.params)
+        logits["teacher"], teacher_stats = self.teacher(
+            params, state.teacher.batch_stats, batch.images, trains_teacher)
+        if trains_teacher:
+          stats["teacher"] = teacher_stats
+      loss, parts = apprentice_loss(logits["student"], logits.get("teacher"), batch.labels,
+                                    teacher_gradient=self.teacher_gradient, **weights)
+      accuracy = {f"{name}_accuracy": _accuracy(z, batch.labels) for name, z in logits.items()}
+      return loss, (stats, {"loss": loss, **parts, **accuracy})
+
+    gradients, (stats, metrics) = jax.grad(loss_of, has_aux=True)(trained)
+    if self.axis is not None:
+      gradients, stats, metrics = jax.lax.pmean((gradients, stats, metrics), self.axis)
+
+    student = _update(self.student_optimizer, state.student, gradients["student"],
+                      stats["student"], rates.student)
+    teacher = state.teacher
+    if trains_teacher:
+      teacher = _update(self.teacher_optimizer, state.teacher, gradients["teacher"],
+                        stats["teacher"], rates.teacher)
+    return State(student, teacher), metrics
+
+
+def evaluate_batch(apply: Apply, network: Network, batch: Batch, mask: jax.Array) -> dict:
+  """Sums over one replica's batch, of the examples where mask is 1.
+
+  Returns:
+    float32 scalars "correct", "loss" (sum of cross-entropies) and "count".
+  """
+  logits, _ = apply(network.params, network.batch_stats, batch.images, False)
+  loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+  correct = jnp.argmax(logits, -1) == batch.labels
+  return {"correct": jnp.sum(mask * correct), "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),
+          "count": jnp.sum(mask)}
+
+
+def _accuracy(logits, labels):
+  return jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32)
+
+
+def _update(optimizer, network, gradients, batch_stats, rate) -> Network:
+  updates, opt_state = optimizer.update(gradients, network.opt_state, network.params)
+  params = jax.tree.map(lambda p, u: p - rate * u, network.params, updates)
+  return Network(params, batch_stats, opt_state)

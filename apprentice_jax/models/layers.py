@@ -1,0 +1,204 @@
+"""Convolution, dense layer and activation that compute on integer levels and scale afterwards.
+
+A quantized activation travels as `Quantized(levels, scale)`. A layer multiplies its levels with the
+levels of its own weights and applies the scales to the sums. Whole numbers to 256 are exact in
+bfloat16 and sums to 2**24 in float32, so the sums (the accumulators) are those of integer inference,
+whatever the order of summation, as long as they are bounded by 2**24: see `accumulator_bound`.
+"""
+
+import functools
+import math
+from typing import Any, Callable, Sequence, Union
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from apprentice_jax import quantizers
+from apprentice_jax.models.precision import FULL, Quantization
+from apprentice_jax.quantizers import Quantized, decode, encode, encode_ste
+
+Array = jax.Array
+Activation = Union[Array, Quantized]
+
+KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al., 2015
+PACT_INIT = 6.0
+TTQ_THRESHOLD = 0.05
+EXACT = 2**24  # whole numbers up to here are exact in float32
+
+
+def accumulator_bound(fan_in: int, weight_level: int, activation_level: int) -> int:
+  """The largest magnitude a layer's accumulators can have; exact in float32 below 2**24."""
+  return fan_in * weight_level * activation_level
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _accumulate(product, x, w):
+  """product(x, w) accumulated and returned in float32; gradients are computed in x's dtype."""
+  return product(x, w, preferred_element_type=jnp.float32)
+
+
+def _accumulate_bwd(product, residuals, g):
+  x, w = residuals
+  return jax.vjp(product, x, w)[1](g.astype(x.dtype))
+
+
+_accumulate.defvjp(lambda product, x, w: (_accumulate(product, x, w), (x, w)), _accumulate_bwd)
+
+
+def values(x: Activation, dtype) -> Array:
+  """The values of an activation, quantized or not."""
+  return decode(x, dtype) if isinstance(x, Quantized) else x.astype(dtype)
+
+
+class _Weighted(nn.Module):
+  """What QuantConv and QuantDense share: a kernel, its quantizer, and levels-then-scale.
+
+  Attributes:
+    features: output channels.
+    quantization: which quantizer, at how many bits, and which layers are left alone.
+    dtype: of the multiplication: float32 or bfloat16. Parameters are float32.
+    use_bias: add a trained bias, in full precision.
+  """
+  features: int
+  quantization: Quantization = Quantization()
+  dtype: Any = jnp.float32
+  use_bias: bool = False
+  kernel_init: Callable = KERNEL_INIT
+
+  def _multiply(self, product, x: Activation, kernel: Array) -> Array:
+    """product(x, kernel) at the layer's precision; plus the bias."""
+    dtype = self.dtype
+    q = self.quantization
+    y = None
+    if not q.quantizes_weights("/".join(self.path)):
+      y = _accumulate(product, values(x, dtype), kernel.astype(dtype))
+    elif q.weights == "ttq" and not isinstance(x, Quantized):
+      # No levels to keep exact: one product with the two magnitudes in place.
+      y = _accumulate(product, x.astype(dtype), self._ttq(quantizers.ttq, kernel).astype(dtype))
+    else:
+      levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
+      levels = levels.astype(dtype)
+      weight = self._encode(kernel)
+      if isinstance(weight.scale, tuple):  # two magnitudes: two accumulators
+        both = jnp.concatenate(weight.levels, axis=-1).astype(dtype)
+        positive, negative = jnp.split(self._accumulated(product, levels, both), 2, axis=-1)
+        y = positive * (weight.scale[0] * scale) - negative * (weight.scale[1] * scale)
+      else:
+        accumulators = self._accumulated(product, levels, weight.levels.astype(dtype))
+        y = accumulators * (weight.scale.reshape(weight.scale.shape[-1:]) * scale)
+    if self.use_bias:
+      y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+    return y.astype(dtype)
+
+  def _accumulated(self, product, levels, weight_levels):
+    accumulators = _accumulate(product, levels, weight_levels)
+    # Kept only when the caller asks for the collection: to compare with integer inference.
+    self.sow("accumulators", "value", accumulators)
+    return accumulators
+
+  def _encode(self, kernel: Array) -> Quantized:
+    """The kernel's levels and scale, by the layer's weight quantizer."""
+    q, bits = self.quantization, self.quantization.precision.weights
+    if q.weights == "twn":
+      return encode_ste(quantizers.twn, kernel, axis=-1 if q.per_channel else None)
+    if q.weights == "ttq":
+      return self._ttq(functools.partial(encode_ste, quantizers.ttq), kernel)
+    if q.weights == "dorefa":
+      return encode_ste(quantizers.dorefa_weights, kernel, bits)
+    if q.weights == "wrpn":
+      return encode_ste(quantizers.wrpn_weights, kernel, bits, self._wrpn_scale(kernel))
+    step = self.param("weight_step", lambda _: self._lsq_init(kernel))
+    n = kernel.size // step.size
+    return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True,
+                      grad_scale=1 / math.sqrt(n * (2**(bits - 1) - 1)))
+
+  def _wrpn_scale(self, kernel):
+    if self.quantization.wrpn_scale == "unit":
+      return 1.0
+    axes = tuple(range(kernel.ndim - 1)) if self.quantization.per_channel else None
+    return jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
+
+  def _lsq_init(self, kernel):
+    init = functools.partial(quantizers.lsq_init, bits=self.quantization.precision.weights,
+                             symmetric=True)
+    return jax.vmap(init, in_axes=-1)(kernel) if self.quantization.per_channel else init(kernel)
+
+  def _ttq(self, function, kernel):
+    """function(kernel, positive, negative) with the layer's trained magnitudes.
+
+    They start as the mean magnitude of the weights that each of them stands for.
+    """
+    def mean_magnitude(side):
+      chosen = encode(quantizers.ttq, kernel, 1.0, 1.0, TTQ_THRESHOLD).levels == side
+      return (jnp.sum(jnp.where(chosen, jnp.abs(kernel), 0))
+              / jnp.maximum(jnp.sum(chosen), 1)).astype(jnp.float32)
+
+    positive = self.param("positive", lambda _: mean_magnitude(1))
+    negative = self.param("negative", lambda _: mean_magnitude(-1))
+    return function(kernel, positive, negative, TTQ_THRESHOLD)
+
+
+class QuantConv(_Weighted):
+  """A 2-D convolution, NHWC, at a chosen precision.
+
+  Attributes:
+    kernel_size: height and width; padding is ``(size - 1) // 2`` on every side.
+    strides: of both directions.
+  """
+  kernel_size: Sequence[int] = (3, 3)
+  strides: int = 1
+
+  @nn.compact
+  def __call__(self, x: Activation) -> Array:
+    """(batch, height, width, channels) -> (batch, height', width', features), of self.dtype."""
+    channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
+    kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
+    product = functools.partial(
+        jax.lax.conv_general_dilated, window_strides=(self.strides,) * 2,
+        padding=[((k - 1) // 2,) * 2 for k in self.kernel_size],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return self._multiply(product, x, kernel)
+
+
+class QuantDense(_Weighted):
+  """A dense layer at a chosen precision."""
+  use_bias: bool = True
+  kernel_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+  @nn.compact
+  def __call__(self, x: Activation) -> Array:
+    """(batch, channels) -> (batch, features), of self.dtype."""
+    channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
+    kernel = self.param("kernel", self.kernel_init, (channels, self.features))
+    return self._multiply(jnp.dot, x, kernel)
+
+
+class QuantActivation(nn.Module):
+  """ReLU, followed by the activation quantizer, whose clip at 0 is the ReLU.
+
+  Attributes:
+    quantization: which quantizer at how many bits.
+    signed: no ReLU, and levels below zero: the quantization point on a residual branch (lsq).
+  """
+  quantization: Quantization = Quantization()
+  signed: bool = False
+
+  @nn.compact
+  def __call__(self, x: Array) -> Activation:
+    """Returns `Quantized` levels of x's shape and dtype and a float32 scale; at 32 bits an array."""
+    bits = self.quantization.precision.activations
+    name = "lsq" if self.signed else self.quantization.activations
+    if bits == FULL:
+      return x if self.signed else nn.relu(x)
+    if name == "pact":
+      return encode_ste(quantizers.pact, x, self.param("clip", lambda _: jnp.float32(PACT_INIT)), bits)
+    if name == "lsq":
+      start = lambda _: quantizers.lsq_init(x if self.signed else nn.relu(x), bits, self.signed)
+      step = self.param("activation_step", start)
+      top = quantizers.lsq_range(bits, self.signed)[1]
+      features = math.prod(x.shape[1:])
+      return encode_ste(quantizers.lsq, x, step, bits, signed=self.signed,
+                        grad_scale=1 / math.sqrt(features * top))
+    function = {"wrpn": quantizers.wrpn_activations, "dorefa": quantizers.dorefa_activations}[name]
+    return encode_ste(function, x, bits)

@@ -1,0 +1,116 @@
+"""Ternary weights: TWN (one magnitude, computed) and TTQ (two magnitudes, trained)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from apprentice_jax.quantizers.rule import float_array, make_rule, quantizer
+
+
+@functools.lru_cache(maxsize=None)
+def _twn_rule(reduced, keepdims):
+  def code(w, threshold):
+    magnitude = jnp.abs(w)
+    delta = threshold * jnp.mean(magnitude, reduced, keepdims=keepdims)
+    # "Not below" rather than "above": a NaN passes and makes its group's scale NaN.
+    kept = ~(magnitude <= delta)
+    count = jnp.sum(kept, reduced, dtype=jnp.float32, keepdims=keepdims)
+    total = jnp.sum(jnp.where(kept, magnitude, 0), reduced, keepdims=keepdims)
+    return jnp.where(kept, jnp.sign(w), 0), total / jnp.maximum(count, 1)
+
+  return make_rule(code, lambda g, w, threshold: (g, None), -1, 1)
+
+
+@quantizer
+def twn(w, threshold=0.7, axis=None):
+  """Ternary weight networks: 0 below a threshold, one shared magnitude above it.
+
+  ``delta = threshold * mean|w|``, ``alpha`` is the mean of ``|w|`` over ``|w| > delta``, and
+  ``w_q = alpha * sign(w)`` where ``|w| > delta``, else 0. Li, Zhang & Liu, "Ternary Weight
+  Networks", 2016, https://arxiv.org/abs/1605.04711, eq. 5-6.
+
+  Gradient: the identity, ``dL/dw = dL/dw_q``; the threshold is a constant.
+
+  >>> w = jnp.array([1.0, 0.1, -2.0])
+  >>> twn(w)
+  Array([ 1.5,  0. , -1.5], dtype=float32)
+  >>> jax.grad(lambda w: (twn(w) * jnp.array([1.0, 2.0, 3.0])).sum())(w)
+  Array([1., 2., 3.], dtype=float32)
+
+  Args:
+    w: float array of any shape.
+    threshold: the factor of the mean; 0.7 is the paper's optimum for normal weights.
+    axis: the axis or axes that keep a threshold and a magnitude of their own (-1: one per output
+      channel of a Flax kernel); None: one of each for the whole tensor.
+
+  Returns:
+    An array of w's shape and dtype. A NaN makes all of its group NaN.
+
+  Raises:
+    ValueError: axis is not an axis of w.
+    TypeError: w is not of a float dtype.
+  """
+  w = float_array(w)
+  if axis is None:
+    return _twn_rule(None, False), w, (threshold,)
+  axes = (axis,) if not isinstance(axis, (tuple, list)) else tuple(axis)
+  if any(not -w.ndim <= a < w.ndim for a in axes):
+    raise ValueError(f"twn got axis={axis} for an array of {w.ndim} dimensions.")
+  kept = {a % w.ndim for a in axes}
+  return _twn_rule(tuple(a for a in range(w.ndim) if a not in kept), True), w, (threshold,)
+
+
+@functools.lru_cache(maxsize=None)
+def _ttq_rule():
+  def code(w, positive, negative, threshold):
+    return ternary_levels(w, threshold), (positive, negative)
+
+  def pullback(g, w, positive, negative, threshold):
+    levels = ternary_levels(w, threshold)
+    above, below = levels > 0, levels < 0
+    g_w = g * jnp.where(above, positive, jnp.where(below, negative, 1.0))
+    return g_w, jnp.where(above, g, 0), jnp.where(below, -g, 0), None
+
+  return make_rule(code, pullback, -1, 1)
+
+
+def ternary_levels(w, threshold):
+  """-1, 0 or 1 for each weight against ``threshold * max|w|``; NaN throughout if w has one."""
+  delta = threshold * jnp.max(jnp.abs(w))
+  levels = jnp.where(w > delta, 1.0, jnp.where(w < -delta, -1.0, 0.0))
+  return jnp.where(jnp.isnan(delta), jnp.nan, levels)
+
+
+@quantizer
+def ttq(w, positive, negative, threshold=0.05):
+  """Trained ternary quantization: 0 below a threshold, a trained magnitude on either side.
+
+  ``delta = threshold * max|w|``; ``w_q = positive`` where ``w > delta``, ``-negative`` where
+  ``w < -delta``, else 0. Zhu et al., "Trained Ternary Quantization", 2016,
+  https://arxiv.org/abs/1612.01064, eq. 6-9.
+
+  Gradient, with ``g = dL/dw_q``: ``dL/dw = positive * g``, ``g`` or ``negative * g`` (above, between,
+  below); ``dL/dpositive`` is the sum of g over ``w > delta``, ``dL/dnegative`` minus the sum over
+  ``w < -delta``; the threshold is a constant.
+
+  >>> w = jnp.array([1.0, 0.01, -2.0])
+  >>> ttq(w, 0.5, 0.25)
+  Array([ 0.5 ,  0.  , -0.25], dtype=float32)
+  >>> g_w, g_p, g_n = jax.grad(lambda w, p, n: ttq(w, p, n).sum(), (0, 1, 2))(w, 0.5, 0.25)
+  >>> g_w, float(g_p), float(g_n)
+  (Array([0.5 , 1.  , 0.25], dtype=float32), 1.0, -1.0)
+
+  Args:
+    w: float array of any shape.
+    positive: the magnitude above the threshold; a float, or an array that broadcasts to w.
+    negative: the magnitude below minus the threshold, likewise; positive for negative weights.
+    threshold: the factor of the largest magnitude.
+
+  Returns:
+    An array of w's shape and dtype. A NaN makes all of it NaN.
+
+  Raises:
+    TypeError: w is not of a float dtype.
+  """
+  return _ttq_rule(), float_array(w), (positive, negative, threshold)

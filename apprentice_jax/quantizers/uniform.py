@@ -1,0 +1,185 @@
+"""Fixed uniform grids: WRPN and DoReFa, for weights and activations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from apprentice_jax.quantizers.rule import check_bits, float_array, make_rule, nonzero, quantizer
+
+
+@functools.lru_cache(maxsize=None)
+def _wrpn_weights_rule(bits):
+  n = 2**(bits - 1) - 1
+
+  def code(w, scale):
+    levels = jnp.round(n * jnp.clip(w / nonzero(scale), -1, 1))
+    return levels, scale / n
+
+  def pullback(g, w, scale):
+    u = w / nonzero(scale)
+    inside = jnp.abs(u) <= 1
+    g_scale = g * jnp.where(inside, jnp.round(n * u) / n - u, jnp.sign(u))
+    return jnp.where(inside, g, 0), g_scale
+
+  return make_rule(code, pullback, -n, n)
+
+
+@quantizer
+def wrpn_weights(w, bits, scale=1.0):
+  """WRPN weights: the sign and ``bits - 1`` bits of magnitude, uniform on [-scale, scale].
+
+  With ``n = 2**(bits-1) - 1``: ``w_q = scale * round(n * clip(w / scale, -1, 1)) / n``, which has
+  ``2**bits - 1`` levels (2 bits: -1, 0, 1). Mishra et al., "WRPN: Wide Reduced-Precision
+  Networks", 2017, https://arxiv.org/abs/1709.01134, eq. 1; the scale is an addition (1 is the paper's):
+  on [-1, 1] most weights of a network with the usual initialisation round to zero.
+
+  Gradient: ``dL/dw = dL/dw_q`` where ``|w| <= scale``, else 0. The rounding is passed straight
+  through for the scale as well: ``dw_q/dscale = w_q/scale - w/scale`` inside, ``sign(w)`` outside.
+  A scale computed from w, as ``max|w|``, is usually wrapped in ``jax.lax.stop_gradient``.
+
+  >>> wrpn_weights(jnp.array([-2.0, 0.4, 0.6]), bits=2)
+  Array([-1.,  0.,  1.], dtype=float32)
+  >>> jax.grad(lambda w: wrpn_weights(w, bits=2).sum())(jnp.array([-2.0, 0.4, 0.6]))
+  Array([0., 1., 1.], dtype=float32)
+
+  Args:
+    w: float array of any shape.
+    bits: 2 to 8, a Python integer.
+    scale: the largest magnitude of the grid, positive (0 gives zeros); a float or an array that
+      broadcasts to w's shape, one scale per output channel for instance.
+
+  Returns:
+    An array of w's shape and dtype. NaN stays NaN.
+
+  Raises:
+    ValueError: bits is outside 2 to 8.
+    TypeError: w is not of a float dtype.
+  """
+  return _wrpn_weights_rule(check_bits(bits, 2, 8, "wrpn_weights")), float_array(w), (scale,)
+
+
+@functools.lru_cache(maxsize=None)
+def _unit_interval_rule(bits):
+  n = 2**bits - 1
+
+  def code(x):
+    return jnp.round(n * jnp.clip(x, 0, 1)), jnp.float32(np.float32(1) / np.float32(n))
+
+  def pullback(g, x):
+    return (jnp.where((x >= 0) & (x <= 1), g, 0),)
+
+  return make_rule(code, pullback, 0, n)
+
+
+@quantizer
+def wrpn_activations(x, bits):
+  """WRPN activations: ``2**bits`` uniform levels on [0, 1].
+
+  With ``n = 2**bits - 1``: ``x_q = round(n * clip(x, 0, 1)) / n``. Mishra et al., 2017,
+  https://arxiv.org/abs/1709.01134, eq. 2. The clip at 0 is a ReLU.
+
+  Gradient: ``dL/dx = dL/dx_q`` where ``0 <= x <= 1``, else 0.
+
+  >>> jax.vmap(jax.grad(lambda x: wrpn_activations(x, 8)))(jnp.array([-0.5, 0.5, 1.5]))
+  Array([0., 1., 0.], dtype=float32)
+
+  Args:
+    x: float array of any shape.
+    bits: 1 to 8, a Python integer.
+
+  Returns:
+    An array of x's shape and dtype. NaN stays NaN.
+
+  Raises:
+    ValueError: bits is outside 1 to 8.
+    TypeError: x is not of a float dtype.
+  """
+  return _unit_interval_rule(check_bits(bits, 1, 8, "wrpn_activations")), float_array(x), ()
+
+
+@functools.lru_cache(maxsize=None)
+def _dorefa_weights_rule(bits):
+  n = 2**bits - 1
+
+  def normalised(w):  # to [-1, 1]; gradients flow through the tanh and through the max
+    t = jnp.tanh(w)
+    return t / nonzero(jnp.max(jnp.abs(t)))
+
+  def code(w):
+    # 2 * round(n * x) - n with x = normalised / 2 + 1/2: the odd whole numbers from -n to n.
+    levels = 2 * jnp.round(n * (normalised(w) / 2 + 0.5)) - n
+    return levels, jnp.float32(np.float32(1) / np.float32(n))
+
+  def pullback(g, w):
+    return jax.vjp(normalised, w)[1](g)
+
+  return make_rule(code, pullback, -n, n)
+
+
+@functools.lru_cache(maxsize=None)
+def _dorefa_binary_rule():
+  def code(w):
+    sign = jnp.where(jnp.isnan(w), w, jnp.where(w >= 0, 1.0, -1.0))
+    return sign, jnp.mean(jnp.abs(w))
+
+  return make_rule(code, lambda g, w: (g,), -1, 1)
+
+
+@quantizer
+def dorefa_weights(w, bits):
+  """DoReFa weights: ``2**bits`` uniform levels on [-1, 1] after a tanh; no level is zero.
+
+  With ``n = 2**bits - 1`` and ``x = tanh(w) / (2 max|tanh(w)|) + 1/2``:
+  ``w_q = 2 round(n x) / n - 1``; 1 bit is ``sign(w) * mean|w|``, +1 at 0. Zhou et al., "DoReFa-Net",
+  2016, https://arxiv.org/abs/1606.06160, eq. 7-9.
+
+  Gradient: that of ``tanh(w) / max|tanh(w)|``, the max included (as in the authors' code); for 1
+  bit the identity, ``dL/dw = dL/dw_q``.
+
+  >>> dorefa_weights(jnp.array([-1.0, 0.1, 1.0]), bits=2)
+  Array([-1.        ,  0.33333334,  1.        ], dtype=float32)
+  >>> jax.grad(lambda w: dorefa_weights(w, bits=1).sum())(jnp.array([-3.0, 0.1]))
+  Array([1., 1.], dtype=float32)
+
+  Args:
+    w: float array of any shape.
+    bits: 1 to 8, a Python integer.
+
+  Returns:
+    An array of w's shape and dtype. A NaN anywhere makes all of it NaN (through the max or mean).
+
+  Raises:
+    ValueError: bits is outside 1 to 8.
+    TypeError: w is not of a float dtype.
+  """
+  bits = check_bits(bits, 1, 8, "dorefa_weights")
+  rule = _dorefa_binary_rule() if bits == 1 else _dorefa_weights_rule(bits)
+  return rule, float_array(w), ()
+
+
+@quantizer
+def dorefa_activations(x, bits):
+  """DoReFa activations: ``2**bits`` uniform levels on [0, 1]; the same function as WRPN's.
+
+  With ``n = 2**bits - 1``: ``x_q = round(n * clip(x, 0, 1)) / n``. Zhou et al., 2016,
+  https://arxiv.org/abs/1606.06160, eq. 5 and 11.
+
+  Gradient: ``dL/dx = dL/dx_q`` where ``0 <= x <= 1``, else 0.
+
+  >>> jax.vmap(jax.grad(lambda x: dorefa_activations(x, 2)))(jnp.array([-0.5, 0.5, 1.5]))
+  Array([0., 1., 0.], dtype=float32)
+
+  Args:
+    x: float array of any shape.
+    bits: 1 to 8, a Python integer.
+
+  Returns:
+    An array of x's shape and dtype. NaN stays NaN.
+
+  Raises:
+    ValueError: bits is outside 1 to 8.
+    TypeError: x is not of a float dtype.
+  """
+  return _unit_interval_rule(check_bits(bits, 1, 8, "dorefa_activations")), float_array(x), ()

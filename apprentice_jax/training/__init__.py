@@ -1,0 +1,1 @@
+"""The trainer: program (what is compiled), loop, optimizer, checkpoints, metrics, replicas."""

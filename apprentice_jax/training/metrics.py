@@ -1,0 +1,89 @@
+"""Metrics on their way out: metrics.jsonl, TensorBoard events, and the progress line."""
+
+import json
+import math
+import pathlib
+import sys
+import time
+
+
+class NonFiniteLoss(FloatingPointError):
+  """The loss became NaN or infinite; the message names the step."""
+
+
+def check_finite(losses, first_step: int):
+  """Raises NonFiniteLoss, naming the step, unless all losses, from first_step on, are finite."""
+  for offset, loss in enumerate(losses):
+    if not math.isfinite(loss):
+      raise NonFiniteLoss(
+          f"the loss is {loss} at step {first_step + offset}: lower the learning rate or lengthen "
+          "the warm-up; the last checkpoint before it is kept.")
+
+
+class MetricsWriter:
+  """Appends records to metrics.jsonl and to TensorBoard events; a context manager.
+
+  Args:
+    workdir: where to.
+    step: the step the run continues from: records after it, from before an interruption, are dropped.
+  """
+
+  def __init__(self, workdir: pathlib.Path, step: int):
+    self._path = workdir / "metrics.jsonl"
+    kept = [r for r in read(workdir) if r["step"] <= step]
+    temporary = self._path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
+    temporary.replace(self._path)
+    from tensorboardX import SummaryWriter
+    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+
+  def __enter__(self):
+    self._file = self._path.open("a")
+    return self
+
+  def __exit__(self, *_):
+    self._file.close()
+    self._events.close()
+
+  def write(self, step: int, record: dict):
+    self._file.write(json.dumps({"step": step, **record}) + "\n")
+    self._file.flush()
+    for name, value in record.items():
+      self._events.add_scalar(name, value, step)
+
+
+def read(workdir) -> list[dict]:
+  """The records of a workdir's metrics.jsonl; a torn last line is left out."""
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  records = []
+  for line in path.read_text().splitlines() if path.exists() else ():
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return records
+
+
+class Progress:
+  """The progress line: rewritten in place on a terminal, a new one every ten seconds elsewhere."""
+
+  def __init__(self, name: str, steps: int, first_step: int, out=None):
+    self._name, self._steps, self._first = name, steps, first_step
+    self._out = out or sys.stdout
+    self._started = self._shown = time.monotonic()
+    self._live = self._out.isatty()
+
+  def show(self, step: int, record: dict):
+    now = time.monotonic()
+    if now - self._shown < (0.2 if self._live else 10) and step < self._steps:
+      return
+    self._shown = now
+    left = (now - self._started) / max(step - self._first, 1) * (self._steps - step)
+    parts = [f"{self._name} step {step}/{self._steps}", f"loss {record['loss']:.3f}",
+             f"student {record['student_accuracy']:.1%}"]
+    if "teacher_accuracy" in record:
+      parts.append(f"teacher {record['teacher_accuracy']:.1%}")
+    parts += [f"{record['images_per_second']:,.0f} images/s",
+              f"{int(left) // 60}:{int(left) % 60:02d} left"]
+    end = "\r" if self._live and step < self._steps else "\n"
+    print("  ".join(parts), end=end, file=self._out, flush=True)

@@ -1,0 +1,62 @@
+"""Optimizers and learning rates."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+class SGD(NamedTuple):
+  """SGD with momentum and weight decay; the learning rate is applied by the training step.
+
+  Attributes:
+    momentum: of the gradient's running sum.
+    nesterov: look ahead.
+    weight_decay: times the parameter, added to its gradient.
+    decay: names of the parameters that decay: "kernel", "bias" and "scale" (batch norm's), "clip"
+      (PACT's), "positive" and "negative" (TTQ's), "weight_step" and "activation_step" (LSQ's).
+  """
+  momentum: float = 0.9
+  nesterov: bool = True
+  weight_decay: float = 1e-4
+  decay: tuple[str, ...] = ("kernel", "clip")
+
+  def build(self) -> optax.GradientTransformation:
+    """The optax transformation; its updates are to be multiplied by minus the learning rate."""
+    def decays(params):
+      return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in self.decay, params)
+
+    return optax.chain(
+        optax.add_decayed_weights(self.weight_decay, mask=decays),
+        optax.trace(self.momentum, self.nesterov))
+
+
+def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
+  """The learning rate of every step.
+
+  Args:
+    recipe: with ``learning_rate`` (the peak), ``warmup_epochs`` (linear from 0), ``schedule``
+      ("cosine" to 0, "step" or "constant"), and for "step" ``milestones`` (as fractions of the
+      run) and ``factor``.
+    steps: of the whole run.
+    steps_per_epoch: for the warm-up.
+
+  Returns:
+    float32 (steps,).
+  """
+  if not steps:
+    return np.zeros(0, np.float32)
+  peak, warmup = recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch)
+  if recipe.schedule == "cosine":
+    main = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
+  elif recipe.schedule == "step":
+    main = optax.piecewise_constant_schedule(
+        peak, {round(m * steps) - warmup: recipe.factor for m in recipe.milestones})
+  else:
+    main = optax.constant_schedule(peak)
+  # The warm-up's first step already moves.
+  schedule = optax.join_schedules(
+      [lambda step: peak * (step + 1) / max(warmup, 1), main], [warmup])
+  return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)

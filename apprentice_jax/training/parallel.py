@@ -1,0 +1,61 @@
+"""Replicas: the one place that says pmap.
+
+`over_replicas` runs a pure function on every device, each with its own slice of the mapped arguments
+and the same copy of the others. What comes out must be the same on every replica (the function
+averages over `AXIS`); one copy is returned, without a device axis, so state goes in and out as it is.
+
+Since jax 0.8 ``jax.pmap`` is jit of shard_map; ``backend="shard_map"`` says so directly and gives the
+same numbers, for the day pmap goes.
+"""
+
+from typing import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "replicas"
+
+
+def mesh(devices=None) -> Mesh:
+  return Mesh(np.asarray(devices if devices is not None else jax.devices()), (AXIS,))
+
+
+def replicate(tree, devices=None):
+  """Puts a copy of every array on each device, where `over_replicas` takes them without moving them."""
+  return jax.device_put(tree, NamedSharding(mesh(devices), PartitionSpec()))
+
+
+def split(array: np.ndarray, devices=None) -> np.ndarray:
+  """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share)."""
+  count = mesh(devices).size
+  parts = array.reshape(*array.shape[:-1], count, array.shape[-1] // count)
+  return np.ascontiguousarray(np.moveaxis(parts, -2, 0))
+
+
+def over_replicas(function: Callable, mapped: Sequence[bool], donate: Sequence[int] = (),
+                  backend: str = "pmap", devices=None) -> Callable:
+  """Compiles ``function`` to run on every device at once.
+
+  Args:
+    function: takes positional arguments; averages its results over `AXIS`.
+    mapped: for each argument, whether it has a leading axis of devices (removed for the function).
+    donate: arguments whose buffers are given up for the results.
+    backend: "pmap" or "shard_map".
+    devices: to use; default all.
+
+  Returns:
+    The compiled function; its results are those of every replica.
+  """
+  if backend == "pmap":
+    return jax.pmap(function, axis_name=AXIS, in_axes=tuple(0 if m else None for m in mapped),
+                    out_axes=None, donate_argnums=tuple(donate), devices=devices)
+
+  def block(*args):  # shard_map keeps the mapped axis, with size one
+    take = lambda a, m: jax.tree.map(lambda x: x[0], a) if m else a
+    return function(*map(take, args, mapped))
+
+  specs = tuple(PartitionSpec(AXIS) if m else PartitionSpec() for m in mapped)
+  return jax.jit(
+      jax.shard_map(block, mesh=mesh(devices), in_specs=specs, out_specs=PartitionSpec(),
+                    check_vma=False), donate_argnums=tuple(donate))

@@ -1,0 +1,149 @@
+"""Where networks come from: built from the config, initialised, or read from a trained one."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from apprentice_jax import config as configs
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data.augment import Augmentation, normalise
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.distill.step import Network, State
+from apprentice_jax.models.residual import ResNet, resnet
+from apprentice_jax.training import inputs, parallel
+from apprentice_jax.training.checkpoint import Checkpoints
+from apprentice_jax.training.optimizer import SGD
+from apprentice_jax.training.program import Settings, initialiser
+
+FULL_PRECISION = "32A,32W"
+
+
+def full_precision(config, which: str):
+  """The config that trains config's teacher or student alone, at full precision."""
+  alone = config.copy_and_resolve_references()
+  alone.scheme, alone.precision = "baseline", FULL_PRECISION
+  if which == "teacher":
+    alone.student.update(config.teacher)
+    alone.recipe.student.update(config.recipe.teacher)
+  alone.student.init = ""
+  return alone
+
+
+def model(config, which: str, num_classes: int) -> ResNet:
+  """The config's "student" or "teacher" network."""
+  network = config[which]
+  q = configs.quantization(config, config.precision if which == "student" else FULL_PRECISION)
+  fields = {f: getattr(q, f) for f in config.quantization}
+  return resnet(network.name, num_classes, q.precision, width=network.width,
+                shortcut=network.shortcut or None, dtype=jnp.dtype(config.dtype).type,
+                norm_axis=parallel.AXIS if config.sync_batch_norm else None, **fields)
+
+
+def settings(config, num_classes: int) -> Settings:
+  """What the config's program depends on."""
+  scheme = SCHEMES[config.scheme]
+  optimizer = lambda recipe: SGD(recipe.momentum, recipe.nesterov, recipe.weight_decay,
+                                 tuple(recipe.decay))
+  return Settings(
+      student=model(config, "student", num_classes),
+      student_optimizer=optimizer(student_recipe(config)),
+      teacher=model(config, "teacher", num_classes) if scheme.teacher else None,
+      teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
+      teacher_gradient=config.loss.teacher_gradient,
+      augmentation=Augmentation(config.data.pad, config.data.flip),
+      mean=tuple(config.data.mean), std=tuple(config.data.std),
+      steps_per_dispatch=config.steps_per_dispatch)
+
+
+def student_recipe(config):
+  """The recipe by which the student trains under the config's scheme."""
+  return config.recipe["finetune" if SCHEMES[config.scheme].recipe == "finetune" else "student"]
+
+
+def initial_state(config, built: Settings, teacher_path: str, student_path: str) -> State:
+  """The state to start training from, on every device.
+
+  Args:
+    config: the run's.
+    built: its settings.
+    teacher_path, student_path: trained networks to start from, or "": a random initialisation.
+  """
+  key = jax.random.key(config.seed)
+  scheme = SCHEMES[config.scheme]
+  data = inputs.dataset(config, "train")
+  images = normalise(jnp.asarray(data.images[:config.batch_size]), built.mean, built.std,
+                     built.student.dtype)
+
+  def start(which, network, path, optimizer):
+    # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
+    init = initialiser(network.clone(norm_axis=None))
+    salt = {"student": 1, "teacher": 2}[which]
+    given = load(path, network, images.shape[1:]) if path else None
+    state = init(jax.random.fold_in(key, salt), images, given.params if given else {})
+    if given:
+      state = state._replace(batch_stats=given.batch_stats)
+    return state._replace(opt_state=optimizer.build().init(state.params)) if optimizer else state
+
+  teacher = None
+  if scheme.teacher:
+    teacher = start("teacher", built.teacher, teacher_path, built.teacher_optimizer)
+  student = start("student", built.student, student_path, built.student_optimizer)
+  return parallel.replicate(State(student, teacher))
+
+
+def load(path: str, network: ResNet, image_shape) -> Network:
+  """Reads trained parameters and batch statistics for ``network``.
+
+  Args:
+    path: a workdir of ours (its student is taken), or a PyTorch checkpoint of the same network.
+    network: what they are for; where it has quantizer parameters that the file does not, these are
+      left out, for `initialiser` to fill in.
+    image_shape: (height, width, channels).
+
+  Raises:
+    ConfigError: nothing there, or it does not fit; the message lists what differs.
+  """
+  source = pathlib.Path(path)
+  if source.is_dir() and (source / "config.json").exists():
+    with Checkpoints(source) as checkpoints:
+      if checkpoints.latest() is None:
+        raise ConfigError(f"{path} has no checkpoint yet: train it to the end first.")
+      found = checkpoints.student()
+  elif source.is_file():
+    from apprentice_jax.models import pretrained
+    found = pretrained.load(source, network)
+  else:
+    raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
+  _check_fit(path, found, network, image_shape)
+  return found
+
+
+def _check_fit(path, found: Network, network: ResNet, image_shape):
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  expected = jax.eval_shape(lambda k, x: network.clone(norm_axis=None).init(k, x, True),
+                            jax.random.key(0), images)
+  for collection, tree in (("params", found.params), ("batch_stats", found.batch_stats)):
+    shapes = lambda t: {"/".join(k.key for k in p): np.shape(a)
+                        for p, a in jax.tree_util.tree_leaves_with_path(t)}
+    want, have = shapes(expected[collection]), shapes(tree)
+    wrong = [f"{name} is {have.get(name, 'missing')}, not {shape}" for name, shape in want.items()
+             if have.get(name) != shape and (name in have or name.endswith(("kernel", "scale", "bias",
+                                                                           "mean", "var")))]
+    wrong += [f"{name} is not in the network" for name in have if name not in want]
+    if wrong:
+      shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+      raise ConfigError(f"{path} holds another network: {shown}.")
+
+
+def workdir_config(workdir):
+  """The config a workdir was trained with."""
+  path = pathlib.Path(workdir) / "config.json"
+  if not path.exists():
+    raise ConfigError(f"{workdir} is not a workdir: it has no config.json.")
+  config = configs.base()
+  config.update_from_flattened_dict({
+      k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text()).items()})
+  return config

@@ -1,0 +1,19 @@
+"""Handwritten digits: 1,437 training and 360 test images of 8x8 pixels, bundled with scikit-learn."""
+
+from apprentice_jax import config as base
+
+
+def get_config(argument=""):
+  config = base.base()
+  config.data.name = "digits"
+  config.data.pad, config.data.flip = 1, False
+  config.data.mean, config.data.std = (0.3053,), (0.3763,)
+  config.student.name = "resnet8"
+  config.teacher.name = "resnet14"
+  config.student.width = config.teacher.width = 0.5
+  config.batch_size = 64
+  config.recipe.student.epochs = config.recipe.teacher.epochs = 20.0
+  config.recipe.finetune.epochs = 10.0
+  return base.apply_argument(config, argument, runlocal={
+      "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
+      "study.precisions": ("8A,2W",), "study.seeds": (0,)})

@@ -1,0 +1,190 @@
+"""Zero, NaN and infinite tensors, tiny ones, and arguments that are refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from quantizers_cases import SHAPE, each_case, each_dtype, float32, samples, value_and_pullback
+
+from apprentice_jax import quantizers as Q
+
+BITS = {  # and the range of bits each takes
+    "wrpn_weights": (lambda x, b: Q.wrpn_weights(x, b), 2),
+    "wrpn_activations": (lambda x, b: Q.wrpn_activations(x, b), 1),
+    "dorefa_weights": (lambda x, b: Q.dorefa_weights(x, b), 1),
+    "dorefa_activations": (lambda x, b: Q.dorefa_activations(x, b), 1),
+    "pact": (lambda x, b: Q.pact(x, 1.0, b), 1),
+    "lsq_signed": (lambda x, b: Q.lsq(x, 1.0, b), 2),
+    "lsq_unsigned": (lambda x, b: Q.lsq(x, 1.0, b, signed=False), 1),
+    "lsq_init": (lambda x, b: Q.lsq_init(x, b), 2),
+    "lsq_init_unsigned": (lambda x, b: Q.lsq_init(x, b, signed=False), 1),
+    "lsq_range": (lambda x, b: Q.lsq_range(b), 2),
+}
+each_bits = pytest.mark.parametrize("function,low", BITS.values(), ids=BITS)
+GROUPED = ("twn", "ttq", "dorefa_weights")  # one NaN spreads to all that share a scale with it
+
+
+@each_case()
+@each_dtype
+def test_zeros_stay_finite_in_values_and_gradients(case, dtype):
+  x = jnp.zeros(SHAPE, dtype)
+  value, gradients = value_and_pullback(case, x, case.params, jnp.ones_like(x))
+  assert all(np.isfinite(float32(v)).all() for v in (value, *gradients.values()))
+  if case.function == "ste_sign":
+    assert np.all(value == 1)
+  elif case.function == "dorefa_weights" and case.static["bits"] > 1:
+    # No level is zero: the one next to it, on the side to which the tie rounds.
+    n = 2**case.static["bits"] - 1
+    np.testing.assert_array_equal(np.abs(value), jnp.full(SHAPE, 1 / n, dtype))
+  else:
+    assert not np.any(value)
+  q = Q.encode_ste(case.quantize, x, **case.params)
+  assert all(np.isfinite(float32(leaf)).all() for leaf in jax.tree.leaves(q))
+
+
+@pytest.mark.parametrize("quantize", [
+    lambda x, p: Q.wrpn_weights(x, 4, p), lambda x, p: Q.ttq(x, p, p),
+    lambda x, p: Q.pact(x, p, 4), lambda x, p: Q.lsq(x, p, 4)],
+    ids=["wrpn_weights", "ttq", "pact", "lsq"])
+@pytest.mark.parametrize("zeros", [False, True], ids=["x", "zeros"])
+def test_a_zero_parameter_gives_zeros_and_stays_finite(quantize, zeros):
+  x = jnp.zeros(SHAPE) if zeros else samples()
+  value, vjp = jax.vjp(quantize, x, jnp.float32(0))
+  assert not np.any(value)
+  assert all(np.isfinite(g).all() for g in vjp(jnp.ones(SHAPE)))
+
+
+def test_lsq_init_of_zeros_is_a_usable_step():
+  step = Q.lsq_init(jnp.zeros(3), 4)
+  assert step == 1 and not Q.lsq(jnp.zeros(3), step, 4).any()
+
+
+@each_case()
+@each_dtype
+def test_nan_stays_visible(case, dtype):
+  x = samples(dtype).at[1, 2, 3].set(jnp.nan)
+  for value in (case.quantize(x, **case.params),
+                Q.decode(Q.encode_ste(case.quantize, x, **case.params), dtype)):
+    nan = np.isnan(float32(value))
+    expected = np.zeros(SHAPE, bool)
+    axis = case.static.get("axis", ())
+    if case.function not in GROUPED:
+      expected[1, 2, 3] = True
+    elif axis == -1:
+      expected[..., 3] = True
+    elif axis == (0, -1):
+      expected[1, :, 3] = True
+    elif case.name == "dorefa_weights_1":  # mean|w|
+      expected[:] = True
+    else:
+      expected[:] = True
+    np.testing.assert_array_equal(nan, expected)
+
+
+def test_nan_stays_visible_in_the_blocks_and_in_lsq_init():
+  x = jnp.array([jnp.nan, 1.0])
+  assert np.isnan(Q.ste_round(x)).tolist() == np.isnan(Q.ste_clip(x, 0, 1)).tolist() == [True, False]
+  assert np.isnan(Q.lsq_init(x, 4))
+
+
+@pytest.mark.parametrize("quantize", [
+    lambda x, p: Q.wrpn_weights(x, 4, p), lambda x, p: Q.ttq(x, p, p),
+    lambda x, p: Q.pact(x, p, 4), lambda x, p: Q.lsq(x, p, 4)],
+    ids=["wrpn_weights", "ttq", "pact", "lsq"])
+def test_a_nan_parameter_stays_visible(quantize):
+  assert np.isnan(quantize(jnp.array([-3.0, 0.0, 3.0]), jnp.nan)).all()
+
+
+@each_case()
+def test_infinities_do_not_crash_and_saturate_what_clips(case):
+  x = samples().at[0, 0, 0].set(jnp.inf).at[0, 0, 1].set(-jnp.inf)
+  value, gradients = value_and_pullback(case, x, case.params, jnp.ones(SHAPE))
+  assert value.shape == SHAPE
+  if case.function not in ("twn", "dorefa_weights"):  # whose scale, a mean, is infinite
+    large = case.quantize(samples().at[0, 0, 0].set(1e30).at[0, 0, 1].set(-1e30), **case.params)
+    if case.function == "ttq":  # whose threshold is: nothing is above it
+      assert not np.any(value)
+    else:
+      np.testing.assert_array_equal(value, large)
+      assert all(np.isfinite(g).all() for g in gradients.values())
+
+
+@each_case("ste_sign", "wrpn_weights_4_scale", "wrpn_activations_8", "twn", "ttq",
+           "dorefa_weights_1", "dorefa_weights_2", "pact_8", "lsq_4")
+@pytest.mark.parametrize("shape", [(), (1,), (0,)], ids=str)
+def test_tiny_arrays(case, shape):
+  if shape == (0,) and case.function in ("ttq", "dorefa_weights"):
+    pytest.skip("a maximum or a mean of nothing")
+  x = jnp.full(shape, 0.75)
+  value, gradients = value_and_pullback(case, x, case.params, jnp.ones(shape))
+  assert value.shape == gradients["x"].shape == shape
+  if shape != (0,):
+    levels, scale = case.reference(np.full(shape, 0.75, np.float32), **case.params)
+    scale = scale[0] if isinstance(scale, tuple) else scale
+    np.testing.assert_allclose(value, levels * scale, rtol=1e-6)
+
+
+def test_python_floats_and_numpy_arrays_are_arrays_too():
+  for x in (0.75, np.float32(0.75), np.full((2,), 0.75, np.float32)):
+    for value in (Q.ste_round(x), Q.ste_clip(x, 0, 1), Q.ste_sign(x), Q.wrpn_weights(x, 2),
+                  Q.twn(x), Q.ttq(x, 1.0, 1.0), Q.pact(x, 1.0, 1), Q.lsq(x, 1.0, 2)):
+      assert isinstance(value, jax.Array) and value.shape == np.shape(x)
+
+
+@each_bits
+@pytest.mark.parametrize("bits", [0, 9, -1, 2.5, "4", True, None, np.float32(4), 2**40])
+def test_bad_bits(function, low, bits):
+  with pytest.raises(ValueError, match=f"from {low} to 8"):
+    function(np.float32([0.5]), bits)
+
+
+@each_bits
+def test_one_bit_is_refused_where_the_sign_takes_it(function, low):
+  if low == 2:
+    with pytest.raises(ValueError, match="from 2 to 8"):
+      function(np.float32([0.5]), 1)
+  else:
+    function(np.float32([0.5]), 1)
+
+
+@each_bits
+def test_traced_bits(function, low):
+  with pytest.raises(ValueError, match=f"from {low} to 8"):
+    jax.jit(function)(np.float32([0.5]), 4)
+
+
+def test_bits_of_numpy_are_whole_numbers_too():
+  np.testing.assert_array_equal(Q.wrpn_weights(samples(), np.int64(4)),
+                                Q.wrpn_weights(samples(), 4))
+
+
+@each_case()
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, bool, np.complex64], ids=lambda d: d.__name__)
+def test_only_float_arrays(case, dtype):
+  with pytest.raises(TypeError, match="float arrays"):
+    case.quantize(np.ones((3, 5, 8), dtype), **case.params)
+
+
+@pytest.mark.parametrize("function", [
+    Q.ste_round, functools.partial(Q.ste_clip, low=0, high=1), functools.partial(Q.lsq_init, bits=4),
+    functools.partial(Q.encode, Q.twn), functools.partial(Q.encode_ste, Q.twn)])
+def test_only_float_arrays_elsewhere(function):
+  with pytest.raises(TypeError, match="float arrays"):
+    function(np.arange(3))
+
+
+@pytest.mark.parametrize("axis", [3, -4, (0, 3)])
+def test_twn_axis_out_of_range(axis):
+  with pytest.raises(ValueError, match="3 dimensions"):
+    Q.twn(samples(), axis=axis)
+
+
+@pytest.mark.parametrize("axis", [2, (-1,), [2], (2, -1)])
+def test_twn_axis_spellings(axis):
+  np.testing.assert_array_equal(Q.twn(samples(), axis=axis), Q.twn(samples(), axis=-1))
+
+
+def test_twn_axes_that_keep_all_reproduce_the_weights():
+  np.testing.assert_array_equal(Q.twn(samples(), axis=(0, 1, 2)), samples())
