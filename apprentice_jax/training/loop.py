@@ -176,9 +176,12 @@ class _Run:
         self._record(*pending)
       pending = (step, count, history)
       before, step = step, step + count
+      if not self.program.asynchronous:
+        self._record(*pending)
+        pending = None
       save = self._due(config.checkpoint.every_epochs, before, step) or step == self.steps
       score = config.data.validation and self._due(config.eval.every_epochs, before, step)
-      if save or score:
+      if pending and (save or score):
         self._record(*pending)  # before saving: a non-finite loss must not be saved
         pending = None
       if score:
@@ -196,7 +199,7 @@ class _Run:
 
   def _record(self, first: int, count: int, history):
     """Writes the mean metrics of one dispatch."""
-    history = {k: v[:count] for k, v in jax.device_get(history).items()}
+    history = {k: np.asarray(v)[:count] for k, v in jax.device_get(history).items()}
     check_finite(history["loss"], first + 1)
     now = time.monotonic()
     last = first + count

@@ -66,9 +66,15 @@ def make_apply(model: ResNet):
 
 
 class Program:
-  """Compiled functions for one setting: `train`, and `evaluate` and `initialise` per network."""
+  """The compiled training step of one setting.
 
-  def __init__(self, settings: Settings, backend: str = "pmap", devices=None):
+  Args:
+    settings: what it depends on.
+    backend, devices: see `parallel.over_replicas`.
+    loop: whether several steps run in one dispatch, as a loop on the device; default: except on CPU.
+  """
+
+  def __init__(self, settings: Settings, backend: str = "pmap", devices=None, loop=None):
     self.settings = settings
     self.trainer = Trainer(
         student=make_apply(settings.student),
@@ -77,40 +83,62 @@ class Program:
         teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
         teacher_gradient=settings.teacher_gradient,
         axis=parallel.AXIS)
-    #: (state, data, index, epoch, count, weights, rates, key) -> (state, metrics); see `_train`.
-    self.train = parallel.over_replicas(
-        self._train, (False, False, True, True, False, False, False, False), donate=(0,),
-        backend=backend, devices=devices)
+    over = functools.partial(
+        parallel.over_replicas, mapped=(False, False, True, True, False, False, False, False),
+        donate=(0,), backend=backend, devices=devices)
+    self._one, self._many = over(self._step), over(self._steps)
+    if loop is None:
+      loop = (devices or jax.devices())[0].platform != "cpu"
+    #: Whether `train` returns before the devices are done.
+    self.asynchronous = loop
 
-  def _train(self, state: State, data: DeviceData, index, epoch, count, weights, rates: Rates, key):
-    """Up to steps_per_dispatch training steps of one replica.
+  def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
+            rates: Rates, key):
+    """Up to steps_per_dispatch training steps, on all devices.
 
     Args:
-      state: as `Trainer.step` takes it.
+      state: as `Trainer.step` takes it; its buffers are given up.
       data: the training set.
-      index, epoch: int32 (steps_per_dispatch, share): this replica's examples, see `data.order`.
+      index, epoch: the examples, see `example_indices`.
       count: how many of the steps to take.
-      weights: of the loss's terms.
-      rates: learning rates, (steps_per_dispatch,) each.
+      weights: of the loss's terms, and the temperature.
+      rates: learning rates, float32 (steps_per_dispatch,) each.
       key: random key of the augmentation.
 
     Returns:
-      The new state, and the metrics of each step, (steps_per_dispatch,), of which ``count`` count.
+      The new state, and the metrics of each step: dict of (steps_per_dispatch,) arrays, of which the
+      first ``count`` count.
     """
-    s = self.settings
+    if self.asynchronous:
+      return self._many(state, data, index, epoch, count, weights, rates, key)
+    # XLA:CPU runs what is inside a loop on one thread and without its fast convolutions: ten times
+    # slower than the same steps one by one.
+    history = []
+    for i in range(count):
+      state, metrics = self._one(state, data, index, epoch, np.int32(i), weights, rates, key)
+      # One step at a time: host devices share threads, and a replica waiting in an all-reduce of one
+      # step can hold the thread that another needs to get there from the step before.
+      history.append(jax.block_until_ready(metrics))
+    return state, {k: [m[k] for m in history] for k in history[0]}
 
-    def step(i, state):
-      images, labels = training_batch(data.images, data.labels, index[i], epoch[i], key,
-                                      s.augmentation, s.mean, s.std, s.student.dtype)
-      return self.trainer.step(state, Batch(images, labels), weights,
-                               Rates(rates.student[i], rates.teacher[i]))
+  def _step(self, state, data, index, epoch, i, weights, rates, key):
+    """Step ``i`` of a dispatch, on one replica."""
+    s = self.settings
+    images, labels = training_batch(data.images, data.labels, index[i], epoch[i], key,
+                                    s.augmentation, s.mean, s.std, s.student.dtype)
+    return self.trainer.step(state, Batch(images, labels), weights,
+                             Rates(rates.student[i], rates.teacher[i]))
+
+  def _steps(self, state, data, index, epoch, count, weights, rates, key):
+    """The first ``count`` steps of a dispatch, on one replica."""
+    rest = (weights, rates, key)
 
     def body(i, carry):
       state, history = carry
-      state, metrics = step(i, state)
+      state, metrics = self._step(state, data, index, epoch, i, *rest)
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
-    metrics = jax.eval_shape(step, 0, state)[1]
+    metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, *rest)[1]
     history = jax.tree.map(lambda m: jnp.zeros((index.shape[0],), m.dtype), metrics)
     return jax.lax.fori_loop(0, count, body, (state, history))
 
@@ -123,24 +151,21 @@ def evaluator(model: ResNet, mean: tuple, std: tuple):
   """
   apply = make_apply(model)
 
-  def sums(network, data, index, mask):
-    def body(totals, batch):
-      images, labels = evaluation_batch(data.images, data.labels, batch[0], mean, std, model.dtype)
-      new = evaluate_batch(apply, network, Batch(images, labels), batch[1])
-      return jax.tree.map(jnp.add, totals, new), None
+  def sums(network, data, index, mask, i):
+    images, labels = evaluation_batch(data.images, data.labels, index[i], mean, std, model.dtype)
+    return jax.lax.psum(evaluate_batch(apply, network, Batch(images, labels), mask[i]),
+                        parallel.AXIS)
 
-    zero = {"correct": 0.0, "loss": 0.0, "count": 0.0}
-    totals, _ = jax.lax.scan(body, jax.tree.map(jnp.float32, zero), (index, mask))
-    return jax.lax.psum(totals, parallel.AXIS)
-
-  compiled = parallel.over_replicas(sums, (False, False, True, True))
+  compiled = parallel.over_replicas(sums, (False, False, True, True, False))
 
   def evaluate(network: Network, data: DeviceData, batch: int) -> dict:
     batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
     index, mask = order.padded(len(data.labels), batch)
-    totals = compiled(network._replace(opt_state=None), data, parallel.split(index),
-                      parallel.split(mask))
-    totals = {k: float(v) for k, v in totals.items()}
+    network = network._replace(opt_state=None)
+    index, mask = parallel.split(index), parallel.split(mask)
+    batches = [jax.device_get(compiled(network, data, index, mask, np.int32(i)))
+               for i in range(index.shape[1])]
+    totals = {k: sum(float(b[k]) for b in batches) for k in batches[0]}
     return {"accuracy": totals["correct"] / totals["count"],
             "loss": totals["loss"] / totals["count"], "count": round(totals["count"])}
 

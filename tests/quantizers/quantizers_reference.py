@@ -109,7 +109,7 @@ def dorefa_weights(w, bits):
 
 
 def dorefa_weights_pullback(g, w, bits):
-  """d(t_i / m) with t = tanh w and m = max|t|: (g_i - [i = argmax] sign(t_i) sum(g t) / m) / m * t'."""
+  """With t = tanh w, m = max|t|: (g_i - [i = argmax] sign(t_i) sum(g t) / m) / m * (1 - t_i^2)."""
   if bits == 1:
     return {"x": g}
   t = np.tanh(w.astype(np.float64))

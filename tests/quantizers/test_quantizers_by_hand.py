@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ THIRD = 1 / 3
     (lambda x: Q.lsq(x, 0.0, 2), [-9.0, 0.0, 9.0], [0, 0, 0]),
 ])
 def test_values(quantize, x, expected):
-  np.testing.assert_allclose(quantize(f32(x)), f32(expected), rtol=3e-7, atol=0)
+  np.testing.assert_allclose(jax.jit(quantize)(f32(x)), f32(expected), rtol=3e-7, atol=0)
 
 
 def test_float32_ties_of_the_8_bit_grid():

@@ -35,7 +35,7 @@ def test_every_argument_against_the_reference(case, dtype, jitted):
 
 
 def _gradients(f, *args):
-  return [np.asarray(g).tolist() for g in jax.grad(f, tuple(range(len(args))))(*args)]
+  return [np.asarray(g).tolist() for g in jax.jit(jax.grad(f, tuple(range(len(args)))))(*args)]
 
 
 def test_ste_round_passes_everything():
@@ -140,7 +140,7 @@ def test_cotangents_have_their_primals_dtype(name, x_dtype, p_dtype):
 
 
 @pytest.mark.parametrize("function", ["wrpn_weights", "ttq", "pact", "lsq"])
-@pytest.mark.parametrize("one", [1.0, 1, np.float64(1), np.int32(1)], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("one", [1.0, 1, np.float64(1)], ids=["float", "int", "float64"])
 def test_parameters_may_be_plain_numbers(function, one):
   f = {"wrpn_weights": lambda x: Q.wrpn_weights(x, 4, one), "ttq": lambda x: Q.ttq(x, one, one),
        "pact": lambda x: Q.pact(x, one, 4), "lsq": lambda x: Q.lsq(x, one, 4, grad_scale=one)}
@@ -152,7 +152,7 @@ def test_parameters_may_be_plain_numbers(function, one):
     assert out.dtype == dtype and out.tolist() == g
 
 
-@pytest.mark.parametrize("shape", [(1,), (8,), (5, 1), (3, 1, 1), (3, 5, 8)])
+@pytest.mark.parametrize("shape", [(1,), (5, 1), (3, 5, 8)])
 @pytest.mark.parametrize("name", ["wrpn_weights_4_scale", "ttq", "pact_8", "lsq_4"])
 def test_parameters_broadcast(name, shape):
   case, x, g = CASE[name], samples(), samples(seed=1)
@@ -237,6 +237,7 @@ def _torch_ttq(torch, w, positive, negative):
 def test_gradients_equal_pytorchs(ours, theirs, params):
   pytest.importorskip("torch")
   x, params = samples(), [np.float32(p) for p in params]
-  gradients = jax.vjp(ours, x, *params)[1](samples(seed=1))
+  gradients = jax.jit(lambda x, g, *params: jax.vjp(ours, x, *params)[1](g))(
+      x, samples(seed=1), *params)
   for a, b in zip(gradients, _torch_gradients(theirs, x, *params), strict=True):
     np.testing.assert_allclose(a, b, 1e-5, 1e-5)

@@ -13,9 +13,7 @@ from quantizers_cases import CASE, each_case, float32, samples, value_and_pullba
 from apprentice_jax import quantizers as Q
 
 DEVICES = 2
-# For which a device's part of the tensor is quantized as it is within the whole.
-ELEMENTWISE = ("ste_sign", "wrpn_weights_4_scale", "wrpn_weights_8_channels", "wrpn_activations_8",
-               "pact_8", "pact_4_channels", "lsq_4", "lsq_2_symmetric_channels", "lsq_8_unsigned")
+# Those with parameters, which every device shares.
 SHARED = ("wrpn_weights_4_scale", "wrpn_weights_8_channels", "ttq", "ttq_channels", "pact_8",
           "pact_4_channels", "lsq_4", "lsq_2_symmetric_channels")
 check_vma = pytest.mark.parametrize("check_vma", [True, False], ids=["vma", "no_vma"])
@@ -44,7 +42,8 @@ def _close(actual, expected):
                actual, expected)
 
 
-@each_case()
+@each_case("ste_sign", "wrpn_weights_8_channels", "wrpn_activations_8", "twn", "twn_two_axes",
+           "ttq", "dorefa_weights_1", "dorefa_weights_8", "pact_4_channels", "lsq_4")
 def test_vmap_equals_a_loop(case):
   x, g = _batch(), _batch(seed=1)
   run = jax.jit(lambda x, g: value_and_pullback(case, x, case.params, g))
@@ -52,7 +51,7 @@ def test_vmap_equals_a_loop(case):
   _close(jax.jit(jax.vmap(run))(x, g), jax.tree.map(lambda *a: jnp.stack(a), *looped))
 
 
-@each_case(*SHARED)
+@each_case("wrpn_weights_4_scale", "ttq_channels", "pact_8", "lsq_2_symmetric_channels")
 def test_vmap_over_parameters(case):
   x, g = samples(), samples(seed=1)
   params = {k: np.stack([v, 2 * v]) for k, v in case.params.items()}
@@ -78,7 +77,7 @@ class Variants(chex.TestCase):
     _close(gradients, (expected["x"], expected["positive"], expected["negative"]))
 
 
-@each_case("wrpn_weights_8_channels", "ttq", "twn", "dorefa_weights_8", "pact_8", "lsq_4")
+@each_case("wrpn_weights_8_channels", "ttq", "dorefa_weights_8", "lsq_4")
 def test_pmap_keeps_every_devices_own_gradient(case):
   x, g = _batch(), _batch(seed=1)
   assert jax.device_count() >= DEVICES
@@ -89,7 +88,7 @@ def test_pmap_keeps_every_devices_own_gradient(case):
   _close(run(x, case.params, g), jax.tree.map(lambda *a: jnp.stack(a), *looped))
 
 
-@each_case(*ELEMENTWISE)
+@each_case("wrpn_weights_8_channels", "wrpn_activations_8", "pact_8", "lsq_2_symmetric_channels")
 @check_vma
 def test_shard_map_forward(case, check_vma):
   x = _batch()
@@ -112,7 +111,7 @@ def test_gradient_inside_of_a_shared_parameter_is_the_sum(case):
          jax.jit(run)(x, case.params, g))
 
 
-@each_case(*SHARED)
+@each_case("wrpn_weights_8_channels", "ttq", "pact_8", "lsq_4")
 def test_gradient_inside_without_tracking_is_the_devices_own(case):
   x, g = _batch(), _batch(seed=1)
 
@@ -125,7 +124,7 @@ def test_gradient_inside_without_tracking_is_the_devices_own(case):
          jax.jit(lambda x, params, g: value_and_pullback(case, x, params, g)[1])(x, case.params, g))
 
 
-@each_case(*SHARED)
+@each_case("wrpn_weights_4_scale", "ttq_channels", "pact_8", "lsq_4")
 @check_vma
 def test_gradient_through_a_shard_map(case, check_vma):
   x, g = _batch(), _batch(seed=1)
@@ -136,7 +135,7 @@ def test_gradient_through_a_shard_map(case, check_vma):
   _close(loss(sharded)(x, case.params), expected)
 
 
-@each_case("ttq", "ttq_channels", "pact_4_channels", "lsq_4", "twn_channels")
+@each_case("ttq", "pact_4_channels", "lsq_4", "twn_channels")
 def test_encode_ste_inside_a_shard_map(case):
   """A layer's data is split and its weights are shared: their gradient is the sum."""
   w = samples()

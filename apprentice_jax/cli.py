@@ -1,0 +1,141 @@
+"""The command line: ``apprentice COMMAND --flags``, also ``python -m apprentice_jax COMMAND``.
+
+Commands only parse flags and call the functions that do the work.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import warnings
+
+USAGE = """usage: apprentice COMMAND [flags]
+
+  train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+  eval     --workdir=DIR [--split=test] [--data_dir=DIR]
+           --model=CHECKPOINT --config=FILE[:key=value,...] [--split=test]
+  study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+  bench    --config=FILE[:key=value,...] [--out=FILE.json]
+
+config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
+"""
+COMMANDS = ("train", "eval", "study", "bench")
+
+
+def main(argv=None) -> int:
+  """Runs a command; returns the exit status: 0, or 2 after one sentence about a wrong input."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  # Host devices run one thread each. Must be said before jax starts, and does nothing elsewhere.
+  if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
+                               + " --xla_cpu_multi_thread_eigen=false").strip()
+  warnings.filterwarnings("ignore", module="orbax|tensorflow_datasets|etils")
+  if not argv or argv[0] in ("-h", "--help", "help"):
+    print(USAGE)
+    return 0
+  from apprentice_jax.config import ConfigError
+  from apprentice_jax.training.metrics import NonFiniteLoss
+  try:
+    return _run(argv[0], argv[1:])
+  except (ConfigError, NonFiniteLoss, ValueError) as error:
+    if not isinstance(error, (ConfigError, NonFiniteLoss)) and "APPRENTICE_DEBUG" in os.environ:
+      raise
+    print(f"apprentice: {error}", file=sys.stderr)
+    return 2
+
+
+def _run(command: str, arguments: list[str]) -> int:
+  from apprentice_jax.config import ConfigError, validate
+  from apprentice_jax.models.precision import nearest
+  if command not in COMMANDS:
+    raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
+  given = _parse(arguments)
+  config = given.config
+  if config is not None:
+    validate(config)
+  _start_devices(config.cpu_devices if config is not None else None, given.workdir)
+
+  if command == "eval":
+    from apprentice_jax.training import loop
+    if given.model:
+      found = loop.evaluate_network(_need(config, "config"), given.model, given.split,
+                                    given.data_dir)
+    else:
+      found = loop.evaluate(_need(given.workdir, "workdir"), given.split, given.data_dir)
+    print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
+          f"{found['count']:,} examples")
+    return 0
+  if command == "bench":
+    from apprentice_jax import bench
+    report = bench.run(_need(config, "config"))
+    print(bench.table(report))
+    if given.out:
+      pathlib.Path(given.out).write_text(json.dumps(report, indent=1))
+    return 0
+  config, workdir = _need(config, "config"), _need(given.workdir, "workdir")
+  if command == "train":
+    from apprentice_jax import report
+    from apprentice_jax.training import loop
+    loop.train(config, workdir)
+    print(report.write_run(workdir))
+  else:
+    from apprentice_jax import study
+    print(study.run(config, workdir))
+  return 0
+
+
+def _parse(arguments: list[str]):
+  """Parses the flags; raises ConfigError with one sentence for a wrong one."""
+  from absl import flags
+  from ml_collections import config_flags
+
+  from apprentice_jax.config import ConfigError, base, flat
+  from apprentice_jax.models.precision import nearest
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
+                                  lock_config=True)
+  flags.DEFINE_string("workdir", "", "directory of the run", flag_values=values)
+  flags.DEFINE_string("model", "", "a checkpoint or exported file", flag_values=values)
+  flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
+  flags.DEFINE_string("data_dir", "", "where datasets are prepared", flag_values=values)
+  flags.DEFINE_string("out", "", "file to write", flag_values=values)
+  known = ["--" + f for f in ("config", "workdir", "model", "split", "data_dir", "out")]
+  known += ["--config." + k for k in flat(base())]
+  for argument in arguments:
+    name = argument.partition("=")[0]
+    if not argument.startswith("--"):
+      raise ConfigError(f"unexpected argument {argument!r}: flags are written --name=value.")
+    if name not in known:
+      raise ConfigError(f"flag {name} does not exist: {nearest(name, known)}")
+    if name == "--config" and not pathlib.Path(argument.partition("=")[2].split(":")[0]).is_file():
+      raise ConfigError(f"there is no config file {argument.partition('=')[2].split(':')[0]!r}.")
+  try:
+    rest = values(["apprentice", *arguments])
+  except ConfigError:
+    raise
+  except (flags.Error, TypeError, ValueError, KeyError, AttributeError) as error:
+    # A config file's own error arrives with its traceback; its sentence comes last.
+    raise ConfigError(" ".join(str(error).split("ConfigError: ")[-1].split())) from None
+  assert len(rest) == 1
+  return values
+
+
+def _need(value, flag: str):
+  from apprentice_jax.config import ConfigError
+  if not value:
+    raise ConfigError(f"this command needs --{flag}=...; see apprentice --help.")
+  return value
+
+
+def _start_devices(cpu_devices, workdir):
+  """Chooses the number of host devices and turns the compilation cache on."""
+  import jax
+
+  from apprentice_jax.data.sources import cache_dir
+  if cpu_devices is None and workdir and (pathlib.Path(workdir) / "config.json").exists():
+    cpu_devices = json.loads((pathlib.Path(workdir) / "config.json").read_text())["cpu_devices"]
+  if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
+    jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

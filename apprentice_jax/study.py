@@ -1,0 +1,118 @@
+"""The paper's table on the user's data: every scheme and its control, side by side."""
+
+import csv
+import pathlib
+import time
+from typing import NamedTuple
+
+from apprentice_jax import config as configs
+from apprentice_jax import report
+from apprentice_jax.config import ConfigError
+from apprentice_jax.deploy import cost
+from apprentice_jax.training import inputs, loop, start
+
+FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
+          "seconds", "parameters", "bytes", "workdir")
+
+
+class Cell(NamedTuple):
+  """One training run of a study: "teacher" and "student" are at full precision, without a teacher."""
+  kind: str
+  precision: str
+  seed: int
+
+  @property
+  def name(self) -> str:
+    return f"{self.kind}-{self.precision.replace(',', '')}-seed{self.seed}"
+
+
+def cells(config) -> list[Cell]:
+  """The study's cells in the order in which they run: what others start from comes first."""
+  kinds, result = tuple(config.study.cells), []
+  for seed in config.study.seeds:
+    result += [Cell(k, start.FULL_PRECISION, seed) for k in ("teacher", "student") if k in kinds]
+  for seed in config.study.seeds:
+    result += [Cell(k, p, seed) for p in config.study.precisions for k in kinds
+               if k not in ("teacher", "student")]
+  return result
+
+
+def cell_config(config, cell: Cell, workdir: pathlib.Path):
+  """The config of one cell's training run."""
+  c = config.copy_and_resolve_references()
+  c.seed = cell.seed
+  if cell.kind in ("teacher", "student"):
+    return start.full_precision(c, cell.kind)
+  c.scheme, c.precision = cell.kind, cell.precision
+  path = lambda kind: str(cell_dir(workdir, Cell(kind, start.FULL_PRECISION, cell.seed)))
+  if cell.kind in ("B", "C") and not c.teacher.init:
+    c.teacher.init = path("teacher")
+  if cell.kind in ("C", "C-control") and not c.student.init:
+    c.student.init = path("student")
+  return c
+
+
+def cell_dir(workdir: pathlib.Path, cell: Cell) -> pathlib.Path:
+  return pathlib.Path(workdir) / "cells" / cell.name
+
+
+def run(config, workdir) -> str:
+  """Runs the cells that are not finished, then writes the report.
+
+  Args:
+    config: ``config.study`` lists precisions, seeds and cells; the rest is every cell's config.
+    workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md and plots.
+
+  Returns:
+    The report's table as text.
+
+  Raises:
+    ConfigError: the config cannot run, or workdir belongs to another study.
+  """
+  configs.validate(config)
+  needed = {"B": ("teacher",), "C": ("teacher", "student"), "C-control": ("student",)}
+  for kind in config.study.cells:
+    for other in needed.get(kind, ()):
+      if other not in config.study.cells and not config[other].init:
+        raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
+                          f"add it, or set config.{other}.init.")
+  workdir = pathlib.Path(workdir)
+  loop.claim(workdir, config)
+  rows, todo, began = [], cells(config), time.monotonic()
+  for number, cell in enumerate(todo, 1):
+    place = cell_dir(workdir, cell)
+    if loop.result(place) is None:
+      spent = time.monotonic() - began
+      print(f"[{number}/{len(todo)}, {spent:.0f} s] {cell.name}", flush=True)
+    rows.append(_row(config, cell, workdir, place))
+    _write_csv(workdir / "results.csv", rows)
+  return report.write_study(config, workdir, rows)
+
+
+def _row(config, cell: Cell, workdir, place) -> dict:
+  run_config = cell_config(config, cell, workdir)
+  given = config[cell.kind].init if cell.kind in ("teacher", "student") else ""
+  if given:  # the user's own network: scored, not trained
+    scores = loop.evaluate_network(run_config, given, config.eval.final)
+    result = {f"{config.eval.final}_{k}": v for k, v in scores.items()}
+  else:
+    result = loop.train(run_config, place)
+  data = inputs.dataset(config, "train")
+  model = start.model(run_config, "student", len(data.class_names))
+  shape, final = data.images.shape[1:], config.eval.final
+  return {
+      "cell": cell.kind, "precision": cell.precision, "seed": cell.seed,
+      "accuracy": result[f"{final}_accuracy"], "loss": result[f"{final}_loss"],
+      "count": result[f"{final}_count"],
+      "teacher_accuracy": result.get(f"{final}_teacher_accuracy", ""),
+      "epochs": round(result.get("examples", 0) / len(data.labels), 2),
+      "seconds": round(result.get("seconds", 0), 1),
+      "parameters": cost.parameters(model, shape), "bytes": cost.model_bytes(model, shape),
+      "workdir": given or f"cells/{cell.name}"}
+
+
+def _write_csv(path: pathlib.Path, rows: list[dict]):
+  with path.open("w", newline="") as file:
+    writer = csv.DictWriter(file, FIELDS)
+    writer.writeheader()
+    writer.writerows(rows)

@@ -1,0 +1,25 @@
+"""Fashion-MNIST, 60,000 + 10,000 images of 28x28 pixels: the CPU-sized version of the paper's table."""
+
+from apprentice_jax import config as base
+
+
+def get_config(argument=""):
+  config = base.base()
+  config.data.name = "fashion_mnist"
+  config.data.pad, config.data.flip = 2, True
+  config.data.mean, config.data.std = (0.286,), (0.353,)
+  config.data.validation = 5000
+  config.student.name = "resnet8"
+  config.teacher.name = "resnet14"
+  config.student.width = 0.25
+  config.teacher.width = 0.5
+  config.recipe.student.epochs = 8.0
+  config.recipe.teacher.epochs = 8.0
+  config.recipe.finetune.epochs = 5.0
+  config.checkpoint.every_epochs = 2.0
+  config.eval.every_epochs = 1.0
+  config.study.precisions = ("8A,2W",)
+  config.study.seeds = (0, 1, 2)
+  return base.apply_argument(config, argument, runlocal={
+      "recipe.student.epochs": 0.1, "recipe.teacher.epochs": 0.1, "recipe.finetune.epochs": 0.1,
+      "study.seeds": (0,)})

@@ -1,0 +1,15 @@
+"""Tests run on eight virtual CPU devices, one thread each, with compiled programs kept on disk."""
+
+import os
+import pathlib
+import tempfile
+
+# Before jax is imported.
+os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false "
+                           "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+CACHE = pathlib.Path(os.environ.get("APPRENTICE_TEST_CACHE",
+                                    pathlib.Path(tempfile.gettempdir()) / "apprentice-jax-tests"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ["APPRENTICE_CACHE"] = str(CACHE / "data")
