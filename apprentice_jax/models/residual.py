@@ -92,6 +92,7 @@ class ResNet(nn.Module):
     dtype: of the computation, float32 or bfloat16; parameters and statistics are float32.
     norm_axis: mesh axis over which batch moments are averaged while training (synchronised batch
       norm), or None: each replica normalises by its own.
+    conv, act: what the network is built from, with the arguments of `QuantConv`, `QuantActivation`.
   """
   stages: Sequence[int]
   width: int
@@ -103,14 +104,16 @@ class ResNet(nn.Module):
   quantization: Quantization = Quantization()
   dtype: Any = jnp.float32
   norm_axis: Optional[str] = None
+  conv: Any = QuantConv
+  act: Any = QuantActivation
 
   @nn.compact
   def __call__(self, x, train: bool):
     """Normalised images (batch, height, width, channels) -> float32 logits (batch, num_classes)."""
-    conv = functools.partial(QuantConv, quantization=self.quantization, dtype=self.dtype)
+    conv = functools.partial(self.conv, quantization=self.quantization, dtype=self.dtype)
     norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9,
                              epsilon=1e-5, dtype=self.dtype, axis_name=self.norm_axis)
-    act = functools.partial(QuantActivation, quantization=self.quantization)
+    act = functools.partial(self.act, quantization=self.quantization)
     residual_act = functools.partial(act, signed=True) if self.quantization.residual else None
 
     size, strides = (7, 2) if self.imagenet_stem else (3, 1)

@@ -62,7 +62,8 @@ def encode_ste(quantizer, x, *args, **kwargs) -> Quantized:
   Returns:
     `Quantized`: levels of x's shape and dtype (for `ttq` a pair of 0/1 arrays, the positive and
     the negative levels, so that each gets an accumulator of its own) and the scale in float32.
-    All levels here are exact in bfloat16. NaN stays NaN.
+    All levels here are exact in bfloat16. NaN stays NaN. Where a scale is 0 no gradient comes
+    through, since all that is computed from ``levels * 0`` is constant.
 
   Raises:
     ValueError: the function is not one of this package's quantizers.

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from apprentice_jax.quantizers.rule import (check_bits, float32, float_array, make_rule, nonzero,
                                             quantizer)
@@ -16,7 +17,8 @@ def _pact_rule(bits):
 
   def code(x, clip):
     clip = jnp.maximum(clip, 0)  # a clip trained below zero means zero, and can come back
-    return jnp.round(n * jnp.clip(x / nonzero(clip), 0, 1)), clip / n
+    # Not clip / n, which jit computes otherwise than eager execution.
+    return jnp.round(n * jnp.clip(x / nonzero(clip), 0, 1)), clip * np.float32(1 / n)
 
   def pullback(g, x, clip):
     return jnp.where((x >= 0) & (x < clip), g, 0), jnp.where(x >= clip, g, 0)

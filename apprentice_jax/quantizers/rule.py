@@ -64,7 +64,7 @@ def make_rule(code, pullback, low: int, high: int) -> Rule:
   def pull(residuals, g):
     x, *params = residuals
     cotangents = pullback(g, float32(x), *map(float32, params))
-    return tuple(map(_like_primal, cotangents, residuals))
+    return tuple(map(like_primal, cotangents, residuals))
 
   @jax.custom_vjp
   def value(x, *params):
@@ -155,7 +155,7 @@ def _value_cotangent(g_levels, scale) -> Array:
   return float32(g_levels) / nonzero(scale)
 
 
-def _like_primal(cotangent: Union[Array, None], primal: Array):
+def like_primal(cotangent: Union[Array, None], primal: Array):
   """Gives a cotangent its primal's shape (summing what was broadcast), dtype and mesh axes."""
   if cotangent is None:
     return None
@@ -167,6 +167,13 @@ def _like_primal(cotangent: Union[Array, None], primal: Array):
   cotangent = jnp.sum(cotangent, summed).reshape(primal.shape).astype(primal.dtype)
   # Inside shard_map a parameter that is the same on every device gets the sum over devices, as
   # the transposes of jax's own operations do.
-  vma = lambda x: getattr(jax.typeof(x), "vma", frozenset())
-  missing = vma(cotangent) - vma(primal)
+  missing = _varying(cotangent) - _varying(primal)
   return jax.lax.psum(cotangent, tuple(sorted(missing))) if missing else cotangent
+
+
+def _varying(x) -> frozenset:
+  """The mesh axes over which x differs from device to device, inside a checked shard_map."""
+  kind = jax.typeof(x)
+  if hasattr(kind, "manual_axis_type"):
+    return frozenset(kind.manual_axis_type.varying)
+  return frozenset(getattr(kind, "vma", ()))  # before jax 0.10

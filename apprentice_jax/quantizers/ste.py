@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.quantizers.rule import float_array, make_rule, quantizer
+from apprentice_jax.quantizers.rule import float_array, like_primal, make_rule, quantizer
 
 
 @jax.custom_vjp
@@ -42,12 +42,12 @@ def ste_round(x):
 
 @jax.custom_vjp
 def _clip(x, low, high):
-  return jnp.clip(x, low.astype(x.dtype), high.astype(x.dtype))
+  return jnp.clip(x, low, high)
 
 
 _clip.defvjp(
-    lambda x, low, high: (_clip(x, low, high), (x >= low) & (x <= high)),
-    lambda inside, g: (jnp.where(inside, g, 0), None, None))
+    lambda x, low, high: (_clip(x, low, high), (x, (x >= low) & (x <= high))),
+    lambda residuals, g: (like_primal(jnp.where(residuals[1], g, 0), residuals[0]), None, None))
 
 
 def ste_clip(x, low, high):
@@ -71,7 +71,7 @@ def ste_clip(x, low, high):
     TypeError: x is not of a float dtype.
   """
   x = float_array(x)
-  return _clip(x, jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32))
+  return _clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
 
 
 @functools.lru_cache(maxsize=None)

@@ -15,7 +15,7 @@ def _wrpn_weights_rule(bits):
 
   def code(w, scale):
     levels = jnp.round(n * jnp.clip(w / nonzero(scale), -1, 1))
-    return levels, scale / n
+    return levels, scale * np.float32(1 / n)  # not / n, which jit computes otherwise than eagerly
 
   def pullback(g, w, scale):
     u = w / nonzero(scale)
@@ -65,7 +65,7 @@ def _unit_interval_rule(bits):
   n = 2**bits - 1
 
   def code(x):
-    return jnp.round(n * jnp.clip(x, 0, 1)), jnp.float32(np.float32(1) / np.float32(n))
+    return jnp.round(n * jnp.clip(x, 0, 1)), jnp.float32(1 / n)
 
   def pullback(g, x):
     return (jnp.where((x >= 0) & (x <= 1), g, 0),)
@@ -110,7 +110,7 @@ def _dorefa_weights_rule(bits):
   def code(w):
     # 2 * round(n * x) - n with x = normalised / 2 + 1/2: the odd whole numbers from -n to n.
     levels = 2 * jnp.round(n * (normalised(w) / 2 + 0.5)) - n
-    return levels, jnp.float32(np.float32(1) / np.float32(n))
+    return levels, jnp.float32(1 / n)
 
   def pullback(g, w):
     return jax.vjp(normalised, w)[1](g)

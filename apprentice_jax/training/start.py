@@ -114,7 +114,7 @@ def load(path: str, network: ResNet, image_shape) -> Network:
       found = checkpoints.student()
   elif source.is_file():
     from apprentice_jax.models import pretrained
-    found = pretrained.load(source, network)
+    found = Network(*pretrained.load(source))
   else:
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   _check_fit(path, found, network, image_shape)

@@ -19,3 +19,17 @@ run twn-pact-tensor scheme=baseline,precision=8A2W --config.recipe.student.epoch
   --config.quantization.weights=twn --config.quantization.activations=pact \
   --config.quantization.per_channel=False
 run full scheme=baseline,precision=32A32W --config.recipe.student.epochs=2
+# Which learning rates: three epochs (two of fine-tuning), the same number of tries for every cell.
+short=(--config.recipe.student.epochs=3 --config.recipe.teacher.epochs=3 --config.recipe.finetune.epochs=2)
+run teacher scheme=baseline,precision=32A32W,student=resnet14 "${short[@]}" --config.student.width=0.5
+run student scheme=baseline,precision=32A32W "${short[@]}"
+from=(--config.teacher.init="$workdir/teacher" --config.student.init="$workdir/student")
+for rate in 0.1 0.3; do
+  run "baseline-$rate" scheme=baseline "${short[@]}" --config.recipe.student.learning_rate=$rate
+  run "B-$rate" scheme=B "${short[@]}" --config.recipe.student.learning_rate=$rate "${from[0]}"
+done
+for rate in 0.03 0.1; do
+  run "C-$rate" scheme=C "${short[@]}" --config.recipe.finetune.learning_rate=$rate "${from[@]}"
+  run "C-control-$rate" scheme=C-control "${short[@]}" --config.recipe.finetune.learning_rate=$rate \
+    "${from[@]}"
+done

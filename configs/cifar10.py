@@ -1,0 +1,25 @@
+"""CIFAR-10, 50,000 + 10,000 images of 32x32 pixels."""
+
+from apprentice_jax import config as base
+
+
+def get_config(argument=""):
+  config = base.base()
+  config.data.name = "cifar10"
+  config.data.pad, config.data.flip = 4, True
+  config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+  config.student.name = "resnet20"
+  config.teacher.name = "resnet56"
+  for recipe in (config.recipe.student, config.recipe.teacher):
+    recipe.epochs, recipe.learning_rate, recipe.warmup_epochs = 200.0, 0.1, 1.0
+    recipe.weight_decay = 5e-4
+  config.recipe.finetune.epochs, config.recipe.finetune.learning_rate = 100.0, 0.01
+  config.recipe.finetune.weight_decay = 5e-4
+  config.steps_per_dispatch = 100
+  config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
+  config.study.seeds = (0, 1, 2)
+  return base.apply_argument(config, argument, runlocal={
+      "batch_size": 64, "student.width": 0.25, "teacher.width": 0.25, "student.name": "resnet8",
+      "teacher.name": "resnet14", "steps_per_dispatch": 20, "recipe.student.epochs": 0.05,
+      "recipe.teacher.epochs": 0.05, "recipe.finetune.epochs": 0.05,
+      "study.precisions": ("8A,2W",), "study.seeds": (0,)})

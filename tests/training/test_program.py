@@ -1,0 +1,231 @@
+"""Eight replicas with unequal data: averaged, the same on each, and the same on every path."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from apprentice_jax.data.augment import Augmentation, training_batch
+from apprentice_jax.distill.step import Batch, Rates, State, Trainer
+from apprentice_jax.models.precision import Precision, Quantization
+from apprentice_jax.models.residual import ResNet
+from apprentice_jax.training import parallel
+from apprentice_jax.training.optimizer import SGD
+from apprentice_jax.training.program import (DeviceData, Program, Settings, evaluator,
+                                             example_indices, initialiser, make_apply)
+
+DEVICES, BATCH, SIZE, CHUNK = 8, 32, 100, 3
+CLASSES = 5
+WEIGHTS = dict(alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0)
+NET = ResNet(stages=(1, 1), width=4, num_classes=CLASSES)
+LOW = NET.clone(quantization=Quantization(Precision(8, 2)))
+PLAIN = Settings(NET, SGD(), augmentation=Augmentation(1, True), mean=(0.4,), std=(0.3,),
+                 steps_per_dispatch=CHUNK)
+JOINT = PLAIN._replace(student=LOW, teacher=NET, teacher_optimizer=SGD())
+
+
+@pytest.fixture(scope="module")
+def data():
+  r = np.random.default_rng(0)
+  images = r.integers(0, 256, (SIZE, 8, 8, 1), np.uint8)
+  # Brighter from image to image, so that the replicas' moments differ.
+  images = (images * np.linspace(0.1, 1, SIZE)[:, None, None, None]).astype(np.uint8)
+  return DeviceData(images, r.integers(0, CLASSES, SIZE).astype(np.int32))
+
+
+def initial(settings, data):
+  """The starting state, on the host; parameters and statistics away from their defaults."""
+  def start(model, optimizer, seed):
+    images = jnp.asarray(data.images[:8], jnp.float32) / 255
+    net = initialiser(model.clone(norm_axis=None))(jax.random.key(seed), images, {})
+    r = np.random.default_rng(seed)
+    stats = jax.tree.map(lambda s: s + 0.1 * r.random(s.shape).astype(np.float32), net.batch_stats)
+    return net._replace(batch_stats=stats, opt_state=optimizer.build().init(net.params))
+  teacher = settings.teacher and start(settings.teacher, settings.teacher_optimizer, 1)
+  return jax.device_get(State(start(settings.student, settings.student_optimizer, 0), teacher))
+
+
+def sorted_indices(count=1):
+  """Replica r gets the images from 12 r on: unequal shares."""
+  index = np.stack([np.arange(4) + 12 * r for r in range(DEVICES)])[:, None]
+  index = np.concatenate([index + 4 * s for s in range(count)], 1)
+  index = np.pad(index, ((0, 0), (0, CHUNK - count), (0, 0)))
+  return index.astype(np.int32), np.zeros_like(index, np.int32)
+
+
+def rates(student=0.1, teacher=0.05):
+  return Rates(np.full(CHUNK, student, np.float32), np.full(CHUNK, teacher, np.float32))
+
+
+def train(program, settings, data, count=1, seed=0, **kwargs):
+  state = parallel.replicate(initial(settings, data))
+  return program.train(state, parallel.replicate(data), *sorted_indices(count), count,
+                       dict(WEIGHTS, **kwargs), rates(), jax.random.key(seed))
+
+
+def history(metrics, count):
+  return {k: np.asarray(v)[:count] for k, v in jax.device_get(metrics).items()}
+
+
+def assert_close(a, b, **tolerance):
+  chex.assert_trees_all_close(jax.device_get(a), jax.device_get(b), **tolerance)
+
+
+@pytest.fixture(scope="module")
+def joint():
+  """Scheme A of a low-precision student, compiled once; its step may be traced once."""
+  class Traced(Program):
+    _step = chex.assert_max_traces(Program._step, n=1)
+  chex.clear_trace_counter()
+  return Traced(JOINT)
+
+
+@pytest.fixture(scope="module")
+def after_one(joint, data):
+  return train(joint, JOINT, data)
+
+
+def shares(data, settings, seed=0):
+  """What each replica is given in the first step, as one device would compute it."""
+  index, epoch = sorted_indices()
+  for r in range(DEVICES):
+    yield Batch(*training_batch(jnp.asarray(data.images), jnp.asarray(data.labels), index[r, 0],
+                                epoch[r, 0], jax.random.key(seed), settings.augmentation,
+                                settings.mean, settings.std, jnp.float32))
+
+
+def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(after_one, data):
+  trainer = Trainer(make_apply(LOW), SGD().build(), make_apply(NET), SGD().build())
+  step = jax.jit(trainer.step)
+  alone = [jax.device_get(step(initial(JOINT, data), share, WEIGHTS,
+                               Rates(np.float32(0.1), np.float32(0.05))))
+           for share in shares(data, JOINT)]
+  # The first step is linear in gradients and moments: parameters, momentum and statistics average.
+  mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0, np.float64), *alone)
+  state, metrics = after_one
+  # float32 sums in another order.
+  assert_close(state, mean[0], rtol=1e-4, atol=2e-6)
+  assert_close({k: v[0] for k, v in metrics.items()}, mean[1], rtol=1e-5, atol=1e-6)
+  # The replicas did differ, in every collection: taking one's value instead would show.
+  for collection in ("params", "batch_stats", "opt_state"):
+    for leaf, *others in zip(*(jax.tree.leaves(getattr(a[0].student, collection)) for a in alone)):
+      assert np.abs(leaf - np.mean([leaf, *others], 0)).max() > 1e-5
+
+
+def test_statistics_by_hand(after_one, data):
+  start = initial(JOINT, data)
+  kernel = start.teacher.params["stem"]["kernel"]
+  outputs = np.stack([jax.lax.conv_general_dilated(
+      share.images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+                      for share in shares(data, JOINT)]).astype(np.float64)
+  old, new = (s.teacher.batch_stats["stem_norm"] for s in (start, after_one[0]))
+  own = {"mean": outputs.mean((1, 2, 3)), "var": outputs.var((1, 2, 3))}
+  for name, moments in own.items():
+    np.testing.assert_allclose(new[name], 0.9 * old[name] + 0.1 * moments.mean(0), rtol=1e-4,
+                               atol=1e-6)
+  # Not the whole batch's variance, which holds the spread between the replicas too.
+  whole = outputs.var((0, 1, 2, 3))
+  assert np.all(whole > own["var"].mean(0) + 1e-4)
+
+
+def test_state_is_the_same_on_every_device(after_one):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(after_one):
+    copies = [np.asarray(s.data) for s in leaf.addressable_shards]
+    assert len(copies) == DEVICES and len(leaf.sharding.device_set) == DEVICES
+    for copy in copies[1:]:
+      np.testing.assert_array_equal(copy, copies[0], err_msg=jax.tree_util.keystr(path))
+
+
+def test_buffers_are_given_up(joint, data):
+  state = parallel.replicate(initial(JOINT, data))
+  on_device = parallel.replicate(data)
+  new, _ = joint.train(state, on_device, *sorted_indices(), 1, WEIGHTS, rates(), jax.random.key(0))
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((new, on_device)))
+
+
+def test_weights_rates_seeds_and_counts_need_no_new_program(joint, data):
+  # `joint` allows one trace; the other tests have used it up.
+  losses = set()
+  for i, count in enumerate((1, 3, 2)):
+    state, metrics = train(joint, JOINT, data, count, seed=i, gamma=0.1 * i, temperature=1.0 + i)
+    losses.add(float(metrics["loss"][0]))
+    assert len(metrics["loss"]) == count
+  assert len(losses) == 3
+
+
+def test_shard_map_gives_the_same_numbers(joint, data):
+  mapped = train(Program(JOINT, backend="shard_map"), JOINT, data, 2)
+  # The same operations; only the order of an all-reduce may differ.
+  assert_close(mapped, train(joint, JOINT, data, 2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def plain_one_by_one(data):
+  return train(Program(PLAIN), PLAIN, data, 2)
+
+
+def test_a_loop_on_the_device_gives_the_same_numbers(plain_one_by_one, data):
+  state, metrics = train(Program(PLAIN, loop=True), PLAIN, data, 2)
+  # Other convolution kernels inside a loop, hence other roundings.
+  assert_close(state, plain_one_by_one[0], rtol=1e-3, atol=1e-4)
+  assert_close(history(metrics, 2), history(plain_one_by_one[1], 2), rtol=1e-4, atol=1e-5)
+
+
+def test_synchronised_batch_norm_is_that_of_the_whole_batch(plain_one_by_one, data):
+  settings = PLAIN._replace(student=NET.clone(norm_axis=parallel.AXIS))
+  state, _ = train(Program(settings), settings, data)
+  whole = Batch(*(jnp.concatenate(parts) for parts in zip(*shares(data, settings))))
+  expected, _ = jax.jit(Trainer(make_apply(NET), SGD().build()).step)(
+      initial(PLAIN, data), whole, WEIGHTS, Rates(np.float32(0.1), np.float32(0.05)))
+  assert_close(state, expected, rtol=1e-3, atol=1e-5)
+  own = plain_one_by_one[0].student.batch_stats["stem_norm"]["var"]
+  assert np.all(own < state.student.batch_stats["stem_norm"]["var"])
+
+
+def test_fewer_devices_may_be_chosen(data):
+  devices = jax.devices()[2:4]
+  index, epoch = (a.reshape(2, 4, CHUNK, 4)[:, 0] for a in sorted_indices(2))
+  program = Program(PLAIN, devices=devices)
+  state = parallel.replicate(initial(PLAIN, data), devices)
+  new, _ = program.train(state, parallel.replicate(data, devices), index, epoch, 1, WEIGHTS,
+                         rates(), jax.random.key(0))
+  assert all(leaf.devices() == set(devices) for leaf in jax.tree.leaves(new))
+
+
+@pytest.mark.parametrize("batch", [40, 7, 1000])
+def test_evaluation_counts_every_example_once(data, batch):
+  net = initial(PLAIN, data).student
+  found = evaluator(NET, PLAIN.mean, PLAIN.std)(
+      parallel.replicate(net), parallel.replicate(data), batch)
+  images = (data.images / 255.0 - 0.4) / 0.3
+  logits = NET.apply({"params": net.params, "batch_stats": net.batch_stats},
+                     jnp.asarray(images, jnp.float32), False)
+  correct = np.argmax(logits, -1) == data.labels
+  loss = -np.asarray(jax.nn.log_softmax(logits))[np.arange(SIZE), data.labels]
+  assert found["count"] == SIZE
+  np.testing.assert_allclose(found["accuracy"], correct.mean(), atol=1e-6)
+  np.testing.assert_allclose(found["loss"], loss.mean(), rtol=1e-4)
+
+
+def test_split_gives_each_device_its_part_of_the_batch():
+  array = np.arange(2 * 24).reshape(2, 24)
+  parts = parallel.split(array)
+  assert parts.shape == (8, 2, 3)
+  for r in range(8):
+    np.testing.assert_array_equal(parts[r], array[:, 3 * r:3 * r + 3])
+
+
+def test_indices_of_a_dispatch_are_the_stream():
+  settings = PLAIN._replace(steps_per_dispatch=4)
+  index, epoch = example_indices(0, SIZE, 2, 3, settings, BATCH)
+  assert index.shape == epoch.shape == (DEVICES, 4, BATCH // DEVICES)
+  whole = np.moveaxis(index, 0, 1).reshape(4, BATCH)
+  in_order, _ = example_indices(0, SIZE, 0, 4, settings, BATCH)
+  np.testing.assert_array_equal(whole[:2],
+                                np.moveaxis(in_order, 0, 1).reshape(4, BATCH)[2:])
+  epochs = np.moveaxis(epoch, 0, 1).reshape(4, BATCH)[:3].ravel()
+  # Steps 2 to 4 are examples 64 to 159: the first epoch ends after 100.
+  np.testing.assert_array_equal(epochs, np.arange(64, 160) // SIZE)
+  assert not index[:, 3].any() and not epoch[:, 3].any()
