@@ -15,11 +15,12 @@ USAGE = """usage: apprentice COMMAND [flags]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR]
            --model=CHECKPOINT --config=FILE[:key=value,...] [--split=test]
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+  prepare  --dataset=NAME [--data_dir=DIR]
   bench    --config=FILE[:key=value,...] [--out=FILE.json]
 
 config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
 """
-COMMANDS = ("train", "eval", "study", "bench")
+COMMANDS = ("train", "eval", "study", "bench", "prepare")
 
 
 def main(argv=None) -> int:
@@ -50,6 +51,10 @@ def _run(command: str, arguments: list[str]) -> int:
   if command not in COMMANDS:
     raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
   given = _parse(arguments)
+  if command == "prepare":
+    from apprentice_jax.data.prepare import prepare
+    print(f"{given.dataset} is in {prepare(_need(given.dataset, 'dataset'), given.data_dir)}")
+    return 0
   config = given.config
   if config is not None:
     validate(config)
@@ -99,7 +104,8 @@ def _parse(arguments: list[str]):
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
   flags.DEFINE_string("data_dir", "", "where datasets are prepared", flag_values=values)
   flags.DEFINE_string("out", "", "file to write", flag_values=values)
-  known = ["--" + f for f in ("config", "workdir", "model", "split", "data_dir", "out")]
+  flags.DEFINE_string("dataset", "", "a tfds dataset", flag_values=values)
+  known = ["--" + f for f in ("config", "workdir", "model", "split", "data_dir", "out", "dataset")]
   known += ["--config." + k for k in flat(base())]
   for argument in arguments:
     name = argument.partition("=")[0]

@@ -6,8 +6,9 @@ python=${PYTHON:-python3}
   { echo "apprentice-jax needs Python 3.11 or newer; set PYTHON=/path/to/python3.12" >&2; exit 1; }
 stamp=".venv/installed-$(printf '%s' "$1" | cat - setup.cfg | cksum | cut -d' ' -f1)"
 if [ ! -f "$stamp" ]; then
-  echo "installing apprentice-jax[$1] into .venv ..."
+  what=".${1:+[$1]}"
+  echo "installing apprentice-jax${1:+[$1]} into .venv ..."
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$1]"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$what"
   touch "$stamp"
 fi

@@ -207,8 +207,8 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
           images = np.empty((len(source), *size, channels), np.uint8)
         if size != images.shape[1:3]:
           raise ValueError(
-              f"the images of {info.full_name} vary in size ({images.shape[1:3]} and {size}), so "
-              "they cannot be loaded as one array: the streaming path is for such datasets."
+              f"the images of {info.full_name} vary in size ({images.shape[1:3]} and {size}), and "
+              "only sets of one image size can be loaded: prepare it with resized images."
           )
         images[i], labels[i] = image.reshape(*size, channels), example["label"]
   if images is None or labels.min() < 0:

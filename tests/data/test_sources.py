@@ -299,8 +299,8 @@ def test_not_image_classification(data_dir):
 def test_varying_sizes(data_dir, cache):
   _fails(
       "tiny_varying", "validation", data_dir,
-      r"the images of tiny_varying/1.2.3 vary in size \(\(6, 7\) and \(5, 7\)\), so they cannot be "
-      r"loaded as one array: the streaming path is for such datasets\.",
+      r"the images of tiny_varying/1.2.3 vary in size \(\(6, 7\) and \(5, 7\)\), and only sets of one "
+      r"image size can be loaded: prepare it with resized images\.",
   )
   assert not cache.exists()
 
