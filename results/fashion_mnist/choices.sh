@@ -23,6 +23,7 @@ run full scheme=baseline,precision=32A32W --config.recipe.student.epochs=2
 short=(--config.recipe.student.epochs=3 --config.recipe.teacher.epochs=3 --config.recipe.finetune.epochs=2)
 run teacher scheme=baseline,precision=32A32W,student=resnet14 "${short[@]}" --config.student.width=0.5
 run student scheme=baseline,precision=32A32W "${short[@]}"
+run student-0.3 scheme=baseline,precision=32A32W "${short[@]}" --config.recipe.student.learning_rate=0.3
 from=(--config.teacher.init="$workdir/teacher" --config.student.init="$workdir/student")
 for rate in 0.1 0.3; do
   run "baseline-$rate" scheme=baseline "${short[@]}" --config.recipe.student.learning_rate=$rate

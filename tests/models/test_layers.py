@@ -138,7 +138,7 @@ def test_gradients_by_hand():
       return layer.apply({"params": {"kernel": jnp.reshape(w, (1, 1, 1, 1))}}, a)[0, 0, 0, 0]
     value, (d_x, d_clip, d_w) = jax.value_and_grad(f, (0, 1, 2))(x, 2.0, 0.7)
     held = min(max(x, 0.0), 2.0)
-    np.testing.assert_allclose(value, held * 0.7, atol=2e-3)  # to one level
+    np.testing.assert_allclose(value, held * 0.7, atol=3e-3)  # to half a level
     np.testing.assert_allclose([d_x, d_clip], [0.7 * passes, 0.7 * (x >= 2)], rtol=1e-5)
     np.testing.assert_allclose(d_w, held, atol=5e-3)
 
