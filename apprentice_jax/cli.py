@@ -46,7 +46,7 @@ def main(argv=None) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-  from apprentice_jax.config import ConfigError, validate
+  from apprentice_jax.config import ConfigError, checked
   from apprentice_jax.models.precision import nearest
   if command not in COMMANDS:
     raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
@@ -57,7 +57,7 @@ def _run(command: str, arguments: list[str]) -> int:
     return 0
   config = given.config
   if config is not None:
-    validate(config)
+    config = checked(config)
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
 
   if command == "eval":

@@ -110,6 +110,15 @@ def quantization(config, precision=None) -> Quantization:
                          for k, v in config.quantization.items()})
 
 
+def checked(config):
+  """Returns a copy of a config that can run, its precisions spelled one way; see `validate`."""
+  validate(config)
+  result = config.copy_and_resolve_references()
+  result.precision = str(Precision.parse(config.precision))
+  result.study.precisions = tuple(str(Precision.parse(p)) for p in config.study.precisions)
+  return result
+
+
 def validate(config):
   """Raises ConfigError, with one sentence that names the field, for a config that cannot run."""
   def check(ok, sentence):

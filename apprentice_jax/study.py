@@ -69,7 +69,7 @@ def run(config, workdir) -> str:
   Raises:
     ConfigError: the config cannot run, or workdir belongs to another study.
   """
-  configs.validate(config)
+  config = configs.checked(config)
   needed = {"B": ("teacher",), "C": ("teacher", "student"), "C-control": ("student",)}
   for kind in config.study.cells:
     for other in needed.get(kind, ()):

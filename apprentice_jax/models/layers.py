@@ -70,7 +70,6 @@ class _Weighted(nn.Module):
     """product(x, kernel) at the layer's precision; plus the bias."""
     dtype = self.dtype
     q = self.quantization
-    y = None
     if not q.quantizes_weights("/".join(self.path)):
       y = _accumulate(product, values(x, dtype), kernel.astype(dtype))
     elif q.weights == "ttq" and not isinstance(x, Quantized):

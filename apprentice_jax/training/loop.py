@@ -38,7 +38,7 @@ def train(config, workdir) -> dict:
     ConfigError: the config cannot run, or workdir belongs to another one.
     NonFiniteLoss: the loss became NaN or infinite.
   """
-  configs.validate(config)
+  config = configs.checked(config)
   workdir = pathlib.Path(workdir)
   if config.batch_size % jax.device_count():
     raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "

@@ -1,0 +1,179 @@
+"""The command line: wrong inputs in one sentence each, and a run from end to end."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import apprentice_jax
+from apprentice_jax import cli
+from apprentice_jax.training import loop
+
+ROOT = pathlib.Path(__file__).parents[1]
+DIGITS = str(ROOT / "configs" / "digits.py")
+TINY = f"{DIGITS}:student=resnet8,teacher=resnet8,width=0.25,runlocal,scheme=B"
+
+
+def began(*_):
+  raise AssertionError("training began")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+  """run(*arguments) -> (status, stdout, stderr) of the command; nothing may train."""
+  monkeypatch.setattr(loop._Run, "run", began)
+
+  def run(*arguments):
+    monkeypatch.setattr(sys, "argv", ["apprentice", *arguments])
+    status = cli.main()
+    return status, *capsys.readouterr()
+  return run
+
+
+C, W = f"--config={DIGITS}", "--workdir={w}"
+WRONG = [
+    (["trian"], "command 'trian' does not exist: did you mean 'train'?"),
+    (["train"], "this command needs --config=..."),
+    (["train", C], "this command needs --workdir=..."),
+    (["study", C], "this command needs --workdir=..."),
+    (["eval"], "this command needs --workdir=..."),
+    (["eval", "--model=x.pt"], "this command needs --config=..."),
+    (["train", "digits"], "unexpected argument 'digits': flags are written --name=value."),
+    (["train", "--confg=x", W], "flag --confg does not exist: did you mean '--config'?"),
+    (["train", C, "--wordkir=x"], "flag --wordkir does not exist: did you mean '--workdir'?"),
+    (["train", "--config=digit.py", W], "there is no config file 'digit.py'."),
+    (["train", f"--config={ROOT / 'setup.cfg'}", W], "setup.cfg"),
+    (["train", f"{C}:schem=A", W], "config argument 'schem' does not exist: did you mean 'scheme'?"),
+    (["train", f"{C}:scheme=D", W], "config.scheme 'D' does not exist: choose one of baseline, A, B"),
+    (["train", f"{C}:width=wide", W], "config argument width takes a number"),
+    (["train", f"{C}:width=-1", W], "width -1.0 leaves no channels"),
+    (["train", f"{C}:precision=8A9W", W], "precision '8A9W' is not one: write activation and weight "
+     "bits as in '8A,2W'"),
+    (["train", f"{C}:student=restnet20", W], "did you mean 'resnet20'?"),
+    (["train", C, W, "--config.studnet.name=resnet8"], "flag --config.studnet.name does not exist: "
+     "did you mean '--config.student.name'?"),
+    (["train", C, W, "--config.batch_size=many"], "--config.batch_size=many"),
+    (["train", C, W, "--config.batch_size=1.5"], "--config.batch_size=1.5"),
+    (["train", C, W, "--config.batch_size=-4"], "config.batch_size is -4: it must be at least 1."),
+    (["train", C, W, "--config.batch_size=60"], "it must be a multiple of the 8 devices"),
+    (["train", C, W, "--config.batch_size=8000"], "but digits has only 1437 training examples"),
+    (["train", C, W, "--config.data.flip=maybe"], "--config.data.flip=maybe"),
+    (["train", C, W, "--config.data.name=digit"], "unknown dataset 'digit'"),
+    (["train", C, W, "--config.data.name=digit"], "did you mean 'digits'?"),
+    (["train", C, W, "--config.data.train_split=trian"], "no split 'trian': use one of train, test."),
+    (["train", C, W, "--config.data.test_split=tset"], "no split 'tset': use one of train, test."),
+    (["train", C, W, "--config.recipe.student.learning_rate=-0.1"],
+     "config.recipe.student.learning_rate is -0.1: it must be at least 0."),
+    (["train", C, W, "--config.recipe.student.schedule=cosin"], "did you mean 'cosine'?"),
+    (["train", C, W, "--config.quantization.weights=twm"], "did you mean 'twn'?"),
+    (["train", C, W, "--config.quantization.weights=twn", "--config.precision=8A,4W"],
+     "weight quantizer 'twn' cannot do 4 bits: use wrpn or dorefa or lsq."),
+    (["train", C, W, "--config.dtype=float16"], "did you mean 'bfloat16'?"),
+    (["train", C, W, "--config.teacher.init=/nowhere"], "/nowhere is neither a workdir nor a "
+     "checkpoint file."),
+    (["train", C, "--workdir=/proc/nowhere"], "cannot write to the workdir /proc/nowhere"),
+    (["eval", "--workdir=/nowhere"], "/nowhere is not a workdir: it has no config.json."),
+    (["eval", W, "--split=tset"], "<test|validation|train>"),
+    (["eval", C, "--model=/nowhere"], "/nowhere is neither a workdir nor a checkpoint file."),
+    (["study", C, W, "--config.study.cells=('A','basline')"], "did you mean 'baseline'?"),
+    (["study", C, W, "--config.study.precisions=('8A,9W',)"], "precision '8A,9W' is not one"),
+    (["study", C, W, "--config.study.cells=('C','teacher')"],
+     "config.study.cells has 'C' without 'student', which it starts from: add it, or set"),
+    (["prepare"], "this command needs --dataset=..."),
+]
+
+
+@pytest.mark.parametrize("arguments, sentence", WRONG,
+                         ids=[f"{w[0][0]} {w[0][-1].rpartition('/')[2]}" for w in WRONG])
+def test_wrong_inputs_get_one_sentence(arguments, sentence, run, tmp_path):
+  workdir = tmp_path / "run"
+  status, out, err = run(*[a.format(w=workdir) for a in arguments])
+  assert sentence in err
+  assert status == 2 and out == ""
+  assert err.startswith("apprentice: ") and err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("wrong", ["--config.teacher.init=/nowhere", "--config.data.name=digit",
+                                   "--config.data.test_split=tset", "--config.batch_size=60"])
+def test_a_refused_run_leaves_the_workdir_to_the_corrected_one(wrong, run, tmp_path, monkeypatch):
+  assert run("train", f"--config={DIGITS}", f"--workdir={tmp_path}", wrong)[0] == 2
+  monkeypatch.setattr(loop, "_Run", began)
+  with pytest.raises(AssertionError, match="training began"):
+    run("train", f"--config={DIGITS}", f"--workdir={tmp_path}")
+
+
+def test_another_configs_workdir(run, tmp_path, monkeypatch):
+  monkeypatch.setattr(loop, "_Run", began)
+  with pytest.raises(AssertionError, match="training began"):
+    run("train", f"--config={DIGITS}", f"--workdir={tmp_path}")
+  status, _, err = run("train", f"--config={DIGITS}:precision=8A4W", f"--workdir={tmp_path}")
+  assert status == 2 and "config.precision ('8A,2W' there, '8A" in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_help(arguments, run):
+  status, out, err = run(*arguments)
+  assert status == 0 and err == ""
+  for command in cli.COMMANDS:
+    assert re.search(rf"^  {command} ", out, re.MULTILINE)
+
+
+def test_main_takes_arguments_as_well_as_the_process_does(monkeypatch, capsys, tmp_path):
+  monkeypatch.setattr(sys, "argv", ["something else"])
+  # An override reaches the config: what is refused is its value.
+  assert cli.main(["train", f"--config={DIGITS}", f"--workdir={tmp_path}",
+                   "--config.batch_size=-4"]) == 2
+  assert "config.batch_size is -4: it must be at least 1." in capsys.readouterr().err
+
+
+def command(*arguments, devices=None):
+  """Runs the command as a user does, on devices host devices (None: as the config says)."""
+  env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  env["PYTHONPATH"] = os.pathsep.join([str(pathlib.Path(cli.__file__).parents[1]),
+                                       env.get("PYTHONPATH", "")])
+  if devices:
+    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+  return subprocess.run([sys.executable, "-m", "apprentice_jax", *arguments], env=env, text=True,
+                        capture_output=True, check=False)
+
+
+def test_the_process_ends_with_the_status():
+  process = command("train", f"--config={DIGITS}:schem=A", "--workdir=x")
+  assert process.returncode == 2 and process.stdout == ""
+  assert process.stderr == ("apprentice: config argument 'schem' does not exist: did you mean "
+                            "'scheme'?\n")
+
+
+def test_train_then_eval_on_any_number_of_devices(tmp_path):
+  process = command("train", f"--config={TINY}", f"--workdir={tmp_path}", "--config.cpu_devices=2",
+                    "--config.recipe.student.learning_rate=0.08",
+                    "--config.recipe.student.warmup_epochs=0.2")
+  assert process.returncode == 0, process.stderr
+  result = json.loads((tmp_path / "result.json").read_text())
+  config = json.loads((tmp_path / "config.json").read_text())
+  assert config["recipe.student.learning_rate"] == 0.08 and config["student.width"] == 0.25
+  assert result["steps"] == 22 and result["test_count"] == 360
+  assert result["test_accuracy"] > 0.2  # twice as good as chance, after one epoch
+  report = (tmp_path / "report.md").read_text()
+  assert report.strip() in process.stdout
+  assert f"test accuracy: {result['test_accuracy']:.2%}" in report
+  assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+  assert "step 22/22" in process.stdout and json.loads(
+      (tmp_path / "teacher" / "result.json").read_text())["steps"] == 22
+
+  found = {8: apprentice_jax.evaluate(tmp_path)}
+  for devices in (1, None):  # None: the config's two
+    process = command("eval", f"--workdir={tmp_path}", devices=devices)
+    assert process.returncode == 0, process.stderr
+    accuracy, loss, count = re.fullmatch(
+        r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples\n", process.stdout).groups()
+    found[devices] = dict(accuracy=float(accuracy) / 100, loss=float(loss), count=int(count))
+  for devices, numbers in found.items():
+    # Rounded as printed; and an image on the edge between two classes may fall either way.
+    assert numbers["count"] == 360, devices
+    assert numbers["accuracy"] == pytest.approx(result["test_accuracy"], abs=1.1 / 360), devices
+    assert numbers["loss"] == pytest.approx(result["test_loss"], rel=2e-3), devices

@@ -1,0 +1,136 @@
+"""The configuration: its argument grammar, its checks, and the files that come with the library."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from apprentice_jax import config as configs
+from apprentice_jax.config import ConfigError
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.models.precision import Precision
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def get_config(path, argument=""):
+  spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument)
+
+
+def valid():
+  config = configs.base()
+  config.data.name = "digits"
+  return config
+
+
+def test_defaults_are_the_papers():
+  config = valid()
+  configs.validate(config)
+  assert config.loss.to_dict() == dict(alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0,
+                                       teacher_gradient=False)
+  assert config.quantization.full_precision == ("stem", "head")
+  assert config.recipe.finetune.learning_rate < config.recipe.student.learning_rate
+
+
+@pytest.mark.parametrize("argument", ["", "runlocal", "runlocal,scheme=A,precision=8A4W",
+                                      "student=resnet14,width=0.25"])
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_config_files_are_valid(path, argument):
+  config = get_config(path, argument)
+  configs.validate(config)
+  assert configs.flat(config).keys() == configs.flat(configs.base()).keys()
+  if "student=" in argument:
+    assert config.student.name == "resnet14" and config.student.width == config.teacher.width == 0.25
+  if "scheme" in argument:
+    assert (config.scheme, Precision.parse(config.precision)) == ("A", (8, 4))
+
+
+@pytest.mark.parametrize("argument, expected", [
+    ("", {}), (None, {}), ("runlocal", {"runlocal": "True"}),
+    ("student=resnet20,precision=8A2W,", {"student": "resnet20", "precision": "8A2W"}),
+    ("scheme=C-control,width=0.5", {"scheme": "C-control", "width": "0.5"})])
+def test_grammar(argument, expected):
+  assert configs.parse(argument) == expected
+
+
+@pytest.mark.parametrize("argument, sentence", [
+    ("schem=A", "config argument 'schem' does not exist: did you mean 'scheme'?"),
+    ("runlocl", "did you mean 'runlocal'?"),
+    ("zzz", "choose one of student, teacher, precision, scheme, width, runlocal"),
+    ("width=wide", "config argument width takes a number"),
+    ("runlocal=maybe", "runlocal")])
+def test_wrong_arguments_are_refused(argument, sentence):
+  with pytest.raises(ConfigError) as error:
+    configs.apply_argument(valid(), argument, {})
+  assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_arguments_of_runlocal_come_after_it():
+  config = configs.apply_argument(valid(), "student=resnet44,runlocal", {"student.name": "resnet8"})
+  assert config.student.name == "resnet44"
+
+
+WRONG = [
+    ("scheme", "b", "config.scheme 'b' does not exist: "),
+    ("scheme", "C-contrl", "did you mean 'C-control'?"),
+    ("dtype", "float16", "config.dtype 'float16' does not exist: did you mean 'bfloat16'?"),
+    ("eval.final", "tset", "did you mean 'test'?"),
+    ("eval.final", "validation", "config.data.validation holds out no examples"),
+    ("recipe.teacher.schedule", "cosin", "config.recipe.teacher.schedule 'cosin' does not exist: did "
+     "you mean 'cosine'?"),
+    ("data.name", "", "config.data.name is empty"),
+    ("student.name", "restnet20", "did you mean 'resnet20'?"),
+    ("teacher.shortcut", "cnov", "choose 'pad' or 'conv'"),
+    ("student.width", 0.0, "width 0.0 leaves no channels"),
+    ("precision", "8A,9W", "precision '8A,9W' is not one: write activation and weight bits as in"),
+    ("quantization.weights", "twm", "did you mean 'twn'?"),
+    ("quantization.activations", "pcat", "did you mean 'pact'?"),
+    ("quantization.wrpn_scale", "mx", "choose 'max' or 'unit'"),
+    ("study.precisions", ("8A,2W", "2W"), "precision '2W' is not one"),
+    ("study.cells", ("A", "basline"), "config.study.cells has 'basline': did you mean 'baseline'?"),
+    ("study.seeds", (), "config.study.seeds is empty"),
+    ("batch_size", 0, "config.batch_size is 0: it must be at least 1."),
+    ("steps_per_dispatch", 0, "config.steps_per_dispatch is 0"),
+    ("cpu_devices", -1, "config.cpu_devices is -1"),
+    ("seed", -3, "config.seed is -3: it must be at least 0."),
+    ("loss.gamma", -0.5, "config.loss.gamma is -0.5: it must be at least 0."),
+    ("loss.alpha", float("nan"), "config.loss.alpha is nan"),
+    ("loss.temperature", 0.0, "config.loss.temperature is 0.0: it must be above 0."),
+    ("recipe.student.epochs", -1.0, "config.recipe.student.epochs is -1.0"),
+    ("recipe.student.epochs", float("inf"), "config.recipe.student.epochs is inf"),
+    ("recipe.finetune.learning_rate", -0.1, "config.recipe.finetune.learning_rate is -0.1"),
+    ("recipe.student.weight_decay", -1e-4, "config.recipe.student.weight_decay is -0.0001"),
+    ("data.pad", -1, "config.data.pad is -1"),
+    ("data.validation", -1, "config.data.validation is -1"),
+    ("data.std", (0.0,), "std above 0"),
+    ("data.std", (0.5, 0.5), "one value per channel"),
+    ("checkpoint.keep", 0, "config.checkpoint.keep is 0"),
+    ("eval.batch_size", 0, "config.eval.batch_size is 0")]
+
+
+@pytest.mark.parametrize("field, value, sentence", WRONG, ids=[f"{w[0]}={w[1]}" for w in WRONG])
+def test_wrong_values_are_refused_in_one_sentence(field, value, sentence):
+  config = valid()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ConfigError) as error:
+    configs.validate(config)
+  assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_fields_too_many_and_too_few_are_refused():
+  config = valid()
+  config.student.wdith = 0.5
+  with pytest.raises(ConfigError, match="config.student.wdith does not exist: did you mean 'student."
+                                        "width'?"):
+    configs.validate(config)
+  config = valid()
+  del config.loss.gamma
+  with pytest.raises(ConfigError, match="config.loss.gamma is missing"):
+    configs.validate(config)
+
+
+def test_every_scheme_is_a_cell():
+  assert set(SCHEMES) | {"teacher", "student"} == set(configs.CELLS)

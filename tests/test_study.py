@@ -1,0 +1,160 @@
+"""A study on the digits: what it writes, what it shares, and what it does not do twice."""
+
+import csv
+import json
+import statistics
+
+import pytest
+
+from apprentice_jax import config as configs
+from apprentice_jax import report, study
+from apprentice_jax.config import ConfigError
+from apprentice_jax.distill.step import Trainer
+from apprentice_jax.training import loop, program
+
+KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
+
+
+def tiny():
+  config = configs.base()
+  for network in (config.student, config.teacher):
+    network.update(dict(name="resnet8", width=0.25))
+  for recipe in config.recipe.values():
+    recipe.update(epochs=0.6, warmup_epochs=0.2)
+  config.update_from_flattened_dict({
+      "data.name": "digits", "data.pad": 1, "data.flip": False, "batch_size": 64,
+      "steps_per_dispatch": 5, "study.precisions": ("8A,2W",), "study.seeds": (0, 1)})
+  return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """(workdir, table, programs, traces) of a study; the last two count what was compiled."""
+  workdir, counts = tmp_path_factory.mktemp("study"), {"programs": 0, "traces": 0}
+
+  def counted(name, function):
+    def wrapped(*args, **kwargs):
+      counts[name] += 1
+      return function(*args, **kwargs)
+    return wrapped
+
+  program.program.cache_clear()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(program, "Program", counted("programs", program.Program))
+    patch.setattr(Trainer, "step", counted("traces", Trainer.step))
+    table = study.run(tiny(), workdir)
+  return workdir, table, counts["programs"], counts["traces"]
+
+
+def rows(workdir):
+  with (workdir / "results.csv").open() as file:
+    return list(csv.DictReader(file))
+
+
+def test_every_cell_is_there_with_its_own_runs_numbers(finished):
+  workdir = finished[0]
+  found = rows(workdir)
+  assert sorted((r["cell"], r["precision"], r["seed"]) for r in found) == sorted(
+      (k, "32A,32W" if k in ("teacher", "student") else "8A,2W", s) for k in KINDS for s in "01")
+  for row in found:
+    result = json.loads((workdir / row["workdir"] / "result.json").read_text())
+    config = json.loads((workdir / row["workdir"] / "config.json").read_text())
+    assert float(row["accuracy"]) == result["test_accuracy"]
+    assert float(row["loss"]) == result["test_loss"]
+    assert int(row["count"]) == result["test_count"] == 360
+    assert float(row["epochs"]) == pytest.approx(0.58, abs=0.01)  # 13 steps of 64
+    assert config["seed"] == int(row["seed"]) and config["precision"] == row["precision"]
+    assert bool(row["teacher_accuracy"]) == (row["cell"] == "A")
+    # Everything starts from the same seed's networks.
+    if row["cell"] in ("B", "C"):
+      assert config["teacher.init"].endswith(f"teacher-32A32W-seed{row['seed']}")
+    if row["cell"] in ("C", "C-control"):
+      assert config["student.init"].endswith(f"student-32A32W-seed{row['seed']}")
+    expected = {"teacher": "baseline", "student": "baseline"}.get(row["cell"], row["cell"])
+    assert config["scheme"] == expected
+  # Ternary weights, apart from the full-precision stem and head, are much smaller than floats.
+  size = {r["cell"]: int(r["bytes"]) for r in found}
+  assert size["teacher"] == size["student"] and size["A"] == size["C"] < size["student"] / 3
+
+
+def test_the_tables_numbers_are_those_of_the_csv(finished):
+  workdir, table, *_ = finished
+  found = rows(workdir)
+  accuracy = {(r["cell"], r["seed"]): 100 * float(r["accuracy"]) for r in found}
+  lines = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+  assert [line[:2] for line in lines] == [
+      [report.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS]
+  for kind, (_, _, mean, gap, size) in zip(KINDS, lines):
+    values = [accuracy[kind, s] for s in "01"]
+    assert mean == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+    if kind in ("teacher", "student"):
+      assert gap == ""
+    else:
+      assert gap == f"{statistics.mean(accuracy[kind, s] - accuracy['student', s] for s in '01'):+.2f}"
+    assert size == f"{next(int(r['bytes']) for r in found if r['cell'] == kind) / 1000:.1f} kB"
+
+
+def test_the_report_holds_the_table_and_its_plots(finished):
+  workdir, table, *_ = finished
+  text = (workdir / "report.md").read_text()
+  assert table in text and "360 images of the test split" in text
+  plots = sorted(p.name for p in workdir.glob("*.png"))
+  assert plots == ["accuracy-size.png", "curves-32A32W.png", "curves-8A2W.png"]
+  for plot in plots:
+    assert f"({plot})" in text
+    assert (workdir / plot).read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_that_differ_in_numbers_alone_share_a_program(finished):
+  _, _, programs, traces = finished
+  # Full precision alone (teacher and student are one network here); baseline and C's control; A;
+  # B and C: four, whatever the seeds.
+  assert programs == traces == 4
+
+
+def test_a_second_run_trains_nothing(finished, monkeypatch):
+  workdir, table, *_ = finished
+  before = (workdir / "results.csv").read_text()
+  monkeypatch.setattr(loop, "_Run", None)  # whatever would be started fails
+  assert study.run(tiny(), workdir) == table
+  assert (workdir / "results.csv").read_text() == before
+
+
+def test_another_studys_workdir_is_refused(finished):
+  config = tiny()
+  config.study.seeds = (0, 2)
+  with pytest.raises(ConfigError, match="config.study.seeds .* there, .* now"):
+    study.run(config, finished[0])
+
+
+def test_summaries_by_hand():
+  row = lambda cell, seed, accuracy: dict(cell=cell, precision="8A,2W", seed=seed, bytes=1000,
+                                          accuracy=accuracy)
+  entries = report.summaries([row("student", 0, 0.90), row("student", 1, 0.80), row("B", 0, 0.88),
+                              row("B", 1, 0.84), row("A", 0, 0.5)])
+  by_cell = {e["cell"]: e for e in entries}
+  assert by_cell["B"]["mean"] == pytest.approx(86) and by_cell["B"]["seeds"] == 2
+  assert by_cell["B"]["sd"] == pytest.approx(8**0.5)  # of 88 and 84, n - 1
+  assert by_cell["B"]["gap"] == pytest.approx((-2 + 4) / 2)
+  assert by_cell["A"]["sd"] is None and by_cell["A"]["gap"] == pytest.approx(-40)
+
+
+def test_what_cells_start_from_has_to_be_there(tmp_path):
+  config = tiny()
+  config.study.cells = ("student", "B")
+  with pytest.raises(ConfigError, match="has 'B' without 'teacher'"):
+    study.run(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
+  workdir = finished[0]
+  config = tiny()
+  config.study.cells, config.study.seeds = ("teacher",), (0,)
+  config.teacher.init = str(workdir / "cells" / "teacher-32A32W-seed0")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, "_Run", None)
+    study.run(config, tmp_path)
+  (row,), original = rows(tmp_path), rows(workdir)[0]
+  assert original["cell"] == "teacher" and row["accuracy"] == original["accuracy"]
+  assert row["workdir"] == config.teacher.init
