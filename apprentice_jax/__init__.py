@@ -8,6 +8,7 @@ import importlib
 
 __version__ = "0.1.0"
 
+_SUBMODULES = ("config", "data", "deploy", "distill", "models", "quantizers", "study", "training")
 _HOME = {
     "apprentice_loss": "apprentice_jax.distill.loss",
     "evaluate": "apprentice_jax.training.loop",
@@ -20,8 +21,10 @@ __all__ = tuple(_HOME)
 def __getattr__(name):
   if name in _HOME:
     return getattr(importlib.import_module(_HOME[name]), name)
+  if name in _SUBMODULES:
+    return importlib.import_module(f"{__name__}.{name}")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-  return sorted([*globals(), *_HOME])
+  return sorted([*globals(), *_HOME, *_SUBMODULES])

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.training import parallel, start
 from apprentice_jax.training.program import (DeviceData, Program, Settings, example_indices,
@@ -47,6 +48,9 @@ def run(config, image_shape=(32, 32, 3), num_classes=10) -> dict:
     "step_seconds" (medians of "quantized" and "plain"), "images_per_second", "overhead" (median ratio
     of neighbouring timings), and the machine.
   """
+  if config.batch_size % jax.device_count():
+    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
+                      f"{jax.device_count()} devices.")
   built = start.settings(config, num_classes)._replace(
       teacher=None, teacher_optimizer=None, mean=(0.5,), std=(0.5,), steps_per_dispatch=STEPS)
   plain = built.student.clone(conv=plain_conv, act=plain_act,

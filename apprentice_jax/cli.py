@@ -31,16 +31,14 @@ def main(argv=None) -> int:
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
                                + " --xla_cpu_multi_thread_eigen=false").strip()
   warnings.filterwarnings("ignore", module="orbax|tensorflow_datasets|etils")
-  if not argv or argv[0] in ("-h", "--help", "help"):
+  if not argv or argv[0] == "help" or {"-h", "--help"} & set(argv):
     print(USAGE)
     return 0
   from apprentice_jax.config import ConfigError
   from apprentice_jax.training.metrics import NonFiniteLoss
   try:
     return _run(argv[0], argv[1:])
-  except (ConfigError, NonFiniteLoss, ValueError) as error:
-    if not isinstance(error, (ConfigError, NonFiniteLoss)) and "APPRENTICE_DEBUG" in os.environ:
-      raise
+  except (ConfigError, NonFiniteLoss) as error:
     print(f"apprentice: {error}", file=sys.stderr)
     return 2
 
@@ -53,11 +51,14 @@ def _run(command: str, arguments: list[str]) -> int:
   given = _parse(arguments)
   if command == "prepare":
     from apprentice_jax.data.prepare import prepare
-    print(f"{given.dataset} is in {prepare(_need(given.dataset, 'dataset'), given.data_dir)}")
+    try:
+      print(f"{given.dataset} is in {prepare(_need(given.dataset, 'dataset'), given.data_dir)}")
+    except ValueError as error:
+      raise ConfigError(str(error)) from None
     return 0
   config = given.config
   if config is not None:
-    config = checked(config)
+    config = checked(config, config.study.precisions if command == "study" else ())
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
 
   if command == "eval":
@@ -98,7 +99,7 @@ def _parse(arguments: list[str]):
   from apprentice_jax.models.precision import nearest
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
-                                  lock_config=True)
+                                  lock_config=True, sys_argv=["apprentice", *arguments])
   flags.DEFINE_string("workdir", "", "directory of the run", flag_values=values)
   flags.DEFINE_string("model", "", "a checkpoint or exported file", flag_values=values)
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
@@ -113,13 +114,15 @@ def _parse(arguments: list[str]):
       raise ConfigError(f"unexpected argument {argument!r}: flags are written --name=value.")
     if name not in known:
       raise ConfigError(f"flag {name} does not exist: {nearest(name, known)}")
+    if name == "--config" and "=" not in argument:
+      raise ConfigError("a config is given as --config=FILE, with an equals sign.")
     if name == "--config" and not pathlib.Path(argument.partition("=")[2].split(":")[0]).is_file():
       raise ConfigError(f"there is no config file {argument.partition('=')[2].split(':')[0]!r}.")
   try:
     rest = values(["apprentice", *arguments])
   except ConfigError:
     raise
-  except (flags.Error, TypeError, ValueError, KeyError, AttributeError) as error:
+  except Exception as error:  # of the flags, or anything in the config file
     # A config file's own error arrives with its traceback; its sentence comes last.
     raise ConfigError(" ".join(str(error).split("ConfigError: ")[-1].split())) from None
   assert len(rest) == 1
@@ -145,3 +148,4 @@ def _start_devices(cpu_devices, workdir):
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+  print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}", flush=True)

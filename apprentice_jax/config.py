@@ -4,6 +4,9 @@ A config file has ``get_config(argument="")`` and builds on `base`; ``argument``
 colon in ``--config=FILE:key=value,...``. Any field can be overridden by ``--config.a.b=value``.
 """
 
+import math
+import re
+
 import ml_collections
 
 from apprentice_jax.distill.schemes import SCHEMES
@@ -13,6 +16,8 @@ ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "runlocal")
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
+PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", "weight_step",
+              "activation_step")
 
 
 class ConfigError(ValueError):
@@ -54,7 +59,7 @@ def base() -> ml_collections.ConfigDict:
       sync_batch_norm=False,   # normalise by the moments of all replicas instead of each one's own
       steps_per_dispatch=20,
       cpu_devices=2,           # host devices to run on where there is no accelerator
-      checkpoint=dict(every_epochs=10.0, keep=2),
+      checkpoint=dict(every_epochs=10.0, keep=2),  # 0: at the end only
       eval=dict(
           every_epochs=0.0,    # of the validation split while training; 0: at the end only
           batch_size=1000,
@@ -71,6 +76,9 @@ def parse(argument: str) -> dict[str, str]:
   result = {}
   for item in filter(None, (argument or "").split(",")):
     key, equals, value = item.partition("=")
+    if re.fullmatch(r"\d+W", key, re.IGNORECASE) and "precision" in result:
+      raise ConfigError(f"in a config argument a precision has no comma: write "
+                        f"precision={result['precision']}{key}")
     if key not in ARGUMENTS:
       raise ConfigError(f"config argument {key!r} does not exist: {nearest(key, ARGUMENTS)}")
     result[key] = value if equals else "True"
@@ -82,14 +90,18 @@ def apply_argument(config, argument: str, runlocal: dict):
 
   Args:
     config: from `base`, with the file's own values.
-    argument: what `parse` reads. ``student`` and ``teacher`` name networks, ``width`` is for both.
+    argument: what `parse` reads. ``student`` and ``teacher`` name networks, ``width`` is for both,
+      ``precision`` is for a study too.
     runlocal: dotted field names and values that make a seconds-long version of the config.
 
   Returns:
     config, changed.
   """
   given = parse(argument)
-  if given.pop("runlocal", "False") == "True":
+  local = given.pop("runlocal", "False").lower()
+  if local not in ("true", "1", "false", "0"):
+    raise ConfigError(f"config argument runlocal is {local!r}: write runlocal or runlocal=False.")
+  if local in ("true", "1"):
     config.update_from_flattened_dict(runlocal)
   if "width" in given:
     try:
@@ -99,6 +111,8 @@ def apply_argument(config, argument: str, runlocal: dict):
   for name in ("student", "teacher"):
     if name in given:
       config[name].name = given.pop(name)
+  if "precision" in given:
+    config.study.precisions = (given["precision"],)
   config.update(given)
   return config
 
@@ -110,17 +124,23 @@ def quantization(config, precision=None) -> Quantization:
                          for k, v in config.quantization.items()})
 
 
-def checked(config):
+def checked(config, precisions=()):
   """Returns a copy of a config that can run, its precisions spelled one way; see `validate`."""
-  validate(config)
+  validate(config, precisions)
   result = config.copy_and_resolve_references()
   result.precision = str(Precision.parse(config.precision))
-  result.study.precisions = tuple(str(Precision.parse(p)) for p in config.study.precisions)
+  if precisions:
+    result.study.precisions = tuple(str(Precision.parse(p)) for p in precisions)
   return result
 
 
-def validate(config):
-  """Raises ConfigError, with one sentence that names the field, for a config that cannot run."""
+def validate(config, precisions=()):
+  """Raises ConfigError, with one sentence that names the field, for a config that cannot run.
+
+  Args:
+    config: the config.
+    precisions: what it has to be able to do beside ``config.precision``: those of a study.
+  """
   def check(ok, sentence):
     if not ok:
       raise ConfigError(sentence)
@@ -143,10 +163,26 @@ def validate(config):
   check(config.data.name, "config.data.name is empty: name a tfds dataset, such as 'digits'.")
   for cell in config.study.cells:
     check(cell in CELLS, f"config.study.cells has {cell!r}: {nearest(cell, CELLS)}")
-  check(config.study.seeds, "config.study.seeds is empty: name at least one seed.")
+  for field in ("seeds", "precisions", "cells"):
+    values = config.study[field]
+    check(values and len(set(values)) == len(values),
+          f"config.study.{field} is {values!r}: it must name at least one, and none twice.")
+  check(all(isinstance(s, int) and s >= 0 for s in config.study.seeds),
+        f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.")
+  for name in ("student", "teacher", "finetune"):
+    recipe = config.recipe[name]
+    check(math.isfinite(recipe.epochs), f"config.recipe.{name}.epochs must be finite.")
+    for leaf in recipe.decay:
+      check(leaf in PARAMETERS,
+            f"config.recipe.{name}.decay has {leaf!r}: {nearest(leaf, PARAMETERS)}")
+    check(all(0 < m < 1 for m in recipe.milestones),
+          f"config.recipe.{name}.milestones is {recipe.milestones!r}: they are fractions of the run, "
+          "between 0 and 1.")
   try:
-    for precision in (config.precision, *config.study.precisions):
-      quantization(config, precision)
+    for p in config.study.precisions:
+      Precision.parse(p)
+    for p in (config.precision, *precisions):
+      quantization(config, p)
     _check_networks(config)
   except ValueError as error:
     raise ConfigError(f"config: {error}") from None
@@ -159,6 +195,8 @@ def validate(config):
         f"config.loss.temperature is {config.loss.temperature}: it must be above 0.")
   check(len(config.data.mean) == len(config.data.std) and all(s > 0 for s in config.data.std),
         "config.data.mean and config.data.std must have one value per channel, std above 0.")
+  check(not config.eval.every_epochs or config.data.validation,
+        "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
   check(config.eval.final == "test" or config.data.validation,
         "config.eval.final is 'validation', but config.data.validation holds out no examples.")
 

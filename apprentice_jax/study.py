@@ -9,6 +9,7 @@ from apprentice_jax import config as configs
 from apprentice_jax import report
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
+from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import inputs, loop, start
 
 FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
@@ -37,18 +38,15 @@ def cells(config) -> list[Cell]:
   return result
 
 
-def cell_config(config, cell: Cell, workdir: pathlib.Path):
+def cell_config(config, cell: Cell):
   """The config of one cell's training run."""
   c = config.copy_and_resolve_references()
   c.seed = cell.seed
   if cell.kind in ("teacher", "student"):
     return start.full_precision(c, cell.kind)
   c.scheme, c.precision = cell.kind, cell.precision
-  path = lambda kind: str(cell_dir(workdir, Cell(kind, start.FULL_PRECISION, cell.seed)))
-  if cell.kind in ("B", "C") and not c.teacher.init:
-    c.teacher.init = path("teacher")
-  if cell.kind in ("C", "C-control") and not c.student.init:
-    c.student.init = path("student")
+  if not SCHEMES[cell.kind].pretrained_student:
+    c.student.init = ""  # a given student is what C starts from; the others start from scratch
   return c
 
 
@@ -69,14 +67,14 @@ def run(config, workdir) -> str:
   Raises:
     ConfigError: the config cannot run, or workdir belongs to another study.
   """
-  config = configs.checked(config)
-  needed = {"B": ("teacher",), "C": ("teacher", "student"), "C-control": ("student",)}
+  config = configs.checked(config, config.study.precisions)
   for kind in config.study.cells:
-    for other in needed.get(kind, ()):
+    for other in _starts_from(kind):
       if other not in config.study.cells and not config[other].init:
         raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
                           f"add it, or set config.{other}.init.")
   workdir = pathlib.Path(workdir)
+  start.preflight(config)
   loop.claim(workdir, config)
   rows, todo, began = [], cells(config), time.monotonic()
   for number, cell in enumerate(todo, 1):
@@ -89,14 +87,25 @@ def run(config, workdir) -> str:
   return report.write_study(config, workdir, rows)
 
 
+def _starts_from(kind: str) -> list[str]:
+  """The full-precision cells whose networks a cell starts from."""
+  scheme = SCHEMES.get(kind)
+  if scheme is None:
+    return []
+  return (["teacher"] * (scheme.teacher == "fixed") + ["student"] * scheme.pretrained_student)
+
+
 def _row(config, cell: Cell, workdir, place) -> dict:
-  run_config = cell_config(config, cell, workdir)
+  run_config = cell_config(config, cell)
   given = config[cell.kind].init if cell.kind in ("teacher", "student") else ""
   if given:  # the user's own network: scored, not trained
     scores = loop.evaluate_network(run_config, given, config.eval.final)
     result = {f"{config.eval.final}_{k}": v for k, v in scores.items()}
   else:
-    result = loop.train(run_config, place)
+    paths = {kind: config[kind].init or str(
+        cell_dir(workdir, Cell(kind, start.FULL_PRECISION, cell.seed)))
+             for kind in _starts_from(cell.kind)}
+    result = loop.train(run_config, place, **paths)
   data = inputs.dataset(config, "train")
   model = start.model(run_config, "student", len(data.class_names))
   shape, final = data.images.shape[1:], config.eval.final

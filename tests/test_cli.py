@@ -108,8 +108,9 @@ def test_a_refused_run_leaves_the_workdir_to_the_corrected_one(wrong, run, tmp_p
 
 def test_another_configs_workdir(run, tmp_path, monkeypatch):
   monkeypatch.setattr(loop, "_Run", began)
-  with pytest.raises(AssertionError, match="training began"):
-    run("train", f"--config={DIGITS}", f"--workdir={tmp_path}")
+  for spelling in ("", ":precision=8A2W"):  # the same config
+    with pytest.raises(AssertionError, match="training began"):
+      run("train", f"--config={DIGITS}{spelling}", f"--workdir={tmp_path}")
   status, _, err = run("train", f"--config={DIGITS}:precision=8A4W", f"--workdir={tmp_path}")
   assert status == 2 and "config.precision ('8A,2W' there, '8A" in err
 
@@ -169,8 +170,10 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
   for devices in (1, None):  # None: the config's two
     process = command("eval", f"--workdir={tmp_path}", devices=devices)
     assert process.returncode == 0, process.stderr
-    accuracy, loss, count = re.fullmatch(
-        r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples\n", process.stdout).groups()
+    match = re.fullmatch(r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples\n",
+                         process.stdout)
+    assert match, process.stdout
+    accuracy, loss, count = match.groups()
     found[devices] = dict(accuracy=float(accuracy) / 100, loss=float(loss), count=int(count))
   for devices, numbers in found.items():
     # Rounded as printed; and an image on the edge between two classes may fall either way.

@@ -16,7 +16,7 @@ class Scheme:
       nothing of it moves).
     pretrained_student: whether the student starts from its own trained full-precision weights
       instead of a random initialisation.
-    recipe: "train" or "finetune": the part of the config that gives learning rate and epochs.
+    recipe: "student" or "finetune": the part of config.recipe that the student trains by.
     distills: whether the config's alpha, beta and gamma apply; otherwise beta is 1 and there are no
       other terms.
   """
@@ -34,9 +34,9 @@ class Scheme:
 
 
 SCHEMES = {
-    "baseline": Scheme(None, False, "train", False),
-    "A": Scheme("joint", False, "train", True),
-    "B": Scheme("fixed", False, "train", True),
+    "baseline": Scheme(None, False, "student", False),
+    "A": Scheme("joint", False, "student", True),
+    "B": Scheme("fixed", False, "student", True),
     "C": Scheme("fixed", True, "finetune", True),
     # Scheme C without its teacher: separates distillation from a better start and schedule.
     "C-control": Scheme(None, True, "finetune", False),

@@ -71,8 +71,9 @@ class Trainer:
       rates: learning rates.
 
     Returns:
-      The new state, and float32 scalars: "loss", its unweighted terms, "student_accuracy" and
-      "teacher_accuracy" on this batch. Both are the same on every replica.
+      The new state, and float32 scalars: "loss", its unweighted terms, "gradient_norm" (of all that
+      trains), "student_accuracy" and "teacher_accuracy" on this batch. Both are the same on every
+      replica.
     """
     chex.assert_rank(batch.images, 4)
     trains_teacher = self.teacher_optimizer is not None
@@ -98,6 +99,8 @@ class Trainer:
     gradients, (stats, metrics) = jax.grad(loss_of, has_aux=True)(trained)
     if self.axis is not None:
       gradients, stats, metrics = jax.lax.pmean((gradients, stats, metrics), self.axis)
+
+    metrics["gradient_norm"] = optax.global_norm(gradients)
 
     student = _update(self.student_optimizer, state.student, gradients["student"],
                       stats["student"], rates.student)

@@ -8,6 +8,7 @@ whatever the order of summation, as long as they are bounded by 2**24: see `accu
 
 import functools
 import math
+import warnings
 from typing import Any, Callable, Sequence, Union
 
 import flax.linen as nn
@@ -78,6 +79,8 @@ class _Weighted(nn.Module):
     else:
       levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
       levels = levels.astype(dtype)
+      if isinstance(x, Quantized):
+        self._warn_if_inexact(kernel)
       weight = self._encode(kernel)
       if isinstance(weight.scale, tuple):  # two magnitudes: two accumulators
         both = jnp.concatenate(weight.levels, axis=-1).astype(dtype)
@@ -89,6 +92,13 @@ class _Weighted(nn.Module):
     if self.use_bias:
       y = y + self.param("bias", nn.initializers.zeros, (self.features,))
     return y.astype(dtype)
+
+  def _warn_if_inexact(self, kernel):
+    bound = accumulator_bound(kernel.size // self.features, self.quantization.weight_level,
+                              2**self.quantization.precision.activations - 1)
+    if bound > EXACT:
+      warnings.warn(f"{'/'.join(self.path)} at {self.quantization.precision}: accumulators can reach "
+                    f"{bound:,}, and float32 rounds sums above {EXACT:,}.", stacklevel=2)
 
   def _accumulated(self, product, levels, weight_levels):
     accumulators = _accumulate(product, levels, weight_levels)

@@ -81,14 +81,26 @@ class Quantization:
       object.__setattr__(self, "activations", default_activations(activation_bits))
     _check("weight", self.weights, weight_bits, WEIGHT_QUANTIZERS)
     _check("activation", self.activations, activation_bits, ACTIVATION_QUANTIZERS)
+    if self.residual and activation_bits == 1:
+      raise ValueError("residual quantization points have a sign and need 2 bits or more.")
     if self.wrpn_scale not in ("max", "unit"):
       raise ValueError(f"wrpn_scale {self.wrpn_scale!r} is not one: choose 'max' or 'unit'.")
+
+  @property
+  def weight_level(self) -> int:
+    """The largest magnitude of a weight's level."""
+    bits = self.precision.weights
+    return 2**bits - 1 if self.weights == "dorefa" else 2**(bits - 1) - 1
 
   def quantizes_weights(self, path: str) -> bool:
     """Whether the layer at path, such as ``stage1_block2/conv1``, has quantized weights."""
     return self.precision.weights != FULL and not any(
-        fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, "*/" + pattern)
-        for pattern in self.full_precision)
+        matches(path, pattern) for pattern in self.full_precision)
+
+
+def matches(path: str, pattern: str) -> bool:
+  """Whether a layer's path, or its end, is of a shell-wildcard pattern: "stem", "*/shortcut"."""
+  return any(fnmatch.fnmatchcase(path, p) for p in (pattern, "*/" + pattern))
 
 
 def default_weights(bits: int) -> str:
@@ -98,11 +110,11 @@ def default_weights(bits: int) -> str:
 
 def default_activations(bits: int) -> str:
   """The activation quantizer of a precision that names none."""
-  return "pact"
+  return "pact" if bits >= 4 else "lsq"  # a clip that starts at 6 leaves few levels to use
 
 
 def nearest(name: str, known) -> str:
-  """Returns ", did you mean 'x'?" for the known name closest to name, or what there is."""
+  """Returns "did you mean 'x'?" for the known name closest to name, or what there is."""
   close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
   return f"did you mean {close[0]!r}?" if close else "choose one of " + ", ".join(map(str, known))
 

@@ -11,16 +11,20 @@ from apprentice_jax.quantizers.rule import (check_bits, float32, float_array, ma
                                             quantizer)
 
 
+SMALLEST_CLIP = 1e-6
+
+
 @functools.lru_cache(maxsize=None)
 def _pact_rule(bits):
   n = 2**bits - 1
 
   def code(x, clip):
-    clip = jnp.maximum(clip, 0)  # a clip trained below zero means zero, and can come back
+    clip = jnp.maximum(clip, SMALLEST_CLIP)
     # Not clip / n, which jit computes otherwise than eager execution.
-    return jnp.round(n * jnp.clip(x / nonzero(clip), 0, 1)), clip * np.float32(1 / n)
+    return jnp.round(n * jnp.clip(x / clip, 0, 1)), clip * np.float32(1 / n)
 
   def pullback(g, x, clip):
+    clip = jnp.maximum(clip, SMALLEST_CLIP)
     return jnp.where((x >= 0) & (x < clip), g, 0), jnp.where(x >= clip, g, 0)
 
   return make_rule(code, pullback, 0, n)
@@ -32,7 +36,7 @@ def pact(x, clip, bits):
 
   With ``n = 2**bits - 1``: ``x_q = round(n * min(max(x, 0), clip) / clip) * clip / n``. Choi et al.,
   "PACT: Parameterized Clipping Activation", 2018, https://arxiv.org/abs/1805.06085, eq. 1-3. The
-  clip at 0 is a ReLU. A clip at or below 0 gives zeros.
+  clip at 0 is a ReLU. A clip below 1e-6 acts as 1e-6, from where training can raise it again.
 
   Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``0 <= x < clip``, else 0; ``dL/dclip`` is the sum
   of g over ``x >= clip``.

@@ -1,7 +1,7 @@
 """Checkpoints: the one module that says orbax.
 
 A checkpoint holds ``state`` (what trains: parameters, batch statistics, optimizer state) and ``meta``
-(JSON: step, examples seen, seconds, whether the run is finished).
+(JSON: step, examples seen, seconds, seed, devices, config).
 """
 
 import logging
@@ -18,12 +18,20 @@ logging.getLogger("absl").setLevel(logging.WARNING)
 
 
 class Checkpoints:
-  """The checkpoints of one workdir; a context manager."""
+  """The checkpoints of one workdir; a context manager.
 
-  def __init__(self, workdir, keep: int = 2):
+  Args:
+    workdir: of the run.
+    keep: how many to keep; None for a reader, which creates and deletes nothing.
+  """
+
+  def __init__(self, workdir, keep: Optional[int] = None):
     self._manager = ocp.CheckpointManager(
         epath.Path(workdir).absolute() / "checkpoints",
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True))
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=keep is not None),
+        item_handlers={"state": ocp.StandardCheckpointHandler(),
+                       "meta": ocp.JsonCheckpointHandler()})
 
   def __enter__(self):
     return self
@@ -52,9 +60,13 @@ class Checkpoints:
     return State(networks["student"], networks.get("teacher", state.teacher)), restored.meta
 
   def student(self) -> Network:
-    """The student of the newest checkpoint, as NumPy-backed host arrays, without optimizer state."""
+    """The student of the newest checkpoint, in NumPy arrays, without optimizer state."""
+    # Onto one device, wherever the checkpoint was written.
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place),
+                          self._manager.item_metadata(self.latest()).state.tree)
     restored = self._manager.restore(self.latest(), args=ocp.args.Composite(
-        state=ocp.args.StandardRestore())).state["student"]
+        state=ocp.args.StandardRestore(target))).state["student"]
     return Network(*jax.device_get((restored["params"], restored["batch_stats"])))
 
 

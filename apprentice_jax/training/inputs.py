@@ -22,9 +22,12 @@ def device_data(config, split: str) -> DeviceData:
 
 @functools.lru_cache(maxsize=8)
 def _dataset(name, folder, train_split, test_split, validation, split):
+  try:
+    full = sources.load(name, test_split if split == "test" else train_split, folder or None)
+  except ValueError as error:
+    raise ConfigError(str(error)) from None
   if split == "test":
-    return sources.load(name, test_split, folder or None)
-  full = sources.load(name, train_split, folder or None)
+    return full
   if validation >= len(full.labels):
     raise ConfigError(f"config.data.validation is {validation}, but {name} has only "
                       f"{len(full.labels)} training examples.")

@@ -1,10 +1,11 @@
-"""The training loop: the one place where models, data and distillation meet."""
+"""The training loop: what `apprentice train` and `eval` call."""
 
 import json
 import math
 import os
 import pathlib
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.distill.step import Network, Rates, State
+from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.training import inputs, parallel, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.metrics import MetricsWriter, Progress, check_finite
@@ -20,16 +21,25 @@ from apprentice_jax.training.optimizer import learning_rates
 from apprentice_jax.training.program import evaluator, example_indices, program
 
 
-def train(config, workdir) -> dict:
+# Fields that may change between one start of a run and the next: they do not change its result.
+FREE = ("study.", "checkpoint.", "eval.every_epochs", "eval.batch_size", "data.dir")
+
+
+def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
   """Trains as the config says, or continues what was begun in workdir.
 
   A scheme that needs a trained teacher, or the student's trained full-precision weights, takes them
   from ``config.teacher.init`` and ``config.student.init``; where these are empty, they are trained
   first, in ``workdir/teacher`` and ``workdir/student``.
 
+  It runs on all of ``jax.devices()``, and each normalises its own share of a batch, so their number
+  matters; the command sets it to ``config.cpu_devices`` where there is no accelerator.
+
   Args:
     config: see `apprentice_jax.config.base`.
     workdir: directory for config.json, metrics.jsonl, TensorBoard events, checkpoints, result.json.
+    teacher, student: where ``init`` is empty: trained networks to start from after all, which are no
+      part of the run's identity (a study names its own cells so, and can be moved).
 
   Returns:
     The contents of result.json: accuracies (0 to 1), losses, steps, examples, seconds.
@@ -40,17 +50,18 @@ def train(config, workdir) -> dict:
   """
   config = configs.checked(config)
   workdir = pathlib.Path(workdir)
-  if config.batch_size % jax.device_count():
-    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
-                      f"{jax.device_count()} devices.")
-  inputs.check(config)
-  claim(workdir, config)
   finished = result(workdir)
+  if finished is None:
+    start.preflight(config)
+  claim(workdir, config)
   if finished is not None:
     return finished
   scheme = SCHEMES[config.scheme]
-  teacher = trained(config, "teacher", workdir) if scheme.teacher == "fixed" else ""
-  student = trained(config, "student", workdir) if scheme.pretrained_student else config.student.init
+  teacher = (teacher or trained(config, "teacher", workdir)) if scheme.teacher == "fixed" else ""
+  if scheme.pretrained_student:
+    student = student or trained(config, "student", workdir)
+  else:
+    student = config.student.init
   return _Run(config, workdir, teacher, student).run()
 
 
@@ -71,13 +82,14 @@ def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:
 
 def evaluate_network(config, path: str, split: str = "test", data_dir: str = "") -> dict:
   """Scores the network in ``path``, a workdir or a checkpoint, as the config's student."""
+  config = config.copy_and_resolve_references()
   if data_dir:
     config.data.dir = data_dir
   if split == "validation" and not config.data.validation:
     raise ConfigError("there is no validation split: config.data.validation is 0.")
   data = inputs.dataset(config, split)
   model = start.model(config, "student", len(data.class_names))
-  network = start.load(path, model, data.images.shape[1:])
+  network = start.load(path, model, data.images.shape[1:], complete=True)
   return evaluator(model, tuple(config.data.mean), tuple(config.data.std))(
       parallel.replicate(network), inputs.device_data(config, split), config.eval.batch_size)
 
@@ -105,12 +117,15 @@ def claim(workdir: pathlib.Path, config):
     except OSError as error:
       raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None
     return
-  old, new = json.loads(path.read_text()), json.loads(text)
-  differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)"
-               for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+  new = json.loads(text)
+  old = {**json.loads(json.dumps(configs.flat(configs.base()))), **json.loads(path.read_text())}
+  differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
+               if old.get(k) != new.get(k) and not k.startswith(FREE)]
   if differing:
     raise ConfigError(f"{workdir} belongs to a run with another config: {', '.join(differing)}; "
                       "choose another --workdir.")
+  if old != new:
+    write_atomically(path, text)
 
 
 def result(workdir: pathlib.Path):
@@ -141,6 +156,8 @@ class _Run:
     per_epoch = self.size / config.batch_size
     self.per_epoch = per_epoch
     self.steps = round(recipe.epochs * per_epoch)
+    if recipe.epochs and not self.steps:
+      raise ConfigError(f"{recipe.epochs} epochs of {self.size} examples are less than a step.")
     self.rates = learning_rates(recipe, self.steps, per_epoch)
     self.teacher_rates = learning_rates(config.recipe.teacher, self.steps, per_epoch)
     self.weights = dict(SCHEMES[config.scheme].weights(
@@ -155,12 +172,17 @@ class _Run:
       if checkpoints.latest() is not None:
         state, meta = checkpoints.restore(state)
         step, seconds = meta["step"], meta["seconds"]
+        if meta["devices"] != jax.device_count():
+          warnings.warn(f"{self.workdir} continues on {jax.device_count()} devices and began on "
+                        f"{meta['devices']}: its numbers will not be those of an unbroken run.")
       del self.initial  # its buffers are given up to the first step
       self.began = time.monotonic() - seconds
       with MetricsWriter(self.workdir, step) as metrics:
         self.metrics = metrics
         self.progress = Progress(self.workdir.name, self.steps, step)
         state = self._loop(state, step, checkpoints)
+        if not self.steps:
+          checkpoints.save(0, state, self._meta(0))
         final = self._finish(state)
     write_atomically(self.workdir / "result.json", json.dumps(final, indent=1))
     return final
@@ -200,7 +222,8 @@ class _Run:
   def _record(self, first: int, count: int, history):
     """Writes the mean metrics of one dispatch."""
     history = {k: np.asarray(v)[:count] for k, v in jax.device_get(history).items()}
-    check_finite(history["loss"], first + 1)
+    # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
+    check_finite(history["loss"] + history["gradient_norm"], first + 1)
     now = time.monotonic()
     last = first + count
     record = {k: float(v.mean()) for k, v in history.items()}
@@ -227,7 +250,7 @@ class _Run:
     scores = {}
     for name, model, network in networks:
       found = evaluator(model, self.settings.mean, self.settings.std)(
-          Network(*network), inputs.device_data(self.config, split), self.config.eval.batch_size)
+          network, inputs.device_data(self.config, split), self.config.eval.batch_size)
       prefix = split if name == "student" else f"{split}_teacher"
       scores.update({f"{prefix}_accuracy": found["accuracy"], f"{prefix}_loss": found["loss"],
                      f"{prefix}_count": found["count"]})
@@ -235,12 +258,11 @@ class _Run:
 
   def _meta(self, step: int) -> dict:
     return {"examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
-            "seed": self.config.seed, "config": configs.flat(self.config)}
+            "seed": self.config.seed, "devices": jax.device_count(), "config": configs.flat(self.config)}
 
   def _finish(self, state: State) -> dict:
     scores = self._scores(state, self.config.eval.final)
-    if self.steps:
-      self.metrics.write(self.steps, scores)
+    self.metrics.write_once(self.steps, scores)
     return {**scores, "steps": self.steps, "examples": self.steps * self.config.batch_size,
             "seconds": time.monotonic() - self.began}
 

@@ -16,7 +16,7 @@ def check_finite(losses, first_step: int):
   for offset, loss in enumerate(losses):
     if not math.isfinite(loss):
       raise NonFiniteLoss(
-          f"the loss is {loss} at step {first_step + offset}: lower the learning rate or lengthen "
+          f"the loss or its gradient is {loss} at step {first_step + offset}: lower the learning rate or lengthen "
           "the warm-up; the last checkpoint before it is kept.")
 
 
@@ -30,7 +30,7 @@ class MetricsWriter:
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / "metrics.jsonl"
-    kept = [r for r in read(workdir) if r["step"] <= step]
+    self._kept = kept = [r for r in read(workdir) if r["step"] <= step]
     temporary = self._path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
     temporary.replace(self._path)
@@ -44,6 +44,11 @@ class MetricsWriter:
   def __exit__(self, *_):
     self._file.close()
     self._events.close()
+
+  def write_once(self, step: int, record: dict):
+    """`write`, unless an interrupted run has already written the same."""
+    if not any(r["step"] == step and record.keys() <= r.keys() for r in self._kept):
+      self.write(step, record)
 
   def write(self, step: int, record: dict):
     self._file.write(json.dumps({"step": step, **record}) + "\n")

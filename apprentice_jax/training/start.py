@@ -10,8 +10,10 @@ import numpy as np
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data.augment import Augmentation, normalise
+from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, parallel
 from apprentice_jax.training.checkpoint import Checkpoints
@@ -60,7 +62,7 @@ def settings(config, num_classes: int) -> Settings:
 
 def student_recipe(config):
   """The recipe by which the student trains under the config's scheme."""
-  return config.recipe["finetune" if SCHEMES[config.scheme].recipe == "finetune" else "student"]
+  return config.recipe[SCHEMES[config.scheme].recipe]
 
 
 def initial_state(config, built: Settings, teacher_path: str, student_path: str) -> State:
@@ -74,7 +76,8 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
   key = jax.random.key(config.seed)
   scheme = SCHEMES[config.scheme]
   data = inputs.dataset(config, "train")
-  images = normalise(jnp.asarray(data.images[:config.batch_size]), built.mean, built.std,
+  first = permutation(config.seed, 0, len(data.labels))[:config.batch_size]
+  images = normalise(jnp.asarray(data.images[np.sort(first)]), built.mean, built.std,
                      built.student.dtype)
 
   def start(which, network, path, optimizer):
@@ -94,7 +97,7 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
   return parallel.replicate(State(student, teacher))
 
 
-def load(path: str, network: ResNet, image_shape) -> Network:
+def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Network:
   """Reads trained parameters and batch statistics for ``network``.
 
   Args:
@@ -102,6 +105,7 @@ def load(path: str, network: ResNet, image_shape) -> Network:
     network: what they are for; where it has quantizer parameters that the file does not, these are
       left out, for `initialiser` to fill in.
     image_shape: (height, width, channels).
+    complete: nothing may be left out.
 
   Raises:
     ConfigError: nothing there, or it does not fit; the message lists what differs.
@@ -114,14 +118,17 @@ def load(path: str, network: ResNet, image_shape) -> Network:
       found = checkpoints.student()
   elif source.is_file():
     from apprentice_jax.models import pretrained
-    found = Network(*pretrained.load(source))
+    try:
+      found = Network(*pretrained.load(source))
+    except ValueError as error:
+      raise ConfigError(str(error)) from None
   else:
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
-  _check_fit(path, found, network, image_shape)
+  _check_fit(path, found, network, image_shape, complete)
   return found
 
 
-def _check_fit(path, found: Network, network: ResNet, image_shape):
+def _check_fit(path, found: Network, network: ResNet, image_shape, complete):
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   expected = jax.eval_shape(lambda k, x: network.clone(norm_axis=None).init(k, x, True),
                             jax.random.key(0), images)
@@ -129,13 +136,44 @@ def _check_fit(path, found: Network, network: ResNet, image_shape):
     shapes = lambda t: {"/".join(k.key for k in p): np.shape(a)
                         for p, a in jax.tree_util.tree_leaves_with_path(t)}
     want, have = shapes(expected[collection]), shapes(tree)
+    essential = ("kernel", "scale", "bias", "mean", "var")
     wrong = [f"{name} is {have.get(name, 'missing')}, not {shape}" for name, shape in want.items()
-             if have.get(name) != shape and (name in have or name.endswith(("kernel", "scale", "bias",
-                                                                           "mean", "var")))]
+             if have.get(name) != shape and (name in have or name.endswith(essential))]
     wrong += [f"{name} is not in the network" for name in have if name not in want]
+    if complete and not wrong and set(want) - set(have):
+      raise ConfigError(f"{path} has no {min(set(want) - set(have))}: it holds a network of another "
+                        "precision; a full-precision one is precision=32A32W.")
     if wrong:
       shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
       raise ConfigError(f"{path} holds another network: {shown}.")
+
+
+def preflight(config):
+  """Raises ConfigError for whatever can be known to go wrong before anything is written or trained."""
+  if config.batch_size % jax.device_count():
+    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
+                      f"{jax.device_count()} devices.")
+  inputs.check(config)
+  data = inputs.dataset(config, "train")
+  inputs.dataset(config, "test")
+  shape, classes = data.images.shape[1:], len(data.class_names)
+  for which in ("teacher", "student"):
+    path = config[which].init
+    if path:
+      if (pathlib.Path(path) / "config.json").exists() and not (
+          pathlib.Path(path) / "result.json").exists():
+        raise ConfigError(f"config.{which}.init={path} has not finished training: run it to its end.")
+      load(path, model(config, which, classes), shape)
+  student = model(config, "student", classes)
+  images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  params = jax.eval_shape(lambda k, x: student.clone(norm_axis=None).init(k, x, True),
+                          jax.random.key(0), images)["params"]
+  layers = ["/".join(k.key for k in path[:-1])
+            for path, _ in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "kernel"]
+  for pattern in config.quantization.full_precision:
+    if not any(matches(layer, pattern) for layer in layers):
+      raise ConfigError(f"config.quantization.full_precision has {pattern!r}, which no layer of "
+                        f"{config.student.name} matches: {nearest(pattern, layers)}")
 
 
 def workdir_config(workdir):
