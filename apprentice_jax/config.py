@@ -171,7 +171,7 @@ def validate(config, precisions=()):
         f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.")
   for name in ("student", "teacher", "finetune"):
     recipe = config.recipe[name]
-    check(math.isfinite(recipe.epochs), f"config.recipe.{name}.epochs must be finite.")
+    check(math.isfinite(recipe.epochs), f"config.recipe.{name}.epochs is {recipe.epochs}: it must be finite.")
     for leaf in recipe.decay:
       check(leaf in PARAMETERS,
             f"config.recipe.{name}.decay has {leaf!r}: {nearest(leaf, PARAMETERS)}")

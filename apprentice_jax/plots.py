@@ -1,10 +1,7 @@
 """Plots, as PNG files."""
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib.figure import Figure
 
 COLOURS = {"teacher": "0.6", "student": "0.2", "baseline": "tab:orange", "A": "tab:blue",
            "B": "tab:green", "C": "tab:red", "C-control": "tab:purple"}
@@ -15,7 +12,8 @@ def run_curves(records: list[dict], path) -> bool:
   training = [r for r in records if "loss" in r]
   if not training:
     return False
-  figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+  figure = Figure(figsize=(9, 3.5), layout="constrained")
+  left, right = figure.subplots(1, 2)
   epochs = [r["epoch"] for r in training]
   left.plot(epochs, [r["loss"] for r in training])
   left.set(xlabel="epoch", ylabel="training loss")
@@ -30,7 +28,7 @@ def run_curves(records: list[dict], path) -> bool:
                "o-", label="student, validation")
   right.set(xlabel="epoch", ylabel="accuracy %")
   right.legend()
-  _save(figure, path)
+  figure.savefig(path, dpi=110)
   return True
 
 
@@ -46,8 +44,9 @@ def study_curves(by_cell: dict, precision: str, path) -> bool:
   Returns:
     Whether there was anything to plot.
   """
-  figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-  drawn = False
+  figure = Figure(figsize=(6, 4), layout="constrained")
+  axes = figure.subplots()
+  lows = []
   for cell, runs in by_cell.items():
     series = [_series(records) for records in runs if records]
     if not series:
@@ -56,18 +55,19 @@ def study_curves(by_cell: dict, precision: str, path) -> bool:
     accuracy = np.mean([y[:length] for _, y, _ in series], axis=0)
     axes.plot(series[0][0][:length], accuracy, label=cell, color=COLOURS[cell])
     axes.set_ylabel(f"{series[0][2]} accuracy %")
-    low = np.percentile(accuracy, 25) if len(accuracy) > 4 else min(accuracy)
-    axes.set_ylim(bottom=min(low, axes.get_ylim()[0]) if drawn else low)
-    drawn = True
+    lows.append(np.percentile(accuracy, 25) if len(accuracy) > 8 else min(accuracy))
+  if lows:
+    axes.set_ylim(bottom=min(lows) - 1)  # the first steps from chance level say little
   axes.set(xlabel="epoch", title=precision)
   axes.legend()
-  _save(figure, path)
-  return drawn
+  figure.savefig(path, dpi=110)
+  return bool(lows)
 
 
 def accuracy_against_size(entries: list[dict], path):
   """Mean accuracy (error bars: standard deviation) against bytes, one point per cell."""
-  figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+  figure = Figure(figsize=(6, 4), layout="constrained")
+  axes = figure.subplots()
   for e in entries:
     axes.errorbar(e["bytes"] / 1000, e["mean"], yerr=e["sd"] or 0, fmt="o", capsize=3,
                   color=COLOURS[e["cell"]], label=e["cell"])
@@ -75,7 +75,7 @@ def accuracy_against_size(entries: list[dict], path):
   handles, labels = axes.get_legend_handles_labels()
   unique = dict(zip(labels, handles))
   axes.legend(unique.values(), unique.keys(), fontsize="small")
-  _save(figure, path)
+  figure.savefig(path, dpi=110)
 
 
 def _series(records):
@@ -88,8 +88,3 @@ def _series(records):
   training = [r for r in records if "student_accuracy" in r]
   return ([r["epoch"] for r in training], [100 * r["student_accuracy"] for r in training],
           "training")
-
-
-def _save(figure, path):
-  figure.savefig(path, dpi=110)
-  pyplot.close(figure)

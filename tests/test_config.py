@@ -91,7 +91,7 @@ WRONG = [
     ("quantization.wrpn_scale", "mx", "choose 'max' or 'unit'"),
     ("study.precisions", ("8A,2W", "2W"), "precision '2W' is not one"),
     ("study.cells", ("A", "basline"), "config.study.cells has 'basline': did you mean 'baseline'?"),
-    ("study.seeds", (), "config.study.seeds is empty"),
+    ("study.seeds", (), "config.study.seeds is ()"),
     ("batch_size", 0, "config.batch_size is 0: it must be at least 1."),
     ("steps_per_dispatch", 0, "config.steps_per_dispatch is 0"),
     ("cpu_devices", -1, "config.cpu_devices is -1"),

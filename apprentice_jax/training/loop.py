@@ -201,8 +201,10 @@ class _Run:
       if not self.program.asynchronous:
         self._record(*pending)
         pending = None
-      save = self._due(config.checkpoint.every_epochs, before, step) or step == self.steps
-      score = config.data.validation and self._due(config.eval.every_epochs, before, step)
+      last = step == self.steps
+      save = last or self._due(config.checkpoint.every_epochs, before, step)
+      score = config.eval.every_epochs and (
+          last or self._due(config.eval.every_epochs, before, step))
       if pending and (save or score):
         self._record(*pending)  # before saving: a non-finite loss must not be saved
         pending = None

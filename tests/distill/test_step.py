@@ -63,8 +63,8 @@ def cross_entropy(logits, labels):
 def test_schemes_are_the_papers():
   facts = {name: (s.teacher, s.pretrained_student, s.recipe) for name, s in SCHEMES.items()}
   assert facts == {
-      "baseline": (None, False, "train"), "A": ("joint", False, "train"),
-      "B": ("fixed", False, "train"), "C": ("fixed", True, "finetune"),
+      "baseline": (None, False, "student"), "A": ("joint", False, "student"),
+      "B": ("fixed", False, "student"), "C": ("fixed", True, "finetune"),
       "C-control": (None, True, "finetune")}
   weights = {name: tuple(s.weights(1.0, 0.5, 0.25)[k] for k in ("alpha", "beta", "gamma"))
              for name, s in SCHEMES.items()}
@@ -88,7 +88,7 @@ def test_what_moves_and_what_does_not(name):
     assert new.teacher.opt_state is None
   else:
     assert new.teacher is None and "teacher_ce" not in metrics
-  expected = {"loss", "student_ce", "student_accuracy"}
+  expected = {"loss", "student_ce", "student_accuracy", "gradient_norm"}
   if SCHEMES[name].teacher:
     expected |= {"teacher_ce", "distill", "teacher_accuracy"}
   assert metrics.keys() == expected
@@ -109,6 +109,8 @@ def test_the_update_is_that_of_the_loss_by_hand():
   value, gradient = jax.value_and_grad(loss)(state.student.params)
   new, metrics = run(trainer, state, weights)
   np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+  np.testing.assert_allclose(metrics["gradient_norm"],
+                             np.sqrt(sum(np.sum(g**2) for g in gradient.values())), rtol=1e-5)
   for name, g in gradient.items():
     momentum = g + 0.9 * 0.1
     np.testing.assert_allclose(new.student.opt_state.trace[name], momentum, rtol=1e-4, atol=1e-6)
