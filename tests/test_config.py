@@ -43,7 +43,8 @@ def test_config_files_are_valid(path, argument):
   configs.validate(config)
   assert configs.flat(config).keys() == configs.flat(configs.base()).keys()
   if "student=" in argument:
-    assert config.student.name == "resnet14" and config.student.width == config.teacher.width == 0.25
+    assert config.student.name == "resnet14"
+    assert config.student.width == config.teacher.width == 0.25
   if "scheme" in argument:
     assert (config.scheme, Precision.parse(config.precision)) == ("A", (8, 4))
 
@@ -61,7 +62,7 @@ def test_grammar(argument, expected):
     ("runlocl", "did you mean 'runlocal'?"),
     ("zzz", "choose one of student, teacher, precision, scheme, width, runlocal"),
     ("width=wide", "config argument width takes a number"),
-    ("runlocal=maybe", "runlocal")])
+    ("runlocal=maybe", "runlocal"), ("precision=8A,2W", "write precision=8A2W")])
 def test_wrong_arguments_are_refused(argument, sentence):
   with pytest.raises(ConfigError) as error:
     configs.apply_argument(valid(), argument, {})
@@ -79,8 +80,8 @@ WRONG = [
     ("dtype", "float16", "config.dtype 'float16' does not exist: did you mean 'bfloat16'?"),
     ("eval.final", "tset", "did you mean 'test'?"),
     ("eval.final", "validation", "config.data.validation holds out no examples"),
-    ("recipe.teacher.schedule", "cosin", "config.recipe.teacher.schedule 'cosin' does not exist: did "
-     "you mean 'cosine'?"),
+    ("recipe.teacher.schedule", "cosin", "config.recipe.teacher.schedule 'cosin' does not exist: "
+     "did you mean 'cosine'?"),
     ("data.name", "", "config.data.name is empty"),
     ("student.name", "restnet20", "did you mean 'resnet20'?"),
     ("teacher.shortcut", "cnov", "choose 'pad' or 'conv'"),
@@ -91,7 +92,14 @@ WRONG = [
     ("quantization.wrpn_scale", "mx", "choose 'max' or 'unit'"),
     ("study.precisions", ("8A,2W", "2W"), "precision '2W' is not one"),
     ("study.cells", ("A", "basline"), "config.study.cells has 'basline': did you mean 'baseline'?"),
-    ("study.seeds", (), "config.study.seeds is ()"),
+    ("study.seeds", (), "config.study.seeds is (): it must name at least one"),
+    ("study.seeds", (1, 1), "none twice"),
+    ("study.seeds", (-1,), "seeds are whole numbers from 0"),
+    ("study.cells", (), "config.study.cells is ()"),
+    ("recipe.student.decay", ("kernal",), "config.recipe.student.decay has 'kernal': did you mean "
+     "'kernel'?"),
+    ("recipe.teacher.milestones", (2.0,), "config.recipe.teacher.milestones is (2.0,)"),
+    ("eval.every_epochs", 1.0, "config.data.validation holds out none"),
     ("batch_size", 0, "config.batch_size is 0: it must be at least 1."),
     ("steps_per_dispatch", 0, "config.steps_per_dispatch is 0"),
     ("cpu_devices", -1, "config.cpu_devices is -1"),
@@ -116,15 +124,22 @@ def test_wrong_values_are_refused_in_one_sentence(field, value, sentence):
   config = valid()
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ConfigError) as error:
-    configs.validate(config)
+    configs.validate(config, config.study.precisions)
   assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_precisions_are_spelled_one_way():
+  config = valid()
+  config.precision, config.study.precisions = "8a4w", ("32A2W", "8A,4W")
+  config = configs.checked(config, config.study.precisions)
+  assert (config.precision, config.study.precisions) == ("8A,4W", ("32A,2W", "8A,4W"))
 
 
 def test_fields_too_many_and_too_few_are_refused():
   config = valid()
   config.student.wdith = 0.5
-  with pytest.raises(ConfigError, match="config.student.wdith does not exist: did you mean 'student."
-                                        "width'?"):
+  with pytest.raises(ConfigError, match="config.student.wdith does not exist: did you mean "
+                                        "'student.width'?"):
     configs.validate(config)
   config = valid()
   del config.loss.gamma

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import pathlib
+import shutil
 import statistics
 
 import pytest
@@ -29,8 +31,9 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """(workdir, table, programs, traces) of a study; the last two count what was compiled."""
-  workdir, counts = tmp_path_factory.mktemp("study"), {"programs": 0, "traces": 0}
+  """(workdir, table, counts) of a study: what was compiled, and where cells started from."""
+  workdir, counts = tmp_path_factory.mktemp("study"), {"programs": 0, "traces": 0, "starts": {}}
+  train = loop.train
 
   def counted(name, function):
     def wrapped(*args, **kwargs):
@@ -38,12 +41,17 @@ def finished(tmp_path_factory):
       return function(*args, **kwargs)
     return wrapped
 
+  def noted(config, place, **starts):
+    counts["starts"][place.name] = {k: pathlib.Path(v).name for k, v in starts.items()}
+    return train(config, place, **starts)
+
   program.program.cache_clear()
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(program, "Program", counted("programs", program.Program))
     patch.setattr(Trainer, "step", counted("traces", Trainer.step))
+    patch.setattr(loop, "train", noted)
     table = study.run(tiny(), workdir)
-  return workdir, table, counts["programs"], counts["traces"]
+  return workdir, table, counts
 
 
 def rows(workdir):
@@ -52,7 +60,7 @@ def rows(workdir):
 
 
 def test_every_cell_is_there_with_its_own_runs_numbers(finished):
-  workdir = finished[0]
+  workdir, _, counts = finished
   found = rows(workdir)
   assert sorted((r["cell"], r["precision"], r["seed"]) for r in found) == sorted(
       (k, "32A,32W" if k in ("teacher", "student") else "8A,2W", s) for k in KINDS for s in "01")
@@ -65,11 +73,10 @@ def test_every_cell_is_there_with_its_own_runs_numbers(finished):
     assert float(row["epochs"]) == pytest.approx(0.58, abs=0.01)  # 13 steps of 64
     assert config["seed"] == int(row["seed"]) and config["precision"] == row["precision"]
     assert bool(row["teacher_accuracy"]) == (row["cell"] == "A")
-    # Everything starts from the same seed's networks.
-    if row["cell"] in ("B", "C"):
-      assert config["teacher.init"].endswith(f"teacher-32A32W-seed{row['seed']}")
-    if row["cell"] in ("C", "C-control"):
-      assert config["student.init"].endswith(f"student-32A32W-seed{row['seed']}")
+    # What starts from a trained network takes the same seed's.
+    starts = {"B": ("teacher",), "C": ("teacher", "student"), "C-control": ("student",)}
+    assert counts["starts"][row["workdir"].rpartition("/")[2]] == {
+        which: f"{which}-32A32W-seed{row['seed']}" for which in starts.get(row["cell"], ())}
     expected = {"teacher": "baseline", "student": "baseline"}.get(row["cell"], row["cell"])
     assert config["scheme"] == expected
   # Ternary weights, apart from the full-precision stem and head, are much smaller than floats.
@@ -90,7 +97,8 @@ def test_the_tables_numbers_are_those_of_the_csv(finished):
     if kind in ("teacher", "student"):
       assert gap == ""
     else:
-      assert gap == f"{statistics.mean(accuracy[kind, s] - accuracy['student', s] for s in '01'):+.2f}"
+      gaps = [accuracy[kind, s] - accuracy["student", s] for s in "01"]
+      assert gap == f"{statistics.mean(gaps):+.2f}"
     assert size == f"{next(int(r['bytes']) for r in found if r['cell'] == kind) / 1000:.1f} kB"
 
 
@@ -106,24 +114,31 @@ def test_the_report_holds_the_table_and_its_plots(finished):
 
 
 def test_cells_that_differ_in_numbers_alone_share_a_program(finished):
-  _, _, programs, traces = finished
+  counts = finished[2]
   # Full precision alone (teacher and student are one network here); baseline and C's control; A;
   # B and C: four, whatever the seeds.
-  assert programs == traces == 4
+  assert counts["programs"] == counts["traces"] == 4
 
 
-def test_a_second_run_trains_nothing(finished, monkeypatch):
-  workdir, table, *_ = finished
+def test_a_second_run_trains_nothing_wherever_the_workdir_is(finished, tmp_path, monkeypatch):
+  workdir, table, _ = finished
+  moved = shutil.copytree(workdir, tmp_path / "moved")
   before = (workdir / "results.csv").read_text()
   monkeypatch.setattr(loop, "_Run", None)  # whatever would be started fails
-  assert study.run(tiny(), workdir) == table
-  assert (workdir / "results.csv").read_text() == before
+  assert study.run(tiny(), moved) == table
+  assert (moved / "results.csv").read_text() == before
+  # A study of some of the cells and seeds is the same study.
+  config = tiny()
+  config.study.cells, config.study.seeds = ("student", "baseline"), (1,)
+  study.run(config, moved)
+  assert [r for r in csv.DictReader(before.splitlines())
+          if r["cell"] in config.study.cells and r["seed"] == "1"] == rows(moved)
 
 
 def test_another_studys_workdir_is_refused(finished):
   config = tiny()
-  config.study.seeds = (0, 2)
-  with pytest.raises(ConfigError, match="config.study.seeds .* there, .* now"):
+  config.batch_size = 32
+  with pytest.raises(ConfigError, match=r"config.batch_size \(64 there, 32 now\)"):
     study.run(config, finished[0])
 
 

@@ -100,7 +100,8 @@ class Trainer:
     if self.axis is not None:
       gradients, stats, metrics = jax.lax.pmean((gradients, stats, metrics), self.axis)
 
-    metrics["gradient_norm"] = optax.global_norm(gradients)
+    metrics["gradient_norm"] = jnp.sqrt(
+        sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradients)))
 
     student = _update(self.student_optimizer, state.student, gradients["student"],
                       stats["student"], rates.student)

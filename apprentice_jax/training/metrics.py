@@ -30,7 +30,8 @@ class MetricsWriter:
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / "metrics.jsonl"
-    self._kept = kept = [r for r in read(workdir) if r["step"] <= step]
+    kept = [r for r in read(workdir) if r["step"] <= step]
+    self._latest = [r for r in kept if r["step"] == step]  # the records of one step
     temporary = self._path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
     temporary.replace(self._path)
@@ -46,11 +47,12 @@ class MetricsWriter:
     self._events.close()
 
   def write_once(self, step: int, record: dict):
-    """`write`, unless an interrupted run has already written the same."""
-    if not any(r["step"] == step and record.keys() <= r.keys() for r in self._kept):
+    """`write`, unless the same has been written for this step, before an interruption perhaps."""
+    if not any(r["step"] == step and record.keys() <= r.keys() for r in self._latest):
       self.write(step, record)
 
   def write(self, step: int, record: dict):
+    self._latest = [r for r in self._latest if r["step"] == step] + [{"step": step, **record}]
     self._file.write(json.dumps({"step": step, **record}) + "\n")
     self._file.flush()
     for name, value in record.items():

@@ -105,8 +105,9 @@ def test_teacher_gradient(alpha, tau):
 def test_student_gradient_of_the_third_term(tau):
   student, teacher, labels = draw(5)
   gamma = 0.5
-  gradient = jax.grad(lambda z: apprentice_loss(z, teacher, labels, alpha=1.0, beta=0.0, gamma=gamma,
-                                                temperature=tau)[0])(jnp.asarray(student))
+  loss = lambda z: apprentice_loss(z, teacher, labels, alpha=1.0, beta=0.0, gamma=gamma,
+                                   temperature=tau)[0]
+  gradient = jax.grad(loss)(jnp.asarray(student))
   expected = gamma * tau * (softmax(student / tau) - softmax(teacher / tau)) / BATCH
   np.testing.assert_allclose(gradient, expected, atol=1e-6)
 

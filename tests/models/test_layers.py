@@ -56,7 +56,8 @@ def weight_levels(q, p):
   """int64 levels of the kernel; of ttq the positive and the negative ones beside each other."""
   function, arguments = weight_quantizer(q, p)
   levels = np.asarray(encode(function, p["kernel"], **arguments).levels).astype(np.int64)
-  return np.concatenate([levels == 1, levels == -1], -1).astype(int) if q.weights == "ttq" else levels
+  both = np.concatenate([levels == 1, levels == -1], -1).astype(np.int64)
+  return both if q.weights == "ttq" else levels
 
 
 def activation_values(q, p, x):
@@ -224,7 +225,8 @@ def at(tree, path):
     ("8A,2W", "lsq", jnp.bfloat16), ("8A,4W", "lsq", jnp.float32), ("8A,4W", "wrpn", jnp.bfloat16),
     ("8A,2W", "twn", jnp.float32), ("8A,2W", "ttq", jnp.bfloat16)])
 def test_a_networks_accumulators_are_those_of_integers(precision, weights, dtype):
-  model = resnet("resnet8", 10, precision, width=0.25, shortcut="conv", weights=weights, dtype=dtype)
+  model = resnet("resnet8", 10, precision, width=0.25, shortcut="conv", weights=weights,
+                 dtype=dtype)
   x = draw((2, 16, 16, 3))
   variables = drawn_variables(model, (16, 16, 3))
   calls, accumulators = layer_calls(model, variables, x.astype(dtype))
@@ -259,8 +261,8 @@ def test_per_tensor_and_per_channel_scales():
       kernel = variables["params"]["kernel"] * 10.0**jnp.arange(-2, 3)
       params = dict(variables["params"], kernel=kernel)
       np.testing.assert_allclose(
-          QuantConv(5, q).apply({"params": params}, x), conv(x.levels, weight_values(q, params), 1, 1),
-          rtol=1e-5, atol=1e-6)
+          QuantConv(5, q).apply({"params": params}, x),
+          conv(x.levels, weight_values(q, params), 1, 1), rtol=1e-5, atol=1e-6)
       if not name:
         values = np.abs(weight_values(q, params)).reshape(-1, 5).max(0)
         assert (len({float(f"{v:.4g}") for v in values}) == 5) == per_channel
@@ -309,7 +311,8 @@ def test_dense_layers_quantize_too():
   kernel = encode(quantizers.lsq, params["kernel"], params["weight_step"], 4, symmetric=True)
   expected = np.asarray(x.levels, np.int64) @ np.asarray(kernel.levels, np.int64)
   np.testing.assert_array_equal(found["accumulators"]["value"][0], expected)
-  np.testing.assert_allclose(y, expected * 0.02 * np.asarray(kernel.scale) + np.arange(7), rtol=1e-5)
+  np.testing.assert_allclose(y, expected * 0.02 * np.asarray(kernel.scale) + np.arange(7),
+                             rtol=1e-5)
 
 
 def test_stored_parameters_stay_float32_and_bfloat16_gradients_are_float32():

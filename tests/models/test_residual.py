@@ -1,4 +1,4 @@
-"""The networks: sizes against published figures, values against PyTorch and NumPy, and the rules."""
+"""The networks: sizes against published figures, values against PyTorch and NumPy, the rules."""
 
 import flax.linen as nn
 import jax
@@ -169,13 +169,14 @@ def test_weight_decay_touches_kernels_and_clips_alone():
     (("resnet20", 10, dict(shortcut="cnov")), "shortcut 'cnov' does not exist: choose 'pad' or"),
     (("resnet20", 10, dict(width=0)), "width 0 leaves no channels"),
     (("resnet20", 10, dict(width=-1)), "width -1 leaves no channels"),
-    (("resnet20", 10, "8A,2W", dict(weights="twm")), "weight quantizer 'twm' does not exist: did you "
-     "mean 'twn'?"),
+    (("resnet20", 10, "8A,2W", dict(weights="twm")), "weight quantizer 'twm' does not exist: did "
+     "you mean 'twn'?"),
     (("resnet20", 10, "8A,2W", dict(activations="pcat")), "did you mean 'pact'?"),
     (("resnet20", 10, "8A,4W", dict(weights="twn")), "weight quantizer 'twn' cannot do 4 bits: use "
      "wrpn or dorefa or lsq."),
     (("resnet20", 10, "8A,1W", dict(weights="lsq")), "cannot do 1 bits: use dorefa."),
-    (("resnet20", 10, "8A,4W", dict(weights="wrpn", wrpn_scale="maximum")), "choose 'max' or 'unit'")])
+    (("resnet20", 10, "1A,4W", dict(residual=True)), "need 2 bits or more"),
+    (("resnet20", 10, "8A,4W", dict(weights="wrpn", wrpn_scale="mx")), "choose 'max' or 'unit'")])
 def test_wrong_names_are_refused(arguments, sentence):
   *positional, last = arguments
   keywords = last if isinstance(last, dict) else {}
@@ -192,11 +193,12 @@ def test_the_papers_notation(text, expected):
   assert parsed == expected and Precision.parse(str(parsed)) == parsed
 
 
-@pytest.mark.parametrize("bits, weights", [(1, "dorefa"), (2, "twn"), (3, "lsq"), (8, "lsq"),
-                                           (32, "lsq")])
-def test_default_quantizers(bits, weights):
-  q = Quantization(Precision(8, bits))
-  assert (q.weights, q.activations) == (weights, "pact")
+@pytest.mark.parametrize("text, weights, activations", [
+    ("8A,1W", "dorefa", "pact"), ("8A,2W", "twn", "pact"), ("4A,3W", "lsq", "pact"),
+    ("32A,8W", "lsq", "pact"), ("2A,2W", "twn", "lsq"), ("1A,1W", "dorefa", "lsq")])
+def test_default_quantizers(text, weights, activations):
+  q = Quantization(Precision.parse(text))
+  assert (q.weights, q.activations) == (weights, activations)
 
 
 def test_nearest_names_what_there_is_when_nothing_is_near():
@@ -261,7 +263,7 @@ def test_equals_torch(bottleneck, stem, train):
       theirs, old = theirs[key.key], old[key.key]
     if path[-1].key == "mean" or not train:
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=str(path))
-    else:  # PyTorch keeps the unbiased variance: n / (n - 1) of ours, n at least 4 images of 1 pixel
+    else:  # PyTorch keeps the unbiased variance, n / (n - 1) of ours; n is at least 4
       ratio = (theirs - 0.9 * old) / (ours - 0.9 * np.asarray(old))
       assert np.all((ratio > 0.999) & (ratio < 4 / 3 + 1e-3)), path
 

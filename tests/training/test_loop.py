@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,8 @@ def final_state(workdir):
   """Everything the last checkpoint holds: parameters, statistics, optimizer state."""
   with Checkpoints(workdir) as checkpoints:
     step = checkpoints.latest()
-  tree = ocp.StandardCheckpointer().restore(workdir.absolute() / "checkpoints" / str(step) / "state")
+  path = workdir.absolute() / "checkpoints" / str(step) / "state"
+  tree = ocp.StandardCheckpointer().restore(path)
   return step, {jax.tree_util.keystr(p): np.asarray(leaf)
                 for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
@@ -101,22 +103,25 @@ class Killed(BaseException):
   pass
 
 
-@pytest.mark.parametrize("scheme", ["A", "B", "C"])
-def test_an_interrupted_run_ends_as_an_unbroken_one(scheme, unbroken, pretrained, tmp_path,
-                                                    monkeypatch):
+# At the end: after the last checkpoint, before the result is written.
+@pytest.mark.parametrize("scheme, killed_at, left, saved", [
+    ("A", 25, [5, 10, 15, 20, 25], 20), ("B", 25, [5, 10, 15, 20, 25], 20),
+    ("C", 25, [5, 10, 15, 20, 25], 20), ("C", "end", [5, 10, 15, 20, 25, 27, 27], 27)])
+def test_an_interrupted_run_ends_as_an_unbroken_one(scheme, killed_at, left, saved, unbroken,
+                                                    pretrained, tmp_path, monkeypatch):
   config, write = scheme_config(scheme, pretrained), MetricsWriter.write
 
   def killed(self, step, record):
     write(self, step, record)
-    if step == KILLED_AT:
+    if step == killed_at or killed_at == "end" and "test_loss" in record:
       raise Killed
   with monkeypatch.context() as patch:
     patch.setattr(MetricsWriter, "write", killed)
     with pytest.raises(Killed):
       loop.train(config, tmp_path)
   assert loop.result(tmp_path) is None
-  assert [r["step"] for r in metrics.read(tmp_path)] == [5, 10, 15, 20, 25]
-  assert final_state(tmp_path)[0] == 20
+  assert [r["step"] for r in metrics.read(tmp_path)] == left
+  assert final_state(tmp_path)[0] == saved
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 27, "lo')  # and torn in the middle of a line
   loop.train(config, tmp_path)
@@ -225,6 +230,12 @@ def test_another_config_is_refused_naming_what_differs(unbroken, pretrained):
   assert "config.scheme" not in str(error.value)
 
 
+def test_what_does_not_change_the_result_may_change(unbroken, pretrained):
+  config = scheme_config("B", pretrained)
+  config.checkpoint.keep, config.eval.batch_size, config.study.seeds = 5, 100, (7,)
+  assert loop.train(config, unbroken("B")) == loop.result(unbroken("B"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(pretrained, tmp_path,
                                                                         monkeypatch):
   config = tiny(scheme="baseline", precision="32A,32W")
@@ -266,6 +277,8 @@ def test_a_teacher_of_other_classes_is_refused(pretrained):
 @pytest.mark.parametrize("changes, sentence", [
     (dict(teacher__init="/nowhere"), "/nowhere is neither a workdir nor a checkpoint file."),
     (dict(scheme="C", student__init="/nowhere"), "/nowhere is neither a workdir nor"),
+    (dict(scheme="C", teacher__init="/nowhere"), "/nowhere is neither a workdir nor"),
+    (dict(recipe__teacher__epochs=0.01), "0.01 epochs of 1437 examples are less than a step"),
     (dict(batch_size=60), "config.batch_size is 60: it must be a multiple of the 8 devices."),
     (dict(batch_size=2000), "config.batch_size is 2000, but digits has only 1437"),
     (dict(data__validation=1437), "config.data.validation is 1437"),
@@ -278,6 +291,19 @@ def test_what_does_not_fit_the_data_is_refused(changes, sentence, tmp_path):
   assert sentence in str(error.value)
   # Before any long work, not at the end of it.
   assert not metrics.read(tmp_path) and not (tmp_path / "teacher" / "metrics.jsonl").exists()
+
+
+def test_an_unfinished_teacher_is_refused(pretrained, tmp_path):
+  begun = tmp_path / "begun"
+  shutil.copytree(pretrained, begun)
+  (begun / "result.json").unlink()
+  with pytest.raises(ConfigError, match="has not finished training"):
+    loop.train(tiny(scheme="B", teacher__init=str(begun)), tmp_path / "run")
+
+
+def test_a_network_of_another_precision_is_not_scored(pretrained):
+  with pytest.raises(ConfigError, match="it holds a network of another precision"):
+    loop.evaluate_network(tiny(precision="8A,2W"), str(pretrained))
 
 
 def test_a_workdir_without_checkpoint_is_no_teacher(pretrained, tmp_path):
@@ -320,5 +346,5 @@ def test_validation_images_are_held_out_and_scored_on_the_way(tmp_path):
   assert result["steps"] == round(1300 / 64) and result["validation_count"] == 137
   assert not any(k.startswith("test") for k in result)  # the test set stays unseen
   scored = [r for r in metrics.read(tmp_path) if "validation_accuracy" in r]
-  assert [r["step"] for r in scored] == [15, 20]  # the last by the end's own scoring
+  assert sorted({r["step"] for r in scored}) == [15, 20]  # and at the end
   assert scored[-1]["validation_accuracy"] == result["validation_accuracy"]
