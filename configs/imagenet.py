@@ -1,17 +1,19 @@
-"""ImageNet, 1,281,167 + 50,000 photos: the paper's own table.
+"""ImageNet, 1,281,167 + 50,000 photos: the recipe of the paper's own table.
 
-The recipe, marked [paper] where `Apprentice` says so and [ours] where its text was not at hand:
+Marked [paper] where `Apprentice` says so and [ours] where its text was not at hand:
 
-- students ResNet-18, 34 and 50 with teachers ResNet-34, 50 and 101 [paper: deeper teachers];
+- students ResNet-18, 34 and 50 with teachers ResNet-34, 50 and 101 [ours];
 - alpha 1, beta and gamma 0.5, temperature 1 [paper];
 - first convolution and classifier in full precision [ours, as all related work];
-- 120 epochs, batch 256, rate 0.1 with linear scaling by hand, step decay at 1/4, 1/2 and 3/4 of the run by
-  0.1, 5 epochs of warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours];
-- scheme C: 40 epochs from 0.001 [ours; paper: lower and fewer].
+- 120 epochs, batch 256, rate 0.1, multiplied by 0.1 at 1/4, 1/2 and 3/4 of the run, 5 epochs of
+  warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours];
+- scheme C: 40 epochs from 0.001 [ours; paper: a lower rate and fewer epochs];
+- random-resized crop and flip at 224 [ours]: not there yet, see below.
 
-Needs the dataset prepared as ArrayRecord. It is read into host memory and kept on the devices at its
-stored size, so this config is for sets prepared at one fixed image size; streaming JPEGs of any size is
-not there yet.
+Not run on the real set: images of varying size are refused until they can be streamed. What runs is the
+recipe on digits, to see that everything fits together:
+
+    apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W,runlocal --workdir=runs/im
 """
 
 from apprentice_jax import config as base
@@ -37,7 +39,6 @@ def get_config(argument=""):
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0,)
   return base.apply_argument(config, argument, runlocal={
-      # The same networks' recipe on digits: seconds, to see that everything fits together.
       "data.name": "digits", "data.test_split": "test", "data.mean": (0.3053,), "data.std": (0.3763,),
       "data.pad": 1, "data.flip": False, "batch_size": 32, "dtype": "float32",
       "student.name": "resnet18", "teacher.name": "resnet18", "student.width": 0.0625,
