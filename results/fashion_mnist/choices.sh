@@ -34,3 +34,11 @@ for rate in 0.03 0.1; do
   run "C-control-$rate" scheme=C-control "${short[@]}" --config.recipe.finetune.learning_rate=$rate \
     "${from[@]}"
 done
+# Why scheme C does not beat its control: a higher rate for both, and other weights of the terms.
+for cell in C C-control; do
+  run "$cell-0.3" scheme=$cell "${short[@]}" --config.recipe.finetune.learning_rate=0.3 "${from[@]}"
+done
+for gamma in 0.25 1.0; do
+  run "C-0.1-gamma$gamma" scheme=C "${short[@]}" --config.recipe.finetune.learning_rate=0.1 \
+    --config.loss.gamma=$gamma --config.loss.beta="$(python3 -c "print(1 - $gamma)")" "${from[@]}"
+done
