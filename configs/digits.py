@@ -12,8 +12,8 @@ def get_config(argument=""):
   config.teacher.name = "resnet14"
   config.student.width = config.teacher.width = 0.5
   config.batch_size = 64
-  config.recipe.student.epochs = config.recipe.teacher.epochs = 20.0
-  config.recipe.finetune.epochs = 10.0
+  config.recipe.student.epochs = config.recipe.teacher.epochs = 12.0
+  config.recipe.finetune.epochs = 6.0
   return base.apply_argument(config, argument, runlocal={
       "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
       "study.precisions": ("8A,2W",), "study.seeds": (0,)})

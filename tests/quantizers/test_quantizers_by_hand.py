@@ -47,8 +47,8 @@ THIRD = 1 / 3
     (lambda w: Q.dorefa_weights(w, 4), [0.0, -2.0], [1 / 15, -1]),
     # Steps of 2.
     (lambda x: Q.pact(x, 6.0, 2), [-1.0, 0.9, 1.0, 1.1, 3.0, 9.0], [0, 0, 0, 2, 4, 6]),
-    (lambda x: Q.pact(x, 0.0, 2), [-1.0, 0.0, 1.0], [0, 0, 0]),
-    (lambda x: Q.pact(x, -1.0, 2), [-1.0, 0.0, 1.0], [0, 0, 0]),
+    (lambda x: Q.pact(x, 0.0, 2), [-1.0, 0.0, 1.0], [0, 0, 1e-6]),
+    (lambda x: Q.pact(x, -1.0, 2), [-1.0, 0.0, 1.0], [0, 0, 1e-6]),
     # 2 bits, steps of a half: levels -2 to 1; symmetric -1 to 1; unsigned 0 to 3.
     (lambda x: Q.lsq(x, 0.5, 2), [-9.0, -0.75, -0.25, 0.2, 0.3, 9.0], [-1, -1, 0, 0, 0.5, 0.5]),
     (lambda x: Q.lsq(x, 0.5, 2, symmetric=True), [-9.0, -0.2, 9.0], [-0.5, 0, 0.5]),

@@ -193,12 +193,24 @@ def test_one_channel_of_a_scale_may_be_zero():
 
 
 def test_a_zero_scale_lets_nothing_through():
-  """The exception: levels * 0 tells nothing of dL/dvalue, so a clip of 0 cannot come back here."""
+  """The exception: levels * 0 tells nothing of dL/dvalue, so a step of 0 cannot come back here."""
   x, v = samples(), jnp.ones((1, 5))
   f = lambda x, params, case: _layer(case, x, params, v).sum()
-  for name, param in (("pact_8", "clip"), ("lsq_4", "step"), ("wrpn_weights_4_scale", "scale")):
+  for name, param in (("lsq_4", "step"), ("wrpn_weights_4_scale", "scale")):
     g_x, g_params = jax.grad(f, (0, 1))(x, {param: np.float32(0)}, CASE[name])
     assert not g_x.any() and g_params == {param: 0}
+
+
+def test_a_clip_of_zero_comes_back():
+  x = jnp.array([-1.0, 0.5, 1.0, 2.0, 3.0])
+
+  def f(clip):
+    q = Q.encode_ste(Q.pact, x, clip, 8)
+    return q.levels.sum() * q.scale
+
+  # Four of the five lie above it.
+  np.testing.assert_allclose(jax.grad(f)(0.0), 4, rtol=1e-5)
+  np.testing.assert_allclose(jax.grad(f)(-1.0), 4, rtol=1e-5)
 
 
 def test_every_quantizer_is_covered():

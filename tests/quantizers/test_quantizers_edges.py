@@ -53,7 +53,7 @@ def test_zeros_stay_finite_in_values_and_gradients(case, dtype):
 def test_a_zero_parameter_gives_zeros_and_stays_finite(quantize, zeros):
   x = jnp.zeros(SHAPE) if zeros else samples()
   value, vjp = jax.vjp(quantize, x, jnp.float32(0))
-  assert not np.any(value)
+  np.testing.assert_allclose(value, 0, atol=1.1e-6)  # the smallest clip of pact is 1e-6
   assert all(np.isfinite(g).all() for g in vjp(jnp.ones(SHAPE)))
 
 
