@@ -1,4 +1,11 @@
-"""CIFAR-10, 50,000 + 10,000 images of 32x32 pixels."""
+"""CIFAR-10, 50,000 + 10,000 images of 32x32 pixels.
+
+    apprentice study --config=configs/cifar10.py --config.data.dir=DATA --workdir=runs/cifar10
+
+The full study (200 epochs, three precisions, three seeds) is for a GPU and has not been run. One epoch of
+ResNet-20 8A,2W under scheme B with a ResNet-20 teacher: 296 seconds on two CPU cores, 46.91%; see
+results/cifar10. The mean and std are those of the usual 6n+2 repositories, for their checkpoints as teachers.
+"""
 
 from apprentice_jax import config as base
 

@@ -1,4 +1,10 @@
-"""Handwritten digits: 1,437 training and 360 test images of 8x8 pixels, bundled with scikit-learn."""
+"""Handwritten digits: 1,437 training and 360 test images of 8x8 pixels, of scikit-learn.
+
+    apprentice study --config=configs/digits.py --workdir=runs/digits
+
+2 minutes 36 seconds on two CPU cores with nothing compiled before: 24 runs. Teacher 98.47 +- 0.20%,
+8A,2W without distillation 98.19 +- 0.20, scheme C 98.47 +- 0.20 (two seeds); the README has the table.
+"""
 
 from apprentice_jax import config as base
 
