@@ -2,7 +2,7 @@
 
     apprentice study --config=configs/fashion_mnist.py --config.data.dir=DATA --workdir=runs/fashion
 
-55 minutes on two shared CPU cores: 21 runs. Full precision 87.70 +- 0.23%, 8A,2W without distillation
+56 minutes on two shared CPU cores: 21 runs. Full precision 87.70 +- 0.23%, 8A,2W without distillation
 84.65 +- 0.15, scheme B 85.12 +- 0.87, scheme C 86.25 +- 0.19, its control 86.45 +- 0.44 (three seeds).
 results/fashion_mnist says how the rates were chosen and what follows from the numbers.
 """
