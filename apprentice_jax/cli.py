@@ -24,7 +24,11 @@ COMMANDS = ("train", "eval", "study", "bench", "prepare")
 
 
 def main(argv=None) -> int:
-  """Runs a command; returns the exit status: 0, or 2 after one sentence about a wrong input."""
+  """Runs a command; returns the exit status.
+
+  0; 2 after one sentence about a wrong input; 75 when SIGTERM stopped a run, which saved (start it
+  again: see `training.preemption`); 130 the same for SIGINT.
+  """
   argv = list(sys.argv[1:] if argv is None else argv)
   # Host devices run one thread each. Must be said before jax starts, and does nothing elsewhere.
   if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
@@ -35,12 +39,22 @@ def main(argv=None) -> int:
     print(USAGE)
     return 0
   from apprentice_jax.config import ConfigError
+  from apprentice_jax.data.images import UnreadableImage
+  from apprentice_jax.training.checkpoint import BrokenCheckpoints
   from apprentice_jax.training.metrics import NonFiniteLoss
+  from apprentice_jax.training.preemption import Preempted
+  usual, warnings.formatwarning = warnings.formatwarning, _format_warning
   try:
     return _run(argv[0], argv[1:])
-  except (ConfigError, NonFiniteLoss) as error:
+  except (ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints, Preempted) as error:
     print(f"apprentice: {error}", file=sys.stderr)
-    return 2
+    return getattr(error, "exit_code", 2)
+  finally:
+    warnings.formatwarning = usual
+
+
+def _format_warning(message, *_, **__):
+  return f"apprentice: {message}\n"  # not where in the code
 
 
 def _run(command: str, arguments: list[str]) -> int:
@@ -79,14 +93,16 @@ def _run(command: str, arguments: list[str]) -> int:
       pathlib.Path(given.out).write_text(json.dumps(report, indent=1))
     return 0
   config, workdir = _need(config, "config"), _need(given.workdir, "workdir")
-  if command == "train":
-    from apprentice_jax import report
-    from apprentice_jax.training import loop
-    loop.train(config, workdir)
-    print(report.write_run(workdir))
-  else:
-    from apprentice_jax import study
-    print(study.run(config, workdir))
+  from apprentice_jax.training import preemption
+  with preemption.listening():  # also while programs compile, and between the runs of a study
+    if command == "train":
+      from apprentice_jax import report
+      from apprentice_jax.training import loop
+      loop.train(config, workdir)
+      print(report.write_run(workdir))
+    else:
+      from apprentice_jax import study
+      print(study.run(config, workdir))
   return 0
 
 

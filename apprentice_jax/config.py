@@ -42,11 +42,18 @@ def base() -> ml_collections.ConfigDict:
       init="")            # a workdir or a checkpoint to start from; "": from scratch, or made on the way
   return ml_collections.ConfigDict(dict(
       data=dict(
-          name="", dir="",  # a tfds dataset, and where it is prepared ("": the tfds default)
+          name="", dir="",  # a tfds dataset, and where it is prepared ("": the tfds default); or
+                            # "image_folder", and the folder that holds train/CLASS/*.jpg
           train_split="train", test_split="test",
           validation=0,     # examples held out from the training split, for making choices
-          pad=4, flip=True,
-          mean=(0.5,), std=(0.5,)),  # per channel, of images scaled to [0, 1]
+          pad=4, flip=True,  # shift by up to pad pixels, and mirror, on the device
+          mean=(0.5,), std=(0.5,),  # per channel, of images scaled to [0, 1]
+          # Images of any size, streamed: random crops of this side to train and, after a resize of
+          # the short side, the centre to evaluate. 0: images are as stored and live on the device.
+          image_size=0, resize=256,
+          crop_area=(0.08, 1.0), crop_ratio=(3 / 4, 4 / 3),  # fraction of the area; width / height
+          unreadable="stop",    # at an image that cannot be read: "stop", or "skip" it and count
+          threads=0, workers=0),  # that decode: threads per process (0: one a core), processes
       student=dict(network), teacher=dict(network),
       precision="8A,2W",
       quantization=dict(
@@ -158,6 +165,7 @@ def validate(config, precisions=()):
   choice("scheme", SCHEMES)
   choice("dtype", DTYPES)
   choice("eval.final", ("test", "validation"))
+  choice("data.unreadable", ("stop", "skip"))
   for name in ("student", "teacher", "finetune"):
     choice(f"recipe.{name}.schedule", SCHEDULES)
   check(config.data.name, "config.data.name is empty: name a tfds dataset, such as 'digits'.")
@@ -195,16 +203,32 @@ def validate(config, precisions=()):
         f"config.loss.temperature is {config.loss.temperature}: it must be above 0.")
   check(len(config.data.mean) == len(config.data.std) and all(s > 0 for s in config.data.std),
         "config.data.mean and config.data.std must have one value per channel, std above 0.")
+  _check_streaming(config.data, check)
   check(not config.eval.every_epochs or config.data.validation,
         "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
   check(config.eval.final == "test" or config.data.validation,
         "config.eval.final is 'validation', but config.data.validation holds out no examples.")
 
 
+def _check_streaming(data, check):
+  if not data.image_size:
+    check(data.name != "image_folder", "config.data.image_size is 0: images of a folder are streamed, "
+                                       "cropped to a size such as 224.")
+    return
+  check(data.resize >= data.image_size,
+        f"config.data.resize is {data.resize}: it must be at least data.image_size, {data.image_size}.")
+  for field, top in (("crop_area", 1), ("crop_ratio", math.inf)):
+    pair = data[field]
+    check(len(pair) == 2 and 0 < pair[0] <= pair[1] <= top,
+          f"config.data.{field} is {tuple(pair)!r}: it must be a least and a largest value"
+          + (" of 1 at most." if top == 1 else "."))
+
+
 _LEAST = {
     "batch_size": 1, "steps_per_dispatch": 1, "cpu_devices": 1, "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
-    "data.validation": 0, "data.pad": 0, "seed": 0, "loss.alpha": 0, "loss.beta": 0,
+    "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
+    "seed": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "momentum": 0,
 }

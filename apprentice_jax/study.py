@@ -10,7 +10,8 @@ from apprentice_jax import report
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import inputs, loop, start
+from apprentice_jax.training import inputs, loop, preemption, start
+from apprentice_jax.training.workdir import claim, result, writing
 
 FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
           "seconds", "parameters", "bytes", "workdir")
@@ -75,16 +76,23 @@ def run(config, workdir) -> str:
                           f"add it, or set config.{other}.init.")
   workdir = pathlib.Path(workdir)
   start.preflight(config)
-  loop.claim(workdir, config)
+  claim(workdir, config)
+  with writing(workdir), preemption.listening():
+    rows = _rows(config, workdir)
+  return report.write_study(config, workdir, rows)
+
+
+def _rows(config, workdir: pathlib.Path) -> list[dict]:
+  """The results of all cells; trains those that are not finished."""
   rows, todo, began = [], cells(config), time.monotonic()
   for number, cell in enumerate(todo, 1):
     place = cell_dir(workdir, cell)
-    if loop.result(place) is None:
+    if result(place) is None:
       spent = time.monotonic() - began
       print(f"[{number}/{len(todo)}, {spent:.0f} s] {cell.name}", flush=True)
     rows.append(_row(config, cell, workdir, place))
     _write_csv(workdir / "results.csv", rows)
-  return report.write_study(config, workdir, rows)
+  return rows
 
 
 def _starts_from(kind: str) -> list[str]:
@@ -100,22 +108,22 @@ def _row(config, cell: Cell, workdir, place) -> dict:
   given = config[cell.kind].init if cell.kind in ("teacher", "student") else ""
   if given:  # the user's own network: scored, not trained
     scores = loop.evaluate_network(run_config, given, config.eval.final)
-    result = {f"{config.eval.final}_{k}": v for k, v in scores.items()}
+    found = {f"{config.eval.final}_{k}": v for k, v in scores.items()}
   else:
     paths = {kind: config[kind].init or str(
         cell_dir(workdir, Cell(kind, start.FULL_PRECISION, cell.seed)))
              for kind in _starts_from(cell.kind)}
-    result = loop.train(run_config, place, **paths)
-  data = inputs.dataset(config, "train")
+    found = loop.train(run_config, place, **paths)
+  data = inputs.split(config, "train")
   model = start.model(run_config, "student", len(data.class_names))
-  shape, final = data.images.shape[1:], config.eval.final
+  shape, final = data.image_shape, config.eval.final
   return {
       "cell": cell.kind, "precision": cell.precision, "seed": cell.seed,
-      "accuracy": result[f"{final}_accuracy"], "loss": result[f"{final}_loss"],
-      "count": result[f"{final}_count"],
-      "teacher_accuracy": result.get(f"{final}_teacher_accuracy", ""),
-      "epochs": round(result.get("examples", 0) / len(data.labels), 2),
-      "seconds": round(result.get("seconds", 0), 1),
+      "accuracy": found[f"{final}_accuracy"], "loss": found[f"{final}_loss"],
+      "count": found[f"{final}_count"],
+      "teacher_accuracy": found.get(f"{final}_teacher_accuracy", ""),
+      "epochs": round(found.get("examples", 0) / data.size, 2),
+      "seconds": round(found.get("seconds", 0), 1),
       "parameters": cost.parameters(model, shape), "bytes": cost.model_bytes(model, shape),
       "workdir": given or f"cells/{cell.name}"}
 

@@ -8,10 +8,15 @@ Marked [paper] where `Apprentice` says so and [ours] where its text was not at h
 - 120 epochs, batch 256, rate 0.1, multiplied by 0.1 at 1/4, 1/2 and 3/4 of the run, 5 epochs of
   warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours];
 - scheme C: 40 epochs from 0.001 [ours; paper: a lower rate and fewer epochs];
-- random-resized crop and flip at 224 [ours]: not there yet, see below.
+- random-resized crop and flip at 224, a resize to 256 and the centre to evaluate [ours].
 
-Not run on the real set: images of varying size are refused until they can be streamed. What runs is the
-recipe on digits, to see that everything fits together:
+The set is prepared once, with ImageNet's two tar files downloaded by hand (the command says how), and then
+streamed without TensorFlow:
+
+    apprentice prepare --dataset=imagenet2012 --data_dir=DATA
+    apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W --config.data.dir=DATA --workdir=...
+
+Not run on the real set yet. runlocal is the recipe on digits, in seconds, through the same stream:
 
     apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W,runlocal --workdir=runs/im
 """
@@ -24,7 +29,7 @@ TEACHERS = {"resnet18": "resnet34", "resnet34": "resnet50", "resnet50": "resnet1
 def get_config(argument=""):
   config = base.base()
   config.data.name, config.data.test_split = "imagenet2012", "validation"
-  config.data.pad, config.data.flip = 16, True
+  config.data.image_size, config.data.resize = 224, 256
   config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
   config.student.name = base.parse(argument).get("student", "resnet50")
   config.teacher.name = TEACHERS.get(config.student.name, "resnet101")
@@ -40,7 +45,7 @@ def get_config(argument=""):
   config.study.seeds = (0,)
   return base.apply_argument(config, argument, runlocal={
       "data.name": "digits", "data.test_split": "test", "data.mean": (0.3053,), "data.std": (0.3763,),
-      "data.pad": 1, "data.flip": False, "batch_size": 32, "dtype": "float32",
+      "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32, "dtype": "float32",
       "student.name": "resnet18", "teacher.name": "resnet18", "student.width": 0.0625,
       "teacher.width": 0.0625, "recipe.student.epochs": 0.1, "recipe.teacher.epochs": 0.1,
       "recipe.finetune.epochs": 0.1, "study.precisions": ("8A,2W",)})

@@ -25,7 +25,7 @@ def began(*_):
 @pytest.fixture
 def run(capsys, monkeypatch):
   """run(*arguments) -> (status, stdout, stderr) of the command; nothing may train."""
-  monkeypatch.setattr(loop._Run, "run", began)
+  monkeypatch.setattr(loop.Run, "run", began)
 
   def run(*arguments):
     monkeypatch.setattr(sys, "argv", ["apprentice", *arguments])
@@ -104,13 +104,13 @@ def test_wrong_inputs_get_one_sentence(arguments, sentence, run, tmp_path):
                                    "--config.data.test_split=tset", "--config.batch_size=60"])
 def test_a_refused_run_leaves_the_workdir_to_the_corrected_one(wrong, run, tmp_path, monkeypatch):
   assert run("train", f"--config={DIGITS}", f"--workdir={tmp_path}", wrong)[0] == 2
-  monkeypatch.setattr(loop, "_Run", began)
+  monkeypatch.setattr(loop, "Run", began)
   with pytest.raises(AssertionError, match="training began"):
     run("train", f"--config={DIGITS}", f"--workdir={tmp_path}")
 
 
 def test_another_configs_workdir(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(loop, "_Run", began)
+  monkeypatch.setattr(loop, "Run", began)
   for spelling in ("", ":precision=8A2W"):  # the same config
     with pytest.raises(AssertionError, match="training began"):
       run("train", f"--config={DIGITS}{spelling}", f"--workdir={tmp_path}")

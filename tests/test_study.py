@@ -124,7 +124,7 @@ def test_a_second_run_trains_nothing_wherever_the_workdir_is(finished, tmp_path,
   workdir, table, _ = finished
   moved = shutil.copytree(workdir, tmp_path / "moved")
   before = (workdir / "results.csv").read_text()
-  monkeypatch.setattr(loop, "_Run", None)  # whatever would be started fails
+  monkeypatch.setattr(loop, "Run", None)  # whatever would be started fails
   assert study.run(tiny(), moved) == table
   assert (moved / "results.csv").read_text() == before
   # A study of some of the cells and seeds is the same study.
@@ -168,7 +168,7 @@ def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
   config.study.cells, config.study.seeds = ("teacher",), (0,)
   config.teacher.init = str(workdir / "cells" / "teacher-32A32W-seed0")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, "_Run", None)
+    patch.setattr(loop, "Run", None)
     study.run(config, tmp_path)
   (row,), original = rows(tmp_path), rows(workdir)[0]
   assert original["cell"] == "teacher" and row["accuracy"] == original["accuracy"]

@@ -65,8 +65,8 @@ def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
   Raises:
     ValueError: if the dataset or split is not there, or cannot be loaded this way.
   """
-  builder = _builder(name, data_dir)
-  _check(builder, split)
+  builder = open_builder(name, data_dir)
+  check_split(builder, split)
   path = _cache_path(builder, split)
   arrays = _read_cache(path, builder.info.splits[split].num_examples)
   if arrays is None:
@@ -92,7 +92,17 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> tuple[Dataset, Data
   Returns:
     (rest, held_out), N - count and count examples, both copies in the dataset's order.
   """
-  labels, count = np.asarray(dataset.labels), operator.index(count)
+  labels = np.asarray(dataset.labels)
+  held = held_out(labels, count, seed)
+  rest, held_part = (
+      Dataset(dataset.images[mask], labels[mask], dataset.class_names) for mask in (~held, held)
+  )
+  return rest, held_part
+
+
+def held_out(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+  """Which examples `hold_out` splits off: bool (N,), for labels of (N,)."""
+  count = operator.index(count)
   if not 0 <= count <= len(labels):
     raise ValueError(f"cannot hold out {count} of {len(labels)} examples.")
   classes, sizes = np.unique(labels, return_counts=True)
@@ -104,13 +114,10 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> tuple[Dataset, Data
   held = np.zeros(len(labels), bool)
   for label, share in zip(classes, shares):
     held[random.permutation(np.flatnonzero(labels == label))[:share]] = True
-  rest, held_out = (
-      Dataset(dataset.images[mask], labels[mask], dataset.class_names) for mask in (~held, held)
-  )
-  return rest, held_out
+  return held
 
 
-def _builder(name: str, data_dir: str | None):
+def open_builder(name: str, data_dir: str | None):
   """Returns the tfds builder of a prepared dataset, or says in one sentence why there is none."""
   from etils import epath  # Like pathlib, also for gs:// and the like.
   import tensorflow_datasets as tfds
@@ -144,7 +151,7 @@ def _builder(name: str, data_dir: str | None):
   raise ValueError(f"unknown dataset {name!r} (neither in {root} nor known to tfds): {advice}")
 
 
-def _check(builder, split: str) -> None:
+def check_split(builder, split: str) -> None:
   """Raises a ValueError that says why the split cannot be loaded, if that is so."""
   import tensorflow_datasets as tfds
 

@@ -14,8 +14,8 @@ import optax
 
 from apprentice_jax.distill.loss import apprentice_loss
 
-# apply(params, batch_stats, images, train) -> (logits, new batch_stats)
-Apply = Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+# apply(params, batch_stats, images, train) -> (logits, new batch_stats, health of activations)
+Apply = Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any, jax.Array]]
 
 
 class Network(NamedTuple):
@@ -52,6 +52,7 @@ class Trainer:
     student_optimizer, teacher_optimizer: optax transformations whose updates are multiplied by
       minus the learning rate; teacher_optimizer None if the teacher is fixed.
     teacher_gradient: whether the distillation term trains the teacher too.
+    weight_health: (student's params before, after the update) -> float32 (layers, n), or None.
     axis: name of the replicas' mesh axis, or None for a single one.
   """
   student: Apply
@@ -59,6 +60,7 @@ class Trainer:
   teacher: Optional[Apply] = None
   teacher_optimizer: Optional[optax.GradientTransformation] = None
   teacher_gradient: bool = False
+  weight_health: Optional[Callable[[Any, Any], jax.Array]] = None
   axis: Optional[str] = None
 
   def step(self, state: State, batch: Batch, weights: dict, rates: Rates):
@@ -71,9 +73,10 @@ class Trainer:
       rates: learning rates.
 
     Returns:
-      The new state, and float32 scalars: "loss", its unweighted terms, "gradient_norm" (of all that
-      trains), "student_accuracy" and "teacher_accuracy" on this batch. Both are the same on every
-      replica.
+      The new state, and metrics, float32: scalars "loss", its unweighted terms, "gradient_norm" (of
+      all that trains), "student_accuracy" and "teacher_accuracy" on this batch; "activations", the
+      student's health as its apply function reports it, and with weight_health its result, "weights".
+      State and metrics are the same on every replica.
     """
     chex.assert_rank(batch.images, 4)
     trains_teacher = self.teacher_optimizer is not None
@@ -83,18 +86,18 @@ class Trainer:
 
     def loss_of(trained):
       stats, logits = {}, {}
-      logits["student"], stats["student"] = self.student(
+      logits["student"], stats["student"], health = self.student(
           trained["student"], state.student.batch_stats, batch.images, True)
       if self.teacher is not None:
         params = trained.get("teacher", state.teacher.params)
-        logits["teacher"], teacher_stats = self.teacher(
+        logits["teacher"], teacher_stats, _ = self.teacher(
             params, state.teacher.batch_stats, batch.images, trains_teacher)
         if trains_teacher:
           stats["teacher"] = teacher_stats
       loss, parts = apprentice_loss(logits["student"], logits.get("teacher"), batch.labels,
                                     teacher_gradient=self.teacher_gradient, **weights)
       accuracy = {f"{name}_accuracy": _accuracy(z, batch.labels) for name, z in logits.items()}
-      return loss, (stats, {"loss": loss, **parts, **accuracy})
+      return loss, (stats, {"loss": loss, **parts, **accuracy, "activations": health})
 
     gradients, (stats, metrics) = jax.grad(loss_of, has_aux=True)(trained)
     if self.axis is not None:
@@ -105,6 +108,8 @@ class Trainer:
 
     student = _update(self.student_optimizer, state.student, gradients["student"],
                       stats["student"], rates.student)
+    if self.weight_health is not None:
+      metrics["weights"] = self.weight_health(state.student.params, student.params)
     teacher = state.teacher
     if trains_teacher:
       teacher = _update(self.teacher_optimizer, state.teacher, gradients["teacher"],
@@ -118,7 +123,7 @@ def evaluate_batch(apply: Apply, network: Network, batch: Batch, mask: jax.Array
   Returns:
     float32 scalars "correct", "loss" (sum of cross-entropies) and "count".
   """
-  logits, _ = apply(network.params, network.batch_stats, batch.images, False)
+  logits, _, _ = apply(network.params, network.batch_stats, batch.images, False)
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
   correct = jnp.argmax(logits, -1) == batch.labels
   return {"correct": jnp.sum(mask * correct), "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),

@@ -25,6 +25,7 @@ Activation = Union[Array, Quantized]
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al., 2015
 PACT_INIT = 6.0
 TTQ_THRESHOLD = 0.05
+HEALTH_IMAGES = 4  # of each replica's batch, looked at for the health of activations
 EXACT = 2**24  # whole numbers up to here are exact in float32
 
 
@@ -45,6 +46,34 @@ def _accumulate_bwd(product, residuals, g):
 
 
 _accumulate.defvjp(lambda product, x, w: (_accumulate(product, x, w), (x, w)), _accumulate_bwd)
+
+
+def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
+  """A kernel's levels and scale, by its layer's weight quantizer, with straight-through gradients.
+
+  Args:
+    q: which quantizer, at how many bits.
+    kernel: (..., features), float.
+    params: the layer's parameters, of which "weight_step" (lsq), "positive" and "negative" (ttq) count.
+
+  Returns:
+    See `quantizers.encode_ste`.
+  """
+  bits, axes = q.precision.weights, tuple(range(kernel.ndim - 1)) if q.per_channel else None
+  if q.weights == "twn":
+    return encode_ste(quantizers.twn, kernel, axis=-1 if q.per_channel else None)
+  if q.weights == "ttq":
+    return encode_ste(quantizers.ttq, kernel, params["positive"], params["negative"], TTQ_THRESHOLD)
+  if q.weights == "dorefa":
+    return encode_ste(quantizers.dorefa_weights, kernel, bits)
+  if q.weights == "wrpn":
+    largest = lambda: jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
+    return encode_ste(quantizers.wrpn_weights, kernel, bits,
+                      1.0 if q.wrpn_scale == "unit" else largest())
+  step = params["weight_step"]
+  n = kernel.size // step.size
+  return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True,
+                    grad_scale=1 / math.sqrt(n * (2**(bits - 1) - 1)))
 
 
 def values(x: Activation, dtype) -> Array:
@@ -75,13 +104,15 @@ class _Weighted(nn.Module):
       y = _accumulate(product, values(x, dtype), kernel.astype(dtype))
     elif q.weights == "ttq" and not isinstance(x, Quantized):
       # No levels to keep exact: one product with the two magnitudes in place.
-      y = _accumulate(product, x.astype(dtype), self._ttq(quantizers.ttq, kernel).astype(dtype))
+      magnitudes = self._quantizer_params(kernel)
+      w = quantizers.ttq(kernel, **magnitudes, threshold=TTQ_THRESHOLD)
+      y = _accumulate(product, x.astype(dtype), w.astype(dtype))
     else:
       levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
       levels = levels.astype(dtype)
       if isinstance(x, Quantized):
         self._warn_if_inexact(kernel)
-      weight = self._encode(kernel)
+      weight = encode_weights(q, kernel, self._quantizer_params(kernel))
       if isinstance(weight.scale, tuple):  # two magnitudes: two accumulators
         both = jnp.concatenate(weight.levels, axis=-1).astype(dtype)
         positive, negative = jnp.split(self._accumulated(product, levels, both), 2, axis=-1)
@@ -106,46 +137,24 @@ class _Weighted(nn.Module):
     self.sow("accumulators", "value", accumulators)
     return accumulators
 
-  def _encode(self, kernel: Array) -> Quantized:
-    """The kernel's levels and scale, by the layer's weight quantizer."""
-    q, bits = self.quantization, self.quantization.precision.weights
-    if q.weights == "twn":
-      return encode_ste(quantizers.twn, kernel, axis=-1 if q.per_channel else None)
+  def _quantizer_params(self, kernel: Array) -> dict:
+    """The layer's trained quantizer parameters, by the names that `encode_weights` takes."""
+    q = self.quantization
+    if q.weights == "lsq":
+      return {"weight_step": self.param("weight_step", lambda _: self._lsq_init(kernel))}
     if q.weights == "ttq":
-      return self._ttq(functools.partial(encode_ste, quantizers.ttq), kernel)
-    if q.weights == "dorefa":
-      return encode_ste(quantizers.dorefa_weights, kernel, bits)
-    if q.weights == "wrpn":
-      return encode_ste(quantizers.wrpn_weights, kernel, bits, self._wrpn_scale(kernel))
-    step = self.param("weight_step", lambda _: self._lsq_init(kernel))
-    n = kernel.size // step.size
-    return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True,
-                      grad_scale=1 / math.sqrt(n * (2**(bits - 1) - 1)))
-
-  def _wrpn_scale(self, kernel):
-    if self.quantization.wrpn_scale == "unit":
-      return 1.0
-    axes = tuple(range(kernel.ndim - 1)) if self.quantization.per_channel else None
-    return jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
+      # Each starts as the mean magnitude of the weights that it stands for.
+      levels = encode(quantizers.ttq, kernel, 1.0, 1.0, TTQ_THRESHOLD).levels
+      mean = lambda side: (jnp.sum(jnp.where(levels == side, jnp.abs(kernel), 0))
+                           / jnp.maximum(jnp.sum(levels == side), 1)).astype(jnp.float32)
+      return {"positive": self.param("positive", lambda _: mean(1)),
+              "negative": self.param("negative", lambda _: mean(-1))}
+    return {}
 
   def _lsq_init(self, kernel):
     init = functools.partial(quantizers.lsq_init, bits=self.quantization.precision.weights,
                              symmetric=True)
     return jax.vmap(init, in_axes=-1)(kernel) if self.quantization.per_channel else init(kernel)
-
-  def _ttq(self, function, kernel):
-    """function(kernel, positive, negative) with the layer's trained magnitudes.
-
-    They start as the mean magnitude of the weights that each of them stands for.
-    """
-    def mean_magnitude(side):
-      chosen = encode(quantizers.ttq, kernel, 1.0, 1.0, TTQ_THRESHOLD).levels == side
-      return (jnp.sum(jnp.where(chosen, jnp.abs(kernel), 0))
-              / jnp.maximum(jnp.sum(chosen), 1)).astype(jnp.float32)
-
-    positive = self.param("positive", lambda _: mean_magnitude(1))
-    negative = self.param("negative", lambda _: mean_magnitude(-1))
-    return function(kernel, positive, negative, TTQ_THRESHOLD)
 
 
 class QuantConv(_Weighted):
@@ -197,9 +206,15 @@ class QuantActivation(nn.Module):
   def __call__(self, x: Array) -> Activation:
     """Returns `Quantized` levels of x's shape and dtype and a float32 scale; at 32 bits an array."""
     bits = self.quantization.precision.activations
-    name = "lsq" if self.signed else self.quantization.activations
     if bits == FULL:
       return x if self.signed else nn.relu(x)
+    quantized = self._encode(x, bits)
+    if self.is_mutable_collection("health"):
+      self._sow_health(quantized.levels, bits)
+    return quantized
+
+  def _encode(self, x: Array, bits: int) -> Quantized:
+    name = "lsq" if self.signed else self.quantization.activations
     if name == "pact":
       return encode_ste(quantizers.pact, x, self.param("clip", lambda _: jnp.float32(PACT_INIT)), bits)
     if name == "lsq":
@@ -211,3 +226,12 @@ class QuantActivation(nn.Module):
                         grad_scale=1 / math.sqrt(features * top))
     function = {"wrpn": quantizers.wrpn_activations, "dorefa": quantizers.dorefa_activations}[name]
     return encode_ste(function, x, bits)
+
+  def _sow_health(self, levels: Array, bits: int):
+    """Fractions at zero and at an end of the range, of a few images: reading all would cost time."""
+    low, high = quantizers.lsq_range(bits, signed=True) if self.signed else (0, 2**bits - 1)
+    some = jax.lax.stop_gradient(levels[:HEALTH_IMAGES])
+    saturated = (some == high) | (some == -low) & (low > 0)
+    fractions = [jnp.mean(x, dtype=jnp.float32) for x in (some == 0, saturated)]
+    self.sow("health", "fractions", jnp.stack(fractions), reduce_fn=lambda _, new: new,
+             init_fn=lambda: None)

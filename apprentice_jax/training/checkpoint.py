@@ -1,20 +1,28 @@
 """Checkpoints: the one module that says orbax.
 
 A checkpoint holds ``state`` (what trains: parameters, batch statistics, optimizer state) and ``meta``
-(JSON: step, examples seen, seconds, seed, devices, config).
+(JSON: step, examples seen, seconds, seed, devices, config, a digest of the state). One that cannot be
+read, or whose state is not what its digest says, is passed over for the one before.
 """
 
 import logging
 from typing import Optional
+import warnings
+import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from apprentice_jax.distill.step import Network, State
 
 logging.getLogger("absl").setLevel(logging.WARNING)
+
+
+class BrokenCheckpoints(ValueError):
+  """There are checkpoints, and none of them can be read."""
 
 
 class Checkpoints:
@@ -26,50 +34,97 @@ class Checkpoints:
   """
 
   def __init__(self, workdir, keep: Optional[int] = None):
+    self._folder = epath.Path(workdir).absolute() / "checkpoints"
+    self._writes = keep is not None
     self._manager = ocp.CheckpointManager(
-        epath.Path(workdir).absolute() / "checkpoints",
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=keep is not None),
+        self._folder,
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=self._writes),
         item_handlers={"state": ocp.StandardCheckpointHandler(),
                        "meta": ocp.JsonCheckpointHandler()})
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
-    self._manager.wait_until_finished()
-    self._manager.close()
+  def __exit__(self, kind, *_):
+    try:
+      self._manager.wait_until_finished()
+      self._manager.close()
+    except Exception:  # a save that failed; what ended the run before comes first
+      if kind is None:
+        raise
 
   def latest(self) -> Optional[int]:
     """The step of the newest checkpoint, or None."""
     return self._manager.latest_step()
 
   def save(self, step: int, state: State, meta: dict):
+    """Begins to write a checkpoint; an error in writing one is raised by the next call or the end.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    trained = _trained(state)
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, _trained(state))),
-        meta=ocp.args.JsonSave(dict(meta, step=step))))
+        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, trained)),
+        meta=ocp.args.JsonSave(dict(meta, step=step, digest=_digest(trained)))))
 
   def restore(self, state: State) -> tuple[State, dict]:
-    """The newest checkpoint, placed as ``state`` is; what does not train is taken from ``state``."""
-    trained = _trained(state)
-    restored = self._manager.restore(self.latest(), args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, trained)),
-        meta=ocp.args.JsonRestore()))
-    networks = {k: Network(**v) for k, v in restored.state.items()}
-    return State(networks["student"], networks.get("teacher", state.teacher)), restored.meta
+    """The newest good checkpoint, placed as ``state`` is; what does not train is ``state``'s."""
+    restored, meta = self._read(jax.tree.map(ocp.utils.to_shape_dtype_struct, _trained(state)))
+    networks = {k: Network(**v) for k, v in restored.items()}
+    return State(networks["student"], networks.get("teacher", state.teacher)), meta
 
   def student(self) -> Network:
-    """The student of the newest checkpoint, in NumPy arrays, without optimizer state."""
+    """The student of the newest good checkpoint, in NumPy arrays, without optimizer state."""
+    student = self._read(None)[0]["student"]
+    return Network(*jax.device_get((student["params"], student["batch_stats"])))
+
+  def _read(self, target) -> tuple[dict, dict]:
+    """State and meta of the newest good checkpoint; ``target`` None: as it is, on one device."""
+    steps, broken = sorted(self._manager.all_steps(), reverse=True), []
+    for step in steps:
+      try:
+        found = self._manager.restore(step, args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(self._stored(step) if target is None else target),
+            meta=ocp.args.JsonRestore()))
+        digest = _digest(found.state)
+        if found.meta.get("digest", digest) != digest:
+          raise ValueError("its contents are not what was written")
+      except Exception as error:  # whatever a damaged file leads to
+        broken.append((step, str(error).splitlines()[0] if str(error) else type(error).__name__))
+        continue
+      self._set_aside(broken, step)
+      return found.state, found.meta
+    raise BrokenCheckpoints(
+        f"none of the checkpoints in {self._folder} can be read ({broken[0][1][:200]}): delete the "
+        "workdir to start again, or bring one back from a copy.")
+
+  def _stored(self, step: int):
     # Onto one device, wherever the checkpoint was written.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place),
-                          self._manager.item_metadata(self.latest()).state.tree)
-    restored = self._manager.restore(self.latest(), args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(target))).state["student"]
-    return Network(*jax.device_get((restored["params"], restored["batch_stats"])))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place),
+                        self._manager.item_metadata(step).state.tree)
+
+  def _set_aside(self, broken: list[tuple[int, str]], good: int):
+    for step, why in broken:
+      folder = self._folder / str(step)
+      kept = ""
+      if self._writes and jax.process_index() == 0:  # out of the way of the one to be written anew
+        folder.rename(self._folder.parent / f"broken_checkpoint_{step}")
+        kept = f" and now called {self._folder.parent / f'broken_checkpoint_{step}'}"
+      warnings.warn(f"the checkpoint of step {step} is damaged ({why[:200]}){kept}: continuing from "
+                    f"step {good}.")
+    if broken and self._writes:
+      self._manager.reload()
 
 
 def _trained(state: State) -> dict:
   networks = {"student": state.student, "teacher": state.teacher}
   return {k: n._asdict() for k, n in networks.items() if n is not None and n.opt_state is not None}
+
+
+def _digest(tree) -> int:
+  """The sum of all arrays' CRC-32, in any order: what a flipped bit on a disk does not survive."""
+  return sum(zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+             for leaf in jax.tree.leaves(jax.device_get(tree)))

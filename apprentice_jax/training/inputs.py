@@ -1,53 +1,197 @@
-"""The splits of the configured dataset, read once per process and kept on the devices."""
+"""The splits of the configured dataset: on the devices where they fit, else streamed to them."""
 
+import collections
+from collections.abc import Iterator
 import functools
+import itertools
+import time
+import warnings
+
+import jax
+import numpy as np
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.data import sources
+from apprentice_jax.data import encoded, order, sources, stream
+from apprentice_jax.data.crops import Crops, evaluation_image
+from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.training import parallel
-from apprentice_jax.training.program import DeviceData
+from apprentice_jax.training.program import DeviceBatch, DeviceData
+
+AHEAD = 2  # batches on their way to the devices beside the one in use
 
 
-def dataset(config, split: str) -> sources.Dataset:
-  """The "train", "validation" or "test" images of config.data, on the host."""
+def split(config, name: str) -> "Resident | Streamed":
+  """The "train", "validation" or "test" images of config.data, opened once per process."""
   d = config.data
-  return _dataset(d.name, d.dir, d.train_split, d.test_split, d.validation, split)
+  crops = crop_settings(config) if d.image_size else None
+  return _split(d.name, d.dir, d.train_split, d.test_split, d.validation, crops, name)
 
 
-def device_data(config, split: str) -> DeviceData:
-  """The same on every device, as uint8."""
+def crop_settings(config) -> Crops:
   d = config.data
-  return _device_data(d.name, d.dir, d.train_split, d.test_split, d.validation, split)
+  return Crops(d.image_size, d.resize, tuple(d.crop_area), tuple(d.crop_ratio), d.flip)
 
 
 @functools.lru_cache(maxsize=8)
-def _dataset(name, folder, train_split, test_split, validation, split):
+def _split(name, folder, train_split, test_split, validation, crops, which):
+  open_ = encoded.load if crops else sources.load
   try:
-    full = sources.load(name, test_split if split == "test" else train_split, folder or None)
+    full = open_(name, test_split if which == "test" else train_split, folder or None)
   except ValueError as error:
     raise ConfigError(str(error)) from None
-  if split == "test":
-    return full
-  if validation >= len(full.labels):
+  wrap = functools.partial(Streamed, crops=crops) if crops else Resident
+  whole = wrap(full)
+  if which == "test":
+    return whole
+  if validation >= whole.size:
     raise ConfigError(f"config.data.validation is {validation}, but {name} has only "
-                      f"{len(full.labels)} training examples.")
-  rest, held_out = sources.hold_out(full, validation) if validation else (full, None)
-  return rest if split == "train" else held_out
+                      f"{whole.size} training examples.")
+  if not validation:
+    return whole
+  rest, held_out = (encoded if crops else sources).hold_out(full, validation)
+  return wrap(rest if which == "train" else held_out)
 
 
-@functools.lru_cache(maxsize=8)
-def _device_data(*key):
-  data = _dataset(*key)
-  return parallel.replicate(DeviceData(data.images, data.labels))
+class Resident:
+  """A split that lives on every device.
+
+  Attributes:
+    size, class_names, image_shape: number of examples; names; (height, width, channels).
+  """
+
+  def __init__(self, dataset: sources.Dataset):
+    self._dataset = dataset
+    self.size, self.class_names = len(dataset.labels), dataset.class_names
+    self.image_shape = dataset.images.shape[1:]
+
+  @functools.cached_property
+  def on_devices(self) -> DeviceData:
+    return parallel.replicate(DeviceData(self._dataset.images, self._dataset.labels))
+
+  def sample(self, indices: np.ndarray) -> np.ndarray:
+    """The images at these places: uint8 (count, height, width, channels)."""
+    return self._dataset.images[np.sort(indices)]
+
+
+class Streamed:
+  """A split of encoded images that are read, decoded and cropped as they are needed.
+
+  Attributes:
+    size, class_names, image_shape: see `Resident`; images are RGB squares.
+  """
+
+  def __init__(self, examples: encoded.Examples, crops: Crops):
+    self._examples, self._crops = examples, crops
+    self.size, self.class_names = len(examples), examples.class_names
+    self.image_shape = (crops.size, crops.size, 3)
+
+  def training(self, config, first: int, steps: int) -> "Feed":
+    """The batches of steps ``first`` to ``steps``."""
+    layout = _layout(config.batch_size)
+    source = stream.TrainingShares(self._examples, self._crops, config.seed, layout, steps)
+    return Feed(stream.read(source, first * layout.local, config.data.threads, config.data.workers),
+                layout, config.data.unreadable)
+
+  def evaluation(self, config) -> "Feed":
+    """Every example once."""
+    devices = jax.device_count()
+    batch = -(-min(config.eval.batch_size, self.size) // devices) * devices
+    source = stream.EvaluationShares(self._examples, self._crops, _layout(batch))
+    return Feed(stream.read(source, 0, config.data.threads, config.data.workers), _layout(batch),
+                config.data.unreadable)
+
+  def sample(self, indices: np.ndarray) -> np.ndarray:
+    """The images at these places, as for evaluation: uint8 (count, size, size, 3); a gap for one
+    that cannot be read."""
+    pixels = np.zeros((len(indices), *self.image_shape), np.uint8)
+    for out, (file, _) in zip(pixels, self._examples.read(np.sort(indices))):
+      try:
+        evaluation_image(file, self._crops, out)
+      except UnreadableImage:
+        pass  # the stream says so when it gets there
+    return pixels
+
+  def check(self):
+    """Raises ConfigError if not even one of the first images can be read."""
+    found = []
+    for i, (file, _) in zip(range(10), self._examples.read(range(min(10, self.size)))):
+      try:
+        return evaluation_image(file, self._crops, np.zeros(self.image_shape, np.uint8))
+      except UnreadableImage as error:
+        found.append(f"{self._examples.name(i)} cannot be read ({error})")
+    raise ConfigError(f"none of the first {len(found)} images can be read: {found[0]}.")
+
+
+class Feed:
+  """Batches on the devices, a few ahead of their use; an iterator and a context manager.
+
+  Attributes:
+    unreadable: images that could not be read, of the batches handed out so far.
+    waited: seconds that the reader of the feed has waited for data.
+  """
+
+  def __init__(self, shares: Iterator[stream.Share], layout: stream.Layout, policy: str):
+    self._shares, self._local, self._policy = shares, layout.local, policy
+    self._queue, self._named = collections.deque(), set()
+    self.unreadable, self.waited = 0, 0.0
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._shares.close()
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> DeviceBatch:
+    began = time.monotonic()
+    while len(self._queue) <= AHEAD and (shares := list(itertools.islice(self._shares, self._local))):
+      self._queue.append((self._place(shares), [s.unreadable for s in shares]))
+    self.waited += time.monotonic() - began
+    if not self._queue:
+      raise StopIteration
+    batch, unreadable = self._queue.popleft()
+    for line in itertools.chain.from_iterable(u.splitlines() for u in unreadable):
+      self._report(line)
+    return batch
+
+  def _place(self, shares: list[stream.Share]) -> DeviceBatch:
+    return DeviceBatch(*(parallel.join([getattr(s, field) for s in shares])
+                         for field in DeviceBatch._fields))
+
+  def _report(self, line: str):
+    self.unreadable += 1
+    if self._policy == "stop":
+      raise UnreadableImage(f"{line} is no image that can be read: replace it, or let it be skipped "
+                            "with --config.data.unreadable=skip.")
+    if line not in self._named:
+      self._named.add(line)
+      warnings.warn(f"skipped {line}: it cannot be read ({self.unreadable} so far).")
+
+
+def _layout(batch: int) -> stream.Layout:
+  replicas = parallel.mesh().devices.tolist()
+  local = [i for i, d in enumerate(replicas) if d.process_index == jax.process_index()]
+  return stream.Layout(batch, len(replicas), local[0], len(local))
 
 
 def check(config):
   """Raises ConfigError if the images do not fit the config."""
-  data = dataset(config, "train")
-  channels = data.images.shape[-1]
+  data = split(config, "train")
+  channels = data.image_shape[-1]
   if len(config.data.mean) not in (1, channels):
     raise ConfigError(f"config.data.mean has {len(config.data.mean)} values, but the images of "
                       f"{config.data.name} have {channels} channels.")
-  if config.batch_size > len(data.labels):
+  if config.batch_size > data.size:
     raise ConfigError(f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
-                      f"{len(data.labels)} training examples.")
+                      f"{data.size} training examples.")
+  test = split(config, "test")
+  if test.class_names != data.class_names:
+    differing = sorted(set(test.class_names) ^ set(data.class_names)) or ["their order"]
+    raise ConfigError(f"the {config.data.train_split} and {config.data.test_split} images of "
+                      f"{config.data.name} are not of the same classes: {', '.join(differing[:5])} "
+                      "differ.")
+  if config.data.image_size:
+    data.check()
+    test.check()

@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import pathlib
 import sys
 import time
+import warnings
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -16,8 +18,8 @@ def check_finite(losses, first_step: int):
   for offset, loss in enumerate(losses):
     if not math.isfinite(loss):
       raise NonFiniteLoss(
-          f"the loss or its gradient is {loss} at step {first_step + offset}: lower the learning rate or lengthen "
-          "the warm-up; the last checkpoint before it is kept.")
+          f"the loss or its gradient is {loss} at step {first_step + offset}: lower the learning rate "
+          "or lengthen the warm-up; the last checkpoint before it is kept.")
 
 
 class MetricsWriter:
@@ -46,6 +48,15 @@ class MetricsWriter:
     self._file.close()
     self._events.close()
 
+  def has(self, step: int, name: str) -> bool:
+    """Whether a value of this name has been written for the newest step."""
+    return any(r["step"] == step and name in r for r in self._latest)
+
+  def sync(self):
+    """Returns when all that was written is on the disk."""
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
   def write_once(self, step: int, record: dict):
     """`write`, unless the same has been written for this step, before an interruption perhaps."""
     if not any(r["step"] == step and record.keys() <= r.keys() for r in self._latest):
@@ -57,6 +68,43 @@ class MetricsWriter:
     self._file.flush()
     for name, value in record.items():
       self._events.add_scalar(name, value, step)
+
+
+class HealthWatch:
+  """Warns, once each, of layers that have died and activations that say nothing.
+
+  Args:
+    steps_per_epoch: weights that keep their levels for so many steps do not learn any more.
+  """
+  SATURATED = 0.99
+
+  def __init__(self, steps_per_epoch: float):
+    self._steps_per_epoch = steps_per_epoch
+    self._flipped, self._warned = {}, set()  # the step of each layer's last flip
+
+  def look(self, step: int, record: dict, learning: bool):
+    """Looks at a step's record; ``learning``: its rate is high enough for weights to flip."""
+    for key, value in record.items():
+      kind, slash, name = key.partition("/")
+      if not slash:
+        continue
+      if kind == "zeros" and value == 1:
+        self._warn(key, f"all of {name} is zero at step {step}: nothing gets through it; lower the "
+                        "learning rate or the quantizer's threshold, or keep it in full precision.")
+      elif kind == "saturation" and value >= self.SATURATED:
+        self._warn(key, f"{value:.0%} of {name} is at the end of its range at step {step}: it says "
+                        "next to nothing; lower the learning rate, or use more activation bits.")
+      elif kind == "flips":
+        if value or not learning:
+          self._flipped[name] = step
+        elif step - self._flipped.setdefault(name, step) >= self._steps_per_epoch:
+          self._warn(key, f"no weight of {name} has changed its level for an epoch at step {step}: it "
+                          "does not learn; raise the learning rate or lower the weight decay.")
+
+  def _warn(self, key: str, sentence: str):
+    if key not in self._warned:
+      self._warned.add(key)
+      warnings.warn(sentence, stacklevel=3)
 
 
 def read(workdir) -> list[dict]:

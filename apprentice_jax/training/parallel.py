@@ -26,6 +26,16 @@ def replicate(tree, devices=None):
   return jax.device_put(tree, NamedSharding(mesh(devices), PartitionSpec()))
 
 
+def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
+  """Puts one array on each of this process's devices: (devices of all processes, ...), a part of a
+  batch each, where `over_replicas` takes them without moving them."""
+  sharding = NamedSharding(mesh(devices), PartitionSpec(AXIS))
+  local = [d for d in sharding.mesh.devices if d.process_index == jax.process_index()]
+  parts = [jax.device_put(share[None], device) for share, device in zip(shares, local, strict=True)]
+  return jax.make_array_from_single_device_arrays(
+      (sharding.mesh.size, *shares[0].shape), sharding, parts)
+
+
 def split(array: np.ndarray, devices=None) -> np.ndarray:
   """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share)."""
   count = mesh(devices).size

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.data import order
-from apprentice_jax.data.augment import Augmentation, evaluation_batch, training_batch
-from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, evaluate_batch
+from apprentice_jax.data.augment import Augmentation, normalise, training_batch
+from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer
+from apprentice_jax.models import health
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.optimizer import SGD
@@ -47,6 +48,14 @@ class DeviceData(NamedTuple):
   labels: Any
 
 
+class DeviceBatch(NamedTuple):
+  """A batch that was read for the devices, a share each: images uint8 (devices, share, h, w, c),
+  labels int32 and mask float32 (devices, share); mask is 0 where there is no image."""
+  images: Any
+  labels: Any
+  mask: Any
+
+
 @functools.lru_cache(maxsize=32)
 def program(settings: Settings) -> "Program":
   """The program of these settings, compiled once per process."""
@@ -58,9 +67,9 @@ def make_apply(model: ResNet):
   def apply(params, batch_stats, images, train):
     variables = {"params": params, "batch_stats": batch_stats}
     if not train:
-      return model.apply(variables, images, False), batch_stats
-    logits, updated = model.apply(variables, images, True, mutable=["batch_stats"])
-    return logits, updated["batch_stats"]
+      return model.apply(variables, images, False), batch_stats, health.activations({})
+    logits, updated = model.apply(variables, images, True, mutable=["batch_stats", "health"])
+    return logits, updated["batch_stats"], health.activations(updated.get("health", {}))
 
   return apply
 
@@ -82,11 +91,15 @@ class Program:
         teacher=settings.teacher and make_apply(settings.teacher),
         teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
         teacher_gradient=settings.teacher_gradient,
+        weight_health=functools.partial(health.weights, settings.student.quantization),
         axis=parallel.AXIS)
     over = functools.partial(
         parallel.over_replicas, mapped=(False, False, True, True, False, False, False, False),
         donate=(0,), backend=backend, devices=devices)
     self._one, self._many = over(self._step), over(self._steps)
+    self._fed = parallel.over_replicas(
+        self._fed_step, mapped=(False, True, False, False), donate=(0,), backend=backend,
+        devices=devices)
     if loop is None:
       loop = (devices or jax.devices())[0].platform != "cpu"
     #: Whether `train` returns before the devices are done.
@@ -121,6 +134,29 @@ class Program:
       history.append(jax.block_until_ready(metrics))
     return state, {k: [m[k] for m in history] for k in history[0]}
 
+  def feed(self, state: State, batch: DeviceBatch, weights: dict, rates: Rates):
+    """One training step, on all devices, on images that were read, cropped and flipped for it.
+
+    Args:
+      state: as `Trainer.step` takes it; its buffers are given up.
+      batch: a share for each device, without gaps.
+      weights: of the loss's terms, and the temperature.
+      rates: learning rates, float32 scalars.
+
+    Returns:
+      The new state, and the step's metrics.
+    """
+    state, metrics = self._fed(state, batch, weights, rates)
+    if not self.asynchronous:
+      jax.block_until_ready(metrics)  # see `train`
+    return state, metrics
+
+  def _fed_step(self, state, batch, weights, rates):
+    """The step of `feed`, on one replica."""
+    s = self.settings
+    images = normalise(batch.images, s.mean, s.std, s.student.dtype)
+    return self.trainer.step(state, Batch(images, batch.labels), weights, rates)
+
   def _step(self, state, data, index, epoch, i, weights, rates, key):
     """Step ``i`` of a dispatch, on one replica."""
     s = self.settings
@@ -139,37 +175,8 @@ class Program:
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
     metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, *rest)[1]
-    history = jax.tree.map(lambda m: jnp.zeros((index.shape[0],), m.dtype), metrics)
+    history = jax.tree.map(lambda m: jnp.zeros((index.shape[0], *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, count, body, (state, history))
-
-
-@functools.lru_cache(maxsize=32)
-def evaluator(model: ResNet, mean: tuple, std: tuple):
-  """Returns evaluate(network, data, batch) -> {"accuracy", "loss", "count"}, Python numbers.
-
-  Every example counts exactly once on any number of devices: the last batch is filled up and masked.
-  """
-  apply = make_apply(model)
-
-  def sums(network, data, index, mask, i):
-    images, labels = evaluation_batch(data.images, data.labels, index[i], mean, std, model.dtype)
-    return jax.lax.psum(evaluate_batch(apply, network, Batch(images, labels), mask[i]),
-                        parallel.AXIS)
-
-  compiled = parallel.over_replicas(sums, (False, False, True, True, False))
-
-  def evaluate(network: Network, data: DeviceData, batch: int) -> dict:
-    batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
-    index, mask = order.padded(len(data.labels), batch)
-    network = network._replace(opt_state=None)
-    index, mask = parallel.split(index), parallel.split(mask)
-    batches = [jax.device_get(compiled(network, data, index, mask, np.int32(i)))
-               for i in range(index.shape[1])]
-    totals = {k: sum(float(b[k]) for b in batches) for k in batches[0]}
-    return {"accuracy": totals["correct"] / totals["count"],
-            "loss": totals["loss"] / totals["count"], "count": round(totals["count"])}
-
-  return evaluate
 
 
 @functools.lru_cache(maxsize=32)

@@ -55,7 +55,8 @@ def settings(config, num_classes: int) -> Settings:
       teacher=model(config, "teacher", num_classes) if scheme.teacher else None,
       teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
       teacher_gradient=config.loss.teacher_gradient,
-      augmentation=Augmentation(config.data.pad, config.data.flip),
+      augmentation=(Augmentation() if config.data.image_size  # streamed images come augmented
+                    else Augmentation(config.data.pad, config.data.flip)),
       mean=tuple(config.data.mean), std=tuple(config.data.std),
       steps_per_dispatch=config.steps_per_dispatch)
 
@@ -75,10 +76,9 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
   """
   key = jax.random.key(config.seed)
   scheme = SCHEMES[config.scheme]
-  data = inputs.dataset(config, "train")
-  first = permutation(config.seed, 0, len(data.labels))[:config.batch_size]
-  images = normalise(jnp.asarray(data.images[np.sort(first)]), built.mean, built.std,
-                     built.student.dtype)
+  data = inputs.split(config, "train")
+  first = permutation(config.seed, 0, data.size)[:config.batch_size]
+  images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
 
   def start(which, network, path, optimizer):
     # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
@@ -154,9 +154,8 @@ def preflight(config):
     raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
                       f"{jax.device_count()} devices.")
   inputs.check(config)
-  data = inputs.dataset(config, "train")
-  inputs.dataset(config, "test")
-  shape, classes = data.images.shape[1:], len(data.class_names)
+  data = inputs.split(config, "train")
+  shape, classes = data.image_shape, len(data.class_names)
   for which in ("teacher", "student"):
     path = config[which].init
     if path:

@@ -128,7 +128,7 @@ def test_more_records_than_a_block(data_dir, monkeypatch):
   whole = sources.load("digits", "test", data_dir)
   monkeypatch.setattr(sources, "_BLOCK", 100)
   monkeypatch.setattr(sources, "_PART", 7)
-  builder = sources._builder("digits", data_dir)
+  builder = sources.open_builder("digits", data_dir)
   images, labels = sources._decode_split(builder, "test")
   np.testing.assert_array_equal(images, whole.images)
   np.testing.assert_array_equal(labels, whole.labels)

@@ -17,14 +17,14 @@ import apprentice_jax
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
-from apprentice_jax.training import loop, metrics, start
+from apprentice_jax.training import loop, metrics, run, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.metrics import MetricsWriter, NonFiniteLoss
 from apprentice_jax.training.program import program
 
 STEPS = 27          # 1.2 epochs of 22.45 steps
 KILLED_AT = 25      # past the end of an epoch, between the checkpoints of steps 20 and 27
-TIMING = ("seconds", "images_per_second")
+TIMING = ("seconds", "images_per_second", "data_wait")
 
 
 def tiny(**changes):
@@ -171,7 +171,7 @@ def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained
 
 def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):
   workdir = unbroken("B")
-  monkeypatch.setattr(loop, "_Run", None)  # whatever would be started fails
+  monkeypatch.setattr(loop, "Run", None)  # whatever would be started fails
   assert loop.train(scheme_config("B", pretrained), workdir) == loop.result(workdir)
 
 
@@ -239,13 +239,13 @@ def test_what_does_not_change_the_result_may_change(unbroken, pretrained):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(pretrained, tmp_path,
                                                                         monkeypatch):
   config = tiny(scheme="baseline", precision="32A,32W")
-  rates = loop.learning_rates
+  rates = run.learning_rates
 
   def explode(*args):  # in step 13 the loss is that of parameters beyond float32
     changed = rates(*args).copy()
     changed[11] = 1e38
     return changed
-  monkeypatch.setattr(loop, "learning_rates", explode)
+  monkeypatch.setattr(run, "learning_rates", explode)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
     loop.train(config, tmp_path)
   step, state = final_state(tmp_path)

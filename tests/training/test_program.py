@@ -8,11 +8,13 @@ import pytest
 
 from apprentice_jax.data.augment import Augmentation, training_batch
 from apprentice_jax.distill.step import Batch, Rates, State, Trainer
+from apprentice_jax.models import health
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.optimizer import SGD
-from apprentice_jax.training.program import (DeviceData, Program, Settings, evaluator,
+from apprentice_jax.training.evaluation import evaluator
+from apprentice_jax.training.program import (DeviceData, Program, Settings,
                                              example_indices, initialiser, make_apply)
 
 DEVICES, BATCH, SIZE, CHUNK = 8, 32, 100, 3
@@ -109,6 +111,8 @@ def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(aft
   # float32 sums in another order.
   assert_close(state, mean[0], rtol=1e-4, atol=2e-6)
   found = {k: v[0] for k, v in metrics.items()}
+  np.testing.assert_array_equal(found.pop("weights"), health.weights(
+      LOW.quantization, initial(JOINT, data).student.params, jax.device_get(state).student.params))
   # The norm is that of the averaged gradient: of the first momentum, but for the weight decay.
   norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(
       (mean[0].student.opt_state, mean[0].teacher.opt_state))))

@@ -1,0 +1,128 @@
+"""From an encoded image to what a network sees: random-resized crops to train, the centre to evaluate.
+
+A crop is chosen before the image is decoded, so that the decoder can leave out the resolution that
+the resize would throw away.
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from apprentice_jax.data import images
+
+cv2.setNumThreads(1)  # images are spread over threads already
+_ATTEMPTS = 10
+_SALT = 1 << 63  # keeps the augmentation's random numbers apart from the order's
+
+
+class Crops(NamedTuple):
+  """How images are cropped; hashable.
+
+  Attributes:
+    size: side of the square that comes out.
+    resize: evaluation: the short side before the centre is cut out.
+    area: training: least and largest fraction of the image's area.
+    ratio: training: least and largest width / height.
+    flip: training: mirror every other image.
+  """
+  size: int = 224
+  resize: int = 256
+  area: tuple[float, float] = (0.08, 1.0)
+  ratio: tuple[float, float] = (3 / 4, 4 / 3)
+  flip: bool = True
+
+
+class Window(NamedTuple):
+  """A part of an image, in pixels."""
+  top: int
+  left: int
+  height: int
+  width: int
+
+
+def uniforms(seed: int, epoch: int, index: int) -> np.ndarray:
+  """The random numbers of example ``index`` in epoch ``epoch``: float64 (11, 4) in [0, 1).
+
+  They depend on the arguments alone (counter-based: Salmon et al., "Parallel random numbers: as easy
+  as 1, 2, 3", SC 2011).
+  """
+  bits = np.random.Philox(key=[seed, _SALT], counter=[0, 0, epoch, index])
+  return np.random.Generator(bits).random((_ATTEMPTS + 1, 4))
+
+
+def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> Window:
+  """A window of random area and aspect ratio ("Inception" cropping, Szegedy et al., CVPR 2015).
+
+  Area is uniform in crops.area, the logarithm of the aspect ratio uniform in that of crops.ratio, and
+  the position uniform; if none of ten attempts lies inside the image, it is the largest centred
+  window of a ratio in range.
+
+  Args:
+    height, width: of the image.
+    crops: how to crop.
+    draws: from `uniforms`.
+  """
+  low, high = math.log(crops.ratio[0]), math.log(crops.ratio[1])
+  for area, ratio, y, x in draws[:_ATTEMPTS].tolist():
+    area = (crops.area[0] + area * (crops.area[1] - crops.area[0])) * height * width
+    ratio = math.exp(low + ratio * (high - low))
+    h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+    if 0 < h <= height and 0 < w <= width:
+      return Window(int(y * (height - h + 1)), int(x * (width - w + 1)), h, w)
+  w = min(width, max(1, round(height * crops.ratio[1])))
+  h = min(height, max(1, round(width / crops.ratio[0])))
+  return Window((height - h) // 2, (width - w) // 2, h, w)
+
+
+def training_image(encoded: bytes, crops: Crops, seed: int, epoch: int, index: int,
+                   out: np.ndarray):
+  """Crops, resizes and perhaps mirrors an image, in a way that (seed, epoch, index) alone decide.
+
+  The JPEG is decoded at the smallest reduction that leaves the crop at least as large as ``out``; the
+  crop is then aligned to the reduced pixels. The resize is bilinear.
+
+  Args:
+    encoded: the image's file.
+    crops: how to crop.
+    seed: of the run.
+    epoch, index: which example, in which epoch.
+    out: uint8 (size, size, 3), written.
+
+  Raises:
+    images.UnreadableImage: see `images.inspect`.
+  """
+  picture, draws = images.inspect(encoded), uniforms(seed, epoch, index)
+  window = random_window(picture.height, picture.width, crops, draws)
+  r = images.largest_reduction(min(window.height, window.width), crops.size)
+  top, left, height, width = (side // r for side in window)
+  part = images.pixels(picture, r)[top:top + height, left:left + width]
+  side = (crops.size, crops.size)
+  if crops.flip and draws[_ATTEMPTS, 0] < 0.5:
+    cv2.flip(cv2.resize(part, side, interpolation=cv2.INTER_LINEAR), 1, dst=out)
+  else:
+    cv2.resize(part, side, dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
+  """Resizes the short side to crops.resize and cuts the centre out.
+
+  The same numbers as torchvision's Resize (bilinear, with antialiasing) and CenterCrop, without making
+  what is cut off. A JPEG is decoded at a reduction that leaves at least twice the resolution.
+
+  Args, Raises: see `training_image`.
+  """
+  picture = images.inspect(encoded)
+  short, long = sorted((picture.height, picture.width))
+  r = images.largest_reduction(short, 2 * crops.resize)
+  resized = {short: crops.resize, long: max(crops.resize * long // short, crops.resize)}
+  image = Image.fromarray(images.pixels(picture, r))
+  box = []
+  for side, have in ((picture.width, image.width), (picture.height, image.height)):
+    start = round((resized[side] - crops.size) / 2)
+    box.append((start * have / resized[side], (start + crops.size) * have / resized[side]))
+  (left, right), (top, bottom) = box
+  out[...] = image.resize((crops.size, crops.size), Image.Resampling.BILINEAR,
+                          (left, top, right, bottom))

@@ -1,0 +1,157 @@
+"""Streams of image batches, decoded ahead of time by Grain's threads or worker processes.
+
+What Grain reads is one *share* at a time: what one device gets in one step. A share is a function of
+its number, so the stream is the same for any number of threads and workers, and a run continues at
+any position. A whole share is decoded into one array, which goes to its device as it is.
+"""
+
+from collections.abc import Iterator
+import os
+from typing import NamedTuple
+
+from absl import flags
+import numpy as np
+
+from apprentice_jax.data import crops as cropping
+from apprentice_jax.data import images, order
+from apprentice_jax.data.crops import Crops
+from apprentice_jax.data.encoded import Examples
+
+_SUBSTITUTES = 100  # so many unreadable images in a row are no accident
+
+
+class Share(NamedTuple):
+  """What one device gets in one step.
+
+  Attributes:
+    images: uint8 (share, size, size, 3).
+    labels: int32 (share,).
+    mask: float32 (share,); 0 where there is no image.
+    unreadable: a line for each image that could not be read: its name and what is wrong.
+  """
+  images: np.ndarray
+  labels: np.ndarray
+  mask: np.ndarray
+  unreadable: str
+
+
+class Layout(NamedTuple):
+  """Which part of every batch this process reads.
+
+  Attributes:
+    batch: examples in a step, of all replicas together.
+    replicas: number of devices of all processes.
+    first: this process's first replica.
+    local: number of devices of this process.
+  """
+  batch: int
+  replicas: int = 1
+  first: int = 0
+  local: int = 1
+
+  def start(self, number: int) -> tuple[int, int, int]:
+    """Of this process's share ``number``: its step, its position in the batch, and its size."""
+    size = self.batch // self.replicas
+    step, replica = divmod(number, self.local)
+    return step, (self.first + replica) * size, size
+
+
+class TrainingShares:
+  """All shares of a training run, in order: a Grain data source.
+
+  Example i in epoch e is cropped and mirrored in a way that (seed, e, i) alone decide. One that
+  cannot be read is replaced by the next of the set that can.
+  """
+
+  def __init__(self, examples: Examples, crops: Crops, seed: int, layout: Layout, steps: int):
+    self._examples, self._crops, self._seed = examples, crops, seed
+    self._layout, self._steps = layout, steps
+
+  def __len__(self) -> int:
+    return self._steps * self._layout.local
+
+  def __getitem__(self, number: int) -> Share:
+    step, start, count = self._layout.start(int(number))
+    index, epoch = order.examples(self._seed, len(self._examples),
+                                  step * self._layout.batch + start, count)
+    pixels, labels = _empty(count, self._crops.size)
+    unreadable = []
+    for j, (encoded, label) in enumerate(self._examples.read(index)):
+      i, e = int(index[j]), int(epoch[j])
+      while True:
+        try:
+          cropping.training_image(encoded, self._crops, self._seed, e, i, pixels[j])
+          break
+        except images.UnreadableImage as error:
+          unreadable.append(_line(self._examples, i, encoded, error))
+        if len(unreadable) > _SUBSTITUTES:
+          break
+        i = (i + 1) % len(self._examples)
+        encoded, label = next(iter(self._examples.read([i])))
+      labels[j] = label
+    return Share(pixels, labels, np.ones(count, np.float32), "\n".join(unreadable))
+
+
+class EvaluationShares:
+  """All examples once, in order, in whole batches: a Grain data source.
+
+  Where the last batch is filled up, and where an image cannot be read, the mask is 0.
+  """
+
+  def __init__(self, examples: Examples, crops: Crops, layout: Layout):
+    self._examples, self._crops, self._layout = examples, crops, layout
+
+  def __len__(self) -> int:
+    return -(-len(self._examples) // self._layout.batch) * self._layout.local
+
+  def __getitem__(self, number: int) -> Share:
+    step, start, count = self._layout.start(int(number))
+    first = step * self._layout.batch + start
+    index = range(first, min(first + count, len(self._examples)))
+    pixels, labels = _empty(count, self._crops.size)
+    mask, unreadable = np.zeros(count, np.float32), []
+    for j, (encoded, label) in enumerate(self._examples.read(index)):
+      try:
+        cropping.evaluation_image(encoded, self._crops, pixels[j])
+        labels[j], mask[j] = label, 1
+      except images.UnreadableImage as error:
+        unreadable.append(_line(self._examples, index[j], encoded, error))
+    return Share(pixels, labels, mask, "\n".join(unreadable))
+
+
+def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator[Share]:
+  """Reads shares in order, ahead of their use.
+
+  Args:
+    source: TrainingShares or EvaluationShares.
+    first: number of the share to begin with.
+    threads: that decode at the same time, in each process; 0: one for each core.
+    workers: processes that decode; 0: threads of this one do. One process's threads keep some ten
+      cores busy, as what Python does between two images takes its lock.
+
+  Yields:
+    The shares. Close the generator to stop the threads and processes.
+  """
+  import grain  # here, not above: it takes a second to import
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags, and a library's user may have none
+  threads = threads or len(os.sched_getaffinity(0))
+  dataset = grain.MapDataset.source(source)[first:].to_iter_dataset(
+      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+  if workers:
+    dataset = dataset.mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+  iterator = iter(dataset)
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
+
+
+def _empty(count: int, size: int):
+  return np.zeros((count, size, size, 3), np.uint8), np.zeros(count, np.int32)
+
+
+def _line(examples: Examples, index: int, encoded: bytes, error: Exception) -> str:
+  why = str(error) if encoded else "it is empty or cannot be opened"
+  return f"{examples.name(index)} ({why})"

@@ -1,0 +1,89 @@
+"""Scoring networks, exactly: every example counts once."""
+
+import collections
+from collections.abc import Callable, Iterable
+import functools
+
+import jax
+import numpy as np
+
+from apprentice_jax.data import order
+from apprentice_jax.data.augment import evaluation_batch, normalise
+from apprentice_jax.distill.step import Batch, Network, evaluate_batch
+from apprentice_jax.models.residual import ResNet
+from apprentice_jax.training import parallel
+from apprentice_jax.training.program import DeviceBatch, DeviceData, make_apply
+
+
+@functools.lru_cache(maxsize=32)
+def evaluator(model: ResNet, mean: tuple, std: tuple) -> "Evaluator":
+  """The evaluator of these settings, compiled once per process."""
+  return Evaluator(model, mean, std)
+
+
+class Evaluator:
+  """Scores networks; every example counts exactly once on any number of devices.
+
+  Args:
+    model: the networks'.
+    mean, std: of the images, per channel.
+  """
+
+  def __init__(self, model: ResNet, mean: tuple, std: tuple):
+    apply = make_apply(model)
+
+    def sums(network, images, labels, mask):
+      return jax.lax.psum(evaluate_batch(apply, network, Batch(images, labels), mask), parallel.AXIS)
+
+    def gathered(network, data, index, mask, i):
+      images, labels = evaluation_batch(data.images, data.labels, index[i], mean, std, model.dtype)
+      return sums(network, images, labels, mask[i])
+
+    def fed(network, batch):
+      return sums(network, normalise(batch.images, mean, std, model.dtype), batch.labels, batch.mask)
+
+    self._gathered = parallel.over_replicas(gathered, (False, False, True, True, False))
+    self._fed = parallel.over_replicas(fed, (False, True))
+
+  def __call__(self, network: Network, data: DeviceData, batch: int, check=lambda: None) -> dict:
+    """Scores a network on a set that lives on the devices.
+
+    Args:
+      network: on every device.
+      data: the set.
+      batch: examples at a time.
+      check: called between batches; what it raises ends the evaluation.
+
+    Returns:
+      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers.
+    """
+    batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
+    index, mask = order.padded(len(data.labels), batch)
+    index, mask = parallel.split(index), parallel.split(mask)
+    network = network._replace(opt_state=None)
+    return _total((self._gathered(network, data, index, mask, np.int32(i))
+                   for i in range(index.shape[1])), check)
+
+  def streamed(self, network: Network, batches: Iterable[DeviceBatch], check=lambda: None) -> dict:
+    """As `__call__`, on batches that are read while the devices work; masked ones do not count."""
+    network = network._replace(opt_state=None)
+    return _total((self._fed(network, batch) for batch in batches), check)
+
+
+def _total(sums: Iterable[dict], check: Callable[[], None]) -> dict:
+  """The scores of all batches' sums."""
+  pending, totals = [], collections.Counter()
+  # Of two batches in the works, host devices can block each other: see `Program.train`.
+  ahead = 1 if jax.devices()[0].platform == "cpu" else 2
+  for found in sums:
+    check()
+    pending.append(found)
+    if len(pending) == ahead:
+      totals.update(jax.tree.map(float, jax.device_get(pending.pop(0))))
+  for found in pending:
+    totals.update(jax.tree.map(float, jax.device_get(found)))
+  count = totals["count"]
+  if not count:
+    raise ValueError("there is no example to score.")
+  return {"accuracy": totals["correct"] / count, "loss": totals["loss"] / count,
+          "count": round(count)}

@@ -1,0 +1,272 @@
+"""One training run, from its newest checkpoint to its result."""
+
+import collections
+import json
+import math
+import pathlib
+import signal
+import time
+import warnings
+
+import jax
+import numpy as np
+
+from apprentice_jax import config as configs
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data.images import UnreadableImage
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.distill.step import Network, Rates, State
+from apprentice_jax.models import health
+from apprentice_jax.training import inputs, preemption, start
+from apprentice_jax.training.checkpoint import Checkpoints
+from apprentice_jax.training.evaluation import evaluator
+from apprentice_jax.training.metrics import HealthWatch, MetricsWriter, Progress, check_finite
+from apprentice_jax.training.optimizer import learning_rates
+from apprentice_jax.training.preemption import Preempted
+from apprentice_jax.training.program import example_indices, program
+from apprentice_jax.training.workdir import write_atomically
+
+
+def score(config, model, network: Network, split: str, check=lambda: None) -> dict:
+  """Accuracy, loss and count of a network, on every device, on a split; see `Evaluator`."""
+  score_of = evaluator(model, tuple(config.data.mean), tuple(config.data.std))
+  data = inputs.split(config, split)
+  if isinstance(data, inputs.Streamed):
+    with data.evaluation(config) as feed:
+      return score_of.streamed(network, feed, check)
+  return score_of(network, data.on_devices, config.eval.batch_size, check)
+
+
+class Run:
+  """One run: its program, data and schedule; `run` is all there is to call.
+
+  Steps are counted in chunks of config.steps_per_dispatch, from step 0: a chunk's mean metrics are one
+  record, and checkpoints and scores fall on the end of a chunk. Only a run that is told to stop saves
+  within one; the metrics of the chunk so far are then in the checkpoint.
+  """
+
+  def __init__(self, config, workdir: pathlib.Path, teacher: str, student: str):
+    self.config, self.workdir = config, workdir
+    self.data = inputs.split(config, "train")
+    self.settings = start.settings(config, len(self.data.class_names))
+    self.program = program(self.settings)
+    self.initial = start.initial_state(config, self.settings, teacher, student)
+
+    recipe = start.student_recipe(config)
+    self.per_epoch = self.data.size / config.batch_size
+    self.steps = round(recipe.epochs * self.per_epoch)
+    if recipe.epochs and not self.steps:
+      raise ConfigError(f"{recipe.epochs} epochs of {self.data.size} examples are less than a step.")
+    self.rates = learning_rates(recipe, self.steps, self.per_epoch)
+    self.teacher_rates = learning_rates(config.recipe.teacher, self.steps, self.per_epoch)
+    self.weights = dict(SCHEMES[config.scheme].weights(
+        config.loss.alpha, config.loss.beta, config.loss.gamma),
+                        temperature=config.loss.temperature)
+    self.key = jax.random.fold_in(jax.random.key(config.seed), 3)
+    self.names = health.names(self.settings.student, self.data.image_shape)
+    self.health = HealthWatch(self.per_epoch)
+    self.history = []  # (count, metrics) of the dispatches of the chunk so far
+    self.unreadable = 0  # images, of the steps before this start
+    self.waited = 0.0  # seconds for data, since the last record
+    self.feed, self.inflight = None, collections.deque()
+
+  def run(self) -> dict:
+    config = self.config
+    names = json.dumps(list(self.data.class_names), indent=1, ensure_ascii=False)
+    write_atomically(self.workdir / "classes.json", names)
+    with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
+      state, step, seconds = self._begin()
+      self.began = self.read_at = time.monotonic() - seconds
+      with MetricsWriter(self.workdir, step) as self.metrics:
+        self.progress = Progress(self.workdir.name, self.steps, step)
+        if isinstance(self.data, inputs.Streamed):
+          with self.data.training(config, step, self.steps) as self.feed:
+            state = self._loop(state, step)
+        else:
+          state = self._loop(state, step)
+        final = self._finish(state)
+    write_atomically(self.workdir / "result.json", json.dumps(final, indent=1))
+    return final
+
+  def _begin(self) -> tuple[State, int, float]:
+    """The state to go on from, its step, and the seconds spent before."""
+    state, self.initial = self.initial, None  # its buffers are given up to the first step
+    if self.checkpoints.latest() is None:
+      return state, 0, 0.0
+    state, meta = self.checkpoints.restore(state)
+    if meta["devices"] != jax.device_count():
+      warnings.warn(f"{self.workdir} continues on {jax.device_count()} devices and began on "
+                    f"{meta['devices']}: its numbers will not be those of an unbroken run.")
+    self.history = [(count, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
+                    for count, metrics in meta.get("history", ())]
+    self.unreadable = meta.get("unreadable", 0)
+    return state, meta["step"], meta["seconds"]
+
+  def _loop(self, state: State, step: int) -> State:
+    self.read_at = time.monotonic()
+    pending = None  # the chunk before, whose metrics are read while the devices do the next
+    self._score_if_due(state, step)  # a stop may have come between
+    while step < self.steps:
+      end = min(self._chunk(step) + self.settings.steps_per_dispatch, self.steps)
+      try:
+        state, count = self._advance(state, step, end)
+      except UnreadableImage:
+        self._record(pending)
+        self._save(state, step)
+        raise
+      step += count
+      if step == end:
+        self._record(pending)
+        pending, self.history = (step, self.history), []
+      save = step == end and self._due(self.config.checkpoint.every_epochs, step)
+      stop = preemption.requested()
+      if stop or save or not self.program.asynchronous or self._scores_due(step):
+        pending = self._record(pending)  # before saving: a non-finite loss must not be saved
+      if stop:
+        self._stop(state, step, stop)
+      self._score_if_due(state, step)
+      if save:
+        self._save(state, step)
+    if not self.steps:
+      self._save(state, 0)
+    return state
+
+  def _advance(self, state: State, step: int, end: int) -> tuple[State, int]:
+    """Takes steps, at least one and at most to ``end``; returns the new state and how many."""
+    config, s, began = self.config, self.settings, time.monotonic()
+    if self.feed is not None:
+      batch = next(self.feed)
+      self.waited += time.monotonic() - began
+      state, metrics = self.program.feed(
+          state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]))
+      self.inflight.append(metrics["loss"])
+      if len(self.inflight) > inputs.AHEAD:  # batches wait in the devices' memory
+        jax.block_until_ready(self.inflight.popleft())
+      self.history.append((1, {k: v[None] for k, v in metrics.items()}))
+      return state, 1
+    count = end - step if self.program.asynchronous else 1
+    index, epoch = example_indices(config.seed, self.data.size, step, count, s, config.batch_size)
+    fill = lambda rates: _padded(rates[step:step + count], s.steps_per_dispatch)
+    self.waited += time.monotonic() - began
+    state, metrics = self.program.train(
+        state, self.data.on_devices, index, epoch, count, self.weights,
+        Rates(fill(self.rates), fill(self.teacher_rates)), self.key)
+    self.history.append((count, metrics))
+    return state, count
+
+  def _record(self, chunk):
+    """Writes the mean metrics of a chunk (its last step, its history), if there is one."""
+    if chunk is None:
+      return
+    last, history = chunk
+    history = _joined(history)
+    first = last - len(history["loss"])
+    # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
+    check_finite(history["loss"] + history["gradient_norm"], first + 1)
+    now = time.monotonic()
+    record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
+    images = (last - first) * self.config.batch_size
+    record.update(
+        epoch=last * self.config.batch_size / self.data.size,
+        examples=last * self.config.batch_size,
+        learning_rate=float(self.rates[last - 1]),
+        images_per_second=images / (now - self.read_at),
+        data_wait=self.waited / (now - self.read_at),
+        seconds=now - self.began)
+    if self.feed is not None:
+      record["unreadable_images"] = self._unreadable()
+    record.update(_health(self.names, history))
+    self.read_at, self.waited = now, 0.0
+    self.metrics.write(last, record)
+    self.progress.show(last, record)
+    self.health.look(last, record, self.rates[last - 1] >= 0.1 * self.rates.max())
+
+  def _unreadable(self) -> int:
+    return self.unreadable + (self.feed.unreadable if self.feed else 0)
+
+  def _chunk(self, step: int) -> int:
+    """The first step of the chunk that ``step`` is in."""
+    return step - step % self.settings.steps_per_dispatch
+
+  def _due(self, every_epochs: float, step: int) -> bool:
+    """Whether the chunk that ends with ``step`` completes a period; the last one does."""
+    if step == self.steps:
+      return True
+    every = every_epochs * self.per_epoch
+    return bool(every) and math.floor(step / every) > math.floor(self._chunk(step - 1) / every)
+
+  def _scores_due(self, step: int) -> bool:
+    """Whether the validation split is to be scored after ``step``, and has not been."""
+    every = self.config.eval.every_epochs
+    at_end = step and (step == self.steps or step == self._chunk(step))
+    return bool(every and at_end and self._due(every, step)
+                and not self.metrics.has(step, "validation_accuracy"))
+
+  def _score_if_due(self, state: State, step: int):
+    if self._scores_due(step):
+      try:
+        self.metrics.write(step, self._scores(state, "validation"))
+      except Preempted as stop:
+        self._stop(state, step, stop.signal)
+
+  def _scores(self, state: State, split: str) -> dict:
+    """Accuracy and loss of the student, and of a teacher that trains, on a split."""
+    def check():
+      if number := preemption.requested():
+        raise Preempted(f"stopped by {signal.Signals(number).name} while scoring; training is saved: "
+                        "the same command continues.", number)
+
+    networks = [("student", self.settings.student, state.student)]
+    if self.settings.teacher_optimizer:
+      networks.append(("teacher", self.settings.teacher, state.teacher))
+    scores = {}
+    for name, model, network in networks:
+      found = score(self.config, model, network, split, check)
+      prefix = split if name == "student" else f"{split}_teacher"
+      scores.update({f"{prefix}_{k}": found[k] for k in ("accuracy", "loss", "count")})
+    return scores
+
+  def _save(self, state: State, step: int):
+    history = [(count, {k: np.asarray(v).tolist() for k, v in jax.device_get(metrics).items()})
+               for count, metrics in self.history]
+    self.metrics.sync()  # what a checkpoint says was written, was
+    self.checkpoints.save(step, state, {
+        "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
+        "unreadable": self._unreadable(), "history": history, "seed": self.config.seed,
+        "devices": jax.device_count(), "config": configs.flat(self.config)})
+
+  def _stop(self, state: State, step: int, number: int):
+    if self.history:
+      losses = _joined(self.history)
+      check_finite(losses["loss"] + losses["gradient_norm"], step - len(losses["loss"]) + 1)
+    self._save(state, step)
+    raise Preempted(f"stopped by {signal.Signals(number).name} and saved at step {step} of "
+                    f"{self.steps}: the same command continues from there.", number)
+
+  def _finish(self, state: State) -> dict:
+    scores = self._scores(state, self.config.eval.final)
+    self.metrics.write_once(self.steps, scores)
+    return {**scores, "steps": self.steps, "examples": self.steps * self.config.batch_size,
+            "seconds": time.monotonic() - self.began}
+
+
+def _joined(history) -> dict[str, np.ndarray]:
+  """The metrics of all steps of a chunk: arrays of (steps, ...)."""
+  parts = [{k: np.asarray(v)[:count] for k, v in jax.device_get(metrics).items()}
+           for count, metrics in history]
+  return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+
+def _health(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, float]:
+  """The health of every layer, mean over the steps: "zeros/LAYER", "flips/LAYER", ..."""
+  record = {}
+  for kind, columns in (("weights", ("zeros", "flips")), ("activations", ("zeros", "saturation"))):
+    for name, row in zip(getattr(names, kind), history[kind].mean(0)):
+      record.update({f"{column}/{name}": float(v) for column, v in zip(columns, row)})
+  return record
+
+
+def _padded(rates, length):
+  result = np.zeros(length, np.float32)
+  result[:len(rates)] = rates
+  return result

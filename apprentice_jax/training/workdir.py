@@ -1,0 +1,85 @@
+"""A run's directory: whose it is, what it holds, and that one process at a time writes to it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+
+from apprentice_jax import config as configs
+from apprentice_jax.config import ConfigError
+
+# Fields that may change between one start of a run and the next: they do not change its result.
+FREE = ("study.", "checkpoint.", "eval.every_epochs", "eval.batch_size", "data.dir", "data.threads",
+        "data.workers")
+
+
+def claim(workdir: pathlib.Path, config):
+  """Writes the config into workdir, or checks that it is the one already there.
+
+  Raises:
+    ConfigError: workdir belongs to another config (the message names the fields), or is not writable.
+  """
+  path = workdir / "config.json"
+  text = json.dumps(configs.flat(config), indent=1)
+  try:
+    if not path.exists():
+      workdir.mkdir(parents=True, exist_ok=True)
+      write_atomically(path, text)
+      return
+    found = json.loads(path.read_text())
+  except OSError as error:
+    raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None
+  except ValueError:
+    raise ConfigError(f"{path} is damaged: write it anew with the run's own config, or choose another "
+                      "--workdir.") from None
+  new = json.loads(text)
+  old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
+  differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
+               if old.get(k) != new.get(k) and not k.startswith(FREE)]
+  if differing:
+    raise ConfigError(f"{workdir} belongs to a run with another config: {', '.join(differing)}; "
+                      "choose another --workdir.")
+  if old != new:
+    write_atomically(path, text)
+
+
+@contextlib.contextmanager
+def writing(workdir: pathlib.Path):
+  """Holds workdir for this process; the system lets go of it however the process ends.
+
+  Raises:
+    ConfigError: another process holds it.
+  """
+  try:
+    file = (workdir / "lock").open("a+")
+  except OSError as error:
+    raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise ConfigError(f"another run is writing to {workdir} ({file.read().strip()}): wait for its "
+                        "end, or choose another --workdir.") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    yield
+
+
+def result(workdir: pathlib.Path):
+  """The result of a finished run, or None."""
+  path = pathlib.Path(workdir) / "result.json"
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_atomically(path: pathlib.Path, text: str):
+  """Writes a file that is there whole or not at all, whenever the machine stops."""
+  temporary = path.with_name(path.name + ".tmp")
+  with temporary.open("w") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
