@@ -5,9 +5,9 @@
 #   bash launch/local.sh train --config=configs/cifar10.py:scheme=B --workdir=runs/b
 #
 # Arguments are those of the apprentice command. Uses the GPU where nvidia-smi finds one. Running the
-# same command again continues an interrupted run.
+# same command again continues an interrupted run; one that SIGTERM stopped is started again.
 extras=""
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then extras=cuda; fi
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh" "$extras"
 [ $# -gt 0 ] || set -- study --config=configs/digits.py --workdir=runs/digits
-exec .venv/bin/apprentice "$@"
+exec bash launch/restart.sh .venv/bin/apprentice "$@"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs a command, and again for as long as it exits with 75: a run that was told to stop, and has saved.
+#
+#   bash launch/restart.sh apprentice train --config=configs/cifar10.py --workdir=runs/c
+#
+# A signal to this script itself is passed on and ends both, once the run has saved: a machine that is
+# taken away must not start the run again. Schedulers that restart jobs (SLURM, Kubernetes) do without it.
+set -um  # -m: the command gets its signals from this script alone
+stopping="" woken=""
+trap 'stopping=1 woken=1; kill -TERM "$child"' TERM
+trap 'stopping=1 woken=1; kill -INT "$child"' INT
+while true; do
+  "$@" &
+  child=$!
+  wait "$child"
+  code=$?
+  while [ -n "$woken" ]; do  # the wait ended for a signal to this script, not for the command's end
+    woken=""
+    wait "$child"
+    code=$?
+  done
+  [ "$code" = 75 ] && [ -z "$stopping" ] || exit "$code"
+  echo "stopped and saved: starting again" >&2
+done
