@@ -1,10 +1,13 @@
 """Checkpoints: the one module that says orbax.
 
 A checkpoint holds ``state`` (what trains: parameters, batch statistics, optimizer state) and ``meta``
-(JSON: step, examples seen, seconds, seed, devices, config, a digest of the state). One that cannot be
-read, or whose state is not what its digest says, is passed over for the one before.
+(JSON: step, examples seen, seconds, seed, devices, config). Beside the checkpoints, ``checksums`` holds
+the CRC-32 of their files. A checkpoint that is not what was written, or cannot be read, is passed over
+for the one before.
 """
 
+import contextlib
+import json
 import logging
 from typing import Optional
 import warnings
@@ -12,7 +15,6 @@ import zlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -35,10 +37,13 @@ class Checkpoints:
 
   def __init__(self, workdir, keep: Optional[int] = None):
     self._folder = epath.Path(workdir).absolute() / "checkpoints"
-    self._writes = keep is not None
+    self._checksums = self._folder.parent / "checksums"
+    self._writes, self._saving = keep is not None, None
     self._manager = ocp.CheckpointManager(
         self._folder,
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=self._writes),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=self._writes,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums)),
         item_handlers={"state": ocp.StandardCheckpointHandler(),
                        "meta": ocp.JsonCheckpointHandler()})
 
@@ -63,11 +68,12 @@ class Checkpoints:
     Raises:
       OSError: it cannot be written.
     """
-    trained = _trained(state)
+    self._manager.wait_until_finished()  # one after the other; raises what went wrong with the last
+    self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, trained)),
-        meta=ocp.args.JsonSave(dict(meta, step=step, digest=_digest(trained)))))
+        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, _trained(state))),
+        meta=ocp.args.JsonSave(dict(meta, step=step))))
 
   def restore(self, state: State) -> tuple[State, dict]:
     """The newest good checkpoint, placed as ``state`` is; what does not train is ``state``'s."""
@@ -85,12 +91,10 @@ class Checkpoints:
     steps, broken = sorted(self._manager.all_steps(), reverse=True), []
     for step in steps:
       try:
+        self._verify(step)
         found = self._manager.restore(step, args=ocp.args.Composite(
             state=ocp.args.StandardRestore(self._stored(step) if target is None else target),
             meta=ocp.args.JsonRestore()))
-        digest = _digest(found.state)
-        if found.meta.get("digest", digest) != digest:
-          raise ValueError("its contents are not what was written")
       except Exception as error:  # whatever a damaged file leads to
         broken.append((step, str(error).splitlines()[0] if str(error) else type(error).__name__))
         continue
@@ -99,6 +103,32 @@ class Checkpoints:
     raise BrokenCheckpoints(
         f"none of the checkpoints in {self._folder} can be read ({broken[0][1][:200]}): delete the "
         "workdir to start again, or bring one back from a copy.")
+
+  def _write_checksums(self):
+    """Notes the checksums of the files just written; forgets those of deleted checkpoints."""
+    if jax.process_index():
+      return
+    with contextlib.suppress(OSError):  # of a full disk; the checkpoint itself is written
+      self._checksums.mkdir(exist_ok=True)
+      # The folder still has a temporary name, STEP.orbax-..., and outside state and meta is not final.
+      steps = {p.name.partition(".")[0]: p for p in self._folder.iterdir()}
+      found = _crc(steps[str(self._saving)])
+      found = {name: crc for name, crc in found.items() if name.startswith(("state/", "meta/"))}
+      (self._checksums / f"{self._saving}.json").write_text(json.dumps(found))
+      for old in self._checksums.iterdir():
+        if old.stem not in steps:
+          old.unlink()
+
+  def _verify(self, step: int):
+    """Raises ValueError if a checkpoint's files are not those that were written."""
+    try:
+      written = json.loads((self._checksums / f"{step}.json").read_text())
+    except (OSError, ValueError):  # the run was killed before it was whole
+      return
+    found = _crc(self._folder / str(step))
+    for name, crc in written.items():
+      if found.get(name) != crc:
+        raise ValueError(f"{name} is {'not what was written' if name in found else 'missing'}")
 
   def _stored(self, step: int):
     # Onto one device, wherever the checkpoint was written.
@@ -111,8 +141,10 @@ class Checkpoints:
       folder = self._folder / str(step)
       kept = ""
       if self._writes and jax.process_index() == 0:  # out of the way of the one to be written anew
-        folder.rename(self._folder.parent / f"broken_checkpoint_{step}")
-        kept = f" and now called {self._folder.parent / f'broken_checkpoint_{step}'}"
+        aside = self._folder.parent / f"broken_checkpoint_{step}"
+        folder.rename(aside)
+        (self._checksums / f"{step}.json").unlink(missing_ok=True)
+        kept = f" and now called {aside}"
       warnings.warn(f"the checkpoint of step {step} is damaged ({why[:200]}){kept}: continuing from "
                     f"step {good}.")
     if broken and self._writes:
@@ -124,7 +156,10 @@ def _trained(state: State) -> dict:
   return {k: n._asdict() for k, n in networks.items() if n is not None and n.opt_state is not None}
 
 
-def _digest(tree) -> int:
-  """The sum of all arrays' CRC-32, in any order: what a flipped bit on a disk does not survive."""
-  return sum(zlib.crc32(np.ascontiguousarray(leaf).tobytes())
-             for leaf in jax.tree.leaves(jax.device_get(tree)))
+def _crc(folder: epath.Path, prefix: str = "") -> dict[str, int]:
+  """The CRC-32 of every file in a folder and the folders inside it."""
+  result = {}
+  for path in folder.iterdir():
+    name = prefix + path.name
+    result.update(_crc(path, name + "/") if path.is_dir() else {name: zlib.crc32(path.read_bytes())})
+  return result

@@ -1,131 +1,19 @@
-"""Runs on the digits: what an interruption changes (nothing), and what is refused."""
+"""Runs on the digits: what they leave, what they start from, and what is refused."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 import apprentice_jax
-from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
 from apprentice_jax.training import loop, metrics, run, start
-from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.metrics import MetricsWriter, NonFiniteLoss
+from apprentice_jax.training.metrics import NonFiniteLoss
 from apprentice_jax.training.program import program
-
-STEPS = 27          # 1.2 epochs of 22.45 steps
-KILLED_AT = 25      # past the end of an epoch, between the checkpoints of steps 20 and 27
-TIMING = ("seconds", "images_per_second", "data_wait")
-
-
-def tiny(**changes):
-  """Seconds long; teacher and student are one network, so that they share a program."""
-  config = configs.base()
-  small = dict(name="resnet8", width=0.25)
-  for network in (config.student, config.teacher):
-    network.update(small)
-  for recipe in config.recipe.values():
-    recipe.update(epochs=1.2, warmup_epochs=0.2)
-  config.update_from_flattened_dict({
-      "data.name": "digits", "data.pad": 1, "data.flip": False, "batch_size": 64,
-      "steps_per_dispatch": 5, "checkpoint.every_epochs": 0.4})
-  config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
-  return config
-
-
-def final_state(workdir):
-  """Everything the last checkpoint holds: parameters, statistics, optimizer state."""
-  with Checkpoints(workdir) as checkpoints:
-    step = checkpoints.latest()
-  path = workdir.absolute() / "checkpoints" / str(step) / "state"
-  tree = ocp.StandardCheckpointer().restore(path)
-  return step, {jax.tree_util.keystr(p): np.asarray(leaf)
-                for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def untimed(record):
-  return {k: v for k, v in record.items() if k not in TIMING}
-
-
-def assert_same_run(workdir, expected):
-  """Bit for bit, and record for record, apart from the clock."""
-  (step, state), (expected_step, expected_state) = final_state(workdir), final_state(expected)
-  assert step == expected_step == STEPS and state.keys() == expected_state.keys()
-  for name, leaf in expected_state.items():
-    np.testing.assert_array_equal(state[name], leaf, err_msg=name)
-  records = [[untimed(r) for r in metrics.read(w)] for w in (workdir, expected)]
-  assert records[0] == records[1]
-  assert untimed(loop.result(workdir)) == untimed(loop.result(expected))
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-  """A workdir with a full-precision network, for teacher and student alike."""
-  workdir = tmp_path_factory.mktemp("pretrained")
-  config = tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=0.5)
-  result = loop.train(config, workdir)
-  assert result["steps"] == 11
-  return workdir
-
-
-def scheme_config(scheme, pretrained):
-  config = tiny(scheme=scheme)
-  if scheme in ("B", "C"):
-    config.teacher.init = str(pretrained)
-  if scheme == "C":
-    config.student.init = str(pretrained)
-  return config
-
-
-@pytest.fixture(scope="module")
-def unbroken(pretrained, tmp_path_factory):
-  """unbroken(scheme) -> the workdir of a run that nothing interrupted."""
-  done = {}
-
-  def run(scheme):
-    if scheme not in done:
-      done[scheme] = tmp_path_factory.mktemp(f"unbroken-{scheme}")
-      loop.train(scheme_config(scheme, pretrained), done[scheme])
-    return done[scheme]
-  return run
-
-
-class Killed(BaseException):
-  pass
-
-
-# At the end: after the last checkpoint, before the result is written.
-@pytest.mark.parametrize("scheme, killed_at, left, saved", [
-    ("A", 25, [5, 10, 15, 20, 25], 20), ("B", 25, [5, 10, 15, 20, 25], 20),
-    ("C", 25, [5, 10, 15, 20, 25], 20), ("C", "end", [5, 10, 15, 20, 25, 27, 27], 27)])
-def test_an_interrupted_run_ends_as_an_unbroken_one(scheme, killed_at, left, saved, unbroken,
-                                                    pretrained, tmp_path, monkeypatch):
-  config, write = scheme_config(scheme, pretrained), MetricsWriter.write
-
-  def killed(self, step, record):
-    write(self, step, record)
-    if step == killed_at or killed_at == "end" and "test_loss" in record:
-      raise Killed
-  with monkeypatch.context() as patch:
-    patch.setattr(MetricsWriter, "write", killed)
-    with pytest.raises(Killed):
-      loop.train(config, tmp_path)
-  assert loop.result(tmp_path) is None
-  assert [r["step"] for r in metrics.read(tmp_path)] == left
-  assert final_state(tmp_path)[0] == saved
-  with (tmp_path / "metrics.jsonl").open("a") as file:
-    file.write('{"step": 27, "lo')  # and torn in the middle of a line
-  loop.train(config, tmp_path)
-  assert_same_run(tmp_path, unbroken(scheme))
+from runs import STEPS, TIMING, final_state, scheme_config, tiny
 
 
 def test_what_a_checkpoint_holds(unbroken):
@@ -137,36 +25,6 @@ def test_what_a_checkpoint_holds(unbroken):
       momentum = [v for k, v in state.items() if k.startswith(f"['{network}']['opt_state']")]
       assert momentum and all(np.any(m) for m in momentum)
     assert {p[0] for p in parts} == networks  # a fixed teacher is not written again and again
-
-
-def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained, tmp_path):
-  # SIGKILL, while a checkpoint may be half written.
-  config = scheme_config("B", pretrained)
-  (tmp_path / "flat.json").write_text(json.dumps(configs.flat(config)))
-  workdir = tmp_path / "run"
-  code = textwrap.dedent(f"""
-      import json, os, signal, sys
-      from apprentice_jax import config as configs
-      from apprentice_jax.training import loop
-      from apprentice_jax.training.metrics import MetricsWriter
-      config = configs.base()
-      flat = json.load(open(sys.argv[1]))
-      config.update_from_flattened_dict(
-          {{k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}})
-      write = MetricsWriter.write
-      def killed(self, step, record):
-        write(self, step, record)
-        if step == {KILLED_AT}:
-          os.kill(os.getpid(), signal.SIGKILL)
-      MetricsWriter.write = killed
-      loop.train(config, sys.argv[2])
-  """)
-  process = subprocess.run([sys.executable, "-c", code, tmp_path / "flat.json", workdir],
-                           capture_output=True, text=True, env=dict(os.environ))
-  assert process.returncode == -signal.SIGKILL, process.stderr
-  assert loop.result(workdir) is None
-  loop.train(config, workdir)
-  assert_same_run(workdir, unbroken("B"))
 
 
 def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):

@@ -1,0 +1,188 @@
+"""Interrupted runs end as unbroken ones: killed, told to stop, or with a damaged checkpoint."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from apprentice_jax import config as configs
+from apprentice_jax.data import order
+from apprentice_jax.training import loop, metrics, run
+from apprentice_jax.training.metrics import MetricsWriter
+from apprentice_jax.training.preemption import Preempted
+from runs import STEPS, assert_same_run, final_state, scheme_config, untimed
+
+RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
+KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27
+
+
+class Killed(BaseException):
+  pass
+
+
+def begin(config, workdir, monkeypatch, killed_at):
+  """Trains until the record of a step, or the final score ("end"), is written."""
+  write = MetricsWriter.write
+
+  def killed(self, step, record):
+    write(self, step, record)
+    if step == killed_at or killed_at == "end" and "test_loss" in record:
+      raise Killed
+  with monkeypatch.context() as patch:
+    patch.setattr(MetricsWriter, "write", killed)
+    with pytest.raises(Killed):
+      loop.train(config, workdir)
+  assert loop.result(workdir) is None
+
+
+# At the end: after the last checkpoint, before the result is written.
+@pytest.mark.parametrize("kind, killed_at, left, saved", [
+    ("A", KILLED_AT, RECORDS[:5], 20), ("B", KILLED_AT, RECORDS[:5], 20),
+    ("C", KILLED_AT, RECORDS[:5], 20), ("C", "end", RECORDS, 27),
+    ("A streamed", KILLED_AT, RECORDS[:5], 20)])
+def test_an_interrupted_run_ends_as_an_unbroken_one(kind, killed_at, left, saved, unbroken,
+                                                    pretrained, tmp_path, monkeypatch):
+  config = scheme_config(kind, pretrained)
+  begin(config, tmp_path, monkeypatch, killed_at)
+  assert [r["step"] for r in metrics.read(tmp_path)] == left
+  assert final_state(tmp_path)[0] == saved
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 27, "lo')  # and torn in the middle of a line
+  config.data.threads = 3  # how many read the images is of no account
+  loop.train(config, tmp_path)
+  assert_same_run(tmp_path, unbroken(kind))
+  seconds = [r["seconds"] for r in metrics.read(tmp_path) if "seconds" in r]
+  assert seconds == sorted(seconds)  # the clock goes on from where it was
+  assert [r["examples"] for r in metrics.read(tmp_path)[:-1]] == [64 * s for s in RECORDS[:-1]]
+
+
+@pytest.mark.parametrize("kind", ["B", "A streamed"])
+def test_the_position_in_the_data_matters(kind, unbroken, pretrained, tmp_path, monkeypatch):
+  # What the tests above would find if a run began the data anew: other weights.
+  config, examples = scheme_config(kind, pretrained), order.examples
+  begin(config, tmp_path, monkeypatch, KILLED_AT)
+  monkeypatch.setattr(order, "examples", lambda seed, size, start, count: examples(
+      seed, size, start - 20 * 64, count))
+  loop.train(config, tmp_path)
+  with pytest.raises(AssertionError, match="Arrays are not equal"):
+    assert_same_run(tmp_path, unbroken(kind))
+
+
+def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained, tmp_path):
+  # SIGKILL, while a checkpoint may be half written.
+  config = scheme_config("B", pretrained)
+  (tmp_path / "flat.json").write_text(json.dumps(configs.flat(config)))
+  workdir = tmp_path / "run"
+  code = textwrap.dedent(f"""
+      import json, os, signal, sys
+      from apprentice_jax import config as configs
+      from apprentice_jax.training import loop
+      from apprentice_jax.training.metrics import MetricsWriter
+      config = configs.base()
+      flat = json.load(open(sys.argv[1]))
+      config.update_from_flattened_dict(
+          {{k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}})
+      write = MetricsWriter.write
+      def killed(self, step, record):
+        write(self, step, record)
+        if step == {KILLED_AT}:
+          os.kill(os.getpid(), signal.SIGKILL)
+      MetricsWriter.write = killed
+      loop.train(config, sys.argv[2])
+  """)
+  process = subprocess.run([sys.executable, "-c", code, tmp_path / "flat.json", workdir],
+                           capture_output=True, text=True, env=dict(os.environ))
+  assert process.returncode == -signal.SIGKILL, process.stderr
+  assert loop.result(workdir) is None
+  loop.train(config, workdir)
+  assert_same_run(workdir, unbroken("B"))
+
+
+@pytest.mark.parametrize("kind, number, code", [
+    ("C", signal.SIGTERM, 75), ("A streamed", signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_stop_saves_at_once(kind, number, code, unbroken, pretrained, tmp_path,
+                                                  monkeypatch):
+  config, advance = scheme_config(kind, pretrained), run.Run._advance
+
+  def interrupted(self, state, step, end):
+    if step == 13:  # within the chunk of steps 11 to 15
+      signal.raise_signal(number)
+    return advance(self, state, step, end)
+  with monkeypatch.context() as patch:
+    patch.setattr(run.Run, "_advance", interrupted)
+    with pytest.raises(Preempted, match=f"stopped by {number.name} and saved at step 14 of 27") as stop:
+      loop.train(config, tmp_path)
+  assert stop.value.exit_code == code
+  assert final_state(tmp_path)[0] == 14
+  assert [r["step"] for r in metrics.read(tmp_path)] == [5, 10]
+  assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+  loop.train(config, tmp_path)
+  assert_same_run(tmp_path, unbroken(kind))
+
+
+def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp_path, monkeypatch):
+  config = scheme_config("B", pretrained)
+  config.data.validation, config.eval.every_epochs, config.eval.final = 137, 0.5, "validation"
+  config.recipe.student.epochs, config.eval.batch_size = 1.0, 64
+  loop.train(config, tmp_path / "unbroken")
+  score = run.score
+
+  def interrupted(*args):
+    if not (tmp_path / "run" / "checkpoints" / "15").exists():
+      signal.raise_signal(signal.SIGTERM)
+    return score(*args)
+  with monkeypatch.context() as patch:
+    patch.setattr(run, "score", interrupted)
+    with pytest.raises(Preempted, match="saved at step 15"):
+      loop.train(config, tmp_path / "run")
+  records = [metrics.read(tmp_path / name) for name in ("run", "unbroken")]
+  assert [r["step"] for r in records[0]] == [5, 10, 15]  # step 15 is not scored
+  loop.train(config, tmp_path / "run")
+  records = [[untimed(r) for r in metrics.read(tmp_path / name)] for name in ("run", "unbroken")]
+  assert records[0] == records[1] and [r["step"] for r in records[0]] == [5, 10, 15, 15, 20, 20]
+
+
+def damage(folder, how):
+  """Damages the largest file of a checkpoint's state."""
+  file = max((p for p in (folder / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+  content = bytearray(file.read_bytes())
+  if how == "half written":
+    file.write_bytes(content[:len(content) // 2])
+  elif how == "a flipped bit":
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+  elif how == "a file gone":
+    file.unlink()
+  elif how == "no state":
+    shutil.rmtree(folder / "state")
+  elif how == "no position":
+    shutil.rmtree(folder / "meta")
+
+
+@pytest.mark.parametrize("how", [
+    "half written", "a flipped bit", "a file gone", "no state", "no position"])
+def test_a_damaged_checkpoint_is_passed_over(how, unbroken, pretrained, tmp_path, monkeypatch):
+  config = scheme_config("B", pretrained)
+  begin(config, tmp_path, monkeypatch, KILLED_AT)
+  damage(tmp_path / "checkpoints" / "20", how)
+  with pytest.warns(UserWarning, match="checkpoint of step 20 is damaged .* continuing from step 10"):
+    loop.train(config, tmp_path)
+  assert_same_run(tmp_path, unbroken("B"))
+  assert (tmp_path / "broken_checkpoint_20").is_dir()  # nothing is deleted
+
+
+def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkeypatch):
+  config = scheme_config("B", pretrained)
+  begin(config, tmp_path, monkeypatch, KILLED_AT)
+  for step in ("10", "20"):
+    damage(tmp_path / "checkpoints" / step, "a file gone")
+  kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+  with pytest.raises(ValueError, match="none of the checkpoints in .* can be read"):
+    loop.train(config, tmp_path)
+  assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
