@@ -83,8 +83,13 @@ class Checkpoints:
 
   def student(self) -> Network:
     """The student of the newest good checkpoint, in NumPy arrays, without optimizer state."""
-    student = self._read(None)[0]["student"]
-    return Network(*jax.device_get((student["params"], student["batch_stats"])))
+    student = self.contents()[0]["student"]
+    return Network(student["params"], student["batch_stats"])
+
+  def contents(self) -> tuple[dict, dict]:
+    """All of the newest good checkpoint: its state, a tree of NumPy arrays, and its meta."""
+    state, meta = self._read(None)
+    return jax.device_get(state), meta
 
   def _read(self, target) -> tuple[dict, dict]:
     """State and meta of the newest good checkpoint; ``target`` None: as it is, on one device."""

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from apprentice_jax import config as configs
 from apprentice_jax.training import loop, metrics
@@ -30,11 +29,9 @@ def tiny(**changes):
 def final_state(workdir):
   """Everything the last checkpoint holds: parameters, statistics, optimizer state."""
   with Checkpoints(workdir) as checkpoints:
-    step = checkpoints.latest()
-  path = workdir.absolute() / "checkpoints" / str(step) / "state"
-  tree = ocp.StandardCheckpointer().restore(path)
-  return step, {jax.tree_util.keystr(p): np.asarray(leaf)
-                for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    state, meta = checkpoints.contents()
+  return meta["step"], {jax.tree_util.keystr(p): np.asarray(leaf)
+                        for p, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def untimed(record):

@@ -1,0 +1,376 @@
+"""Crops against a plain version of each: decode everything, cut, resize."""
+
+import io
+import math
+
+import cv2
+from hypothesis import given, settings, strategies as st
+import numpy as np
+from PIL import Image, ImageOps
+import pytest
+
+from apprentice_jax.data import crops as cropping
+from apprentice_jax.data import images
+from apprentice_jax.data.crops import Crops
+
+ORIENTATION = 0x0112
+
+
+def smooth(height, width, seed=0, grain=16):
+  """Blurred noise with one colour over another, so that any shift, turn or mirroring shows."""
+  r = np.random.default_rng(seed)
+  coarse = r.integers(0, 256, (height // grain + 3, width // grain + 3, 3)).astype(np.float32)
+  fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+  return fine.clip(0, 255).round().astype(np.uint8)
+
+
+def noise(height, width, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def save(array, file_format="PNG", **options):
+  encoded = io.BytesIO()
+  Image.fromarray(array).save(encoded, file_format, **options)
+  return encoded.getvalue()
+
+
+def turned(array, orientation, file_format):
+  """A file that says it is to be turned."""
+  tags = Image.Exif()
+  tags[ORIENTATION] = orientation
+  options = {} if file_format == "PNG" else {"quality": 97, "subsampling": 0}
+  return save(array, file_format, exif=tags, **options)
+
+
+def upright(encoded):
+  return ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+
+
+def psnr(a, b):
+  assert a.shape == b.shape
+  return 10 * np.log10(255**2 / max(np.mean((np.float64(a) - b)**2), 1e-9))
+
+
+def decoded(monkeypatch):
+  """The reductions that images are decoded at from now on, and what that makes of them."""
+  found, pixels = [], images.pixels
+
+  def spy(picture, reduction=1):
+    found.append((reduction, pixels(picture, reduction)))
+    return found[-1][1]
+
+  monkeypatch.setattr(images, "pixels", spy)
+  return found
+
+
+# Random numbers.
+
+
+def test_uniforms_are_a_function_of_their_arguments():
+  first = cropping.uniforms(1, 2, 3)
+  assert first.shape == (11, 4) and first.dtype == np.float64
+  assert np.all((0 <= first) & (first < 1))
+  np.random.seed(0)
+  for other in ((0, 0, 0), (1, 2, 4), (1, 2, 2), (9, 9, 9)):
+    cropping.uniforms(*other)
+  np.testing.assert_array_equal(cropping.uniforms(1, 2, 3), first)
+  # As they come from the order of examples: no matter which integers those are.
+  np.testing.assert_array_equal(cropping.uniforms(1, np.int32(2), np.int32(3)), first)
+
+
+def test_uniforms_may_not_change():
+  # Runs that are continued depend on them.
+  np.testing.assert_array_equal(cropping.uniforms(1, 2, 3)[[0, 10]], PINNED)
+
+
+PINNED = [[0.44893787036453536, 0.11713073957272446, 0.09918642884022555, 0.6199261257604023],
+          [0.2716139346050104, 0.7016143077802536, 0.7324870855790052, 0.9657147037949066]]
+
+
+def test_uniforms_of_no_two_examples_are_alike():
+  seeds, epochs, indices = (0, 1, 2), (0, 1, 2, 300), (0, 1, 2, 2**31 - 1)
+  # Streams that are shifted against each other would share numbers.
+  numbers = np.concatenate([cropping.uniforms(s, e, i).ravel()
+                            for s in seeds for e in epochs for i in indices])
+  assert len(set(numbers.tolist())) == len(numbers) == 48 * 44
+
+
+def test_uniforms_are_uniform():
+  numbers = np.stack([cropping.uniforms(0, e, i) for e in range(20) for i in range(50)])
+  # To 5 standard deviations, for each of the 44 places.
+  assert np.abs(numbers.mean(0) - 0.5).max() < 5 / np.sqrt(12 * 1000)
+  assert np.abs(numbers.var(0) - 1 / 12).max() < 5 / np.sqrt(180 * 1000)
+  together = np.corrcoef(numbers.reshape(1000, 44).T) - np.eye(44)
+  assert np.abs(together).max() < 6 / np.sqrt(1000)
+
+
+# Windows.
+
+
+SETTINGS = [Crops(), Crops(area=(0.25, 0.5), ratio=(0.5, 1.0)), Crops(area=(1.0, 1.0)),
+            Crops(area=(0.01, 0.02), ratio=(1.0, 1.0))]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from(SETTINGS), st.integers(0, 10**6))
+def test_window_lies_inside_and_is_a_function_of_its_draws(height, width, crops, index):
+  draws = cropping.uniforms(0, 0, index)
+  window = cropping.random_window(height, width, crops, draws)
+  assert window == cropping.random_window(height, width, crops, draws.copy())
+  assert all(type(side) is int for side in window)
+  assert 0 <= window.top and 0 < window.height and window.top + window.height <= height
+  assert 0 <= window.left and 0 < window.width and window.left + window.width <= width
+
+
+@pytest.mark.parametrize("crops", SETTINGS[:2])
+@pytest.mark.parametrize("height, width", [(3000, 4000), (4000, 3000), (2000, 2000)])
+def test_window_is_spread_evenly(crops, height, width):
+  count = 2000
+  windows = np.array([cropping.random_window(height, width, crops, cropping.uniforms(5, 1, i))
+                      for i in range(count)], np.float64)
+  top, left, h, w = windows.T
+  area, ratio = h * w / (height * width), w / h
+  slack = 1e-3  # Sides are whole pixels.
+  assert area.min() > crops.area[0] - slack and area.max() < crops.area[1] + slack
+  assert ratio.min() > crops.ratio[0] - slack and ratio.max() < crops.ratio[1] + slack
+  # Uniform up to what does not fit: the first attempt fits where both sides do.
+  draws = np.stack([cropping.uniforms(5, 1, i)[0] for i in range(count)])
+  drawn_area = crops.area[0] + draws[:, 0] * (crops.area[1] - crops.area[0])
+  low, high = np.log(crops.ratio)
+  drawn_ratio = np.exp(low + draws[:, 1] * (high - low))
+  fits = ((np.sqrt(drawn_area * height * width / drawn_ratio) < height - 1)
+          & (np.sqrt(drawn_area * height * width * drawn_ratio) < width - 1))
+  assert fits.mean() > 0.6
+  np.testing.assert_allclose(area[fits], drawn_area[fits], rtol=5e-3)
+  np.testing.assert_allclose(ratio[fits], drawn_ratio[fits], rtol=5e-3)
+  # Small windows always fit: their areas, ratios and places are uniform.
+  small = area < np.mean(crops.area) * 0.9
+  assert small.sum() > 500
+  for values, least, most in ((np.log(ratio), low, high), (top / (height - h + 1), 0, 1),
+                              (left / (width - w + 1), 0, 1)):
+    at = (values[small] - least) / (most - least)
+    if most != 1 or least != 0 or crops.area[1] < 1:
+      assert abs(at.mean() - 0.5) < 5 / np.sqrt(12 * small.sum())
+    assert at.min() < 0.02 and at.max() > 0.98
+  corner = np.corrcoef(top[small] / (height - h[small] + 1), left[small] / (width - w[small] + 1))
+  assert abs(corner[0, 1]) < 5 / np.sqrt(small.sum())
+
+
+def test_mean_area_of_the_default_is_what_it_is_for_inception_crops():
+  # (0.08 + 1) / 2 = 0.54, less what large windows lose by not fitting.
+  areas = []
+  for i in range(4000):
+    window = cropping.random_window(500, 500, Crops(), cropping.uniforms(0, 0, i))
+    areas.append(window.height * window.width / 500**2)
+  assert 0.44 < np.mean(areas) < 0.51
+  assert np.min(areas) < 0.09 and np.max(areas) > 0.9
+
+
+def test_each_of_seed_epoch_and_index_changes_the_window():
+  window = lambda *which: cropping.random_window(3000, 4000, Crops(), cropping.uniforms(*which))
+  windows = {window(s, e, i) for s in range(5) for e in range(5) for i in range(5)}
+  assert len(windows) == 125
+
+
+@pytest.mark.parametrize("height, width, expected", [
+    # A ratio of up to 4 / 3 or down to 3 / 4, in whole pixels, in the middle.
+    (1, 1000, (0, 499, 1, 1)), (1000, 1, (499, 0, 1, 1)), (1, 1, (0, 0, 1, 1)),
+    (3, 1000, (0, 498, 3, 4)), (1000, 3, (498, 0, 4, 3)),
+    (30, 1000, (0, 480, 30, 40)), (1000, 30, (480, 0, 40, 30))])
+def test_window_of_extreme_shapes(height, width, expected):
+  # Attempts of at least nine tenths of the area cannot fit.
+  crops = Crops(area=(0.9, 1.0))
+  for index in range(20):
+    window = cropping.random_window(height, width, crops, cropping.uniforms(0, 0, index))
+    assert window == expected
+
+
+def test_window_is_the_whole_image_if_nothing_else_has_its_area():
+  crops = Crops(area=(1.0, 1.0))
+  assert cropping.random_window(30, 35, crops, cropping.uniforms(0, 0, 0)) == (0, 0, 30, 35)
+
+
+def test_ratio_is_width_over_height():
+  crops = Crops(area=(0.1, 0.1), ratio=(2.0, 2.0))
+  window = cropping.random_window(1000, 1000, crops, cropping.uniforms(0, 0, 0))
+  assert (window.height, window.width) == (round(math.sqrt(50000)), round(math.sqrt(200000)))
+
+
+def test_all_ten_attempts_are_tried():
+  draws = np.zeros((11, 4))
+  draws[:, 0] = 1  # All of a landscape's area, as a portrait: does not fit.
+  draws[9] = (0.0, 0.5, 0.0, 0.0)  # The last attempt: 8 % of it, square.
+  draws[10] = (0.0, 0.5, 0.9, 0.9)  # Not an attempt.
+  side = round(math.sqrt(0.08 * 300 * 600))
+  assert cropping.random_window(300, 600, Crops(), draws) == (0, 0, side, side)
+
+
+# Training.
+
+
+def plain_training_image(encoded, crops, seed, epoch, index):
+  image = np.asarray(upright(encoded))
+  draws = cropping.uniforms(seed, epoch, index)
+  window = cropping.random_window(*image.shape[:2], crops, draws)
+  part = image[window.top:window.top + window.height, window.left:window.left + window.width]
+  resized = cv2.resize(part, (crops.size, crops.size), interpolation=cv2.INTER_LINEAR)
+  mirrored = crops.flip and draws[10, 0] < 0.5
+  return resized[:, ::-1] if mirrored else resized
+
+
+def training_image(encoded, crops, seed, epoch, index):
+  """Made twice, over different fillings: they tell if not all of it is written."""
+  outs = [np.full((crops.size, crops.size, 3), filling, np.uint8) for filling in (0, 255)]
+  for out in outs:
+    assert cropping.training_image(encoded, crops, seed, epoch, index, out) is None
+  np.testing.assert_array_equal(*outs)
+  return outs[0]
+
+
+@pytest.mark.parametrize("size", [(60, 90), (90, 60), (33, 47), (64, 64), (3, 70), (70, 3), (1, 1),
+                                  (5, 4)], ids=str)
+@pytest.mark.parametrize("crops", [Crops(size=48), Crops(size=48, flip=False),
+                                   Crops(size=32, area=(0.5, 1.0), ratio=(1.0, 1.0))], ids=str)
+def test_training_image_equals_the_plain_version_pixel_for_pixel(size, crops, monkeypatch):
+  encoded, found = save(noise(*size)), decoded(monkeypatch)
+  for index in range(6):
+    np.testing.assert_array_equal(training_image(encoded, crops, 7, 2, index),
+                                  plain_training_image(encoded, crops, 7, 2, index))
+  assert {reduction for reduction, _ in found} == {1}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_training_image_is_upright(orientation, file_format):
+  encoded, crops = turned(smooth(60, 90), orientation, file_format), Crops(size=48)
+  for index in range(4):
+    expected = plain_training_image(encoded, crops, 0, 0, index)
+    np.testing.assert_allclose(training_image(encoded, crops, 0, 0, index).astype(int), expected,
+                               rtol=0, atol=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_training_image_at_a_reduction_is_close(orientation, file_format, monkeypatch):
+  encoded, crops = turned(smooth(331, 493, grain=48), orientation, file_format), Crops(size=24)
+  expected = [plain_training_image(encoded, crops, 0, 0, index) for index in range(12)]
+  found = decoded(monkeypatch)
+  quality = [psnr(training_image(encoded, crops, 0, 0, index), e)
+             for index, e in enumerate(expected)]
+  assert {reduction for reduction, _ in found} == {2, 4, 8}
+  # A wrong pixel of the reduced image, of eight each way, is what the window may be off by.
+  assert min(quality) > 25 and np.mean(quality) > 30
+
+
+def test_training_image_is_decoded_as_small_as_leaves_its_resolution(monkeypatch):
+  encoded, crops = save(smooth(400, 500)), Crops(size=24)
+  found, parts = decoded(monkeypatch), []
+  resize = cv2.resize
+  monkeypatch.setattr(cv2, "resize",
+                      lambda part, *args, **kw: parts.append(part) or resize(part, *args, **kw))
+  out = np.empty((24, 24, 3), np.uint8)
+  for index in range(60):
+    window = cropping.random_window(400, 500, crops, cropping.uniforms(0, 0, index))
+    cropping.training_image(encoded, crops, 0, 0, index, out)
+    (reduction, whole), part = found[-1], parts[-1]
+    assert whole.shape == (-(-400 // reduction), -(-500 // reduction), 3)
+    # All of the window but for less than a reduced pixel, in its place.
+    assert part.shape == (window.height // reduction, window.width // reduction, 3)
+    assert np.shares_memory(part, whole)
+    offset = np.unravel_index((part.ctypes.data - whole.ctypes.data) // 3, whole.shape[:2])
+    assert offset == (window.top // reduction, window.left // reduction)
+    least = min(part.shape[:2])
+    assert least >= crops.size and (reduction == 8 or least < 2 * crops.size)
+  assert {reduction for reduction, _ in found} == {2, 4, 8}
+
+
+def test_training_image_depends_on_seed_epoch_and_index_alone():
+  encoded, crops = save(smooth(60, 90)), Crops(size=16)
+  first = training_image(encoded, crops, 1, 2, 3)
+  others = [training_image(encoded, crops, *which) for which in ((2, 2, 3), (1, 3, 3), (1, 2, 4))]
+  assert all(psnr(other, first) < 30 for other in others)
+  np.random.seed(3)
+  np.testing.assert_array_equal(training_image(encoded, crops, 1, 2, 3), first)
+
+
+def test_every_other_image_is_mirrored():
+  ramp = np.tile(np.arange(90, dtype=np.uint8)[None, :, None] * 2, (60, 1, 3))
+  encoded, count = save(ramp), 400
+  rising = lambda crops, i: np.all(np.diff(training_image(encoded, crops, 0, 0, i)[4, :, 0]
+                                           .astype(int)) >= 0)
+  share = np.mean([rising(Crops(size=8), i) for i in range(count)])
+  assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(count)
+  assert all(rising(Crops(size=8, flip=False), i) for i in range(40))
+
+
+# Evaluation.
+
+
+def plain_evaluation_image(encoded, crops):
+  """torchvision's Resize(crops.resize) and CenterCrop(crops.size)."""
+  image = upright(encoded)
+  width, height = image.size
+  short, long = min(image.size), max(image.size)
+  sides = crops.resize, int(crops.resize * long / short)
+  image = image.resize(sides if width <= height else sides[::-1], Image.Resampling.BILINEAR)
+  left = int(round((image.width - crops.size) / 2))
+  top = int(round((image.height - crops.size) / 2))
+  return np.asarray(image.crop((left, top, left + crops.size, top + crops.size)))
+
+
+def evaluation_image(encoded, crops):
+  outs = [np.full((crops.size, crops.size, 3), filling, np.uint8) for filling in (0, 255)]
+  for out in outs:
+    assert cropping.evaluation_image(encoded, crops, out) is None
+  np.testing.assert_array_equal(*outs)
+  return outs[0]
+
+
+@pytest.mark.parametrize("height, width", [
+    (70, 110), (110, 70), (64, 64), (65, 64), (64, 65), (100, 101), (40, 40), (40, 90), (90, 40),
+    (20, 31), (7, 5), (1, 1), (1, 3), (3, 200), (159, 201), (159, 159)])
+@pytest.mark.parametrize("crops", [Crops(size=56, resize=64), Crops(size=41, resize=64),
+                                   Crops(size=64, resize=64), Crops(size=31, resize=40)], ids=str)
+def test_evaluation_image_equals_torchvisions(height, width, crops, monkeypatch):
+  encoded, found = save(noise(height, width)), decoded(monkeypatch)
+  expected = plain_evaluation_image(encoded, crops)
+  np.testing.assert_allclose(evaluation_image(encoded, crops).astype(int), expected, rtol=0, atol=2)
+  assert {reduction for reduction, _ in found} == {1}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(60, 90), (421, 633)], ids=str)  # Below and at a reduction.
+def test_evaluation_image_is_upright(orientation, file_format, size):
+  grain = min(size) // 6
+  encoded = turned(smooth(*size, grain=grain), orientation, file_format)
+  crops = Crops(size=42, resize=50)
+  found, expected = evaluation_image(encoded, crops), plain_evaluation_image(encoded, crops)
+  assert psnr(found, expected) > 38
+  for wrong in (expected[::-1], expected[:, ::-1], expected.swapaxes(0, 1)):
+    assert psnr(found, wrong) < 25
+
+
+@pytest.mark.parametrize("height, width, reduction", [
+    (79, 120, 1), (80, 120, 2), (121, 80, 2), (159, 400, 2), (160, 160, 4), (161, 227, 4),
+    (319, 333, 4), (321, 520, 8), (700, 323, 8)])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_evaluation_image_of_large_photos(height, width, reduction, file_format, monkeypatch):
+  crops, photo = Crops(size=18, resize=20), smooth(height, width, grain=max(height, width) // 8)
+  encoded = save(photo, file_format, **({"quality": 97, "subsampling": 0} if file_format == "JPEG"
+                                        else {}))
+  expected = plain_evaluation_image(encoded, crops)
+  found = decoded(monkeypatch)
+  assert psnr(evaluation_image(encoded, crops), expected) > 38
+  assert {r for r, _ in found} == {reduction}
+
+
+@pytest.mark.parametrize("file", [b"", b"no image", save(noise(90, 90), "JPEG")[:2000]],
+                         ids=["empty", "garbage", "truncated"])
+def test_unreadable_images_leave_the_output_alone(file):
+  out = np.full((8, 8, 3), 77, np.uint8)
+  with pytest.raises(images.UnreadableImage):
+    cropping.evaluation_image(file, Crops(size=8, resize=10), out)
+  with pytest.raises(images.UnreadableImage):
+    cropping.training_image(file, Crops(size=8), 0, 0, 0, out)
+  assert np.all(out == 77)
