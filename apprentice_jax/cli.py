@@ -16,7 +16,8 @@ USAGE = """usage: apprentice COMMAND [flags]
            --model=CHECKPOINT --config=FILE[:key=value,...] [--split=test]
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   prepare  --dataset=NAME [--data_dir=DIR]
-  bench    --config=FILE[:key=value,...] [--out=FILE.json]
+  bench    --config=FILE[:key=value,...] [--out=FILE.json]      what quantization costs a training step
+           --what=input --data_dir=DIR [--out=FILE.json]        reading images, beside tf.data
 
 config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
 """
@@ -86,11 +87,7 @@ def _run(command: str, arguments: list[str]) -> int:
           f"{found['count']:,} examples")
     return 0
   if command == "bench":
-    from apprentice_jax import bench
-    report = bench.run(_need(config, "config"))
-    print(bench.table(report))
-    if given.out:
-      pathlib.Path(given.out).write_text(json.dumps(report, indent=1))
+    _bench(config, given)
     return 0
   config, workdir = _need(config, "config"), _need(given.workdir, "workdir")
   from apprentice_jax.training import preemption
@@ -106,6 +103,18 @@ def _run(command: str, arguments: list[str]) -> int:
   return 0
 
 
+def _bench(config, given):
+  if given.what == "input":
+    from apprentice_jax import bench_input as bench
+    report = bench.run(_need(given.data_dir, "data_dir"))
+  else:
+    from apprentice_jax import bench
+    report = bench.run(_need(config, "config"))
+  print(bench.table(report))
+  if given.out:
+    pathlib.Path(given.out).write_text(json.dumps(report, indent=1))
+
+
 def _parse(arguments: list[str]):
   """Parses the flags; raises ConfigError with one sentence for a wrong one."""
   from absl import flags
@@ -119,10 +128,12 @@ def _parse(arguments: list[str]):
   flags.DEFINE_string("workdir", "", "directory of the run", flag_values=values)
   flags.DEFINE_string("model", "", "a checkpoint or exported file", flag_values=values)
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
+  flags.DEFINE_enum("what", "quantization", ["quantization", "input"], "", flag_values=values)
   flags.DEFINE_string("data_dir", "", "where datasets are prepared", flag_values=values)
   flags.DEFINE_string("out", "", "file to write", flag_values=values)
   flags.DEFINE_string("dataset", "", "a tfds dataset", flag_values=values)
-  known = ["--" + f for f in ("config", "workdir", "model", "split", "data_dir", "out", "dataset")]
+  known = ["--" + f for f in ("config", "workdir", "model", "split", "what", "data_dir", "out",
+                                     "dataset")]
   known += ["--config." + k for k in flat(base())]
   for argument in arguments:
     name = argument.partition("=")[0]

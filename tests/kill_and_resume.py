@@ -4,7 +4,7 @@
 
 What follows the two dashes is a command of `apprentice`, without --workdir. DIR gets the workdirs
 `unbroken` and `killed`. Exits with 1 if the last checkpoints differ in any bit, or the metrics in
-anything but the clock.
+anything but time and memory.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-CLOCK = ("seconds", "images_per_second", "data_wait")
+MACHINE = ("seconds", "images_per_second", "data_wait", "host_memory")
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def main() -> int:
   subprocess.run(_command(given.command, killed), check=True)
 
   wrong = _differences(unbroken, killed)
-  print("\n".join(wrong) or "identical: all arrays of the last checkpoint, all records but for the clock, the result")
+  print("\n".join(wrong) or "identical: all arrays of the last checkpoint, all records but for time and memory, the result")
   return bool(wrong)
 
 
@@ -75,7 +75,7 @@ def _differences(*workdirs: pathlib.Path) -> list[str]:
     with Checkpoints(workdir) as checkpoints:
       leaves = jax.tree_util.tree_leaves_with_path(checkpoints.contents()[0])
     states.append({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
-    untimed = lambda r: {k: v for k, v in r.items() if k not in CLOCK}
+    untimed = lambda r: {k: v for k, v in r.items() if k not in MACHINE}
     records.append([untimed(r) for r in _records(workdir)])
     results.append(untimed(json.loads((workdir / "result.json").read_text())))
   wrong = [f"{name} differs" for name, value in states[0].items()

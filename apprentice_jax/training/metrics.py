@@ -22,6 +22,15 @@ def check_finite(losses, first_step: int):
           "or lengthen the warm-up; the last checkpoint before it is kept.")
 
 
+def host_memory() -> dict[str, float]:
+  """{"host_memory": this process's resident memory in bytes}; {} where the system does not say."""
+  try:
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  except OSError:
+    return {}
+  return {"host_memory": float(pages * os.sysconf("SC_PAGE_SIZE"))}
+
+
 class MetricsWriter:
   """Appends records to metrics.jsonl and to TensorBoard events; a context manager.
 

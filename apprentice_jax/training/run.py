@@ -20,7 +20,8 @@ from apprentice_jax.models import health
 from apprentice_jax.training import inputs, preemption, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import evaluator
-from apprentice_jax.training.metrics import HealthWatch, MetricsWriter, Progress, check_finite
+from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
+                                             host_memory)
 from apprentice_jax.training.optimizer import learning_rates
 from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
@@ -172,7 +173,7 @@ class Run:
         learning_rate=float(self.rates[last - 1]),
         images_per_second=images / (now - self.read_at),
         data_wait=self.waited / (now - self.read_at),
-        seconds=now - self.began)
+        seconds=now - self.began, **host_memory())
     if self.feed is not None:
       record["unreadable_images"] = self._unreadable()
     record.update(_health(self.names, history))

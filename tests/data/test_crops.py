@@ -143,17 +143,17 @@ def test_window_is_spread_evenly(crops, height, width):
   assert fits.mean() > 0.6
   np.testing.assert_allclose(area[fits], drawn_area[fits], rtol=5e-3)
   np.testing.assert_allclose(ratio[fits], drawn_ratio[fits], rtol=5e-3)
-  # Small windows always fit: their areas, ratios and places are uniform.
-  small = area < np.mean(crops.area) * 0.9
+  # Small windows always fit: their areas, ratios and places are uniform, and do not
+  # depend on each other.
+  bound = np.mean(crops.area) * 0.9
+  small = area < bound
   assert small.sum() > 500
-  for values, least, most in ((np.log(ratio), low, high), (top / (height - h + 1), 0, 1),
-                              (left / (width - w + 1), 0, 1)):
-    at = (values[small] - least) / (most - least)
-    if most != 1 or least != 0 or crops.area[1] < 1:
-      assert abs(at.mean() - 0.5) < 5 / np.sqrt(12 * small.sum())
-    assert at.min() < 0.02 and at.max() > 0.98
-  corner = np.corrcoef(top[small] / (height - h[small] + 1), left[small] / (width - w[small] + 1))
-  assert abs(corner[0, 1]) < 5 / np.sqrt(small.sum())
+  places = np.stack([(area - crops.area[0]) / (bound - crops.area[0]),
+                     (np.log(ratio) - low) / (high - low),
+                     top / (height - h + 1), left / (width - w + 1)])[:, small]
+  assert places.min(1).max() < 0.02 and places.max(1).min() > 0.98
+  np.testing.assert_allclose(places.mean(1), 0.5, atol=5 / np.sqrt(12 * small.sum()))
+  assert np.abs(np.corrcoef(places) - np.eye(4)).max() < 5 / np.sqrt(small.sum())
 
 
 def test_mean_area_of_the_default_is_what_it_is_for_inception_crops():
@@ -230,7 +230,7 @@ def training_image(encoded, crops, seed, epoch, index):
 @pytest.mark.parametrize("size", [(60, 90), (90, 60), (33, 47), (64, 64), (3, 70), (70, 3), (1, 1),
                                   (5, 4)], ids=str)
 @pytest.mark.parametrize("crops", [Crops(size=48), Crops(size=48, flip=False),
-                                   Crops(size=32, area=(0.5, 1.0), ratio=(1.0, 1.0))], ids=str)
+                                   Crops(size=46, area=(0.5, 1.0), ratio=(1.0, 1.0))], ids=str)
 def test_training_image_equals_the_plain_version_pixel_for_pixel(size, crops, monkeypatch):
   encoded, found = save(noise(*size)), decoded(monkeypatch)
   for index in range(6):
@@ -250,26 +250,34 @@ def test_training_image_is_upright(orientation, file_format):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-def test_training_image_at_a_reduction_is_close(orientation, file_format, monkeypatch):
-  encoded, crops = turned(smooth(331, 493, grain=48), orientation, file_format), Crops(size=24)
-  expected = [plain_training_image(encoded, crops, 0, 0, index) for index in range(12)]
-  found = decoded(monkeypatch)
-  quality = [psnr(training_image(encoded, crops, 0, 0, index), e)
-             for index, e in enumerate(expected)]
+@pytest.mark.parametrize("file_format, size", [("JPEG", (328, 496)), ("PNG", (331, 493))])
+def test_training_image_at_a_reduction(orientation, file_format, size, monkeypatch):
+  encoded, crops = turned(smooth(*size, grain=80), orientation, file_format), Crops(size=36)
+  whole, found = upright(encoded), decoded(monkeypatch)
+  for index in range(9):
+    image = training_image(encoded, crops, 0, 0, index)
+    # Close to the plain version: its window is off by less than one reduced pixel at each side.
+    assert psnr(image, plain_training_image(encoded, crops, 0, 0, index)) > 15
+    # And the plain version of a smaller image, whose pixels are those of this one, averaged.
+    reduction = found[-1][0]
+    draws = cropping.uniforms(0, 0, index)
+    window = cropping.random_window(whole.height, whole.width, crops, draws)
+    top, left, height, width = (side // reduction for side in window)
+    part = np.asarray(whole.reduce(reduction))[top:top + height, left:left + width]
+    part = cv2.resize(part, (36, 36), interpolation=cv2.INTER_LINEAR)
+    part = part[:, ::-1] if draws[10, 0] < 0.5 else part
+    assert psnr(image, part) > (35 if file_format == "JPEG" else 60)
   assert {reduction for reduction, _ in found} == {2, 4, 8}
-  # A wrong pixel of the reduced image, of eight each way, is what the window may be off by.
-  assert min(quality) > 25 and np.mean(quality) > 30
 
 
 def test_training_image_is_decoded_as_small_as_leaves_its_resolution(monkeypatch):
-  encoded, crops = save(smooth(400, 500)), Crops(size=24)
+  encoded, crops = save(smooth(400, 500)), Crops(size=36)
   found, parts = decoded(monkeypatch), []
   resize = cv2.resize
   monkeypatch.setattr(cv2, "resize",
                       lambda part, *args, **kw: parts.append(part) or resize(part, *args, **kw))
-  out = np.empty((24, 24, 3), np.uint8)
-  for index in range(60):
+  out = np.empty((36, 36, 3), np.uint8)
+  for index in range(30):
     window = cropping.random_window(400, 500, crops, cropping.uniforms(0, 0, index))
     cropping.training_image(encoded, crops, 0, 0, index, out)
     (reduction, whole), part = found[-1], parts[-1]
@@ -340,13 +348,16 @@ def test_evaluation_image_equals_torchvisions(height, width, crops, monkeypatch)
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-@pytest.mark.parametrize("size", [(60, 90), (421, 633)], ids=str)  # Below and at a reduction.
-def test_evaluation_image_is_upright(orientation, file_format, size):
+@pytest.mark.parametrize("size, quality", [
+    ((60, 90), 38), ((424, 632), 38),  # Below and at a reduction.
+    # Pixels that are cut by the edge come to lie at the other one, and shift the rest by a part.
+    ((421, 633), 27)], ids=str)
+def test_evaluation_image_is_upright(orientation, file_format, size, quality):
   grain = min(size) // 6
   encoded = turned(smooth(*size, grain=grain), orientation, file_format)
   crops = Crops(size=42, resize=50)
   found, expected = evaluation_image(encoded, crops), plain_evaluation_image(encoded, crops)
-  assert psnr(found, expected) > 38
+  assert psnr(found, expected) > quality
   for wrong in (expected[::-1], expected[:, ::-1], expected.swapaxes(0, 1)):
     assert psnr(found, wrong) < 25
 

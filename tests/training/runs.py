@@ -8,7 +8,7 @@ from apprentice_jax.training import loop, metrics
 from apprentice_jax.training.checkpoint import Checkpoints
 
 STEPS = 27          # 1.2 epochs of 22.45 steps
-TIMING = ("seconds", "images_per_second", "data_wait")
+TIMING = ("seconds", "images_per_second", "data_wait", "host_memory")
 
 
 def tiny(**changes):
