@@ -96,7 +96,7 @@ def _run(command: str, arguments: list[str]) -> int:
       from apprentice_jax import report
       from apprentice_jax.training import loop
       loop.train(config, workdir)
-      print(report.write_run(workdir))
+      print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
     else:
       from apprentice_jax import study
       print(study.run(config, workdir))

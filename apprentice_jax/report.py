@@ -24,11 +24,33 @@ def write_run(workdir) -> str:
     lines.append(f"- {key.replace('_', ' ')}: "
                  + (f"{value:.2%}" if key.endswith("accuracy") else f"{value:,.4g}"
                     if isinstance(value, float) else f"{value:,}"))
-  if plots.run_curves(metrics.read(workdir), workdir / "curves.png"):
+  records = metrics.read(workdir)
+  if plots.run_curves(records, workdir / "curves.png"):
     lines += ["", "![learning curves](curves.png)"]
+  lines += _health_table(records)
   text = "\n".join(lines) + "\n"
   (workdir / "report.md").write_text(text)
   return text
+
+
+def _health_table(records: list[dict]) -> list[str]:
+  """The health of every layer in the last steps: see `models.health`."""
+  training = [r for r in records if "loss" in r]
+  layers = {}
+  for key, value in (training[-1] if training else {}).items():
+    kind, slash, name = key.partition("/")
+    if slash:
+      layers.setdefault(name, {})[kind] = value
+  if not layers:
+    return []
+  lines = ["", f"Health in the steps before step {training[-1]['step']}: weights and activations that "
+           "are zero, weights whose level changed in a step, activations at the end of their range.", "",
+           "| layer | zeros | flips | saturation |", "|---|---|---|---|"]
+  percent = lambda v: "" if v is None else f"{100 * v:.3g}%"
+  for name, found in layers.items():
+    columns = (percent(found.get(k)) for k in ("zeros", "flips", "saturation"))
+    lines.append(f"| {name} | {' | '.join(columns)} |")
+  return lines
 
 
 def write_study(config, workdir: pathlib.Path, rows: list[dict]) -> str:

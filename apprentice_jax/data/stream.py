@@ -17,7 +17,7 @@ from apprentice_jax.data import images, order
 from apprentice_jax.data.crops import Crops
 from apprentice_jax.data.encoded import Examples
 
-_SUBSTITUTES = 100  # so many unreadable images in a row are no accident
+SUBSTITUTES = 100  # so many unreadable images in one share are no accident
 
 
 class Share(NamedTuple):
@@ -60,7 +60,8 @@ class TrainingShares:
   """All shares of a training run, in order: a Grain data source.
 
   Example i in epoch e is cropped and mirrored in a way that (seed, e, i) alone decide. One that
-  cannot be read is replaced by the next of the set that can.
+  cannot be read is replaced by the next of the set that can, for as long as no more than SUBSTITUTES
+  of a share cannot; beyond that a share has gaps.
   """
 
   def __init__(self, examples: Examples, crops: Crops, seed: int, layout: Layout, steps: int):
@@ -84,7 +85,7 @@ class TrainingShares:
           break
         except images.UnreadableImage as error:
           unreadable.append(_line(self._examples, i, encoded, error))
-        if len(unreadable) > _SUBSTITUTES:
+        if len(unreadable) > SUBSTITUTES:
           break
         i = (i + 1) % len(self._examples)
         encoded, label = next(iter(self._examples.read([i])))
@@ -135,7 +136,7 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
   import grain  # here, not above: it takes a second to import
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags, and a library's user may have none
-  threads = threads or len(os.sched_getaffinity(0))
+  threads = threads or _cores()
   dataset = grain.MapDataset.source(source)[first:].to_iter_dataset(
       grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
   if workers:
@@ -146,6 +147,11 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
     yield from iterator
   finally:
     iterator.close()
+
+
+def _cores() -> int:
+  """Cores that this process may use, where the system says so."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _empty(count: int, size: int):

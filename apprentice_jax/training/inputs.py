@@ -4,7 +4,6 @@ import collections
 from collections.abc import Iterator
 import functools
 import itertools
-import time
 import warnings
 
 import jax
@@ -127,13 +126,12 @@ class Feed:
 
   Attributes:
     unreadable: images that could not be read, of the batches handed out so far.
-    waited: seconds that the reader of the feed has waited for data.
   """
 
   def __init__(self, shares: Iterator[stream.Share], layout: stream.Layout, policy: str):
     self._shares, self._local, self._policy = shares, layout.local, policy
     self._queue, self._named = collections.deque(), set()
-    self.unreadable, self.waited = 0, 0.0
+    self.unreadable = 0
 
   def __enter__(self):
     return self
@@ -145,15 +143,16 @@ class Feed:
     return self
 
   def __next__(self) -> DeviceBatch:
-    began = time.monotonic()
     while len(self._queue) <= AHEAD and (shares := list(itertools.islice(self._shares, self._local))):
       self._queue.append((self._place(shares), [s.unreadable for s in shares]))
-    self.waited += time.monotonic() - began
     if not self._queue:
       raise StopIteration
     batch, unreadable = self._queue.popleft()
-    for line in itertools.chain.from_iterable(u.splitlines() for u in unreadable):
-      self._report(line)
+    for lines in map(str.splitlines, unreadable):
+      if len(lines) > stream.SUBSTITUTES:
+        raise UnreadableImage(f"{len(lines)} images of one batch cannot be read, such as {lines[0]}.")
+      for line in lines:
+        self._report(line)
     return batch
 
   def _place(self, shares: list[stream.Share]) -> DeviceBatch:
@@ -161,10 +160,10 @@ class Feed:
                          for field in DeviceBatch._fields))
 
   def _report(self, line: str):
-    self.unreadable += 1
     if self._policy == "stop":
       raise UnreadableImage(f"{line} is no image that can be read: replace it, or let it be skipped "
                             "with --config.data.unreadable=skip.")
+    self.unreadable += 1
     if line not in self._named:
       self._named.add(line)
       warnings.warn(f"skipped {line}: it cannot be read ({self.unreadable} so far).")

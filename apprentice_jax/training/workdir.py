@@ -12,7 +12,7 @@ from apprentice_jax.config import ConfigError
 
 # Fields that may change between one start of a run and the next: they do not change its result.
 FREE = ("study.", "checkpoint.", "eval.every_epochs", "eval.batch_size", "data.dir", "data.threads",
-        "data.workers")
+        "data.workers", "data.unreadable")
 
 
 def claim(workdir: pathlib.Path, config):
