@@ -101,7 +101,8 @@ class ArrayRecords:
     builder = sources.open_builder(name, data_dir)
     sources.check_split(builder, split)
     self._records = builder.as_data_source(
-        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
+        file_format="array_record")
     self._name = f"{builder.info.full_name} {split}"
     self.class_names = tuple(builder.info.features["label"].names)
 

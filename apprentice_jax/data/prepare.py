@@ -107,6 +107,7 @@ def _one_sentence(name: str) -> Iterator[None]:
   failures = (
       OSError,  # Also those of requests.
       RuntimeError,  # ArrayRecord's writer.
+      AssertionError,  # How tfds refuses.
       tf.errors.OpError,
       downloads.util.DownloadError,
       downloads.download_manager.NonMatchingChecksumError,

@@ -173,8 +173,8 @@ def check_split(builder, split: str) -> None:
   if "array_record" not in formats:
     raise ValueError(
         f"dataset {info.full_name} in {builder.data_path} is prepared as {' and '.join(formats)}, "
-        "not as ArrayRecord: prepare it anew in another data_dir with `apprentice prepare "
-        f"--dataset={info.name}`, which needs the [prepare] extra."
+        f"not as ArrayRecord: convert it with `apprentice prepare --dataset={info.name} "
+        "--data_dir=...`, which needs the [prepare] extra."
     )
   if split not in info.splits:
     raise ValueError(
@@ -195,7 +195,8 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
   info, images = builder.info, None
   channels = info.features["image"].shape[-1] or 3
   # tfds itself would decode one image after another.
-  source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+  source = builder.as_data_source(
+      split, decoders={"image": tfds.decode.SkipDecoding()}, file_format="array_record")
   labels = np.empty(len(source), np.int32)
 
   def decode(part):

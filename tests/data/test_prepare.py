@@ -5,6 +5,7 @@ import importlib.util
 import io
 import pathlib
 import re
+import sys
 import tarfile
 
 import numpy as np
@@ -15,6 +16,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_info
 from tensorflow_datasets.core import file_adapters
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.extractor import ExtractError
 from tensorflow_datasets.core.download.util import DownloadError
 import urllib3
 
@@ -160,12 +162,6 @@ def test_array_record_stays_as_it_is(data_dir, without_tensorflow, no_download):
   assert _state(folder) == before
 
 
-def test_home(data_dir, monkeypatch, without_tensorflow):
-  monkeypatch.setenv("HOME", str(data_dir.parent))
-  folder = _generate(data_dir, "array_record")
-  assert prepare("prepare_tiny", "~/data") == str(folder)
-
-
 @pytest.mark.parametrize("name", ["mnist", "imagenet2012", "pretended"])
 def test_tensorflow_is_missing(name, data_dir, without_tensorflow):
   folder = _pretend(data_dir, "tfrecord")
@@ -175,6 +171,11 @@ def test_tensorflow_is_missing(name, data_dir, without_tensorflow):
       rf"preparing '{name}' takes TensorFlow, once: pip install 'apprentice-jax\[prepare\]'\.",
   )
   assert _state(folder) == before and len(list(data_dir.iterdir())) == 1
+
+
+def test_code_that_cannot_be_imported(data_dir, monkeypatch, without_tensorflow):
+  monkeypatch.setitem(sys.modules, "pandas", None)
+  _fails("dices", data_dir, "preparing 'dices' takes TensorFlow, once: pip install .*")
 
 
 def test_unknown(data_dir, without_tensorflow):
@@ -289,6 +290,13 @@ def test_download(data_dir, tmp_path, with_tensorflow):
   _check(data_dir / "new", tmp_path)
 
 
+def test_home(tmp_path, monkeypatch, with_tensorflow):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  assert prepare("prepare_tiny", "~/data") == str(tmp_path / "data" / "prepare_tiny" / "1.0.0")
+  assert not pathlib.Path("~").exists()
+  _check(tmp_path / "data", tmp_path)
+
+
 def _retried():
   """What requests raises when it cannot reach a server."""
   reason = urllib3.exceptions.NewConnectionError(None, "no such server")
@@ -300,8 +308,10 @@ def _retried():
     (requests.Timeout("too slow"), "'prepare_tiny' cannot be prepared: too slow"),
     (DownloadError("HTTP code: 404."), "'prepare_tiny' cannot be prepared: HTTP code: 404."),
     (NonMatchingChecksumError("x:\n  bad"), "'prepare_tiny' cannot be prepared: x: bad"),
+    (ExtractError("bad zip"), "'prepare_tiny' cannot be prepared: bad zip"),
     (OSError(errno.ENOSPC, "disk is full"), "'prepare_tiny' cannot be prepared: .*disk is full"),
     (RuntimeError("write() failed"), r"'prepare_tiny' cannot be prepared: write\(\) failed"),
+    (AssertionError("too old"), "'prepare_tiny' cannot be prepared: too old"),
     (ImportError("no zzz"), "preparing 'prepare_tiny' takes a missing package: no zzz"),
 ])
 def test_failures(failure, sentence, data_dir, monkeypatch, with_tensorflow):
@@ -317,9 +327,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, with_tensorflow):
   _fails("prepare_tiny", tmp_path / "file", sentence)
 
 
-def test_a_folder_that_is_taken(data_dir, with_tensorflow):
-  folder = data_dir / "prepare_tiny" / "1.0.0"
-  folder.mkdir(parents=True)
+@pytest.mark.parametrize("left", [(), ("features.json", "label.labels.txt")])
+def test_a_folder_that_is_taken(left, data_dir, with_tensorflow):
+  folder = _generate(data_dir, "array_record")
+  for path in folder.iterdir():
+    if path.name not in left:
+      path.unlink()
   sentence = f"{folder} holds no whole dataset: move it away or use another data_dir."
   _fails("prepare_tiny", data_dir, sentence)
 

@@ -282,8 +282,8 @@ def test_tfrecord(data_dir, tmp_path):
     (folder / path.name.replace("array_record", "tfrecord")).write_bytes(content)
   _fails(
       "digits", "test", str(tmp_path / "data"),
-      r"dataset digits/1.0.0 in .*1.0.0 is prepared as tfrecord, not as ArrayRecord: prepare it "
-      r"anew in another data_dir with `apprentice prepare --dataset=digits`, which needs the "
+      r"dataset digits/1.0.0 in .*1.0.0 is prepared as tfrecord, not as ArrayRecord: convert it "
+      r"with `apprentice prepare --dataset=digits --data_dir=\.\.\.`, which needs the "
       r"\[prepare\] extra\.",
   )
 
