@@ -81,7 +81,7 @@ def training_image(encoded: bytes, crops: Crops, seed: int, epoch: int, index: i
                    out: np.ndarray):
   """Crops, resizes and perhaps mirrors an image, in a way that (seed, epoch, index) alone decide.
 
-  The JPEG is decoded at the smallest reduction that leaves the crop at least as large as ``out``; the
+  The JPEG is decoded at the largest reduction that leaves the crop at least as large as ``out``; the
   crop is then aligned to the reduced pixels. The resize is bilinear.
 
   Args:
@@ -120,9 +120,10 @@ def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
   resized = {short: crops.resize, long: max(crops.resize * long // short, crops.resize)}
   image = Image.fromarray(images.pixels(picture, r))
   box = []
-  for side, have in ((picture.width, image.width), (picture.height, image.height)):
+  for side in (picture.width, picture.height):
     start = round((resized[side] - crops.size) / 2)
-    box.append((start * have / resized[side], (start + crops.size) * have / resized[side]))
+    box.append((start * side / (resized[side] * r),
+                (start + crops.size) * side / (resized[side] * r)))
   (left, right), (top, bottom) = box
   out[...] = image.resize((crops.size, crops.size), Image.Resampling.BILINEAR,
                           (left, top, right, bottom))

@@ -6,11 +6,12 @@ cosine transform alone) in far less time. Everything else, and whatever that dec
 goes through Pillow.
 """
 
+import contextlib
 import io
 from typing import NamedTuple, Optional
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 import simplejpeg
 
 REDUCTIONS = (8, 4, 2)  # those that libjpeg-turbo has fast code for
@@ -27,7 +28,7 @@ class Picture(NamedTuple):
   Attributes:
     encoded: the file's bytes.
     height, width: of the upright image.
-    orientation: EXIF's, 1 to 8, of a JPEG for libjpeg-turbo; 1 is upright.
+    orientation: EXIF's, 1 to 8, by which the decoded pixels are to be turned; 1 is upright.
     pillow: the opened image, where Pillow is to decode it.
   """
   encoded: bytes
@@ -46,11 +47,15 @@ def inspect(encoded: bytes) -> Picture:
   if encoded[:2] == b"\xff\xd8":
     try:
       height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-    except ValueError:
-      colours = ""
-    if colours in ("YCbCr", "Gray", "RGB"):
+    except Exception:  # a KeyError where colours are sampled in a way that it has no name for
+      height = width = colours = None
+    # Pillow takes the others; and refuses a size that is no photo's but a damaged header's.
+    if colours in ("YCbCr", "Gray", "RGB") and height * width <= 2 * Image.MAX_IMAGE_PIXELS:
       # Looking for the marker takes microseconds, reading EXIF a hundred, and few photos have it.
-      orientation = _orientation(encoded) if encoded.find(b"Exif\0\0", 0, 65536) >= 0 else 1
+      orientation = 1
+      if encoded.find(b"Exif\0\0", 0, 65536) >= 0:
+        with contextlib.suppress(Exception):  # what Pillow finds wrong may be no matter here
+          orientation = _orientation(Image.open(io.BytesIO(encoded)))
       return Picture(encoded, *((width, height) if orientation >= 5 else (height, width)), orientation)
   return _inspect_with_pillow(encoded)
 
@@ -78,14 +83,16 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
           min_width=-(-width // reduction), min_factor=reduction)
       return _UPRIGHT[picture.orientation](decoded)
     except ValueError:  # strict about harmless flaws, too: Pillow decides
-      picture = _inspect_with_pillow(picture.encoded)
+      picture = picture._replace(pillow=_inspect_with_pillow(picture.encoded).pillow)
   try:
-    image = _rgb(ImageOps.exif_transpose(picture.pillow))
+    picture.pillow.load()
+    image = _rgb(picture.pillow)
   except UnreadableImage:
     raise
   except Exception as error:  # a damaged file makes Pillow raise anything
     raise UnreadableImage(_sentence(error)) from None
-  return np.asarray(image if reduction == 1 else image.reduce(reduction))
+  decoded = _UPRIGHT[picture.orientation](np.asarray(image))
+  return decoded if reduction == 1 else np.asarray(Image.fromarray(decoded).reduce(reduction))
 
 
 def largest_reduction(side: float, needed: float) -> int:
@@ -96,16 +103,18 @@ def largest_reduction(side: float, needed: float) -> int:
 def _inspect_with_pillow(encoded: bytes) -> Picture:
   try:
     image = Image.open(io.BytesIO(encoded))
-    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    if image.format in ("PNG", "TIFF"):
+      image.load()  # a PNG's EXIF may follow its pixels; TIFFs are turned by Pillow as it loads them
   except Exception as error:  # see `pixels`
     raise UnreadableImage(_sentence(error)) from None
-  width, height = image.size[::-1] if turned else image.size
-  return Picture(encoded, height, width, pillow=image)
+  orientation = _orientation(image)
+  width, height = image.size[::-1] if orientation >= 5 else image.size
+  return Picture(encoded, height, width, orientation, image)
 
 
-def _orientation(encoded: bytes) -> int:
+def _orientation(image: Image.Image) -> int:
   try:
-    found = Image.open(io.BytesIO(encoded)).getexif().get(_ORIENTATION, 1)
+    found = image.getexif().get(_ORIENTATION, 1)
   except Exception:  # damaged EXIF is no reason to give up the image
     return 1
   return found if found in _UPRIGHT else 1

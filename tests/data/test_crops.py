@@ -205,6 +205,24 @@ def test_all_ten_attempts_are_tried():
   assert cropping.random_window(300, 600, Crops(), draws) == (0, 0, side, side)
 
 
+def test_no_more_than_ten_attempts_are_tried():
+  draws = np.zeros((11, 4))
+  draws[:, 0] = 1
+  draws[10] = (0.0, 0.5, 0.0, 0.0)
+  # The largest in the middle: a height of 300 allows a width of 400.
+  assert cropping.random_window(300, 600, Crops(), draws) == (0, 100, 300, 400)
+
+
+@pytest.mark.parametrize("draw, top, left", [(0.0, 0, 0), (0.49, 0, 49), (0.51, 1, 51),
+                                             (1 - 2**-53, 1, 100)])
+def test_first_and_last_place_are_possible(draw, top, left):
+  crops, draws = Crops(area=(0.5, 0.5), ratio=(1.0, 1.0)), np.full((11, 4), draw)
+  assert cropping.random_window(100, 200, crops, draws) == (0, left, 100, 100)  # All of the height.
+  assert cropping.random_window(200, 100, crops, draws) == (left, 0, 100, 100)
+  crops = crops._replace(area=(100 / 121, 100 / 121))
+  assert cropping.random_window(11, 11, crops, draws) == (top, top, 10, 10)
+
+
 # Training.
 
 

@@ -447,6 +447,16 @@ def test_message_of_what_pillow_cannot_identify():
   assert unreadable(b"<html>") == "cannot identify image file"
 
 
+@pytest.mark.parametrize("error", [EOFError(), MemoryError(), KeyError(3), OSError("Broken.")])
+def test_message_of_whatever_pillow_raises(error, monkeypatch):
+  def fail(*args):
+    raise error
+
+  monkeypatch.setattr(Image, "open", fail)
+  expected = {KeyError: "3", OSError: "Broken"}.get(type(error), type(error).__name__)
+  assert unreadable(b"no image") == expected
+
+
 @pytest.mark.parametrize("reduction", [1, 4])
 @pytest.mark.parametrize("options", [{}, dict(progressive=True), dict(exif=exif(6))],
                          ids=["baseline", "progressive", "turned"])
