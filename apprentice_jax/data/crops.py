@@ -5,6 +5,7 @@ the resize would throw away.
 """
 
 import math
+import threading
 from typing import NamedTuple
 
 import cv2
@@ -16,6 +17,8 @@ from apprentice_jax.data import images
 cv2.setNumThreads(1)  # images are spread over threads already
 _ATTEMPTS = 10
 _SALT = 1 << 63  # keeps the augmentation's random numbers apart from the order's
+_EMPTY = np.zeros(4, np.uint64)
+_generators = threading.local()  # one for each thread
 
 
 class Crops(NamedTuple):
@@ -49,8 +52,15 @@ def uniforms(seed: int, epoch: int, index: int) -> np.ndarray:
   They depend on the arguments alone (counter-based: Salmon et al., "Parallel random numbers: as easy
   as 1, 2, 3", SC 2011).
   """
-  bits = np.random.Philox(key=[seed, _SALT], counter=[0, 0, epoch, index])
-  return np.random.Generator(bits).random((_ATTEMPTS + 1, 4))
+  # To make a generator takes several times as long as to set its state: it asks the system for a seed.
+  if not hasattr(_generators, "philox"):
+    _generators.philox = np.random.Philox(0)
+    _generators.random = np.random.Generator(_generators.philox).random
+  _generators.philox.state = {
+      "bit_generator": "Philox", "buffer": _EMPTY, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
+      "state": {"key": np.array([seed, _SALT], np.uint64),
+                "counter": np.array([0, 0, epoch, index], np.uint64)}}
+  return _generators.random((_ATTEMPTS + 1, 4))
 
 
 def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> Window:

@@ -136,7 +136,7 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
   import grain  # here, not above: it takes a second to import
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags, and a library's user may have none
-  threads = threads or _cores()
+  threads = threads or cores()
   dataset = grain.MapDataset.source(source)[first:].to_iter_dataset(
       grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
   if workers:
@@ -149,7 +149,7 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
     iterator.close()
 
 
-def _cores() -> int:
+def cores() -> int:
   """Cores that this process may use, where the system says so."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
