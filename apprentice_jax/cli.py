@@ -74,8 +74,9 @@ def _run(command: str, arguments: list[str]) -> int:
   config = given.config
   if config is not None:
     config = checked(config, config.study.precisions if command == "study" else ())
+  if command in ("train", "study"):
+    return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
-
   if command == "eval":
     from apprentice_jax.training import loop
     if given.model:
@@ -85,13 +86,15 @@ def _run(command: str, arguments: list[str]) -> int:
       found = loop.evaluate(_need(given.workdir, "workdir"), given.split, given.data_dir)
     print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
           f"{found['count']:,} examples")
-    return 0
-  if command == "bench":
+  else:
     _bench(config, given)
-    return 0
-  config, workdir = _need(config, "config"), _need(given.workdir, "workdir")
+  return 0
+
+
+def _train(command: str, config, workdir: str) -> int:
   from apprentice_jax.training import preemption
-  with preemption.listening():  # also while programs compile, and between the runs of a study
+  with preemption.listening():  # also while devices start, programs compile, and between runs
+    _start_devices(config.cpu_devices, workdir)
     if command == "train":
       from apprentice_jax import report
       from apprentice_jax.training import loop
@@ -132,8 +135,8 @@ def _parse(arguments: list[str]):
   flags.DEFINE_string("data_dir", "", "where datasets are prepared", flag_values=values)
   flags.DEFINE_string("out", "", "file to write", flag_values=values)
   flags.DEFINE_string("dataset", "", "a tfds dataset", flag_values=values)
-  known = ["--" + f for f in ("config", "workdir", "model", "split", "what", "data_dir", "out",
-                                     "dataset")]
+  names = ("config", "workdir", "model", "split", "what", "data_dir", "out", "dataset")
+  known = [f"--{name}" for name in names]
   known += ["--config." + k for k in flat(base())]
   for argument in arguments:
     name = argument.partition("=")[0]

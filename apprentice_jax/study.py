@@ -76,8 +76,8 @@ def run(config, workdir) -> str:
                           f"add it, or set config.{other}.init.")
   workdir = pathlib.Path(workdir)
   start.preflight(config)
-  claim(workdir, config)
   with writing(workdir), preemption.listening():
+    claim(workdir, config)
     rows = _rows(config, workdir)
   return report.write_study(config, workdir, rows)
 

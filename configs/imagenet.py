@@ -40,6 +40,7 @@ def get_config(argument=""):
   config.batch_size = 256
   config.dtype = "bfloat16"
   config.steps_per_dispatch = 50
+  config.eval.batch_size = 256
   config.checkpoint.every_epochs = 1.0
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0,)

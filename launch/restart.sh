@@ -6,9 +6,9 @@
 # A signal to this script itself is passed on and ends both, once the run has saved: a machine that is
 # taken away must not start the run again. Schedulers that restart jobs (SLURM, Kubernetes) do without it.
 set -um  # -m: the command gets its signals from this script alone
-stopping="" woken=""
-trap 'stopping=1 woken=1; kill -TERM "$child"' TERM
-trap 'stopping=1 woken=1; kill -INT "$child"' INT
+stopping="" woken="" child=""
+trap 'stopping=1 woken=1; kill -TERM ${child:-$$} 2>/dev/null' TERM
+trap 'stopping=1 woken=1; kill -INT ${child:-$$} 2>/dev/null' INT
 while true; do
   "$@" &
   child=$!

@@ -105,6 +105,8 @@ class ArrayRecords:
         file_format="array_record")
     self._name = f"{builder.info.full_name} {split}"
     self.class_names = tuple(builder.info.features["label"].names)
+    if len(self) and next(self.read([0]))[1] < 0:
+      raise ValueError(f"split {split!r} of {builder.info.full_name} has no labels: use another.")
 
   def __len__(self) -> int:
     return len(self._records)

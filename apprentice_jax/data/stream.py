@@ -7,6 +7,7 @@ any position. A whole share is decoded into one array, which goes to its device 
 
 from collections.abc import Iterator
 import os
+import signal
 from typing import NamedTuple
 
 from absl import flags
@@ -126,7 +127,8 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
   Args:
     source: TrainingShares or EvaluationShares.
     first: number of the share to begin with.
-    threads: that decode at the same time, in each process; 0: one for each core.
+    threads: that decode at the same time, in each process; 0: one for each core, of all processes
+      together.
     workers: processes that decode; 0: threads of this one do. One process's threads keep some ten
       cores busy, as what Python does between two images takes its lock.
 
@@ -136,17 +138,24 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
   import grain  # here, not above: it takes a second to import
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags, and a library's user may have none
-  threads = threads or cores()
+  threads = threads or max(1, cores() // max(workers, 1))
   dataset = grain.MapDataset.source(source)[first:].to_iter_dataset(
       grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
   if workers:
     dataset = dataset.mp_prefetch(
-        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+        worker_init_fn=_ignore_signals)
   iterator = iter(dataset)
   try:
     yield from iterator
   finally:
     iterator.close()
+
+
+def _ignore_signals(*_):
+  # Those of a terminal or a scheduler reach every process of a job: this one's parent acts on them.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
 
 
 def cores() -> int:

@@ -7,6 +7,7 @@ for the one before.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 from typing import Optional
@@ -81,10 +82,10 @@ class Checkpoints:
     networks = {k: Network(**v) for k, v in restored.items()}
     return State(networks["student"], networks.get("teacher", state.teacher)), meta
 
-  def student(self) -> Network:
-    """The student of the newest good checkpoint, in NumPy arrays, without optimizer state."""
-    student = self.contents()[0]["student"]
-    return Network(student["params"], student["batch_stats"])
+  def student(self) -> tuple[Network, int]:
+    """The newest good checkpoint's student, NumPy arrays without optimizer state, and its step."""
+    state, meta = self.contents()
+    return Network(state["student"]["params"], state["student"]["batch_stats"]), meta["step"]
 
   def contents(self) -> tuple[dict, dict]:
     """All of the newest good checkpoint: its state, a tree of NumPy arrays, and its meta."""
@@ -95,12 +96,15 @@ class Checkpoints:
     """State and meta of the newest good checkpoint; ``target`` None: as it is, on one device."""
     steps, broken = sorted(self._manager.all_steps(), reverse=True), []
     for step in steps:
+      verified = False
       try:
-        self._verify(step)
+        verified = self._verify(step)
         found = self._manager.restore(step, args=ocp.args.Composite(
             state=ocp.args.StandardRestore(self._stored(step) if target is None else target),
             meta=ocp.args.JsonRestore()))
       except Exception as error:  # whatever a damaged file leads to
+        if verified:  # it is not the file
+          raise
         broken.append((step, str(error).splitlines()[0] if str(error) else type(error).__name__))
         continue
       self._set_aside(broken, step)
@@ -124,16 +128,21 @@ class Checkpoints:
         if old.stem not in steps:
           old.unlink()
 
-  def _verify(self, step: int):
-    """Raises ValueError if a checkpoint's files are not those that were written."""
+  def _verify(self, step: int) -> bool:
+    """Whether a checkpoint's files are known to be those that were written.
+
+    Raises:
+      ValueError: they are not.
+    """
     try:
       written = json.loads((self._checksums / f"{step}.json").read_text())
     except (OSError, ValueError):  # the run was killed before it was whole
-      return
+      return False
     found = _crc(self._folder / str(step))
     for name, crc in written.items():
       if found.get(name) != crc:
         raise ValueError(f"{name} is {'not what was written' if name in found else 'missing'}")
+    return True
 
   def _stored(self, step: int):
     # Onto one device, wherever the checkpoint was written.
@@ -146,7 +155,9 @@ class Checkpoints:
       folder = self._folder / str(step)
       kept = ""
       if self._writes and jax.process_index() == 0:  # out of the way of the one to be written anew
-        aside = self._folder.parent / f"broken_checkpoint_{step}"
+        names = (self._folder.parent / f"broken_checkpoint_{step}{n}"
+                 for n in itertools.chain([""], (f"_{i}" for i in itertools.count(2))))
+        aside = next(name for name in names if not name.exists())
         folder.rename(aside)
         (self._checksums / f"{step}.json").unlink(missing_ok=True)
         kept = f" and now called {aside}"

@@ -36,7 +36,7 @@ def _split(name, folder, train_split, test_split, validation, crops, which):
   open_ = encoded.load if crops else sources.load
   try:
     full = open_(name, test_split if which == "test" else train_split, folder or None)
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     raise ConfigError(str(error)) from None
   wrap = functools.partial(Streamed, crops=crops) if crops else Resident
   whole = wrap(full)

@@ -7,7 +7,7 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import inputs, parallel, preemption, start
 from apprentice_jax.training.run import Run, score
-from apprentice_jax.training.workdir import claim, result, writing
+from apprentice_jax.training.workdir import check_classes, claim, result, writing
 
 
 def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
@@ -37,13 +37,12 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
   """
   config = configs.checked(config)
   workdir = pathlib.Path(workdir)
-  finished = result(workdir)
-  if finished is None:
-    start.preflight(config)
-  claim(workdir, config)
-  if finished is not None:
+  if (finished := result(workdir)) is not None:
+    claim(workdir, config)
     return finished
+  start.preflight(config)
   with writing(workdir), preemption.listening():
+    claim(workdir, config)
     return _train(config, workdir, teacher, student)
 
 
@@ -80,6 +79,7 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
   if split == "validation" and not config.data.validation:
     raise ConfigError("there is no validation split: config.data.validation is 0.")
   data = inputs.split(config, split)
+  check_classes(path, data.class_names)
   model = start.model(config, "student", len(data.class_names))
   network = start.load(path, model, data.image_shape, complete=True)
   return score(config, model, parallel.replicate(network), split)

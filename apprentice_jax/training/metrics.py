@@ -8,6 +8,8 @@ import sys
 import time
 import warnings
 
+from apprentice_jax.training.workdir import write_atomically
+
 
 class NonFiniteLoss(FloatingPointError):
   """The loss became NaN or infinite; the message names the step."""
@@ -43,11 +45,9 @@ class MetricsWriter:
     self._path = workdir / "metrics.jsonl"
     kept = [r for r in read(workdir) if r["step"] <= step]
     self._latest = [r for r in kept if r["step"] == step]  # the records of one step
-    temporary = self._path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
-    temporary.replace(self._path)
+    write_atomically(self._path, "".join(json.dumps(r) + "\n" for r in kept))
     from tensorboardX import SummaryWriter
-    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
   def __enter__(self):
     self._file = self._path.open("a")
@@ -83,12 +83,13 @@ class HealthWatch:
   """Warns, once each, of layers that have died and activations that say nothing.
 
   Args:
+    name: of the run, for the warnings.
     steps_per_epoch: weights that keep their levels for so many steps do not learn any more.
   """
   SATURATED = 0.99
 
-  def __init__(self, steps_per_epoch: float):
-    self._steps_per_epoch = steps_per_epoch
+  def __init__(self, name: str, steps_per_epoch: float):
+    self._name, self._steps_per_epoch = name, steps_per_epoch
     self._flipped, self._warned = {}, set()  # the step of each layer's last flip
 
   def look(self, step: int, record: dict, learning: bool):
@@ -113,7 +114,7 @@ class HealthWatch:
   def _warn(self, key: str, sentence: str):
     if key not in self._warned:
       self._warned.add(key)
-      warnings.warn(sentence, stacklevel=3)
+      warnings.warn(f"{self._name}: {sentence}", stacklevel=3)
 
 
 def read(workdir) -> list[dict]:

@@ -2,7 +2,8 @@
 
 A run that was told to stop finishes the step it is at, saves, and raises `Preempted`; the command then
 exits with EXIT_PREEMPTED after SIGTERM, for a launcher to start it again, and with 130 after SIGINT. A
-second signal acts at once, as it would have without this module.
+SIGINT after the first signal acts at once, as it would have without this module; another SIGTERM does
+not, since launchers and the system may both send one.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import threading
 from typing import Optional
 
 import jax
+import numpy as np
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_INTERRUPTED = 130  # as shells say of SIGINT
@@ -33,30 +35,28 @@ class Preempted(Exception):
 
 
 _received: Optional[int] = None
-_polls = 0
 
 
 @contextlib.contextmanager
 def listening():
   """While this lasts, SIGTERM and SIGINT are noted, for `requested`, instead of ending the process.
 
-  Does nothing inside another `listening`; in threads other than the main one, which get no signals;
-  and among several processes, where jax.distributed listens and tells all of them.
+  Does nothing inside another `listening`, and in threads other than the main one, which get no
+  signals.
   """
   global _received
-  if (threading.current_thread() is not threading.main_thread() or _listening()
-      or jax.process_count() > 1):
+  if threading.current_thread() is not threading.main_thread() or _listening():
     yield
     return
   before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
   def note(number, _):
     global _received
-    _received = number
-    for n, handler in before.items():
-      signal.signal(n, handler)  # the next one acts at once
+    _received = _received or number
+    signal.signal(signal.SIGINT, before[signal.SIGINT])  # the next one acts at once
 
-  _received, note.ours = None, True
+  note.ours = True
+  _received = None
   for number in before:
     signal.signal(number, note)
   try:
@@ -68,18 +68,21 @@ def listening():
 
 
 def _listening() -> bool:
-  return _received is not None or getattr(signal.getsignal(signal.SIGINT), "ours", False)
+  return getattr(signal.getsignal(signal.SIGTERM), "ours", False)
 
 
-def requested() -> Optional[int]:
+def requested(together: bool = True) -> Optional[int]:
   """The signal that asks this run to stop, or None.
 
-  Among several processes, all of them get the same answer at the same call, provided that all of them
-  call it equally often: they stop after the same step.
+  Args:
+    together: whether all processes of the run make this call. They exchange what they have received,
+      get the same answer, and so stop after the same step; other calls have no answer where there are
+      several processes.
   """
   if jax.process_count() == 1:
     return _received
+  if not together:
+    return None
+  # Not jax's own preemption point: it counts steps one by one, and Orbax asks it too, with others.
   from jax.experimental import multihost_utils
-  global _polls
-  _polls += 1
-  return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(_polls) else None
+  return int(multihost_utils.process_allgather(np.int32(_received or 0)).max()) or None

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import time
 import warnings
+import zlib
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progres
 from apprentice_jax.training.optimizer import learning_rates
 from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
-from apprentice_jax.training.workdir import write_atomically
+from apprentice_jax.training.workdir import claim_classes, write_atomically
 
 
 def score(config, model, network: Network, split: str, check=lambda: None) -> dict:
@@ -65,16 +66,19 @@ class Run:
                         temperature=config.loss.temperature)
     self.key = jax.random.fold_in(jax.random.key(config.seed), 3)
     self.names = health.names(self.settings.student, self.data.image_shape)
-    self.health = HealthWatch(self.per_epoch)
-    self.history = []  # (count, metrics) of the dispatches of the chunk so far
+    self.health = HealthWatch(str(workdir), self.per_epoch)
+    # Of the dispatches of the chunk so far: (count, metrics), arrays of (count or more, ...); or (None,
+    # metrics) of one step.
+    self.history = []
+    # What a run must find again when it continues, beside its config.
+    self.identity = {"train_size": self.data.size, "teacher": _fixed_teacher(self.settings, self.initial)}
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
     self.feed, self.inflight = None, collections.deque()
 
   def run(self) -> dict:
     config = self.config
-    names = json.dumps(list(self.data.class_names), indent=1, ensure_ascii=False)
-    write_atomically(self.workdir / "classes.json", names)
+    claim_classes(self.workdir, self.data.class_names)
     with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
       state, step, seconds = self._begin()
       self.began = self.read_at = time.monotonic() - seconds
@@ -98,8 +102,20 @@ class Run:
     if meta["devices"] != jax.device_count():
       warnings.warn(f"{self.workdir} continues on {jax.device_count()} devices and began on "
                     f"{meta['devices']}: its numbers will not be those of an unbroken run.")
-    self.history = [(count, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
-                    for count, metrics in meta.get("history", ())]
+    for what, sentence in (
+        ("train_size", "it began with {} training images, and there are {} now: bring them back"),
+        ("teacher", "its fixed teacher is not the one it began with (checksums {} and {}): bring that "
+                    "back")):
+      if meta.get(what, self.identity[what]) != self.identity[what]:
+        raise ConfigError(f"{self.workdir} cannot continue: "
+                          f"{sentence.format(meta[what], self.identity[what])}, or choose another "
+                          "--workdir.")
+    self.history = [(None, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
+                    for metrics in meta.get("history", ())]
+    # JSON does not tell (0, 2) from (0,).
+    for _, metrics in self.history:
+      for kind in ("weights", "activations"):
+        metrics[kind] = metrics[kind].reshape(len(getattr(self.names, kind)), 2)
     self.unreadable = meta.get("unreadable", 0)
     return state, meta["step"], meta["seconds"]
 
@@ -108,23 +124,26 @@ class Run:
     pending = None  # the chunk before, whose metrics are read while the devices do the next
     self._score_if_due(state, step)  # a stop may have come between
     while step < self.steps:
+      if stop := preemption.requested(together=step == self._chunk(step)):
+        self._record(pending)  # before saving: a non-finite loss must not be saved
+        self._stop(state, step, stop)
       end = min(self._chunk(step) + self.settings.steps_per_dispatch, self.steps)
       try:
-        state, count = self._advance(state, step, end)
-      except UnreadableImage:
+        batch = self._batch()
+      except Exception:  # an image that cannot be read, or a worker process that a signal ended
         self._record(pending)
-        self._save(state, step)
+        self._save_within_chunk(state, step)
+        if stop := preemption.requested(together=False):
+          self._stop(state, step, stop)
         raise
+      state, count = self._advance(state, batch, step, end)
       step += count
       if step == end:
         self._record(pending)
         pending, self.history = (step, self.history), []
       save = step == end and self._due(self.config.checkpoint.every_epochs, step)
-      stop = preemption.requested()
-      if stop or save or not self.program.asynchronous or self._scores_due(step):
-        pending = self._record(pending)  # before saving: a non-finite loss must not be saved
-      if stop:
-        self._stop(state, step, stop)
+      if save or not self.program.asynchronous or self._scores_due(step):
+        pending = self._record(pending)  # see above
       self._score_if_due(state, step)
       if save:
         self._save(state, step)
@@ -132,18 +151,23 @@ class Run:
       self._save(state, 0)
     return state
 
-  def _advance(self, state: State, step: int, end: int) -> tuple[State, int]:
+  def _batch(self):
+    """The next batch of a stream; None where the images live on the devices."""
+    began = time.monotonic()
+    batch = next(self.feed) if self.feed is not None else None
+    self.waited += time.monotonic() - began
+    return batch
+
+  def _advance(self, state: State, batch, step: int, end: int) -> tuple[State, int]:
     """Takes steps, at least one and at most to ``end``; returns the new state and how many."""
     config, s, began = self.config, self.settings, time.monotonic()
-    if self.feed is not None:
-      batch = next(self.feed)
-      self.waited += time.monotonic() - began
+    if batch is not None:
       state, metrics = self.program.feed(
           state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]))
       self.inflight.append(metrics["loss"])
       if len(self.inflight) > inputs.AHEAD:  # batches wait in the devices' memory
         jax.block_until_ready(self.inflight.popleft())
-      self.history.append((1, {k: v[None] for k, v in metrics.items()}))
+      self.history.append((None, metrics))
       return state, 1
     count = end - step if self.program.asynchronous else 1
     index, epoch = example_indices(config.seed, self.data.size, step, count, s, config.batch_size)
@@ -162,8 +186,7 @@ class Run:
     last, history = chunk
     history = _joined(history)
     first = last - len(history["loss"])
-    # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
-    check_finite(history["loss"] + history["gradient_norm"], first + 1)
+    _check(history, last)
     now = time.monotonic()
     record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
     images = (last - first) * self.config.batch_size
@@ -209,11 +232,14 @@ class Run:
         self.metrics.write(step, self._scores(state, "validation"))
       except Preempted as stop:
         self._stop(state, step, stop.signal)
+      except UnreadableImage:
+        self._save_within_chunk(state, step)
+        raise
 
   def _scores(self, state: State, split: str) -> dict:
     """Accuracy and loss of the student, and of a teacher that trains, on a split."""
     def check():
-      if number := preemption.requested():
+      if number := preemption.requested(together=False):
         raise Preempted(f"stopped by {signal.Signals(number).name} while scoring; training is saved: "
                         "the same command continues.", number)
 
@@ -228,19 +254,23 @@ class Run:
     return scores
 
   def _save(self, state: State, step: int):
-    history = [(count, {k: np.asarray(v).tolist() for k, v in jax.device_get(metrics).items()})
-               for count, metrics in self.history]
+    joined = _joined(self.history)
+    history = [{k: v[i].tolist() for k, v in joined.items()} for i in range(len(joined.get("loss", ())))]
     self.metrics.sync()  # what a checkpoint says was written, was
     self.checkpoints.save(step, state, {
         "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
-        "unreadable": self._unreadable(), "history": history, "seed": self.config.seed,
+        "unreadable": self._unreadable(), "history": history, **self.identity, "seed": self.config.seed,
         "devices": jax.device_count(), "config": configs.flat(self.config)})
 
+  def _save_within_chunk(self, state: State, step: int):
+    """Saves if anything is new; not a state that a non-finite loss has spoiled."""
+    if history := _joined(self.history):
+      _check(history, step)
+    if step and self.checkpoints.latest() != step:
+      self._save(state, step)
+
   def _stop(self, state: State, step: int, number: int):
-    if self.history:
-      losses = _joined(self.history)
-      check_finite(losses["loss"] + losses["gradient_norm"], step - len(losses["loss"]) + 1)
-    self._save(state, step)
+    self._save_within_chunk(state, step)
     raise Preempted(f"stopped by {signal.Signals(number).name} and saved at step {step} of "
                     f"{self.steps}: the same command continues from there.", number)
 
@@ -252,10 +282,23 @@ class Run:
 
 
 def _joined(history) -> dict[str, np.ndarray]:
-  """The metrics of all steps of a chunk: arrays of (steps, ...)."""
-  parts = [{k: np.asarray(v)[:count] for k, v in jax.device_get(metrics).items()}
-           for count, metrics in history]
-  return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+  """The metrics of all steps of a chunk: arrays of (steps, ...); {} of none."""
+  parts = [{k: np.asarray(v)[None] if count is None else np.asarray(v)[:count]
+            for k, v in jax.device_get(metrics).items()} for count, metrics in history]
+  return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]} if parts else {}
+
+
+def _check(history: dict[str, np.ndarray], last: int):
+  # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
+  check_finite(history["loss"] + history["gradient_norm"], last - len(history["loss"]) + 1)
+
+
+def _fixed_teacher(settings, state: State) -> int:
+  """The sum of the CRC-32 of a fixed teacher's arrays, which are in no checkpoint; 0 without one."""
+  if settings.teacher is None or settings.teacher_optimizer is not None:
+    return 0
+  arrays = jax.tree.leaves(jax.device_get((state.teacher.params, state.teacher.batch_stats)))
+  return sum(zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays)
 
 
 def _health(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, float]:

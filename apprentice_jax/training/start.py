@@ -19,6 +19,7 @@ from apprentice_jax.training import inputs, parallel
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, initialiser
+from apprentice_jax.training.workdir import result
 
 FULL_PRECISION = "32A,32W"
 
@@ -115,7 +116,11 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Net
     with Checkpoints(source) as checkpoints:
       if checkpoints.latest() is None:
         raise ConfigError(f"{path} has no checkpoint yet: train it to the end first.")
-      found = checkpoints.student()
+      finished = result(source)
+      found, step = checkpoints.student()
+    if finished is not None and finished["steps"] != step:
+      raise ConfigError(f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
+                        "it back from a copy, or train anew.")
   elif source.is_file():
     from apprentice_jax.models import pretrained
     try:

@@ -25,7 +25,6 @@ def claim(workdir: pathlib.Path, config):
   text = json.dumps(configs.flat(config), indent=1)
   try:
     if not path.exists():
-      workdir.mkdir(parents=True, exist_ok=True)
       write_atomically(path, text)
       return
     found = json.loads(path.read_text())
@@ -45,6 +44,28 @@ def claim(workdir: pathlib.Path, config):
     write_atomically(path, text)
 
 
+def claim_classes(workdir: pathlib.Path, names):
+  """Writes the classes' names into workdir, in the order of the outputs, or checks those there.
+
+  Raises:
+    ConfigError: the dataset has other classes than when the run began.
+  """
+  path = workdir / "classes.json"
+  if not path.exists():
+    write_atomically(path, json.dumps(list(names), indent=1, ensure_ascii=False))
+  check_classes(workdir, names)
+
+
+def check_classes(workdir: pathlib.Path, names):
+  """Raises ConfigError if the classes of workdir's run are known and not these."""
+  path = pathlib.Path(workdir) / "classes.json"
+  there = json.loads(path.read_text()) if path.exists() else list(names)
+  if there != list(names):
+    differing = sorted(set(there) ^ set(names)) or ["their order"]
+    raise ConfigError(f"{workdir} was trained on other classes than those of the dataset now: "
+                      f"{', '.join(differing[:5])} differ.")
+
+
 @contextlib.contextmanager
 def writing(workdir: pathlib.Path):
   """Holds workdir for this process; the system lets go of it however the process ends.
@@ -53,6 +74,7 @@ def writing(workdir: pathlib.Path):
     ConfigError: another process holds it.
   """
   try:
+    workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / "lock").open("a+")
   except OSError as error:
     raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None

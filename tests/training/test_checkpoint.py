@@ -31,7 +31,7 @@ def test_round_trip(trains_teacher, devices, tmp_path):
   chosen = jax.devices()[:devices]
   with Checkpoints(tmp_path) as checkpoints:
     found, meta = checkpoints.restore(parallel.replicate(others, chosen))
-    student = checkpoints.student()
+    student, step = checkpoints.student()
   assert (meta["step"], meta["examples"]) == (3, 96)
   # A fixed teacher is not in there: it is the one that was handed in.
   expected = saved if trains_teacher else saved._replace(teacher=others.teacher)
@@ -41,7 +41,7 @@ def test_round_trip(trains_teacher, devices, tmp_path):
     assert a.devices() == set(chosen)
   jax.tree.map(np.testing.assert_array_equal, (student.params, student.batch_stats),
                (saved.student.params, saved.student.batch_stats))
-  assert student.opt_state is None
+  assert student.opt_state is None and step == 3
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -51,5 +51,5 @@ def test_only_the_newest_are_kept(tmp_path):
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.latest() == 3
-    np.testing.assert_array_equal(checkpoints.student().params["clip"],
+    np.testing.assert_array_equal(checkpoints.student()[0].params["clip"],
                                   state(3, True).student.params["clip"])

@@ -14,7 +14,7 @@ from apprentice_jax.training import preemption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_is_noted_and_the_second_acts(number):
+def test_the_first_signal_is_noted_and_a_second_interrupt_acts(number):
   received = []
   usual = signal.signal(number, lambda *_: received.append("acts"))
   try:
@@ -26,10 +26,11 @@ def test_the_first_signal_is_noted_and_the_second_acts(number):
       with preemption.listening():  # a run of a study that begins after the signal
         assert preemption.requested() == number
       signal.raise_signal(number)
-      assert received == ["acts"]
+      assert received == ["acts"] * (number == signal.SIGINT)
     assert preemption.requested() is None
+    received.clear()
     signal.raise_signal(number)
-    assert received == ["acts"] * 2
+    assert received == ["acts"]
   finally:
     signal.signal(number, usual)
 
@@ -61,9 +62,11 @@ def test_processes_agree_on_the_step_at_which_they_stop():
       jax.distributed.initialize("localhost:{port}", 2, number)
       from apprentice_jax.training import preemption
       with preemption.listening():
+        preemption.requested()
         print("ready", flush=True)
         for step in range(1, 3000):
           time.sleep(0.005 * (1 + number))  # one is ahead of the other
+          assert preemption.requested(together=False) is None
           if preemption.requested():
             print("stopped at", step, flush=True)
             break
@@ -74,7 +77,7 @@ def test_processes_agree_on_the_step_at_which_they_stop():
                                 text=True, env=environment) for i in range(2)]
   try:
     for process in processes:
-      assert process.stdout.readline() == "ready\n"
+      assert any(line == "ready\n" for line in iter(process.stdout.readline, ""))
     processes[1].send_signal(signal.SIGTERM)
     lines = [p.communicate(timeout=60)[0] for p in processes]
   finally:

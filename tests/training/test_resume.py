@@ -9,14 +9,16 @@ import sys
 import textwrap
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from apprentice_jax import config as configs
+from apprentice_jax.config import ConfigError
 from apprentice_jax.data import order
-from apprentice_jax.training import loop, metrics, run
-from apprentice_jax.training.metrics import MetricsWriter
+from apprentice_jax.training import inputs, loop, metrics, run
+from apprentice_jax.training.metrics import MetricsWriter, NonFiniteLoss
 from apprentice_jax.training.preemption import Preempted
-from runs import STEPS, assert_same_run, final_state, scheme_config, untimed
+from runs import assert_same_run, final_state, scheme_config, tiny, untimed
 
 RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
 KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27
@@ -110,10 +112,10 @@ def test_a_run_that_is_told_to_stop_saves_at_once(kind, number, code, unbroken, 
                                                   monkeypatch):
   config, advance = scheme_config(kind, pretrained), run.Run._advance
 
-  def interrupted(self, state, step, end):
+  def interrupted(self, state, batch, step, end):
     if step == 13:  # within the chunk of steps 11 to 15
       signal.raise_signal(number)
-    return advance(self, state, step, end)
+    return advance(self, state, batch, step, end)
   with monkeypatch.context() as patch:
     patch.setattr(run.Run, "_advance", interrupted)
     with pytest.raises(Preempted, match=f"stopped by {number.name} and saved at step 14 of 27") as stop:
@@ -186,3 +188,88 @@ def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkey
   with pytest.raises(ValueError, match="none of the checkpoints in .* can be read"):
     loop.train(config, tmp_path)
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
+
+
+@pytest.mark.parametrize("precision", ["32A,32W", "32A,2W"])
+def test_a_run_without_health_is_told_to_stop(precision, tmp_path, monkeypatch):
+  config = tiny(scheme="baseline", precision=precision, recipe__student__epochs=0.3)
+  loop.train(config, tmp_path / "unbroken")
+  advance = run.Run._advance
+
+  def interrupted(self, state, batch, step, end):
+    if step == 2:
+      signal.raise_signal(signal.SIGTERM)
+    return advance(self, state, batch, step, end)
+  with monkeypatch.context() as patch:
+    patch.setattr(run.Run, "_advance", interrupted)
+    with pytest.raises(Preempted, match="saved at step 3 of 7"):
+      loop.train(config, tmp_path / "run")
+  loop.train(config, tmp_path / "run")
+  states = [final_state(tmp_path / name)[1] for name in ("run", "unbroken")]
+  for name, leaf in states[1].items():
+    np.testing.assert_array_equal(states[0][name], leaf)
+  records = [[untimed(r) for r in metrics.read(tmp_path / name)] for name in ("run", "unbroken")]
+  assert records[0] == records[1]
+
+
+def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
+  # Step 12 makes the loss of step 13 infinite, and step 14 is told to stop.
+  config = tiny(scheme="baseline", precision="32A,32W")
+  rates, advance = run.learning_rates, run.Run._advance
+
+  def explode(*args):
+    changed = rates(*args).copy()
+    changed[11] = 1e38
+    return changed
+
+  def interrupted(self, state, batch, step, end):
+    if step == 13:
+      signal.raise_signal(signal.SIGTERM)
+    return advance(self, state, batch, step, end)
+  monkeypatch.setattr(run, "learning_rates", explode)
+  monkeypatch.setattr(run.Run, "_advance", interrupted)
+  with pytest.raises(NonFiniteLoss, match="at step 13"):
+    loop.train(config, tmp_path)
+  assert final_state(tmp_path)[0] == 10
+
+
+def test_another_teacher_or_other_data_is_noticed(pretrained, tmp_path, monkeypatch):
+  config = scheme_config("B", pretrained)
+  teacher = tmp_path / "teacher"
+  shutil.copytree(pretrained, teacher)
+  config.teacher.init = str(teacher)
+  begin(config, tmp_path / "run", monkeypatch, 15)
+  shutil.rmtree(teacher)
+  loop.train(tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=0.5, seed=1), teacher)
+  with pytest.raises(ConfigError, match="its fixed teacher is not the one it began with"):
+    loop.train(config, tmp_path / "run")
+  damage(teacher / "checkpoints" / "11", "half written")
+  with pytest.raises(ConfigError, match="the last checkpoint of .*, of step 11, is damaged"):
+    with pytest.warns(UserWarning, match="damaged"):
+      loop.train(config, tmp_path / "run")
+
+
+def test_a_dataset_that_changed_is_noticed(tmp_path):
+  photos = tmp_path / "photos"
+  for split, count in (("train", 20), ("val", 2)):
+    for name in ("cat", "dog"):
+      (photos / split / name).mkdir(parents=True)
+      for i in range(count):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(photos / split / name / f"{i}.png")
+  config = tiny(scheme="baseline", precision="32A,32W", data__name="image_folder", batch_size=8,
+                data__dir=str(photos), data__test_split="val", data__image_size=8, data__resize=8)
+  with pytest.MonkeyPatch.context() as patch:
+    begin(config, tmp_path / "run", patch, 5)
+  classes = (tmp_path / "run" / "classes.json").read_text()
+  assert json.loads(classes) == ["cat", "dog"]
+  shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "more.png")
+  inputs._split.cache_clear()  # as in another process
+  with pytest.raises(ConfigError, match="began with 40 training images, and there are 41 now"):
+    loop.train(config, tmp_path / "run")
+  for split in ("train", "val"):
+    (photos / split / "cat").rename(photos / split / "zebra")
+  inputs._split.cache_clear()
+  for call in (lambda: loop.train(config, tmp_path / "run"), lambda: loop.evaluate(tmp_path / "run")):
+    with pytest.raises(ConfigError, match="trained on other classes .*: cat, zebra differ"):
+      call()
+  assert (tmp_path / "run" / "classes.json").read_text() == classes

@@ -68,7 +68,7 @@ def test_validation_images_are_held_out_of_a_stream(tmp_path):
 
 
 def look(records, learning=True, steps_per_epoch=10):
-  watch = HealthWatch(steps_per_epoch)
+  watch = HealthWatch("run", steps_per_epoch)
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for step, record in records:
@@ -81,15 +81,15 @@ def test_a_layer_that_dies_is_named_once():
              for step in range(0, 100, 5)]
   assert not look(healthy)
   sentence, = look([(5, {"zeros/block/conv": 1.0}), (10, {"zeros/block/conv": 1.0})])
-  assert sentence.startswith("all of block/conv is zero at step 5")
+  assert sentence.startswith("run: all of block/conv is zero at step 5")
   sentence, = look([(5, {"saturation/act": 0.995}), (10, {"saturation/act": 1.0})])
-  assert sentence.startswith("100% of act is at the end of its range at step 5")
+  assert sentence.startswith("run: 100% of act is at the end of its range at step 5")
 
 
 def test_weights_that_never_flip_are_named_after_an_epoch():
   still = [(step, {"flips/conv": 0.0}) for step in (5, 10, 15, 20)]
   sentence, = look(still)
-  assert sentence.startswith("no weight of conv has changed its level for an epoch at step 15")
+  assert sentence.startswith("run: no weight of conv has changed its level for an epoch at step 15")
   assert not look(still, learning=False)  # the learning rate is too low for that to mean anything
   assert not look([(5, {"flips/conv": 0.0}), (10, {"flips/conv": 0.1}), (15, {"flips/conv": 0.0})])
 
