@@ -257,9 +257,10 @@ def test_a_dataset_that_changed_is_noticed(tmp_path):
       for i in range(count):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(photos / split / name / f"{i}.png")
   config = tiny(scheme="baseline", precision="32A,32W", data__name="image_folder", batch_size=8,
-                data__dir=str(photos), data__test_split="val", data__image_size=8, data__resize=8)
+                data__dir=str(photos), data__test_split="val", data__image_size=8, data__resize=8,
+                recipe__student__epochs=3.0)
   with pytest.MonkeyPatch.context() as patch:
-    begin(config, tmp_path / "run", patch, 5)
+    begin(config, tmp_path / "run", patch, 10)
   classes = (tmp_path / "run" / "classes.json").read_text()
   assert json.loads(classes) == ["cat", "dog"]
   shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "more.png")
