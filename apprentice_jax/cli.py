@@ -59,11 +59,12 @@ def _format_warning(message, *_, **__):
 
 
 def _run(command: str, arguments: list[str]) -> int:
+  from apprentice_jax.arguments import parse
   from apprentice_jax.config import ConfigError, checked
   from apprentice_jax.models.precision import nearest
   if command not in COMMANDS:
     raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
-  given = _parse(arguments)
+  given = parse(command, arguments)
   if command == "prepare":
     from apprentice_jax.data.prepare import prepare
     try:
@@ -79,6 +80,8 @@ def _run(command: str, arguments: list[str]) -> int:
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
     from apprentice_jax.training import loop
+    if given.workdir and (given.model or config is not None):
+      raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
     if given.model:
       found = loop.evaluate_network(_need(config, "config"), given.model, given.split,
                                     given.data_dir)
@@ -93,13 +96,15 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _train(command: str, config, workdir: str) -> int:
   from apprentice_jax.training import preemption
+  from apprentice_jax.training.workdir import trouble
   with preemption.listening():  # also while devices start, programs compile, and between runs
     _start_devices(config.cpu_devices, workdir)
     if command == "train":
       from apprentice_jax import report
       from apprentice_jax.training import loop
       loop.train(config, workdir)
-      print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
+      with trouble(pathlib.Path(workdir)):
+        print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
     else:
       from apprentice_jax import study
       print(study.run(config, workdir))
@@ -107,6 +112,10 @@ def _train(command: str, config, workdir: str) -> int:
 
 
 def _bench(config, given):
+  from apprentice_jax.config import ConfigError
+  folder = pathlib.Path(given.out).parent
+  if given.out and not folder.is_dir():
+    raise ConfigError(f"cannot write {given.out}: there is no folder {folder}.")
   if given.what == "input":
     from apprentice_jax import bench_input as bench
     report = bench.run(_need(given.data_dir, "data_dir"))
@@ -116,47 +125,6 @@ def _bench(config, given):
   print(bench.table(report))
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(report, indent=1))
-
-
-def _parse(arguments: list[str]):
-  """Parses the flags; raises ConfigError with one sentence for a wrong one."""
-  from absl import flags
-  from ml_collections import config_flags
-
-  from apprentice_jax.config import ConfigError, base, flat
-  from apprentice_jax.models.precision import nearest
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
-                                  lock_config=True, sys_argv=["apprentice", *arguments])
-  flags.DEFINE_string("workdir", "", "directory of the run", flag_values=values)
-  flags.DEFINE_string("model", "", "a checkpoint or exported file", flag_values=values)
-  flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
-  flags.DEFINE_enum("what", "quantization", ["quantization", "input"], "", flag_values=values)
-  flags.DEFINE_string("data_dir", "", "where datasets are prepared", flag_values=values)
-  flags.DEFINE_string("out", "", "file to write", flag_values=values)
-  flags.DEFINE_string("dataset", "", "a tfds dataset", flag_values=values)
-  names = ("config", "workdir", "model", "split", "what", "data_dir", "out", "dataset")
-  known = [f"--{name}" for name in names]
-  known += ["--config." + k for k in flat(base())]
-  for argument in arguments:
-    name = argument.partition("=")[0]
-    if not argument.startswith("--"):
-      raise ConfigError(f"unexpected argument {argument!r}: flags are written --name=value.")
-    if name not in known:
-      raise ConfigError(f"flag {name} does not exist: {nearest(name, known)}")
-    if name == "--config" and "=" not in argument:
-      raise ConfigError("a config is given as --config=FILE, with an equals sign.")
-    if name == "--config" and not pathlib.Path(argument.partition("=")[2].split(":")[0]).is_file():
-      raise ConfigError(f"there is no config file {argument.partition('=')[2].split(':')[0]!r}.")
-  try:
-    rest = values(["apprentice", *arguments])
-  except ConfigError:
-    raise
-  except Exception as error:  # of the flags, or anything in the config file
-    # A config file's own error arrives with its traceback; its sentence comes last.
-    raise ConfigError(" ".join(str(error).split("ConfigError: ")[-1].split())) from None
-  assert len(rest) == 1
-  return values
 
 
 def _need(value, flag: str):
@@ -172,7 +140,8 @@ def _start_devices(cpu_devices, workdir):
 
   from apprentice_jax.data.sources import cache_dir
   if cpu_devices is None and workdir and (pathlib.Path(workdir) / "config.json").exists():
-    cpu_devices = json.loads((pathlib.Path(workdir) / "config.json").read_text())["cpu_devices"]
+    from apprentice_jax.training.workdir import read_config
+    cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
   if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
     jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
   if not jax.config.jax_compilation_cache_dir:

@@ -88,6 +88,8 @@ def parse(argument: str) -> dict[str, str]:
                         f"precision={result['precision']}{key}")
     if key not in ARGUMENTS:
       raise ConfigError(f"config argument {key!r} does not exist: {nearest(key, ARGUMENTS)}")
+    if key != "runlocal" and not value:
+      raise ConfigError(f"config argument {key} needs a value: write {key}=...")
     result[key] = value if equals else "True"
   return result
 
@@ -165,6 +167,7 @@ def validate(config, precisions=()):
   choice("scheme", SCHEMES)
   choice("dtype", DTYPES)
   choice("eval.final", ("test", "validation"))
+  _check_numbers(config, check)
   choice("data.unreadable", ("stop", "skip"))
   for name in ("student", "teacher", "finetune"):
     choice(f"recipe.{name}.schedule", SCHEDULES)
@@ -179,7 +182,6 @@ def validate(config, precisions=()):
         f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.")
   for name in ("student", "teacher", "finetune"):
     recipe = config.recipe[name]
-    check(math.isfinite(recipe.epochs), f"config.recipe.{name}.epochs is {recipe.epochs}: it must be finite.")
     for leaf in recipe.decay:
       check(leaf in PARAMETERS,
             f"config.recipe.{name}.decay has {leaf!r}: {nearest(leaf, PARAMETERS)}")
@@ -208,6 +210,20 @@ def validate(config, precisions=()):
         "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
   check(config.eval.final == "test" or config.data.validation,
         "config.eval.final is 'validation', but config.data.validation holds out no examples.")
+
+
+def _check_numbers(config, check):
+  number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+  for key, default in flat(base()).items():
+    value = flat(config)[key]
+    if isinstance(default, float) and number(value):
+      check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
+    if isinstance(default, (tuple, list)) and number(default[0]):
+      check(all(number(v) and math.isfinite(v) for v in value),
+            f"config.{key} is {value!r}: it must be a list of numbers.")
+  seeds = tuple(config.study.seeds)
+  check(max(config.seed, *seeds, 0) < 2**32,
+        f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.")
 
 
 def _check_streaming(data, check):

@@ -75,7 +75,12 @@ def run(config, workdir) -> str:
         raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
                           f"add it, or set config.{other}.init.")
   workdir = pathlib.Path(workdir)
-  start.preflight(config)
+  if (workdir / "metrics.jsonl").exists():
+    raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
+  trained = lambda kind: kind in config.study.cells and not (
+      kind in ("teacher", "student") and config[kind].init)
+  start.preflight(config, sorted({
+      SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)}))
   with writing(workdir), preemption.listening():
     claim(workdir, config)
     rows = _rows(config, workdir)

@@ -145,7 +145,7 @@ def open_builder(name: str, data_dir: str | None):
         f"dataset {name!r} is not prepared in {root}{other}: prepare it with "
         f"`apprentice prepare --dataset={name}`, which needs the [prepare] extra."
     )
-  known = sorted({*folders, "digits"})
+  known = sorted({*folders, "digits", "image_folder"})
   near = difflib.get_close_matches(base.lower(), known, n=1)
   advice = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}."
   raise ValueError(f"unknown dataset {name!r} (neither in {root} nor known to tfds): {advice}")

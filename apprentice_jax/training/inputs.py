@@ -185,6 +185,9 @@ def check(config):
   if config.batch_size > data.size:
     raise ConfigError(f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
                       f"{data.size} training examples.")
+  if len(data.class_names) < 2:
+    raise ConfigError(f"{config.data.name} has one class, {data.class_names[0]!r}: there is nothing to "
+                      "tell apart.")
   test = split(config, "test")
   if test.class_names != data.class_names:
     differing = sorted(set(test.class_names) ^ set(data.class_names)) or ["their order"]

@@ -7,7 +7,8 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import inputs, parallel, preemption, start
 from apprentice_jax.training.run import Run, score
-from apprentice_jax.training.workdir import check_classes, claim, result, writing
+from apprentice_jax.training.workdir import (check_classes, claim, result, trouble,
+                                             writing)
 
 
 def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
@@ -40,8 +41,10 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
   if (finished := result(workdir)) is not None:
     claim(workdir, config)
     return finished
+  if (workdir / "cells").exists():
+    raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
   start.preflight(config)
-  with writing(workdir), preemption.listening():
+  with writing(workdir), preemption.listening(), trouble(workdir):
     claim(workdir, config)
     return _train(config, workdir, teacher, student)
 

@@ -1,5 +1,6 @@
 """Metrics on their way out: metrics.jsonl, TensorBoard events, and the progress line."""
 
+import contextlib
 import json
 import math
 import os
@@ -118,14 +119,13 @@ class HealthWatch:
 
 
 def read(workdir) -> list[dict]:
-  """The records of a workdir's metrics.jsonl; a torn last line is left out."""
+  """The records of a workdir's metrics.jsonl; torn and damaged lines are left out."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
   records = []
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
+  for line in path.read_bytes().splitlines() if path.exists() else ():
+    with contextlib.suppress(ValueError):
+      if isinstance(record := json.loads(line), dict) and "step" in record:
+        records.append(record)
   return records
 
 

@@ -1,6 +1,5 @@
 """Where networks come from: built from the config, initialised, or read from a trained one."""
 
-import json
 import pathlib
 
 import jax
@@ -19,7 +18,7 @@ from apprentice_jax.training import inputs, parallel
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, initialiser
-from apprentice_jax.training.workdir import result
+from apprentice_jax.training.workdir import read_config, result
 
 FULL_PRECISION = "32A,32W"
 
@@ -126,7 +125,8 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Net
     try:
       found = Network(*pretrained.load(source))
     except ValueError as error:
-      raise ConfigError(str(error)) from None
+      prefix = "" if source.name in str(error) else f"{path}: "
+      raise ConfigError(f"{prefix}{error}") from None
   else:
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   _check_fit(path, found, network, image_shape, complete)
@@ -153,13 +153,23 @@ def _check_fit(path, found: Network, network: ResNet, image_shape, complete):
       raise ConfigError(f"{path} holds another network: {shown}.")
 
 
-def preflight(config):
-  """Raises ConfigError for whatever can be known to go wrong before anything is written or trained."""
+def preflight(config, recipes=None):
+  """Raises ConfigError for whatever can be known to go wrong before anything is written or trained.
+
+  Args:
+    config: the run's.
+    recipes: names of those that will be used, if not the run's own.
+  """
   if config.batch_size % jax.device_count():
     raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
                       f"{jax.device_count()} devices.")
   inputs.check(config)
   data = inputs.split(config, "train")
+  for name in _recipes(config) if recipes is None else recipes:
+    epochs = config.recipe[name].epochs
+    if epochs and not round(epochs * data.size / config.batch_size):
+      raise ConfigError(f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
+                        "than a step.")
   shape, classes = data.image_shape, len(data.class_names)
   for which in ("teacher", "student"):
     path = config[which].init
@@ -180,12 +190,16 @@ def preflight(config):
                         f"{config.student.name} matches: {nearest(pattern, layers)}")
 
 
+def _recipes(config) -> list[str]:
+  """The recipes by which a run trains its student, and first what its scheme starts from."""
+  scheme = SCHEMES[config.scheme]
+  first = [("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)]
+  return [name for name, needed in first if needed and not config[name].init] + [scheme.recipe]
+
+
 def workdir_config(workdir):
   """The config a workdir was trained with."""
-  path = pathlib.Path(workdir) / "config.json"
-  if not path.exists():
-    raise ConfigError(f"{workdir} is not a workdir: it has no config.json.")
   config = configs.base()
   config.update_from_flattened_dict({
-      k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text()).items()})
+      k: tuple(v) if isinstance(v, list) else v for k, v in read_config(pathlib.Path(workdir)).items()})
   return config

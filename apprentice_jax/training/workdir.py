@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import warnings
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
@@ -23,17 +24,13 @@ def claim(workdir: pathlib.Path, config):
   """
   path = workdir / "config.json"
   text = json.dumps(configs.flat(config), indent=1)
-  try:
-    if not path.exists():
-      write_atomically(path, text)
-      return
-    found = json.loads(path.read_text())
-  except OSError as error:
-    raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None
-  except ValueError:
-    raise ConfigError(f"{path} is damaged: write it anew with the run's own config, or choose another "
-                      "--workdir.") from None
-  new = json.loads(text)
+  if not path.exists():
+    if any((workdir / name).exists() for name in ("result.json", "metrics.jsonl", "checkpoints")):
+      raise ConfigError(f"{workdir} holds a run, but no config.json that says which: bring it back from "
+                        "a copy, or choose another --workdir.")
+    write_atomically(path, text)
+    return
+  found, new = read_config(workdir), json.loads(text)
   old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
   differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
                if old.get(k) != new.get(k) and not k.startswith(FREE)]
@@ -42,6 +39,32 @@ def claim(workdir: pathlib.Path, config):
                       "choose another --workdir.")
   if old != new:
     write_atomically(path, text)
+
+
+def read_config(workdir: pathlib.Path) -> dict:
+  """The flat config of workdir's run.
+
+  Raises:
+    ConfigError: it is no workdir, or its config.json is damaged.
+  """
+  path = workdir / "config.json"
+  if not path.exists():
+    raise ConfigError(f"{workdir} is not a workdir: it has no config.json.")
+  with contextlib.suppress(ValueError):
+    if isinstance(found := json.loads(path.read_text()), dict):
+      return found
+  raise ConfigError(f"{path} is damaged: write it anew with the run's own config, or choose another "
+                    "--workdir.")
+
+
+@contextlib.contextmanager
+def trouble(workdir: pathlib.Path):
+  """Makes a ConfigError of what the disk does wrong."""
+  try:
+    yield
+  except OSError as error:
+    raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror or error}; what was saved "
+                      "before is kept, and the same command continues from there.") from error
 
 
 def claim_classes(workdir: pathlib.Path, names):
@@ -94,14 +117,25 @@ def writing(workdir: pathlib.Path):
 def result(workdir: pathlib.Path):
   """The result of a finished run, or None."""
   path = pathlib.Path(workdir) / "result.json"
-  return json.loads(path.read_text()) if path.exists() else None
+  try:
+    return json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except OSError as error:
+    raise ConfigError(f"cannot read or write {path}: {error.strerror}.") from None
+  except ValueError:
+    warnings.warn(f"{path} is damaged: it is written anew.")
+    return None
 
 
 def write_atomically(path: pathlib.Path, text: str):
   """Writes a file that is there whole or not at all, whenever the machine stops."""
   temporary = path.with_name(path.name + ".tmp")
-  with temporary.open("w") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  try:
+    with temporary.open("w") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)

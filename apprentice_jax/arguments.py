@@ -1,0 +1,87 @@
+"""The flags of the command line, and the sentences about wrong ones."""
+
+import pathlib
+import runpy
+import traceback
+
+from absl import flags
+import ml_collections
+from ml_collections import config_flags
+
+from apprentice_jax.config import ConfigError, base, flat
+from apprentice_jax.models.precision import nearest
+
+# What each command takes; a "config" can be changed by --config.a.b=value.
+FLAGS = {
+    "train": ("config", "workdir"),
+    "study": ("config", "workdir"),
+    "eval": ("config", "workdir", "model", "split", "data_dir"),
+    "bench": ("config", "what", "data_dir", "out"),
+    "prepare": ("dataset", "data_dir"),
+}
+
+
+def parse(command: str, arguments: list[str]) -> flags.FlagValues:
+  """Parses the arguments of a command.
+
+  Raises:
+    ConfigError: one of them is wrong, or the config file is.
+  """
+  _check(command, arguments)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
+                                  lock_config=True, sys_argv=["apprentice", *arguments])
+  for name in ("workdir", "model", "data_dir", "out", "dataset"):
+    flags.DEFINE_string(name, "", "", flag_values=values)
+  flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
+  flags.DEFINE_enum("what", "quantization", ["quantization", "input"], "", flag_values=values)
+  try:
+    values(["apprentice", *arguments])
+  except Exception as error:  # of any flag: a value of the wrong type, say
+    raise ConfigError(" ".join(str(error).split("ConfigError: ")[-1].split())) from None
+  return values
+
+
+def _check(command: str, arguments: list[str]):
+  known = [f"--{name}" for names in FLAGS.values() for name in names]
+  known += [f"--config.{key}" for key in flat(base())]
+  names = [argument.partition("=")[0] for argument in arguments]
+  for argument, name in zip(arguments, names):
+    if not argument.startswith("--"):
+      raise ConfigError(f"unexpected argument {argument!r}: flags are written --name=value.")
+    if name not in known:
+      raise ConfigError(f"flag {name} does not exist: {nearest(name, known)}")
+    if name.removeprefix("--").partition(".")[0] not in FLAGS[command]:
+      raise ConfigError(f"{command} takes no {name}: see apprentice --help.")
+    if name == "--config":
+      if "=" not in argument:
+        raise ConfigError("a config is given as --config=FILE, with an equals sign.")
+      if names.count(name) > 1:
+        raise ConfigError("--config is given more than once.")
+      _try_config(*argument.partition("=")[2].partition(":")[::2])
+    elif name.startswith("--config.") and "--config" not in names:
+      raise ConfigError(f"{name} changes a config: give one with --config=FILE.")
+
+
+def _try_config(path: str, argument: str):
+  """Raises ConfigError, saying where it is, if a config file fails: absl would say so in a traceback."""
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f"there is no config file {path!r}.")
+  try:
+    get_config = runpy.run_path(path).get("get_config")
+    if get_config is None:
+      raise ConfigError(f"config file {path} has no get_config(argument).")
+    config = get_config(argument) if argument else get_config()
+  except ConfigError:
+    raise
+  except Exception as error:
+    if isinstance(error, SyntaxError):
+      lines = [error.lineno]
+    else:
+      lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    where = f", line {lines[-1]}" if lines else ""
+    what = error.msg if isinstance(error, SyntaxError) else error
+    raise ConfigError(f"config file {path}{where}: {type(error).__name__}: "
+                      + " ".join(str(what).split())) from None
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(f"config file {path}: get_config returns no config, but {type(config).__name__}.")
