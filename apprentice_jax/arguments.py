@@ -82,6 +82,6 @@ def _try_config(path: str, argument: str):
     where = f", line {lines[-1]}" if lines else ""
     what = error.msg if isinstance(error, SyntaxError) else error
     raise ConfigError(f"config file {path}{where}: {type(error).__name__}: "
-                      + " ".join(str(what).split())) from None
+                      + " ".join(str(what).split()).rstrip(".") + ".") from None
   if not isinstance(config, ml_collections.ConfigDict):
     raise ConfigError(f"config file {path}: get_config returns no config, but {type(config).__name__}.")

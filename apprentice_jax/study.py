@@ -11,7 +11,7 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import inputs, loop, preemption, start
-from apprentice_jax.training.workdir import claim, result, writing
+from apprentice_jax.training.workdir import claim, result, write_config, writing
 
 FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
           "seconds", "parameters", "bytes", "workdir")
@@ -83,6 +83,7 @@ def run(config, workdir) -> str:
       SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)}))
   with writing(workdir), preemption.listening():
     claim(workdir, config)
+    write_config(workdir, config)
     rows = _rows(config, workdir)
   return report.write_study(config, workdir, rows)
 

@@ -7,9 +7,12 @@ for the one before.
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import logging
+import os
+import shutil
 from typing import Optional
 import warnings
 import zlib
@@ -69,12 +72,23 @@ class Checkpoints:
     Raises:
       OSError: it cannot be written.
     """
+    trained = _trained(state)
+    self._check_disk(sum(leaf.nbytes for leaf in jax.tree.leaves(trained)))
     self._manager.wait_until_finished()  # one after the other; raises what went wrong with the last
     self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, _trained(state))),
+        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, trained)),
         meta=ocp.args.JsonSave(dict(meta, step=step))))
+
+  def _check_disk(self, needed: int):
+    """Raises OSError where a save would fail, in a thread, and with a traceback for each array."""
+    if "://" in str(self._folder) or not self._folder.exists():
+      return
+    if not os.access(self._folder, os.W_OK):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if shutil.disk_usage(self._folder).free < needed:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   def restore(self, state: State) -> tuple[State, dict]:
     """The newest good checkpoint, placed as ``state`` is; what does not train is ``state``'s."""

@@ -26,7 +26,7 @@ from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progres
 from apprentice_jax.training.optimizer import learning_rates
 from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
-from apprentice_jax.training.workdir import claim_classes, write_atomically
+from apprentice_jax.training.workdir import claim_classes, write_atomically, write_config
 
 
 def score(config, model, network: Network, split: str, check=lambda: None) -> dict:
@@ -81,6 +81,7 @@ class Run:
     claim_classes(self.workdir, self.data.class_names)
     with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
       state, step, seconds = self._begin()
+      write_config(self.workdir, config)
       self.began = self.read_at = time.monotonic() - seconds
       with MetricsWriter(self.workdir, step) as self.metrics:
         self.progress = Progress(self.workdir.name, self.steps, step)

@@ -22,23 +22,24 @@ def claim(workdir: pathlib.Path, config):
   Raises:
     ConfigError: workdir belongs to another config (the message names the fields), or is not writable.
   """
-  path = workdir / "config.json"
-  text = json.dumps(configs.flat(config), indent=1)
-  if not path.exists():
+  if not (workdir / "config.json").exists():
     if any((workdir / name).exists() for name in ("result.json", "metrics.jsonl", "checkpoints")):
       raise ConfigError(f"{workdir} holds a run, but no config.json that says which: bring it back from "
                         "a copy, or choose another --workdir.")
-    write_atomically(path, text)
+    write_config(workdir, config)
     return
-  found, new = read_config(workdir), json.loads(text)
+  found, new = read_config(workdir), json.loads(json.dumps(configs.flat(config)))
   old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
   differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
                if old.get(k) != new.get(k) and not k.startswith(FREE)]
   if differing:
     raise ConfigError(f"{workdir} belongs to a run with another config: {', '.join(differing)}; "
                       "choose another --workdir.")
-  if old != new:
-    write_atomically(path, text)
+
+
+def write_config(workdir: pathlib.Path, config):
+  """Writes the config of a claimed workdir anew, for the fields that may change."""
+  write_atomically(workdir / "config.json", json.dumps(configs.flat(config), indent=1))
 
 
 def read_config(workdir: pathlib.Path) -> dict:
@@ -82,7 +83,11 @@ def claim_classes(workdir: pathlib.Path, names):
 def check_classes(workdir: pathlib.Path, names):
   """Raises ConfigError if the classes of workdir's run are known and not these."""
   path = pathlib.Path(workdir) / "classes.json"
-  there = json.loads(path.read_text()) if path.exists() else list(names)
+  try:
+    there = json.loads(path.read_text()) if path.exists() else list(names)
+  except ValueError:
+    raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it written "
+                      "anew.") from None
   if there != list(names):
     differing = sorted(set(there) ^ set(names)) or ["their order"]
     raise ConfigError(f"{workdir} was trained on other classes than those of the dataset now: "
