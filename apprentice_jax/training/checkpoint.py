@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 from typing import Optional
 import warnings
@@ -24,7 +25,8 @@ from etils import epath
 
 from apprentice_jax.distill.step import Network, State
 
-logging.getLogger("absl").setLevel(logging.WARNING)
+# Orbax logs with a traceback for each array what it then raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class BrokenCheckpoints(ValueError):
@@ -43,6 +45,8 @@ class Checkpoints:
     self._folder = epath.Path(workdir).absolute() / "checkpoints"
     self._checksums = self._folder.parent / "checksums"
     self._writes, self._saving = keep is not None, None
+    if self._writes:
+      self._check_disk(0)  # Orbax's threads would wait for minutes
     self._manager = ocp.CheckpointManager(
         self._folder,
         options=ocp.CheckpointManagerOptions(
@@ -56,7 +60,7 @@ class Checkpoints:
 
   def __exit__(self, kind, *_):
     try:
-      self._manager.wait_until_finished()
+      self._wait()
       self._manager.close()
     except Exception:  # a save that failed; what ended the run before comes first
       if kind is None:
@@ -74,12 +78,25 @@ class Checkpoints:
     """
     trained = _trained(state)
     self._check_disk(sum(leaf.nbytes for leaf in jax.tree.leaves(trained)))
-    self._manager.wait_until_finished()  # one after the other; raises what went wrong with the last
+    self._wait()  # one after the other; raises what went wrong with the last
     self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(jax.tree.map(jnp.copy, trained)),
         meta=ocp.args.JsonSave(dict(meta, step=step))))
+
+  def _wait(self):
+    """Waits until the last save is done.
+
+    Raises:
+      OSError: it failed.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except ValueError as error:  # tensorstore's
+      if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+      raise OSError(f"a checkpoint could not be written ({str(error).splitlines()[0][:200]})") from error
 
   def _check_disk(self, needed: int):
     """Raises OSError where a save would fail, in a thread, and with a traceback for each array."""
