@@ -4,7 +4,7 @@
 #   bash launch/restart.sh apprentice train --config=configs/cifar10.py --workdir=runs/c
 #
 # A signal to this script itself is passed on and ends both, once the run has saved: a machine that is
-# taken away must not start the run again. Schedulers that restart jobs (SLURM, Kubernetes) do without it.
+# taken away must not start the run again.
 set -um  # -m: the command gets its signals from this script alone
 stopping="" woken="" child=""
 trap 'stopping=1 woken=1; kill -TERM ${child:-$$} 2>/dev/null' TERM

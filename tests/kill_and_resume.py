@@ -1,6 +1,6 @@
-"""Kills a run with SIGKILL at random moments, again and again, and compares its end with an unbroken run's.
+"""Kills a run with SIGKILL at random moments and compares its end with an unbroken run's.
 
-    python tests/kill_and_resume.py --kills=10 --out=DIR -- train --config=FILE[:...] [--config.a.b=value ...]
+    python tests/kill_and_resume.py --kills=10 --out=DIR -- train --config=FILE[:...] [...]
 
 What follows the two dashes is a command of `apprentice`, without --workdir. DIR gets the workdirs
 `unbroken` and `killed`. Exits with 1 if the last checkpoints differ in any bit, or the metrics in
