@@ -436,7 +436,7 @@ ROWS = [
         torch_file(lambda torch: torch.zeros(3))),
     Row("a teacher's file of something else", TAUGHT + "{place}/teacher.pth",
         re.compile(r".*/teacher\.pth is not a PyTorch checkpoint with a state dict \(\w+\)\."),
-        file("teacher.pth")),
+        lambda place, made: pytest.importorskip("torch") and file("teacher.pth")(place, made)),
     Row("a teacher's file without PyTorch", TAUGHT + "{place}/teacher.pth",
         "reading teacher.pth needs PyTorch: pip install 'apprentice-jax[torch]'.",
         file("teacher.pth"), absent="torch"),

@@ -245,7 +245,7 @@ def test_unknown_dataset(data_dir, tmp_path):
       r"did you mean 'tiny_colour'\?",
   )
   _fails("Digit:1.0.0", "train", str(tmp_path), r"unknown dataset .*: did you mean 'digits'\?")
-  _fails("qqqqqq", "train", data_dir, r"unknown dataset .*: use one of digits, tiny_colour, .*\.")
+  _fails("qqqqqq", "train", data_dir, r"unknown dataset .*: use one of digits, image_folder, tiny_colour, .*\.")
   _fails("", "train", data_dir, r"unknown dataset '' .*: use one of .*\.")
 
 
