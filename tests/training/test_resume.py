@@ -67,13 +67,13 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(kind, killed_at, left, saved
 @pytest.mark.parametrize("kind", ["B", "A streamed"])
 def test_the_position_in_the_data_matters(kind, unbroken, pretrained, tmp_path, monkeypatch):
   # What the tests above would find if a run began the data anew: other weights.
-  config, examples = scheme_config(kind, pretrained), order.examples
+  config, examples, expected = scheme_config(kind, pretrained), order.examples, unbroken(kind)
   begin(config, tmp_path, monkeypatch, KILLED_AT)
   monkeypatch.setattr(order, "examples", lambda seed, size, start, count: examples(
       seed, size, start - 20 * 64, count))
   loop.train(config, tmp_path)
   with pytest.raises(AssertionError, match="Arrays are not equal"):
-    assert_same_run(tmp_path, unbroken(kind))
+    assert_same_run(tmp_path, expected)
 
 
 def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained, tmp_path):
