@@ -160,7 +160,8 @@ def validate(config, precisions=()):
 
   known = flat(base())
   for key in flat(config):
-    check(key in known, f"config.{key} does not exist: {nearest(key, known)}")
+    if key not in known:  # not `check`: looking for what is nearest takes its time
+      raise ConfigError(f"config.{key} does not exist: {nearest(key, known)}")
   for key in known:
     check(key in flat(config), f"config.{key} is missing: build the config on "
                                "apprentice_jax.config.base().")

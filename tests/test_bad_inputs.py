@@ -975,12 +975,23 @@ def test_a_full_disk_while_a_checkpoint_is_written(made, command, names, tmp_pat
           TFDS_DATA_DIR=str(tmp_path),
           PYTHONPATH=os.pathsep.join([str(pathlib.Path(cli.__file__).parents[1]),
                                       os.environ.get("PYTHONPATH", "")])))
-  # Orbax's threads print as well; a disk that is full beforehand is noticed before they begin.
-  said = [line for line in process.stderr.splitlines(keepends=True) if line.startswith("apprentice:")]
-  assert_sentence((process.returncode, said[-1]),
+  assert_sentence((process.returncode, process.stderr),
                   "cannot write to the workdir {run}: File too large" + KEPT, names)
   after = files(tmp_path)
   assert_kept(before, {k: v for k, v in after.items() if k in before}, tmp_path, CONTINUED)
   assert steps(tmp_path / "run") == [5, 10]
+  assert command(GO_ON) == (0, "")
+  assert_same_end(tmp_path / "run", made["trained"])
+
+
+def test_checkpoints_that_are_read_only(made, command, names, tmp_path):
+  shutil.copytree(made["begun"], tmp_path / "run")
+  before = files(tmp_path)
+  (tmp_path / "run" / "checkpoints").chmod(0o555)
+  assert_sentence(
+      command(GO_ON), "cannot write to the workdir {run}: Permission denied" + KEPT, names)
+  after = files(tmp_path)
+  assert_kept(before, {k: v for k, v in after.items() if k in before}, tmp_path, CONTINUED)
+  (tmp_path / "run" / "checkpoints").chmod(0o755)
   assert command(GO_ON) == (0, "")
   assert_same_end(tmp_path / "run", made["trained"])

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from typing import Optional
 import warnings
 import zlib
@@ -77,8 +76,8 @@ class Checkpoints:
       OSError: it cannot be written.
     """
     trained = _trained(state)
-    self._check_disk(sum(leaf.nbytes for leaf in jax.tree.leaves(trained)))
     self._wait()  # one after the other; raises what went wrong with the last
+    self._check_disk(sum(leaf.nbytes for leaf in jax.tree.leaves(trained)))
     self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(step, args=ocp.args.Composite(
@@ -99,13 +98,24 @@ class Checkpoints:
       raise OSError(f"a checkpoint could not be written ({str(error).splitlines()[0][:200]})") from error
 
   def _check_disk(self, needed: int):
-    """Raises OSError where a save would fail, in a thread, and with a traceback for each array."""
-    if "://" in str(self._folder) or not self._folder.exists():
+    """Raises OSError where a save would fail, in a thread, and with a traceback for each array.
+
+    By trying it: os.access and free bytes do not tell of quotas, read-only mounts, or limits on files.
+    """
+    if "://" in str(self._folder):
       return
-    if not os.access(self._folder, os.W_OK):
-      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    if shutil.disk_usage(self._folder).free < needed:
-      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    probe = self._folder / "probe.tmp"  # orbax passes over a name that is no number
+    probe.mkdir(parents=True, exist_ok=True)
+    try:
+      with open(probe / "space", "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+          os.posix_fallocate(file.fileno(), 0, needed + needed // 8 + 2**18)
+    except OSError as error:
+      if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+        raise
+    finally:
+      (probe / "space").unlink(missing_ok=True)
+      probe.rmdir()
 
   def restore(self, state: State) -> tuple[State, dict]:
     """The newest good checkpoint, placed as ``state`` is; what does not train is ``state``'s."""
