@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.data import encoded, order, sources, stream
+from apprentice_jax.data import encoded, sources, stream
 from apprentice_jax.data.crops import Crops, evaluation_image
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.training import parallel
