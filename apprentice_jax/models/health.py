@@ -15,6 +15,9 @@ from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet
 
 
+IMAGES = 4  # of each replica's batch, looked at for the health of activations
+
+
 class Names(NamedTuple):
   """Whose health the rows of `weights` and `activations` are: paths of layers."""
   weights: tuple[str, ...]
@@ -38,12 +41,31 @@ def weights(q: Quantization, before: Any, after: Any) -> jax.Array:
   return jnp.stack(rows) if rows else jnp.zeros((0, 2), jnp.float32)
 
 
+def activations_of(model: ResNet, params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
+  """The health of a network's activations on the first few of some images, as it trains on them.
+
+  Args:
+    model: the network.
+    params, batch_stats: its variables.
+    images: normalised, (batch, height, width, channels), of which IMAGES are looked at; batch norm
+      takes its moments from these.
+
+  Returns:
+    See `activations`.
+  """
+  # Without synchronised batch norm: nothing waits for other replicas here.
+  _, sown = model.clone(norm_axis=None).apply(
+      {"params": params, "batch_stats": batch_stats}, images[:IMAGES], True,
+      mutable=["batch_stats", "health"])
+  return activations(sown.get("health", {}))
+
+
 def activations(sown: Any) -> jax.Array:
   """The health of activations, from what `QuantActivation` sows into the collection "health".
 
   Returns:
     float32 (sites, 2): of each quantized activation, the fraction that is zero, and the fraction at
-    the end of the range (saturated), in the first images of the batch.
+    the end of the range (saturated).
   """
   rows = jax.tree.leaves(sown)
   return jnp.stack(rows) if rows else jnp.zeros((0, 2), jnp.float32)

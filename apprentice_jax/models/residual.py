@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense, values
+from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.precision import Precision, Quantization, nearest
 from apprentice_jax.quantizers import Quantized
 
@@ -72,11 +73,17 @@ class Block(nn.Module):
   def _shortcut(self, x, features, dtype):
     channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
     if self.shortcut == "conv" and (channels != features or self.strides != 1):
-      y = self.conv(features, kernel_size=(1, 1), strides=self.strides, name="shortcut")(x)
-      return self._on_grid(self.norm(name="shortcut_norm")(y), "shortcut_act")
+      # At full resolution the gradient computes it again: it is one of the largest arrays of all.
+      again = self.strides == 1
+      return (nn.remat(Block._projected, static_argnums=2) if again else Block._projected)(
+          self, x, features)
     x = values(x, dtype)[:, ::self.strides, ::self.strides]
     extra = features - channels
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
+
+  def _projected(self, x, features):
+    y = self.conv(features, kernel_size=(1, 1), strides=self.strides, name="shortcut")(x)
+    return self._on_grid(self.norm(name="shortcut_norm")(y), "shortcut_act")
 
 
 class ResNet(nn.Module):
@@ -111,16 +118,14 @@ class ResNet(nn.Module):
   def __call__(self, x, train: bool):
     """Normalised images (batch, height, width, channels) -> float32 logits (batch, num_classes)."""
     conv = functools.partial(self.conv, quantization=self.quantization, dtype=self.dtype)
-    norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9,
-                             epsilon=1e-5, dtype=self.dtype, axis_name=self.norm_axis)
+    norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, axis_name=self.norm_axis)
     act = functools.partial(self.act, quantization=self.quantization)
     residual_act = functools.partial(act, signed=True) if self.quantization.residual else None
 
     size, strides = (7, 2) if self.imagenet_stem else (3, 1)
     x = conv(self.width, kernel_size=(size, size), strides=strides, name="stem")(x)
-    x = act(name="stem_act")(norm(name="stem_norm")(x))
-    if self.imagenet_stem:
-      x = _max_pool(x)
+    pool = _max_pool if self.imagenet_stem else None
+    x = act(name="stem_act")(norm(name="stem_norm", pool=pool)(x))
     for stage, blocks in enumerate(self.stages, 1):
       for block in range(1, blocks + 1):
         x = Block(self.width * 2**(stage - 1), 2 if stage > 1 and block == 1 else 1,
@@ -133,9 +138,7 @@ class ResNet(nn.Module):
 
 
 def _max_pool(x):
-  """3x3 max-pooling, stride 2; on levels where x is quantized, since the grid is monotone."""
-  pool = lambda a: nn.max_pool(a, (3, 3), (2, 2), ((1, 1), (1, 1)))
-  return x._replace(levels=pool(x.levels)) if isinstance(x, Quantized) else pool(x)
+  return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
 def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1.0,

@@ -67,9 +67,9 @@ def make_apply(model: ResNet):
   def apply(params, batch_stats, images, train):
     variables = {"params": params, "batch_stats": batch_stats}
     if not train:
-      return model.apply(variables, images, False), batch_stats, health.activations({})
-    logits, updated = model.apply(variables, images, True, mutable=["batch_stats", "health"])
-    return logits, updated["batch_stats"], health.activations(updated.get("health", {}))
+      return model.apply(variables, images, False), batch_stats
+    logits, updated = model.apply(variables, images, True, mutable=["batch_stats"])
+    return logits, updated["batch_stats"]
 
   return apply
 
@@ -92,13 +92,14 @@ class Program:
         teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
         teacher_gradient=settings.teacher_gradient,
         weight_health=functools.partial(health.weights, settings.student.quantization),
+        activation_health=functools.partial(health.activations_of, settings.student),
         axis=parallel.AXIS)
     over = functools.partial(
-        parallel.over_replicas, mapped=(False, False, True, True, False, False, False, False),
+        parallel.over_replicas, mapped=(False, False, True, True, False, False, False, False, False),
         donate=(0,), backend=backend, devices=devices)
     self._one, self._many = over(self._step), over(self._steps)
     self._fed = parallel.over_replicas(
-        self._fed_step, mapped=(False, True, False, False), donate=(0,), backend=backend,
+        self._fed_step, mapped=(False, True, False, False, False), donate=(0,), backend=backend,
         devices=devices)
     if loop is None:
       loop = (devices or jax.devices())[0].platform != "cpu"
@@ -106,7 +107,7 @@ class Program:
     self.asynchronous = loop
 
   def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
-            rates: Rates, key):
+            rates: Rates, key, observe: bool = True):
     """Up to steps_per_dispatch training steps, on all devices.
 
     Args:
@@ -117,24 +118,27 @@ class Program:
       weights: of the loss's terms, and the temperature.
       rates: learning rates, float32 (steps_per_dispatch,) each.
       key: random key of the augmentation.
+      observe: whether to look at the health of activations, in the last of these steps.
 
     Returns:
       The new state, and the metrics of each step: dict of (steps_per_dispatch,) arrays, of which the
       first ``count`` count.
     """
     if self.asynchronous:
-      return self._many(state, data, index, epoch, count, weights, rates, key)
+      return self._many(state, data, index, epoch, count, weights, rates, key, observe)
     # XLA:CPU runs what is inside a loop on one thread and without its fast convolutions: ten times
     # slower than the same steps one by one.
     history = []
     for i in range(count):
-      state, metrics = self._one(state, data, index, epoch, np.int32(i), weights, rates, key)
+      state, metrics = self._one(state, data, index, epoch, np.int32(i), weights, rates, key,
+                                 np.bool_(observe and i == count - 1))
       # One step at a time: host devices share threads, and a replica waiting in an all-reduce of one
       # step can hold the thread that another needs to get there from the step before.
       history.append(jax.block_until_ready(metrics))
     return state, {k: [m[k] for m in history] for k in history[0]}
 
-  def feed(self, state: State, batch: DeviceBatch, weights: dict, rates: Rates):
+  def feed(self, state: State, batch: DeviceBatch, weights: dict, rates: Rates,
+           observe: bool = True):
     """One training step, on all devices, on images that were read, cropped and flipped for it.
 
     Args:
@@ -142,39 +146,40 @@ class Program:
       batch: a share for each device, without gaps.
       weights: of the loss's terms, and the temperature.
       rates: learning rates, float32 scalars.
+      observe: whether to look at the health of activations.
 
     Returns:
       The new state, and the step's metrics.
     """
-    state, metrics = self._fed(state, batch, weights, rates)
+    state, metrics = self._fed(state, batch, weights, rates, np.bool_(observe))
     if not self.asynchronous:
       jax.block_until_ready(metrics)  # see `train`
     return state, metrics
 
-  def _fed_step(self, state, batch, weights, rates):
+  def _fed_step(self, state, batch, weights, rates, observe):
     """The step of `feed`, on one replica."""
     s = self.settings
     images = normalise(batch.images, s.mean, s.std, s.student.dtype)
-    return self.trainer.step(state, Batch(images, batch.labels), weights, rates)
+    return self.trainer.step(state, Batch(images, batch.labels), weights, rates, observe)
 
-  def _step(self, state, data, index, epoch, i, weights, rates, key):
+  def _step(self, state, data, index, epoch, i, weights, rates, key, observe):
     """Step ``i`` of a dispatch, on one replica."""
     s = self.settings
     images, labels = training_batch(data.images, data.labels, index[i], epoch[i], key,
                                     s.augmentation, s.mean, s.std, s.student.dtype)
     return self.trainer.step(state, Batch(images, labels), weights,
-                             Rates(rates.student[i], rates.teacher[i]))
+                             Rates(rates.student[i], rates.teacher[i]), observe)
 
-  def _steps(self, state, data, index, epoch, count, weights, rates, key):
+  def _steps(self, state, data, index, epoch, count, weights, rates, key, observe):
     """The first ``count`` steps of a dispatch, on one replica."""
     rest = (weights, rates, key)
 
     def body(i, carry):
       state, history = carry
-      state, metrics = self._step(state, data, index, epoch, i, *rest)
+      state, metrics = self._step(state, data, index, epoch, i, *rest, observe & (i == count - 1))
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
-    metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, *rest)[1]
+    metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, *rest, observe)[1]
     history = jax.tree.map(lambda m: jnp.zeros((index.shape[0], *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, count, body, (state, history))
 

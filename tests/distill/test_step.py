@@ -23,7 +23,7 @@ def apply(params, batch_stats, images, train):
   if train:
     mean = x.mean(0)
     batch_stats = {"mean": 0.9 * batch_stats["mean"] + 0.1 * mean}
-  return jnp.tanh(x - mean) @ params["kernel"], batch_stats, jnp.zeros((0, 2))
+  return jnp.tanh(x - mean) @ params["kernel"], batch_stats
 
 
 def network(seed, trains=True):
@@ -88,7 +88,7 @@ def test_what_moves_and_what_does_not(name):
     assert new.teacher.opt_state is None
   else:
     assert new.teacher is None and "teacher_ce" not in metrics
-  expected = {"loss", "student_ce", "student_accuracy", "gradient_norm", "activations"}
+  expected = {"loss", "student_ce", "student_accuracy", "gradient_norm"}
   if SCHEMES[name].teacher:
     expected |= {"teacher_ce", "distill", "teacher_accuracy"}
   assert metrics.keys() == expected
@@ -97,11 +97,11 @@ def test_what_moves_and_what_does_not(name):
 def test_the_update_is_that_of_the_loss_by_hand():
   trainer, state, weights = setting("B")
   data = batch()
-  teacher_logits, _, _ = apply(state.teacher.params, state.teacher.batch_stats, data.images, False)
+  teacher_logits, _ = apply(state.teacher.params, state.teacher.batch_stats, data.images, False)
   p = jax.nn.softmax(teacher_logits)
 
   def loss(params):
-    logits, _, _ = apply(params, state.student.batch_stats, data.images, True)
+    logits, _ = apply(params, state.student.batch_stats, data.images, True)
     log_q = jax.nn.log_softmax(logits)
     hard = -log_q[jnp.arange(8), data.labels].mean()
     return CONFIGURED["beta"] * hard - CONFIGURED["gamma"] * (p * log_q).sum(-1).mean()
@@ -167,7 +167,7 @@ def test_many_steps_one_trace():
 
 def test_evaluation_counts_only_what_the_mask_lets_through():
   net, data = network(0), batch(1, size=6)
-  logits, _, _ = apply(net.params, net.batch_stats, data.images, False)
+  logits, _ = apply(net.params, net.batch_stats, data.images, False)
   # A masked example counts nothing even where its loss is not a number.
   data = data._replace(images=data.images.at[5].set(jnp.nan))
   found = evaluate_batch(apply, net, data, jnp.array([1, 1, 0, 1, 1, 0], jnp.float32))

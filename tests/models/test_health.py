@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apprentice_jax.models import health, resnet
-from apprentice_jax.models.layers import HEALTH_IMAGES, QuantActivation
+from apprentice_jax.models.layers import QuantActivation
 from apprentice_jax.models.precision import Precision, Quantization
 
 
@@ -55,15 +55,13 @@ def apply_activation(x, q, signed=False):
 @pytest.mark.parametrize("name", ["pact", "wrpn"])
 def test_zeros_and_saturation_of_activations_by_hand(name):
   top = {"pact": 6.0, "wrpn": 1.0}[name]
-  x = np.zeros((HEALTH_IMAGES + 2, 4), np.float32)
-  x[:HEALTH_IMAGES] = [-1.0, 0.0, 0.5 * top, 2 * top]
-  x[HEALTH_IMAGES:] = 2 * top  # beyond the images that are looked at
+  x = np.tile(np.float32([-1.0, 0.0, 0.5 * top, 2 * top]), (6, 1))
   np.testing.assert_allclose(
       apply_activation(x, quantization(activations=name)), [[0.5, 0.25]])
 
 
 def test_both_ends_of_a_signed_range_are_saturated():
-  x = jnp.tile(jnp.array([-100.0, 100.0, 0.0, 0.1]), (HEALTH_IMAGES, 1))
+  x = jnp.tile(jnp.array([-100.0, 100.0, 0.0, 0.1]), (4, 1))
   q = quantization(activations="lsq")
   layer = QuantActivation(q, signed=True)
   _, sown = layer.apply({"params": {"activation_step": jnp.float32(0.1)}}, x, mutable=["health"])
@@ -89,6 +87,18 @@ def test_names_are_those_of_the_rows():
   _, sown = model.apply(kept, x, True, mutable=["batch_stats", "health"])
   saturated = np.asarray(health.activations(sown["health"]))[:, 1]
   assert np.argmax(saturated) == names.activations.index("stage1_block1/act1")
+
+
+def test_the_first_images_of_a_batch_are_looked_at():
+  model = resnet("resnet8", 10, "8A,2W", norm_axis="replicas")  # an axis that is not there
+  x = jax.random.normal(jax.random.key(1), (health.IMAGES + 3, 8, 8, 3))
+  variables = model.clone(norm_axis=None).init(jax.random.key(0), x, True)
+  found = health.activations_of(model, variables["params"], variables["batch_stats"], x)
+  _, sown = model.clone(norm_axis=None).apply(
+      {k: variables[k] for k in ("params", "batch_stats")}, x[:health.IMAGES], True,
+      mutable=["batch_stats", "health"])
+  np.testing.assert_array_equal(found, health.activations(sown["health"]))
+  assert found.shape[0] == 7 and np.any(found > 0)
 
 
 @pytest.mark.parametrize("precision, weights, activations", [

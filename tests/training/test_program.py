@@ -1,5 +1,7 @@
 """Eight replicas with unequal data: averaged, the same on each, and the same on every path."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -100,7 +102,8 @@ def shares(data, settings, seed=0):
 
 
 def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(after_one, data):
-  trainer = Trainer(make_apply(LOW), SGD().build(), make_apply(NET), SGD().build())
+  trainer = Trainer(make_apply(LOW), SGD().build(), make_apply(NET), SGD().build(),
+                    activation_health=functools.partial(health.activations_of, LOW))
   step = jax.jit(trainer.step)
   alone = [jax.device_get(step(initial(JOINT, data), share, WEIGHTS,
                                Rates(np.float32(0.1), np.float32(0.05))))
@@ -183,6 +186,22 @@ def test_a_loop_on_the_device_gives_the_same_numbers(plain_one_by_one, data):
   # Other convolution kernels inside a loop, hence other roundings.
   assert_close(state, plain_one_by_one[0], rtol=1e-3, atol=1e-4)
   assert_close(history(metrics, 2), history(plain_one_by_one[1], 2), rtol=1e-4, atol=1e-5)
+
+
+def test_activations_are_looked_at_in_the_last_step_alone(data):
+  model = NET.clone(quantization=Quantization(Precision(2, 32)))
+  settings = PLAIN._replace(student=model)
+  program = Program(settings)
+  _, metrics = train(program, settings, data, 2)
+  first, last = (np.asarray(metrics["activations"][i]) for i in range(2))
+  assert first.shape == (5, 2) and not first.any()
+  # Those of the first step, by hand: the mean over the replicas, each on the first of its images.
+  _, metrics = train(program, settings, data, 1)
+  net = initial(settings, data).student
+  each = [health.activations_of(model, net.params, net.batch_stats, share.images[:health.IMAGES])
+          for share in shares(data, settings)]
+  np.testing.assert_allclose(metrics["activations"][0], np.mean(each, 0), atol=1e-2)
+  assert np.std(each, 0).max() > 0.02 and last.any()
 
 
 def test_synchronised_batch_norm_is_that_of_the_whole_batch(plain_one_by_one, data):
