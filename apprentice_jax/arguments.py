@@ -11,13 +11,16 @@ from ml_collections import config_flags
 from apprentice_jax.config import ConfigError, base, flat
 from apprentice_jax.models.precision import nearest
 
+# Of one of several processes; see `training.processes`.
+PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
 # What each command takes; a "config" can be changed by --config.a.b=value.
 FLAGS = {
-    "train": ("config", "workdir"),
-    "study": ("config", "workdir"),
-    "eval": ("config", "workdir", "model", "split", "data_dir"),
+    "train": ("config", "workdir", *PROCESS_FLAGS),
+    "study": ("config", "workdir", *PROCESS_FLAGS),
+    "eval": ("config", "workdir", "model", "split", "data_dir", *PROCESS_FLAGS),
     "bench": ("config", "what", "data_dir", "out"),
     "prepare": ("dataset", "data_dir"),
+    "plan": ("config", "topology", "max_batch", "scaling", "examples", "classes", "out"),
 }
 
 
@@ -27,12 +30,23 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   Raises:
     ConfigError: one of them is wrong, or the config file is.
   """
+  # Dashes in flags' names are as good as underscores.
+  arguments = [a if a.startswith("--config") or not a.startswith("--") else
+               "--" + a[2:].partition("=")[0].replace("-", "_") + "".join(a.partition("=")[1:])
+               for a in arguments]
   _check(command, arguments)
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
                                   lock_config=True, sys_argv=["apprentice", *arguments])
-  for name in ("workdir", "model", "data_dir", "out", "dataset"):
+  for name in ("workdir", "model", "data_dir", "out", "dataset", *PROCESS_FLAGS[:1]):
     flags.DEFINE_string(name, "", "", flag_values=values)
+  flags.DEFINE_list("topology", [], "", flag_values=values)
+  for name in ("max_batch", "scaling"):
+    flags.DEFINE_bool(name, False, "", flag_values=values)
+  for name in ("examples", "classes"):
+    flags.DEFINE_integer(name, 0, "", lower_bound=0, flag_values=values)
+  for name in PROCESS_FLAGS[1:]:
+    flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=values)
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
   flags.DEFINE_enum("what", "quantization", ["quantization", "input"], "", flag_values=values)
   try:

@@ -16,12 +16,17 @@ USAGE = """usage: apprentice COMMAND [flags]
            --model=CHECKPOINT --config=FILE[:key=value,...] [--split=test]
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   prepare  --dataset=NAME [--data_dir=DIR]
+  plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...] [--max_batch] [--scaling]
+           [--examples=N --classes=N] [--out=FILE.json]         what a TPU slice would make of it
   bench    --config=FILE[:key=value,...] [--out=FILE.json]      what quantization costs a training step
            --what=input --data_dir=DIR [--out=FILE.json]        reading images, beside tf.data
 
+train, study and eval on several machines: TPU pods and SLURM are found; elsewhere, on each
+           --coordinator_address=HOST:PORT --num_processes=N --process_id=I
+
 config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
 """
-COMMANDS = ("train", "eval", "study", "bench", "prepare")
+COMMANDS = ("train", "eval", "study", "bench", "prepare", "plan")
 
 
 def main(argv=None) -> int:
@@ -64,6 +69,8 @@ def _run(command: str, arguments: list[str]) -> int:
   from apprentice_jax.models.precision import nearest
   if command not in COMMANDS:
     raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
+  if command == "plan":  # before jax starts: the devices that it compiles for are not there
+    os.environ["JAX_PLATFORMS"] = "cpu"
   given = parse(command, arguments)
   if command == "prepare":
     from apprentice_jax.data.prepare import prepare
@@ -75,6 +82,9 @@ def _run(command: str, arguments: list[str]) -> int:
   config = given.config
   if config is not None:
     config = checked(config, config.study.precisions if command == "study" else ())
+  if command == "plan":
+    _plan(_need(config, "config"), given)
+    return 0
   if command in ("train", "study"):
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
@@ -111,11 +121,30 @@ def _train(command: str, config, workdir: str) -> int:
   return 0
 
 
-def _bench(config, given):
+def _plan(config, given):
+  from apprentice_jax.plan import report
+  _check_folder(given.out)
+  found = report.run(config, _need(given.topology, "topology"), examples=given.examples,
+                     classes=given.classes, max_batch=given.max_batch)
+  print(report.table(found))
+  if given.scaling:
+    for plan in filter(lambda p: "all_reduced" in p, found["plans"]):
+      plan["weak_scaling"] = report.weak_scaling(plan, config)
+      print(f"\nOn paper, from {plan['topology']}: {plan['batch_per_chip']} images a chip\n\n"
+            + report.scaling_table(plan["weak_scaling"]))
+  if given.out:
+    pathlib.Path(given.out).write_text(json.dumps(found, indent=1))
+
+
+def _check_folder(out: str):
   from apprentice_jax.config import ConfigError
-  folder = pathlib.Path(given.out).parent
-  if given.out and not folder.is_dir():
-    raise ConfigError(f"cannot write {given.out}: there is no folder {folder}.")
+  folder = pathlib.Path(out).parent
+  if out and not folder.is_dir():
+    raise ConfigError(f"cannot write {out}: there is no folder {folder}.")
+
+
+def _bench(config, given):
+  _check_folder(given.out)
   if given.what == "input":
     from apprentice_jax import bench_input as bench
     report = bench.run(_need(given.data_dir, "data_dir"))

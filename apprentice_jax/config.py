@@ -63,6 +63,9 @@ def base() -> ml_collections.ConfigDict:
       loss=dict(alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0, teacher_gradient=False),
       recipe=dict(student=recipe(), teacher=recipe(), finetune=recipe(learning_rate=0.01)),
       batch_size=128, seed=0, dtype="float32",
+      # Not 0: batch_size is for one chip or a pod alike, and what the learning rates are stated for; the
+      # batch is this times the devices, at most largest_batch (0: no limit). See `scaled`.
+      batch_per_device=0, largest_batch=8192,
       sync_batch_norm=False,   # normalise by the moments of all replicas instead of each one's own
       steps_per_dispatch=20,
       cpu_devices=2,           # host devices to run on where there is no accelerator
@@ -124,6 +127,33 @@ def apply_argument(config, argument: str, runlocal: dict):
     config.study.precisions = (given["precision"],)
   config.update(given)
   return config
+
+
+def scaled(config, devices: int, batch: int = 0):
+  """The config with its batch and learning rates following the number of devices.
+
+  Where ``batch_per_device`` is set, the batch is that times the devices, at most ``largest_batch``, and
+  every recipe's learning rate is multiplied by what the batch is of ``batch_size``: the linear scaling
+  rule, which with a warm-up keeps ImageNet's accuracy up to batches of about 8,192 (Goyal et al.,
+  "Accurate, Large Minibatch SGD", 2017, https://arxiv.org/abs/1706.02677). Epochs stay as they are.
+
+  Args:
+    config: the config.
+    devices: of all processes.
+    batch: that of a run which has begun, to be kept; 0: there is none.
+
+  Returns:
+    A copy, in which ``batch_size`` and the learning rates are the run's own.
+  """
+  result = config.copy_and_resolve_references()
+  if not config.batch_per_device:
+    return result
+  limit = config.largest_batch // devices * devices or math.inf if config.largest_batch else math.inf
+  result.batch_size = batch or min(config.batch_per_device * devices, limit)
+  for recipe in result.recipe.values():
+    recipe.learning_rate = recipe.learning_rate * result.batch_size / config.batch_size
+  result.batch_per_device = 0
+  return result
 
 
 def quantization(config, precision=None) -> Quantization:
@@ -242,7 +272,7 @@ def _check_streaming(data, check):
 
 
 _LEAST = {
-    "batch_size": 1, "steps_per_dispatch": 1, "cpu_devices": 1, "eval.batch_size": 1,
+    "batch_size": 1, "batch_per_device": 0, "largest_batch": 0, "steps_per_dispatch": 1, "cpu_devices": 1, "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
     "seed": 0, "loss.alpha": 0, "loss.beta": 0,

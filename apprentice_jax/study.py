@@ -77,6 +77,7 @@ def run(config, workdir) -> str:
   workdir = pathlib.Path(workdir)
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
+  config = start.scaled(config, workdir)
   trained = lambda kind: kind in config.study.cells and not (
       kind in ("teacher", "student") and config[kind].init)
   start.preflight(config, sorted({

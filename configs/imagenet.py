@@ -6,7 +6,8 @@ Marked [paper] where `Apprentice` says so and [ours] where its text was not at h
 - alpha 1, beta and gamma 0.5, temperature 1 [paper];
 - first convolution and classifier in full precision [ours, as all related work];
 - 120 epochs, batch 256, rate 0.1, multiplied by 0.1 at 1/4, 1/2 and 3/4 of the run, 5 epochs of
-  warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours];
+  warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours]; the batch is 128 a device and at most 8,192,
+  and rates follow it linearly from those of batch 256 (`batch_per_device`, `largest_batch`);
 - scheme C: 40 epochs from 0.001 [ours; paper: a lower rate and fewer epochs];
 - random-resized crop and flip at 224, a resize to 256 and the centre to evaluate [ours].
 
@@ -37,7 +38,7 @@ def get_config(argument=""):
     recipe.schedule, recipe.milestones, recipe.factor = "step", (0.25, 0.5, 0.75), 0.1
     recipe.epochs, recipe.warmup_epochs, recipe.learning_rate = 120.0, 5.0, 0.1
   config.recipe.finetune.update(dict(epochs=40.0, warmup_epochs=0.0, learning_rate=0.001))
-  config.batch_size = 256
+  config.batch_size, config.batch_per_device = 256, 128
   config.dtype = "bfloat16"
   config.steps_per_dispatch = 50
   config.eval.batch_size = 256
@@ -46,7 +47,7 @@ def get_config(argument=""):
   config.study.seeds = (0,)
   return base.apply_argument(config, argument, runlocal={
       "data.name": "digits", "data.test_split": "test", "data.mean": (0.3053,), "data.std": (0.3763,),
-      "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32, "dtype": "float32",
+      "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32, "batch_per_device": 0, "dtype": "float32",
       "student.name": "resnet18", "teacher.name": "resnet18", "student.width": 0.0625,
       "teacher.width": 0.0625, "recipe.student.epochs": 0.1, "recipe.teacher.epochs": 0.1,
       "recipe.finetune.epochs": 0.1, "study.precisions": ("8A,2W",)})

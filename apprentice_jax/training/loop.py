@@ -38,6 +38,7 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
   """
   config = configs.checked(config)
   workdir = pathlib.Path(workdir)
+  config = start.scaled(config, workdir)
   if (finished := result(workdir)) is not None:
     claim(workdir, config)
     return finished

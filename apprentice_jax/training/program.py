@@ -156,6 +156,16 @@ class Program:
       jax.block_until_ready(metrics)  # see `train`
     return state, metrics
 
+  def lower_train(self, state, data, index, epoch, weights, rates):
+    """`train` for arguments of which only shapes and dtypes are given; to be compiled."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return self._many.lower(state, data, index, epoch, jax.ShapeDtypeStruct((), jnp.int32), weights, rates,
+                            key, jax.ShapeDtypeStruct((), jnp.bool_))
+
+  def lower_feed(self, state, batch, weights, rates):
+    """`feed` for arguments of which only shapes and dtypes are given; to be compiled."""
+    return self._fed.lower(state, batch, weights, rates, jax.ShapeDtypeStruct((), jnp.bool_))
+
   def _fed_step(self, state, batch, weights, rates, observe):
     """The step of `feed`, on one replica."""
     s = self.settings

@@ -164,7 +164,8 @@ class Run:
     config, s, began = self.config, self.settings, time.monotonic()
     if batch is not None:
       state, metrics = self.program.feed(
-          state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]))
+          state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]),
+          observe=step + 1 == end)
       self.inflight.append(metrics["loss"])
       if len(self.inflight) > inputs.AHEAD:  # batches wait in the devices' memory
         jax.block_until_ready(self.inflight.popleft())
@@ -176,7 +177,7 @@ class Run:
     self.waited += time.monotonic() - began
     state, metrics = self.program.train(
         state, self.data.on_devices, index, epoch, count, self.weights,
-        Rates(fill(self.rates), fill(self.teacher_rates)), self.key)
+        Rates(fill(self.rates), fill(self.teacher_rates)), self.key, observe=step + count == end)
     self.history.append((count, metrics))
     return state, count
 
@@ -303,10 +304,12 @@ def _fixed_teacher(settings, state: State) -> int:
 
 
 def _health(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, float]:
-  """The health of every layer, mean over the steps: "zeros/LAYER", "flips/LAYER", ..."""
+  """The health of every layer: "zeros/LAYER", "flips/LAYER", ...; of weights the mean over the steps, of
+  activations that of the last one."""
   record = {}
-  for kind, columns in (("weights", ("zeros", "flips")), ("activations", ("zeros", "saturation"))):
-    for name, row in zip(getattr(names, kind), history[kind].mean(0)):
+  for kind, columns, rows in (("weights", ("zeros", "flips"), history["weights"].mean(0)),
+                              ("activations", ("zeros", "saturation"), history["activations"][-1])):
+    for name, row in zip(getattr(names, kind), rows):
       record.update({f"{column}/{name}": float(v) for column, v in zip(columns, row)})
   return record
 

@@ -23,6 +23,13 @@ from apprentice_jax.training.workdir import read_config, result
 FULL_PRECISION = "32A,32W"
 
 
+def scaled(config, workdir: pathlib.Path):
+  """The config for all devices, see `config.scaled`; what has begun in workdir keeps its batch."""
+  begun = (workdir / "config.json").exists()
+  return configs.scaled(config, jax.device_count(),
+                        read_config(workdir).get("batch_size", 0) if begun else 0)
+
+
 def full_precision(config, which: str):
   """The config that trains config's teacher or student alone, at full precision."""
   alone = config.copy_and_resolve_references()

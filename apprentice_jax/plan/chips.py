@@ -1,0 +1,76 @@
+"""TPU chips, as published, and slices of them, as the compiler knows them."""
+
+import math
+import os
+import re
+from typing import NamedTuple
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.models.precision import nearest
+
+
+class Chip(NamedTuple):
+  """A device as jax sees it: a chip, or a core of v2 and v3 chips.
+
+  Attributes:
+    flops: peak, bfloat16, a second.
+    memory: bytes of HBM.
+    links: bytes a second to other chips, over all links, in one direction.
+    flops_per_cycle: of its matrix units; with ``flops`` this gives the clock.
+    config: how the compiler is told that both cores of a chip are one device, if it has to be.
+  """
+  flops: float
+  memory: int
+  links: float
+  flops_per_cycle: int
+  config: str = ""
+
+  @property
+  def clock(self) -> float:
+    """Cycles a second."""
+    return self.flops / self.flops_per_cycle
+
+
+# Peaks, memory and links: https://cloud.google.com/tpu/docs/v5e and the pages of the others. Of links the
+# pages give both directions together or all-reduce bandwidth of a pod; this is one direction. Matrix
+# units: four of 128x128 in v5e, eight in v4 and v5p, four in a core of v3; v6e's peak and compiler agree
+# on what four of 256x256 would do. Each does a multiplication and an addition per cell and cycle.
+CHIPS = {
+    "v3": Chip(61.5e12, 16 * 2**30, 41e9, 2 * 128**2 * 2),
+    "v4": Chip(275e12, 32 * 2**30, 300e9, 8 * 128**2 * 2, "megacore"),
+    "v5e": Chip(197e12, 16 * 2**30, 200e9, 4 * 128**2 * 2),
+    "v5p": Chip(459e12, 95 * 2**30, 600e9, 8 * 128**2 * 2),
+    "v6e": Chip(918e12, 32 * 2**30, 400e9, 4 * 256**2 * 2),
+}
+
+
+def slice_of(topology: str):
+  """The chip and the devices of a slice such as ``v5e:16x16``.
+
+  Raises:
+    ConfigError: there is no such chip or slice, or libtpu is not installed.
+  """
+  name, colon, shape = topology.partition(":")
+  if name not in CHIPS:
+    raise ConfigError(f"--topology has {topology!r}: {nearest(name, CHIPS)}, as in v5e:2x4.")
+  if not colon or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+    raise ConfigError(f"--topology has {topology!r}: write chip and shape, as in v5e:2x4 or v4:4x4x4.")
+  chip = CHIPS[name]
+  # Compiling needs neither a TPU nor the machine's metadata, and can happen beside another process.
+  os.environ.update({"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+                     "TPU_ACCELERATOR_TYPE": "v5litepod-1", "TPU_WORKER_HOSTNAMES": "localhost",
+                     "TPU_WORKER_ID": "0", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"})
+  try:
+    import libtpu  # noqa: F401
+  except ImportError:
+    raise ConfigError("plan compiles with libtpu, which is not installed: pip install "
+                      "'apprentice-jax[plan]'.") from None
+  from jax.experimental import topologies
+  try:
+    devices = topologies.get_topology_desc(
+        platform="tpu", topology_name=topology,
+        **({"chip_config_name": chip.config} if chip.config else {})).devices
+  except Exception as error:
+    raise ConfigError(f"--topology={topology}: the compiler knows no such slice "
+                      f"({str(error).splitlines()[0][:150]}).") from None
+  return chip, devices

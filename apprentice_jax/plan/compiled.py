@@ -1,0 +1,83 @@
+"""Compiling for TPUs, once: a step that was compiled before is found again."""
+
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import time
+from typing import NamedTuple
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data.sources import cache_dir
+
+VERSION = "1"  # of what is kept; also of the names of operations, which the key does not contain
+
+
+class Compiled(NamedTuple):
+  """What the compiler says of a step.
+
+  Attributes:
+    text: the optimized program, scheduled.
+    memory: bytes on each device: "arguments", "outputs", "aliased" (outputs in place of arguments),
+      "temporaries", "code".
+    seconds: that it took.
+  """
+  text: str
+  memory: dict[str, int]
+  seconds: float
+
+  @property
+  def needed(self) -> int:
+    """Bytes on each device."""
+    m = self.memory
+    return m["arguments"] + m["outputs"] - m["aliased"] + m["temporaries"] + m["code"]
+
+
+class DoesNotFit(Exception):
+  """The step needs more memory than the chip has; the message says how much."""
+
+
+def compiled(lowered, topology: str) -> Compiled:
+  """Compiles a lowered step for the slice it was lowered for, or finds it in the cache.
+
+  Raises:
+    DoesNotFit: it needs too much memory.
+  """
+  versions = [importlib.metadata.version(p) for p in ("jax", "jaxlib", "libtpu")]
+  options = [os.environ.get(name, "") for name in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")]
+  key = hashlib.sha256("\n".join([VERSION, topology, *versions, *options, lowered.as_text()]).encode())
+  folder = cache_dir() / "plan" / key.hexdigest()[:32]
+  if (folder / "memory.json").exists():
+    found = json.loads((folder / "memory.json").read_text())
+    if "does_not_fit" in found:
+      raise DoesNotFit(found["does_not_fit"])
+    text = gzip.decompress((folder / "program.txt.gz").read_bytes()).decode()
+    return Compiled(text, found["memory"], found["seconds"])
+  began = time.monotonic()
+  try:
+    done = lowered.compile()
+  except Exception as error:
+    used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
+    if not used and "RESOURCE_EXHAUSTED" not in str(error):
+      raise ConfigError(f"the compiler fails: {str(error).splitlines()[0][:300]}") from error
+    sentence = f"it would use {used[1]} of {used[2]}" if used else "it would use more than there is"
+    _keep(folder, {"does_not_fit": sentence})
+    raise DoesNotFit(sentence) from None
+  m = done.memory_analysis()
+  memory = {"arguments": m.argument_size_in_bytes, "outputs": m.output_size_in_bytes,
+            "aliased": m.alias_size_in_bytes, "temporaries": m.temp_size_in_bytes,
+            "code": m.generated_code_size_in_bytes}
+  result = Compiled(done.as_text(), memory, time.monotonic() - began)
+  _keep(folder, {"memory": memory, "seconds": result.seconds}, result.text)
+  return result
+
+
+def _keep(folder: pathlib.Path, figures: dict, text: str = ""):
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "program.txt.gz").write_bytes(gzip.compress(text.encode(), 6))
+  temporary = folder / f"memory.json.{os.getpid()}"
+  temporary.write_text(json.dumps(figures))
+  os.replace(temporary, folder / "memory.json")

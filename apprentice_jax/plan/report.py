@@ -1,0 +1,204 @@
+"""The plan of a training run on TPU slices: memory, cycles, communication, time."""
+
+from typing import Any, Optional
+
+import jax
+import numpy as np
+
+from apprentice_jax import config as configs
+from apprentice_jax.plan import hlo
+from apprentice_jax.plan.chips import CHIPS, Chip, slice_of
+from apprentice_jax.plan.compiled import Compiled, DoesNotFit, compiled
+from apprentice_jax.plan.step import Data, Step, data_of, lower
+from apprentice_jax.training import start
+
+WEAK_SCALING = (8, 16, 32, 64, 128, 256)
+
+
+def run(config, topologies, *, examples: int = 0, classes: int = 0, max_batch: bool = False) -> dict:
+  """Plans a run on each of some slices.
+
+  Args:
+    config: of the run.
+    topologies: such as "v5e:2x4".
+    examples, classes: of the training set, where it is neither known nor there.
+    max_batch: look for the largest batch a chip that fits; compiles several times.
+
+  Returns:
+    "config" (flat) and "plans", a dict for each slice, JSON-able; see `table`.
+
+  Raises:
+    ConfigError: the config cannot run, or there is no such slice.
+  """
+  config = configs.checked(config)
+  data = data_of(config, examples, classes)
+  slices = [(topology, *slice_of(topology)) for topology in topologies]
+  plans = []
+  for topology, chip, devices in slices:
+    run_config = configs.scaled(config, len(devices))
+    found = _plan(run_config, data, topology, chip, devices)
+    if max_batch:
+      found["max_batch_per_chip"] = _max_batch(run_config, data, topology, chip, devices, found)
+    plans.append(found)
+  return {"config": configs.flat(config), "plans": plans}
+
+
+def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
+  step = lower(config, data, devices)
+  recipe = start.student_recipe(config)
+  result = {
+      "topology": topology, "chips": len(devices), "chip_memory": chip.memory,
+      "batch": config.batch_size, "batch_per_chip": config.batch_size // len(devices),
+      "learning_rate": recipe.learning_rate,
+      "steps": round(recipe.epochs * data.size / config.batch_size), **_bytes(step)}
+  try:
+    program = compiled(step.lowered, topology)
+  except DoesNotFit as error:
+    return {**result, "fits": False, "why": str(error)}
+  result.update(_memory(program, chip), compile_seconds=program.seconds)
+  result.update(_times(program, step, chip, config, len(devices)))
+  return result
+
+
+def _bytes(step: Step) -> dict[str, int]:
+  """What the arguments of the step hold, as the arrays' own sizes."""
+  networks = [n for n in step.state if n is not None]
+  reduced = sum(_size((getattr(step.state, name).params, getattr(step.state, name).batch_stats))
+                for name in step.trained)
+  return {"parameters": sum(_size(n.params) for n in networks),
+          "statistics": sum(_size(n.batch_stats) for n in networks),
+          "optimizer": sum(_size(n.opt_state) for n in networks),
+          "images": step.batch, "to_reduce": reduced}
+
+
+def _memory(program: Compiled, chip: Chip) -> dict:
+  live = hlo.memory(program.text)
+  kept = min(live.activations, program.memory["temporaries"])
+  return {"fits": program.needed <= chip.memory, "needed": program.needed, **program.memory,
+          "activations": kept}
+
+
+def _times(program: Compiled, step: Step, chip: Chip, config, chips: int) -> dict:
+  parts = hlo.cycles(program.text)
+  # Looked at in the last step of a dispatch (or, streamed, of as many steps).
+  parts["health"] = round(parts["health"] / config.steps_per_dispatch)
+  cycles, reduces = sum(parts.values()), hlo.all_reduces(program.text)
+  computing = cycles / chip.clock
+  communicating = all_reduce_seconds(sum(reduces), chips, chip)
+  seconds = computing + communicating
+  return {"cycles": cycles, "cycles_by_part": parts, "all_reduces": len(reduces),
+          "all_reduced": sum(reduces), "step_seconds": seconds, "compute_seconds": computing,
+          "all_reduce_seconds": communicating,
+          "images_per_second_per_chip": config.batch_size / chips / seconds}
+
+
+def all_reduce_seconds(size: int, chips: int, chip: Chip) -> float:
+  """A model, not a measurement: every byte but a chip's own share leaves a chip twice, at the published
+  rate of all its links, and nothing is computed meanwhile."""
+  return 2 * (chips - 1) / chips * size / chip.links
+
+
+def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: dict) -> Optional[int]:
+  """The largest batch a chip, a multiple of 8, whose step fits; None if not even 8 do."""
+
+  def needed(share: int):
+    config_ = config.copy_and_resolve_references()
+    config_.batch_size = share * len(devices)
+    try:
+      return compiled(lower(config_, data, devices).lowered, topology).needed
+    except DoesNotFit:
+      return None
+
+  low, high = (found["batch_per_chip"] // 8 * 8, None) if found["fits"] else (0, found["batch_per_chip"])
+  memory = found.get("needed") or chip.memory
+  fixed = found["parameters"] + found["statistics"] + found["optimizer"]
+  while high is None or high - low > 8:
+    # Memory is close to a straight line in the batch: two or three tries find its end.
+    per_image = max(memory - fixed, 1) / max(low or high, 1)
+    guess = int((chip.memory - fixed) / per_image) // 8 * 8
+    guess = max(guess, low + 8) if high is None else min(max(guess, low + 8), high - 1) // 8 * 8
+    if guess <= low:
+      break
+    size = needed(guess)
+    if size is None or size > chip.memory:
+      high = guess
+    else:
+      low, memory = guess, size
+      if high is None and guess + 8 > (chip.memory - fixed) / ((size - fixed) / guess):
+        high = guess + 16
+  return low or None
+
+
+def weak_scaling(plan: dict, config) -> list[dict]:
+  """What more chips would make of a plan, on paper: the same batch and step on each.
+
+  Args:
+    plan: of one slice.
+    config: of the run, before it was scaled.
+
+  Returns:
+    A dict for each of WEAK_SCALING: "chips", "batch", "beyond_largest_batch" (what a run would not do of
+    itself), "learning_rate", "all_reduce_seconds" (a model), "images_per_second" of all chips and
+    "efficiency", against chips that need not communicate.
+  """
+  rows, chip = [], CHIPS[plan["topology"].partition(":")[0]]
+  recipe = start.student_recipe(config)
+  for chips in WEAK_SCALING:
+    communicating = all_reduce_seconds(plan["all_reduced"], chips, chip)
+    seconds, batch = plan["compute_seconds"] + communicating, plan["batch_per_chip"] * chips
+    rows.append({"chips": chips, "batch": batch,
+                 "beyond_largest_batch": 0 < config.largest_batch < batch,
+                 "learning_rate": recipe.learning_rate * batch / config.batch_size,
+                 "all_reduce_seconds": communicating, "images_per_second": batch / seconds,
+                 "efficiency": plan["compute_seconds"] / seconds})
+  return rows
+
+
+def _size(tree: Any) -> int:
+  return sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(tree))
+
+
+def table(report: dict) -> str:
+  """The plans side by side, as Markdown."""
+  plans = report["plans"]
+  rows = [("", [p["topology"] for p in plans]),
+          ("chips", [p["chips"] for p in plans]),
+          ("batch, learning rate", [f"{p['batch']:,}, {p['learning_rate']:g}" for p in plans]),
+          ("images a chip", [p["batch_per_chip"] for p in plans])]
+  add = lambda name, show: rows.append((name, [show(p) if "needed" in p else "" for p in plans]))
+  rows.append(("fits", ["yes" if p["fits"] else f"no: {p.get('why', 'see below')}" for p in plans]))
+  if any("max_batch_per_chip" in p for p in plans):
+    rows.append(("largest batch a chip", [p["max_batch_per_chip"] or "none" for p in plans]))
+  gib = lambda x: f"{x / 2**30:.2f} GiB"
+  add("memory a chip", lambda p: f"{gib(p['needed'])} of {gib(p['chip_memory'])}")
+  for name in ("parameters", "optimizer", "images", "activations"):
+    add(f"· {name}", lambda p, name=name: gib(p[name]))
+  add("· other temporaries", lambda p: gib(p["temporaries"] - p["activations"]))
+  add("· program", lambda p: gib(p["code"]))
+  add("estimated cycles", lambda p: f"{p['cycles'] / 1e6:.1f} M")
+  for part in hlo.PARTS:
+    if any(p.get("cycles_by_part", {}).get(part) for p in plans):
+      add(f"· {part}", lambda p, part=part: f"{p['cycles_by_part'][part] / 1e6:.2f} M")
+  add("all-reduces a step", lambda p: p["all_reduces"])
+  add("· bytes, of the fewest", lambda p: f"{p['all_reduced'] / 2**20:.1f} MiB, "
+                                          f"{p['all_reduced'] / p['to_reduce']:.4f}")
+  add("step: compute + all-reduce (model)", lambda p: f"{p['compute_seconds'] * 1e3:.1f} + "
+                                                      f"{p['all_reduce_seconds'] * 1e3:.1f} ms")
+  add("images/s a chip", lambda p: f"{p['images_per_second_per_chip']:,.0f}")
+  add("the run's steps", lambda p: f"{p['steps']:,}")
+  add("· hours", lambda p: f"{p['steps'] * p['step_seconds'] / 3600:.1f}")
+  lines = ["| " + " | ".join(map(str, [name, *cells])) + " |" for name, cells in rows]
+  lines.insert(1, "|---" * (len(plans) + 1) + "|")
+  return "\n".join(lines)
+
+
+def scaling_table(rows: list[dict]) -> str:
+  """`weak_scaling` as Markdown."""
+  lines = ["| chips | batch | learning rate | all-reduce | images/s | efficiency |", "|---" * 6 + "|"]
+  lines += [f"| {r['chips']} | {r['batch']:,}{' *' if r['beyond_largest_batch'] else ''} | "
+            f"{r['learning_rate']:g} | "
+            f"{r['all_reduce_seconds'] * 1e3:.2f} ms | {r['images_per_second']:,.0f} | "
+            f"{r['efficiency']:.1%} |" for r in rows]
+  if any(r["beyond_largest_batch"] for r in rows):
+    lines.append("\n\\* above config.largest_batch: a run of itself takes that, with fewer images a chip.")
+  return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""The very step that `train` would run on some devices, lowered without data or devices."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.distill.step import Network, Rates, State
+from apprentice_jax.training import inputs, start
+from apprentice_jax.training.program import DeviceBatch, DeviceData, Program
+
+# Training examples, classes and (stored) image shape of sets that need not be there to plan for.
+KNOWN = {"imagenet2012": (1_281_167, 1000, (0, 0, 3)), "cifar10": (50_000, 10, (32, 32, 3)),
+         "cifar100": (50_000, 100, (32, 32, 3)), "fashion_mnist": (60_000, 10, (28, 28, 1)),
+         "mnist": (60_000, 10, (28, 28, 1))}
+
+
+class Data(NamedTuple):
+  """What a program has to know of a dataset: size, classes, (height, width, channels)."""
+  size: int
+  classes: int
+  shape: tuple[int, int, int]
+
+
+class Step(NamedTuple):
+  """A step to be compiled.
+
+  Attributes:
+    lowered: what jax lowered, to be compiled; ``as_text`` is the same for the same step.
+    state: its State, abstract.
+    trained: the networks in it that train: names of fields of State.
+    batch: bytes of images and labels on each device.
+  """
+  lowered: Any
+  state: State
+  trained: tuple[str, ...]
+  batch: int
+
+
+def data_of(config, examples: int = 0, classes: int = 0) -> Data:
+  """The config's dataset, as given, as known, or as found where it is prepared.
+
+  Raises:
+    ConfigError: nothing is known of it.
+  """
+  d = config.data
+  streamed = (d.image_size, d.image_size, 3)
+  if examples and classes and d.image_size:
+    return Data(examples, classes, streamed)
+  if d.name in KNOWN:
+    size, count, shape = KNOWN[d.name]
+    size -= d.validation
+  else:
+    try:
+      found = inputs.split(config, "train")
+    except ConfigError as error:
+      raise ConfigError(f"{error} To plan without the data, say --examples=N --classes=N.") from None
+    size, count, shape = found.size, len(found.class_names), found.image_shape
+  return Data(examples or size, classes or count, streamed if d.image_size else shape)
+
+
+def lower(config, data: Data, devices) -> Step:
+  """Lowers config's training step for devices.
+
+  Args:
+    config: whose ``batch_size`` is that of all devices.
+    data: the dataset.
+    devices: of one slice; they need not exist.
+
+  Raises:
+    ConfigError: the batch cannot be divided among them.
+  """
+  count = len(devices)
+  if config.batch_size % count:
+    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the {count} "
+                      "devices.")
+  built = start.settings(config, data.classes)
+  program = Program(built, devices=devices)
+  teacher = built.teacher and _network(built.teacher, built.teacher_optimizer, data.shape)
+  state = State(_network(built.student, built.student_optimizer, data.shape), teacher)
+  trained = ("student", "teacher") if built.teacher_optimizer else ("student",)
+  weights = {k: _scalar() for k in ("alpha", "beta", "gamma", "temperature")}
+  share = config.batch_size // count
+  if config.data.image_size:
+    batch = DeviceBatch(_array((count, share, *data.shape), jnp.uint8), _array((count, share), jnp.int32),
+                        _array((count, share)))
+    lowered = program.lower_feed(state, batch, weights, Rates(_scalar(), _scalar()))
+    size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
+  else:
+    stored = DeviceData(_array((data.size, *data.shape), jnp.uint8), _array((data.size,), jnp.int32))
+    steps = (built.steps_per_dispatch,)
+    index = _array((count, *steps, share), jnp.int32)
+    lowered = program.lower_train(state, stored, index, index, weights,
+                                  Rates(_array(steps), _array(steps)))
+    size = sum(a.size * a.dtype.itemsize for a in stored)
+  return Step(lowered, state, trained, size)
+
+
+def _network(model, optimizer, shape) -> Network:
+  images = _array((1, *shape))
+  found = jax.eval_shape(lambda k, x: model.clone(norm_axis=None).init(k, x, True),
+                         jax.random.key(0), images)
+  state = jax.eval_shape(optimizer.build().init, found["params"]) if optimizer else None
+  return Network(found["params"], found["batch_stats"], state)
+
+
+def _array(shape, dtype=jnp.float32):
+  return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _scalar():
+  return _array(())
