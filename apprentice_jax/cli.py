@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 import warnings
 
 USAGE = """usage: apprentice COMMAND [flags]
@@ -54,9 +55,33 @@ def main(argv=None) -> int:
     return _run(argv[0], argv[1:])
   except (ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints, Preempted) as error:
     print(f"apprentice: {error}", file=sys.stderr)
-    return getattr(error, "exit_code", 2)
+    return _ended(getattr(error, "exit_code", 2))
+  except Exception as error:
+    if not _one_of_several():
+      raise
+    if type(error).__name__ == "JaxRuntimeError":  # a collective, whose other side is gone
+      from apprentice_jax.training.processes import LOST
+      print(f"apprentice: {LOST} ({str(error).splitlines()[0][:200]})", file=sys.stderr)
+      return _ended(75)
+    traceback.print_exc()
+    return _ended(1)
   finally:
     warnings.formatwarning = usual
+
+
+def _one_of_several() -> bool:
+  import jax
+  return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _ended(status: int) -> int:
+  """Ends this process at once if it is one of several, where exiting would wait for the others, which wait
+  for it; unless it was told to stop as they were."""
+  if _one_of_several() and status not in (75, 130):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  return status
 
 
 def _format_warning(message, *_, **__):
@@ -64,7 +89,7 @@ def _format_warning(message, *_, **__):
 
 
 def _run(command: str, arguments: list[str]) -> int:
-  from apprentice_jax.arguments import parse
+  from apprentice_jax.arguments import PROCESS_FLAGS, parse
   from apprentice_jax.config import ConfigError, checked
   from apprentice_jax.models.precision import nearest
   if command not in COMMANDS:
@@ -85,6 +110,13 @@ def _run(command: str, arguments: list[str]) -> int:
   if command == "plan":
     _plan(_need(config, "config"), given)
     return 0
+  from apprentice_jax.training import processes
+  joined = tuple(getattr(given, name) for name in PROCESS_FLAGS)
+  processes.check(*joined)
+  if command in ("train", "study", "eval") and processes.several(given.num_processes):
+    if (status := processes.guarded([command, *arguments])) is not None:
+      return status
+    processes.join(*joined)
   if command in ("train", "study"):
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
@@ -97,15 +129,16 @@ def _run(command: str, arguments: list[str]) -> int:
                                     given.data_dir)
     else:
       found = loop.evaluate(_need(given.workdir, "workdir"), given.split, given.data_dir)
-    print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
-          f"{found['count']:,} examples")
+    if processes.first():
+      print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
+            f"{found['count']:,} examples")
   else:
     _bench(config, given)
   return 0
 
 
 def _train(command: str, config, workdir: str) -> int:
-  from apprentice_jax.training import preemption
+  from apprentice_jax.training import preemption, processes
   from apprentice_jax.training.workdir import trouble
   with preemption.listening():  # also while devices start, programs compile, and between runs
     _start_devices(config.cpu_devices, workdir)
@@ -113,11 +146,14 @@ def _train(command: str, config, workdir: str) -> int:
       from apprentice_jax import report
       from apprentice_jax.training import loop
       loop.train(config, workdir)
-      with trouble(pathlib.Path(workdir)):
-        print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
+      if processes.first():
+        with trouble(pathlib.Path(workdir)):
+          print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
     else:
       from apprentice_jax import study
-      print(study.run(config, workdir))
+      table = study.run(config, workdir)
+      if processes.first():
+        print(table)
   return 0
 
 
@@ -176,4 +212,6 @@ def _start_devices(cpu_devices, workdir):
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-  print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}", flush=True)
+  if not jax.process_index():
+    among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)

@@ -10,8 +10,8 @@ from apprentice_jax import report
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import inputs, loop, preemption, start
-from apprentice_jax.training.workdir import claim, result, write_config, writing
+from apprentice_jax.training import inputs, loop, preemption, processes, start
+from apprentice_jax.training.workdir import claim, local, result, write_config, writing
 
 FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
           "seconds", "parameters", "bytes", "workdir")
@@ -74,19 +74,19 @@ def run(config, workdir) -> str:
       if other not in config.study.cells and not config[other].init:
         raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
                           f"add it, or set config.{other}.init.")
-  workdir = pathlib.Path(workdir)
+  workdir = local(workdir)
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
-  config = start.scaled(config, workdir)
+  config = processes.agreed(lambda: start.scaled(config, workdir))
   trained = lambda kind: kind in config.study.cells and not (
       kind in ("teacher", "student") and config[kind].init)
-  start.preflight(config, sorted({
-      SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)}))
+  recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
+  processes.agreed(lambda: start.preflight(config, recipes))
   with writing(workdir), preemption.listening():
-    claim(workdir, config)
-    write_config(workdir, config)
+    processes.on_first(lambda: claim(workdir, config))
+    processes.on_first(lambda: write_config(workdir, config))
     rows = _rows(config, workdir)
-  return report.write_study(config, workdir, rows)
+  return report.write_study(config, workdir, rows) if processes.first() else ""
 
 
 def _rows(config, workdir: pathlib.Path) -> list[dict]:
@@ -94,11 +94,12 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
   rows, todo, began = [], cells(config), time.monotonic()
   for number, cell in enumerate(todo, 1):
     place = cell_dir(workdir, cell)
-    if result(place) is None:
+    if result(place) is None and processes.first():
       spent = time.monotonic() - began
       print(f"[{number}/{len(todo)}, {spent:.0f} s] {cell.name}", flush=True)
     rows.append(_row(config, cell, workdir, place))
-    _write_csv(workdir / "results.csv", rows)
+    if processes.first():
+      _write_csv(workdir / "results.csv", rows)
   return rows
 
 

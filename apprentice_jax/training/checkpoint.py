@@ -22,7 +22,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.training import parallel, processes
 
 # Orbax logs with a traceback for each array what it then raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -45,7 +47,7 @@ class Checkpoints:
     self._checksums = self._folder.parent / "checksums"
     self._writes, self._saving = keep is not None, None
     if self._writes:
-      self._check_disk(0)  # Orbax's threads would wait for minutes
+      processes.on_first(lambda: self._check_disk(0))  # Orbax's threads would wait for minutes
     self._manager = ocp.CheckpointManager(
         self._folder,
         options=ocp.CheckpointManagerOptions(
@@ -67,7 +69,7 @@ class Checkpoints:
 
   def latest(self) -> Optional[int]:
     """The step of the newest checkpoint, or None."""
-    return self._manager.latest_step()
+    return processes.share(self._manager.latest_step())
 
   def save(self, step: int, state: State, meta: dict):
     """Begins to write a checkpoint; an error in writing one is raised by the next call or the end.
@@ -77,11 +79,12 @@ class Checkpoints:
     """
     trained = _trained(state)
     self._wait()  # one after the other; raises what went wrong with the last
-    self._check_disk(sum(leaf.nbytes for leaf in jax.tree.leaves(trained)))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(trained))
+    processes.on_first(lambda: self._check_disk(size))
     self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(jnp.copy, trained)),
+        state=ocp.args.StandardSave(parallel.global_view(jax.tree.map(jnp.copy, trained))),
         meta=ocp.args.JsonSave(dict(meta, step=step))))
 
   def _wait(self):
@@ -111,7 +114,7 @@ class Checkpoints:
         if hasattr(os, "posix_fallocate"):
           os.posix_fallocate(file.fileno(), 0, needed + needed // 8 + 2**18)
     except OSError as error:
-      if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+      if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
         raise
     finally:
       (probe / "space").unlink(missing_ok=True)
@@ -139,7 +142,7 @@ class Checkpoints:
     for step in steps:
       verified = False
       try:
-        verified = self._verify(step)
+        verified = self._verified(step)
         found = self._manager.restore(step, args=ocp.args.Composite(
             state=ocp.args.StandardRestore(self._stored(step) if target is None else target),
             meta=ocp.args.JsonRestore()))
@@ -185,6 +188,18 @@ class Checkpoints:
         raise ValueError(f"{name} is {'not what was written' if name in found else 'missing'}")
     return True
 
+  def _verified(self, step: int) -> bool:
+    """`_verify`, by process 0 for all."""
+    found = []
+    def look():
+      try:
+        found.append(self._verify(step))
+      except ValueError as error:
+        raise ConfigError(str(error)) from error  # what `on_first` passes on
+
+    processes.on_first(look)
+    return processes.share(found and found[0])
+
   def _stored(self, step: int):
     # Onto one device, wherever the checkpoint was written.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -195,7 +210,7 @@ class Checkpoints:
     for step, why in broken:
       folder = self._folder / str(step)
       kept = ""
-      if self._writes and jax.process_index() == 0:  # out of the way of the one to be written anew
+      if self._writes and processes.first():  # out of the way of the one to be written anew
         names = (self._folder.parent / f"broken_checkpoint_{step}{n}"
                  for n in itertools.chain([""], (f"_{i}" for i in itertools.count(2))))
         aside = next(name for name in names if not name.exists())
@@ -205,6 +220,7 @@ class Checkpoints:
       warnings.warn(f"the checkpoint of step {step} is damaged ({why[:200]}){kept}: continuing from "
                     f"step {good}.")
     if broken and self._writes:
+      processes.share(None)  # not before the folder has its new name
       self._manager.reload()
 
 

@@ -5,10 +5,9 @@ import pathlib
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import inputs, parallel, preemption, start
+from apprentice_jax.training import inputs, parallel, preemption, processes, start
 from apprentice_jax.training.run import Run, score
-from apprentice_jax.training.workdir import (check_classes, claim, result, trouble,
-                                             writing)
+from apprentice_jax.training.workdir import check_classes, claim, local, result, trouble, writing
 
 
 def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
@@ -37,16 +36,16 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
     Preempted: SIGTERM or SIGINT came; all is saved.
   """
   config = configs.checked(config)
-  workdir = pathlib.Path(workdir)
-  config = start.scaled(config, workdir)
-  if (finished := result(workdir)) is not None:
-    claim(workdir, config)
+  workdir = local(workdir)
+  config = processes.agreed(lambda: start.scaled(config, workdir))
+  if (finished := processes.share(result(workdir))) is not None:
+    processes.on_first(lambda: claim(workdir, config))
     return finished
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
-  start.preflight(config)
+  processes.agreed(lambda: start.preflight(config))
   with writing(workdir), preemption.listening(), trouble(workdir):
-    claim(workdir, config)
+    processes.on_first(lambda: claim(workdir, config))
     return _train(config, workdir, teacher, student)
 
 

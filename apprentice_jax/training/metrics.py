@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 
+from apprentice_jax.training import processes
 from apprentice_jax.training.workdir import write_atomically
 
 
@@ -35,7 +36,7 @@ def host_memory() -> dict[str, float]:
 
 
 class MetricsWriter:
-  """Appends records to metrics.jsonl and to TensorBoard events; a context manager.
+  """Appends records to metrics.jsonl and to TensorBoard events, on process 0; a context manager.
 
   Args:
     workdir: where to.
@@ -44,19 +45,24 @@ class MetricsWriter:
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / "metrics.jsonl"
-    kept = [r for r in read(workdir) if r["step"] <= step]
-    self._latest = [r for r in kept if r["step"] == step]  # the records of one step
+    kept = [r for r in read(workdir) if r["step"] <= step] if processes.first() else []
+    # The records of one step; the same for every process, though one alone writes.
+    self._latest = processes.share([r for r in kept if r["step"] == step])
+    self._file = self._events = None
+    if not processes.first():
+      return
     write_atomically(self._path, "".join(json.dumps(r) + "\n" for r in kept))
     from tensorboardX import SummaryWriter
     self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
   def __enter__(self):
-    self._file = self._path.open("a")
+    if processes.first():
+      self._file = self._path.open("a")
     return self
 
   def __exit__(self, *_):
-    self._file.close()
-    self._events.close()
+    for out in filter(None, (self._file, self._events)):
+      out.close()
 
   def has(self, step: int, name: str) -> bool:
     """Whether a value of this name has been written for the newest step."""
@@ -64,8 +70,9 @@ class MetricsWriter:
 
   def sync(self):
     """Returns when all that was written is on the disk."""
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    if self._file:
+      self._file.flush()
+      os.fsync(self._file.fileno())
 
   def write_once(self, step: int, record: dict):
     """`write`, unless the same has been written for this step, before an interruption perhaps."""
@@ -74,6 +81,8 @@ class MetricsWriter:
 
   def write(self, step: int, record: dict):
     self._latest = [r for r in self._latest if r["step"] == step] + [{"step": step, **record}]
+    if not self._file:
+      return
     self._file.write(json.dumps({"step": step, **record}) + "\n")
     self._file.flush()
     for name, value in record.items():

@@ -22,8 +22,40 @@ def mesh(devices=None) -> Mesh:
 
 
 def replicate(tree, devices=None):
-  """Puts a copy of every array on each device, where `over_replicas` takes them without moving them."""
-  return jax.device_put(tree, NamedSharding(mesh(devices), PartitionSpec()))
+  """Puts a copy of every array on each device, where `over_replicas` takes them without moving them.
+
+  With several processes each brings its own copy; `same_on_all` makes sure that they are one.
+  """
+  sharding = NamedSharding(mesh(devices), PartitionSpec())
+  if jax.process_count() == 1:
+    return jax.device_put(tree, sharding)
+
+  def place(leaf):
+    if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(place(jax.random.key_data(leaf)))
+    # Not device_put, which would compare the values of all processes.
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
+
+  return jax.tree.map(place, tree)
+
+
+def same_on_all(tree):
+  """The arrays of process 0, on the host of every process."""
+  if jax.process_count() == 1:
+    return tree
+  from jax.experimental.multihost_utils import broadcast_one_to_all
+  return jax.tree.map(np.asarray, broadcast_one_to_all(jax.tree.map(np.asarray, tree)))
+
+
+def global_view(tree):
+  """Arrays with a copy on every device, as arrays of all processes: what pmap returns are arrays of this
+  process's devices alone. Nothing is moved."""
+  if jax.process_count() == 1:
+    return tree
+  sharding = NamedSharding(mesh(), PartitionSpec())
+  return jax.tree.map(lambda a: jax.make_array_from_single_device_arrays(
+      a.shape, sharding, [s.data for s in a.addressable_shards]), tree)
 
 
 def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
@@ -36,11 +68,15 @@ def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
       (sharding.mesh.size, *shares[0].shape), sharding, parts)
 
 
-def split(array: np.ndarray, devices=None) -> np.ndarray:
+def split(array: np.ndarray, devices=None):
   """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share)."""
   count = mesh(devices).size
   parts = array.reshape(*array.shape[:-1], count, array.shape[-1] // count)
-  return np.ascontiguousarray(np.moveaxis(parts, -2, 0))
+  parts = np.ascontiguousarray(np.moveaxis(parts, -2, 0))
+  if jax.process_count() == 1:
+    return parts
+  sharding = NamedSharding(mesh(devices), PartitionSpec(AXIS))
+  return jax.make_array_from_callback(parts.shape, sharding, lambda part: parts[part])
 
 
 def over_replicas(function: Callable, mapped: Sequence[bool], donate: Sequence[int] = (),

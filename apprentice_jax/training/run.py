@@ -18,7 +18,7 @@ from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.models import health
-from apprentice_jax.training import inputs, preemption, start
+from apprentice_jax.training import inputs, parallel, preemption, processes, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import evaluator
 from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
@@ -64,7 +64,7 @@ class Run:
     self.weights = dict(SCHEMES[config.scheme].weights(
         config.loss.alpha, config.loss.beta, config.loss.gamma),
                         temperature=config.loss.temperature)
-    self.key = jax.random.fold_in(jax.random.key(config.seed), 3)
+    self.key = parallel.replicate(jax.random.fold_in(jax.random.key(config.seed), 3))
     self.names = health.names(self.settings.student, self.data.image_shape)
     self.health = HealthWatch(str(workdir), self.per_epoch)
     # Of the dispatches of the chunk so far: (count, metrics), arrays of (count or more, ...); or (None,
@@ -78,10 +78,10 @@ class Run:
 
   def run(self) -> dict:
     config = self.config
-    claim_classes(self.workdir, self.data.class_names)
+    processes.on_first(lambda: claim_classes(self.workdir, self.data.class_names))
     with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
       state, step, seconds = self._begin()
-      write_config(self.workdir, config)
+      processes.on_first(lambda: write_config(self.workdir, config))
       self.began = self.read_at = time.monotonic() - seconds
       with MetricsWriter(self.workdir, step) as self.metrics:
         self.progress = Progress(self.workdir.name, self.steps, step)
@@ -91,7 +91,8 @@ class Run:
         else:
           state = self._loop(state, step)
         final = self._finish(state)
-    write_atomically(self.workdir / "result.json", json.dumps(final, indent=1))
+    processes.on_first(lambda: write_atomically(self.workdir / "result.json",
+                                                json.dumps(final, indent=1)))
     return final
 
   def _begin(self) -> tuple[State, int, float]:
@@ -133,7 +134,7 @@ class Run:
         batch = self._batch()
       except Exception:  # an image that cannot be read, or a worker process that a signal ended
         self._record(pending)
-        self._save_within_chunk(state, step)
+        self._save_alone(state, step)
         if stop := preemption.requested(together=False):
           self._stop(state, step, stop)
         raise
@@ -204,11 +205,13 @@ class Run:
     record.update(_health(self.names, history))
     self.read_at, self.waited = now, 0.0
     self.metrics.write(last, record)
-    self.progress.show(last, record)
-    self.health.look(last, record, self.rates[last - 1] >= 0.1 * self.rates.max())
+    if processes.first():
+      self.progress.show(last, record)
+      self.health.look(last, record, self.rates[last - 1] >= 0.1 * self.rates.max())
 
   def _unreadable(self) -> int:
-    return self.unreadable + (self.feed.unreadable if self.feed else 0)
+    here = self.feed.unreadable if self.feed else 0
+    return self.unreadable + (processes.sum_of(here) if self.config.data.unreadable == "skip" else here)
 
   def _chunk(self, step: int) -> int:
     """The first step of the chunk that ``step`` is in."""
@@ -235,7 +238,7 @@ class Run:
       except Preempted as stop:
         self._stop(state, step, stop.signal)
       except UnreadableImage:
-        self._save_within_chunk(state, step)
+        self._save_alone(state, step)
         raise
 
   def _scores(self, state: State, split: str) -> dict:
@@ -263,6 +266,11 @@ class Run:
         "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
         "unreadable": self._unreadable(), "history": history, **self.identity, "seed": self.config.seed,
         "devices": jax.device_count(), "config": configs.flat(self.config)})
+
+  def _save_alone(self, state: State, step: int):
+    """What can be saved when this process fails: with several, which know nothing of it, nothing."""
+    if jax.process_count() == 1:
+      self._save_within_chunk(state, step)
 
   def _save_within_chunk(self, state: State, step: int):
     """Saves if anything is new; not a state that a non-finite loss has spoiled."""

@@ -101,7 +101,7 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
   if scheme.teacher:
     teacher = start("teacher", built.teacher, teacher_path, built.teacher_optimizer)
   student = start("student", built.student, student_path, built.student_optimizer)
-  return parallel.replicate(State(student, teacher))
+  return parallel.replicate(parallel.same_on_all(State(student, teacher)))
 
 
 def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Network:

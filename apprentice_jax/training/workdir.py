@@ -10,6 +10,7 @@ import warnings
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
+from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.
 FREE = ("study.", "checkpoint.", "eval.every_epochs", "eval.batch_size", "data.dir", "data.threads",
@@ -94,13 +95,28 @@ def check_classes(workdir: pathlib.Path, names):
                       f"{', '.join(differing[:5])} differ.")
 
 
+def local(workdir) -> pathlib.Path:
+  """The path of a workdir; raises ConfigError for an address."""
+  if "://" in str(workdir):
+    raise ConfigError(f"--workdir={workdir} is no folder: mount the bucket (gcsfuse, see "
+                      "launch/tpu_pod.sh) and give the path in it.")
+  return pathlib.Path(workdir)
+
+
 @contextlib.contextmanager
 def writing(workdir: pathlib.Path):
-  """Holds workdir for this process; the system lets go of it however the process ends.
+  """Holds workdir for this run; the system lets go of it however its process 0 ends.
 
   Raises:
-    ConfigError: another process holds it.
+    ConfigError: another run holds it.
   """
+  with contextlib.ExitStack() as stack:
+    processes.on_first(lambda: stack.enter_context(_locked(workdir)))
+    yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path):
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     file = (workdir / "lock").open("a+")
