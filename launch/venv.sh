@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launchers: makes .venv and installs the package with the extras in $1, once per setup.cfg.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -47,7 +47,9 @@ def compiled(lowered, topology: str) -> Compiled:
     DoesNotFit: it needs too much memory.
   """
   versions = [importlib.metadata.version(p) for p in ("jax", "jaxlib", "libtpu")]
-  options = [os.environ.get(name, "") for name in ("LIBTPU_INIT_ARGS", "XLA_FLAGS")]
+  # The flags of the machine that compiles (threads, pretended devices) do not reach a TPU's program.
+  flags = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(("--xla_cpu_", "--xla_force_host_"))]
+  options = [os.environ.get("LIBTPU_INIT_ARGS", ""), " ".join(flags)]
   key = hashlib.sha256("\n".join([VERSION, topology, *versions, *options, lowered.as_text()]).encode())
   folder = cache_dir() / "plan" / key.hexdigest()[:32]
   if (folder / "memory.json").exists():

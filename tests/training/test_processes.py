@@ -1,0 +1,204 @@
+"""Two processes with two devices each: the numbers of one with four, and what happens when one dies.
+
+The networks are not quantized: a weight that changes its level for a rounding, from an all-reduce that adds
+in another order, would be a difference of its own.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from runs import final_state, untimed
+
+from apprentice_jax import cli
+from apprentice_jax.config import ConfigError
+from apprentice_jax.training import loop, metrics, processes
+
+ROOT = pathlib.Path(__file__).parents[2]
+FLAGS = ("--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
+         "precision=32A32W", "--config.batch_size=64", "--config.steps_per_dispatch=4",
+         "--config.checkpoint.every_epochs=0.2", "--config.recipe.student.epochs=1.0")
+STREAMED = ("--config.data.image_size=8", "--config.data.resize=8", "--config.data.threads=1")
+SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.recipe.student.epochs=2.0")
+LIMIT = 240  # seconds; far more than anything here takes
+
+
+def start(workdir, count, devices, flags):
+  """Starts a run in ``count`` processes with some devices each."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    address = f"localhost:{probe.getsockname()[1]}"
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  environment["PYTHONPATH"] = str(ROOT)
+  command = [sys.executable, "-m", "apprentice_jax", "train", *FLAGS, *flags, f"--workdir={workdir}",
+             f"--config.cpu_devices={devices}"]
+  joined = lambda i: [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={i}"]
+  return [subprocess.Popen(command + (joined(i) if count > 1 else []), cwd=ROOT, env=environment,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+          for i in range(count)]
+
+
+@contextlib.contextmanager
+def started(*arguments):
+  running = start(*arguments)
+  try:
+    yield running
+  finally:
+    for process in running:
+      process.kill()  # the worker of a guard ends with it
+
+
+def ends(running):
+  """Exit statuses and what was printed on standard error, of every process."""
+  printed = [p.communicate(timeout=LIMIT)[1] for p in running]
+  return [p.returncode for p in running], printed
+
+
+def train(*arguments):
+  with started(*arguments) as running:
+    statuses, printed = ends(running)
+  assert not any(statuses), printed
+
+
+def wait_for_checkpoint(workdir, beyond=0):
+  until = time.monotonic() + LIMIT
+  while not any(p.name.isdigit() and int(p.name) > beyond for p in (workdir / "checkpoints").glob("*")):
+    assert time.monotonic() < until
+    time.sleep(0.02)
+
+
+def worker_of(guard):
+  """The process that does the work of one that only watches it."""
+  return int(pathlib.Path(f"/proc/{guard.pid}/task/{guard.pid}/children").read_text().split()[0])
+
+
+def records(workdir):
+  return [untimed(r) for r in metrics.read(workdir)]
+
+
+def assert_close(workdir, expected, rtol, atol):
+  (step, state), (expected_step, expected_state) = final_state(workdir), final_state(expected)
+  assert step == expected_step and state.keys() == expected_state.keys()
+  for name in state:
+    np.testing.assert_allclose(state[name], expected_state[name], rtol, atol, err_msg=name)
+  found, wanted = records(workdir), records(expected)
+  assert len(found) == len(wanted) > 5
+  for a, b in zip(found, wanted):
+    assert a.keys() == b.keys()
+    for key in a:
+      np.testing.assert_allclose(a[key], b[key], rtol, atol, err_msg=f"{key} of step {a['step']}")
+  assert untimed(loop.result(workdir)).keys() == untimed(loop.result(expected)).keys()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+  """The workdir of a run of two processes that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp("pair")
+  train(workdir, 2, 2, STREAMED)
+  return workdir
+
+
+def test_two_processes_train_as_one(pair, tmp_path):
+  train(tmp_path, 1, 4, STREAMED)
+  # The all-reduce of two processes adds in another order.
+  assert_close(pair, tmp_path, rtol=1e-4, atol=1e-5)
+  assert loop.result(pair)["test_count"] == 360
+
+
+def test_one_process_writes(pair):
+  written = [r["step"] for r in records(pair) if "loss" in r]
+  assert written == sorted(set(written))
+  assert len(list((pair / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("victim", [1, 0])
+def test_a_lost_process_ends_the_other_and_the_pair_continues(victim, pair, tmp_path):
+  with started(tmp_path, 2, 2, STREAMED) as running:
+    wait_for_checkpoint(tmp_path)
+    os.kill(worker_of(running[victim]), signal.SIGKILL)
+    statuses, printed = ends(running)
+  assert statuses[victim] == 128 + signal.SIGKILL
+  assert statuses[1 - victim] == 75
+  assert processes.LOST in printed[1 - victim]
+  train(tmp_path, 2, 2, STREAMED)
+  (step, state), (expected_step, expected) = final_state(tmp_path), final_state(pair)
+  assert step == expected_step and state.keys() == expected.keys()
+  for name in state:
+    np.testing.assert_array_equal(state[name], expected[name], err_msg=name)
+  assert records(tmp_path) == records(pair)
+
+
+def test_a_run_moves_between_one_process_and_two(tmp_path):
+  whole, moved = tmp_path / "whole", tmp_path / "moved"
+  train(whole, 1, 1, SYNCHRONISED)
+  latest = 0
+  for count, devices in ((1, 1), (2, 2)):
+    with started(moved, count, devices, SYNCHRONISED) as running:
+      wait_for_checkpoint(moved, beyond=latest)
+      running[-1].send_signal(signal.SIGTERM)  # one is enough: they agree
+      statuses, printed = ends(running)
+    assert statuses == [75] * count, printed
+    assert "saved" in printed[0]
+    latest = final_state(moved)[0]
+  train(moved, 1, 1, SYNCHRONISED)
+  assert_close(moved, whole, rtol=2e-2, atol=1e-2)
+
+
+def test_a_mistake_on_all_is_said_by_all(tmp_path):
+  (tmp_path / "cells").mkdir()
+  with started(tmp_path, 2, 1, ()) as running:
+    statuses, printed = ends(running)
+  assert statuses == [2, 2]
+  assert all("holds a study" in p for p in printed)
+
+
+def test_a_workdir_in_use_ends_all(tmp_path):
+  from apprentice_jax.training.workdir import writing
+  with writing(tmp_path), started(tmp_path, 2, 1, ()) as running:
+    statuses, printed = ends(running)
+  assert statuses == [2, 2]
+  assert all("another run is writing to" in p for p in printed)
+
+
+@pytest.mark.parametrize("flags, sentence", [
+    (("h:1", None, None), "--num_processes and --process_id missing"),
+    (("", 2, 0), "--coordinator_address missing"),
+    (("host", 2, 0), "'host': write HOST:PORT"),
+    (("h:1", 2, 2), "--process_id is 2: it counts from 0 to 1")])
+def test_flags_that_make_no_sense(flags, sentence, capsys):
+  with pytest.raises(ConfigError, match=sentence):
+    processes.check(*flags)
+  names = ("coordinator_address", "num_processes", "process_id")
+  given = [f"--{n}={v}" for n, v in zip(names, flags) if v not in (None, "")]
+  assert cli.main(["train", FLAGS[0], "--workdir=nowhere", *given]) == 2
+  assert sentence in capsys.readouterr().err and not pathlib.Path("nowhere").exists()
+
+
+def test_where_there_are_several(monkeypatch):
+  for name in ("SLURM_STEP_NODELIST", "SLURM_NTASKS"):
+    monkeypatch.delenv(name, raising=False)
+  assert not processes.several(None) and not processes.several(1) and processes.several(2)
+  monkeypatch.setenv("SLURM_NTASKS", "8")  # inside an allocation, not under srun
+  assert not processes.several(None)
+  monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-8]")
+  assert processes.several(None)
+  monkeypatch.setenv("SLURM_NTASKS", "1")
+  assert not processes.several(None)
+
+
+def test_one_process_agrees_with_itself():
+  assert processes.share({"a": [1, None]}) == {"a": [1, None]} and processes.sum_of(3) == 3
+  assert processes.agreed(lambda: 5) == 5 and processes.first()
+  with pytest.raises(OSError, match="full"):
+    processes.on_first(lambda: (_ for _ in ()).throw(OSError(28, "full")))
+  assert jax.process_count() == 1
