@@ -18,8 +18,8 @@ import numpy as np
 
 from apprentice_jax.config import ConfigError
 
-# A process that has not been heard of for so long is lost. Where a connection breaks it shows at once.
-HEARTBEAT_SECONDS = 60
+# A process that has not been heard of for so long is lost. Where process 0 is, the others see it at once.
+HEARTBEAT_SECONDS = int(os.environ.get("APPRENTICE_HEARTBEAT_SECONDS") or 60)
 START_SECONDS = 300  # for all processes to be there
 _GUARDED = "APPRENTICE_GUARDED"  # set in the process that does the work
 
@@ -79,7 +79,7 @@ def guarded(arguments: list[str]) -> Optional[int]:
   """Runs the command in a process of its own, and returns its exit status; None in that process.
 
   When another process of the run is lost, jax aborts this one, from whatever it is waiting in and with a
-  C++ trace: at once where the connection or process 0 is gone, else after HEARTBEAT_SECONDS. The guard
+  C++ trace: at once where process 0 is gone, else after HEARTBEAT_SECONDS. The guard
   says so in one sentence and turns it into the status that asks for a restart, 75. It passes SIGTERM and
   SIGINT on.
   """

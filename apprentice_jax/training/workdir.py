@@ -13,8 +13,8 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.
-FREE = ("study.", "checkpoint.", "cpu_devices", "eval.every_epochs", "eval.batch_size", "data.dir", "data.threads",
-        "data.workers", "data.unreadable")
+FREE = ("study.", "checkpoint.", "cpu_devices", "eval.every_epochs", "eval.batch_size", "data.dir",
+        "data.threads", "data.workers", "data.unreadable")
 
 
 def claim(workdir: pathlib.Path, config):

@@ -1,7 +1,7 @@
 """Two processes with two devices each: the numbers of one with four, and what happens when one dies.
 
-The networks are not quantized: a weight that changes its level for a rounding, from an all-reduce that adds
-in another order, would be a difference of its own.
+The all-reduce of two processes adds in another order. The networks are not quantized and learn slowly, so
+that no weight changes its level, and hardly a ReLU opens, for a rounding.
 """
 
 import contextlib
@@ -25,10 +25,14 @@ from apprentice_jax.training import loop, metrics, processes
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = ("--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
-         "precision=32A32W", "--config.batch_size=64", "--config.steps_per_dispatch=4",
+         "precision=32A32W", "--config.recipe.student.learning_rate=0.01",
+         "--config.recipe.teacher.learning_rate=0.01", "--config.batch_size=64", "--config.steps_per_dispatch=1",
          "--config.checkpoint.every_epochs=0.2", "--config.recipe.student.epochs=1.0")
+FIRST = 5  # the step of the first checkpoint
 STREAMED = ("--config.data.image_size=8", "--config.data.resize=8", "--config.data.threads=1")
-SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.recipe.student.epochs=2.0")
+SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.steps_per_dispatch=4",
+                "--config.recipe.student.epochs=2.0")
+HEARTBEAT = 15  # seconds until a silent process counts as lost
 LIMIT = 240  # seconds; far more than anything here takes
 
 
@@ -38,7 +42,7 @@ def start(workdir, count, devices, flags):
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
   environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  environment["PYTHONPATH"] = str(ROOT)
+  environment.update(PYTHONPATH=str(ROOT), APPRENTICE_HEARTBEAT_SECONDS=str(HEARTBEAT), JAX_PLATFORMS="cpu")
   command = [sys.executable, "-m", "apprentice_jax", "train", *FLAGS, *flags, f"--workdir={workdir}",
              f"--config.cpu_devices={devices}"]
   joined = lambda i: [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={i}"]
@@ -69,9 +73,10 @@ def train(*arguments):
   assert not any(statuses), printed
 
 
-def wait_for_checkpoint(workdir, beyond=0):
+def wait_for_checkpoint(workdir, step):
+  """Until there is a checkpoint of the step or a later one."""
   until = time.monotonic() + LIMIT
-  while not any(p.name.isdigit() and int(p.name) > beyond for p in (workdir / "checkpoints").glob("*")):
+  while not any(p.name.isdigit() and int(p.name) >= step for p in (workdir / "checkpoints").glob("*")):
     assert time.monotonic() < until
     time.sleep(0.02)
 
@@ -85,17 +90,17 @@ def records(workdir):
   return [untimed(r) for r in metrics.read(workdir)]
 
 
-def assert_close(workdir, expected, rtol, atol):
+def assert_close(workdir, expected):
+  """All of the last checkpoint, and the metrics of every step."""
   (step, state), (expected_step, expected_state) = final_state(workdir), final_state(expected)
-  assert step == expected_step and state.keys() == expected_state.keys()
-  for name in state:
-    np.testing.assert_allclose(state[name], expected_state[name], rtol, atol, err_msg=name)
   found, wanted = records(workdir), records(expected)
-  assert len(found) == len(wanted) > 5
-  for a, b in zip(found, wanted):
+  assert step == expected_step and [r["step"] for r in found] == [r["step"] for r in wanted]
+  for a, b in zip([state, *found], [expected_state, *wanted]):
     assert a.keys() == b.keys()
-    for key in a:
-      np.testing.assert_allclose(a[key], b[key], rtol, atol, err_msg=f"{key} of step {a['step']}")
+    for name in a:
+      np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-3, err_msg=name)
+  for a, b in zip(found, wanted):
+    np.testing.assert_allclose(a.get("loss", 0), b.get("loss", 0), rtol=1e-5)
   assert untimed(loop.result(workdir)).keys() == untimed(loop.result(expected)).keys()
 
 
@@ -109,8 +114,8 @@ def pair(tmp_path_factory):
 
 def test_two_processes_train_as_one(pair, tmp_path):
   train(tmp_path, 1, 4, STREAMED)
-  # The all-reduce of two processes adds in another order.
-  assert_close(pair, tmp_path, rtol=1e-4, atol=1e-5)
+  assert_close(pair, tmp_path)
+  assert [r["step"] for r in records(pair) if "loss" in r] == list(range(1, 23))
   assert loop.result(pair)["test_count"] == 360
 
 
@@ -121,15 +126,15 @@ def test_one_process_writes(pair):
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="finds processes in /proc")
-@pytest.mark.parametrize("victim", [1, 0])
-def test_a_lost_process_ends_the_other_and_the_pair_continues(victim, pair, tmp_path):
-  with started(tmp_path, 2, 2, STREAMED) as running:
-    wait_for_checkpoint(tmp_path)
-    os.kill(worker_of(running[victim]), signal.SIGKILL)
-    statuses, printed = ends(running)
-  assert statuses[victim] == 128 + signal.SIGKILL
-  assert statuses[1 - victim] == 75
-  assert processes.LOST in printed[1 - victim]
+def test_a_lost_process_ends_the_other_and_the_pair_continues(pair, tmp_path):
+  for victim, step in ((1, FIRST), (0, 2 * FIRST)):
+    with started(tmp_path, 2, 2, STREAMED) as running:
+      wait_for_checkpoint(tmp_path, step)
+      os.kill(worker_of(running[victim]), signal.SIGKILL)
+      statuses, printed = ends(running)
+    assert statuses[victim] == 128 + signal.SIGKILL
+    assert statuses[1 - victim] == 75
+    assert processes.LOST in printed[1 - victim]
   train(tmp_path, 2, 2, STREAMED)
   (step, state), (expected_step, expected) = final_state(tmp_path), final_state(pair)
   assert step == expected_step and state.keys() == expected.keys()
@@ -144,14 +149,14 @@ def test_a_run_moves_between_one_process_and_two(tmp_path):
   latest = 0
   for count, devices in ((1, 1), (2, 2)):
     with started(moved, count, devices, SYNCHRONISED) as running:
-      wait_for_checkpoint(moved, beyond=latest)
+      wait_for_checkpoint(moved, latest + 1)
       running[-1].send_signal(signal.SIGTERM)  # one is enough: they agree
       statuses, printed = ends(running)
     assert statuses == [75] * count, printed
     assert "saved" in printed[0]
     latest = final_state(moved)[0]
   train(moved, 1, 1, SYNCHRONISED)
-  assert_close(moved, whole, rtol=2e-2, atol=1e-2)
+  assert_close(moved, whole)
 
 
 def test_a_mistake_on_all_is_said_by_all(tmp_path):
