@@ -38,6 +38,8 @@ case "$1" in
     ~/.local/bin/uv pip install --quiet --python venv/bin/python './apprentice[tpu]'
     ;;
   start)
+    # After a connection that broke the run may still be there.
+    [ ! -f train.pid ] || [ -f train.status ] || ! kill -0 "$(cat train.pid)" 2>/dev/null || exit 0
     mount_bucket "$workdir"
     mount_bucket "$data_dir"
     rm -f train.status

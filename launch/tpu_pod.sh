@@ -78,11 +78,12 @@ created=""
 create() {
   created=1  # before: a failed creation may leave something
   if [ -n "$queued" ]; then
+    # "|| return": where a function's failure is looked at, bash does not end at a failing command inside.
     run "${queue[@]}" create "$name" --node-id="$name" "${where[@]}" --accelerator-type="$type" \
-      --runtime-version="$version" ${spot:+--spot}
+      --runtime-version="$version" ${spot:+--spot} || return 1
     while [ -z "$dry" ]; do
       local state
-    state=$("${queue[@]}" describe "$name" "${where[@]}" --format='value(state.state)')
+      state=$("${queue[@]}" describe "$name" "${where[@]}" --format='value(state.state)')
       echo "queued resource $name: $state" >&2
       case "$state" in
         ACTIVE) break ;;
@@ -98,9 +99,9 @@ create() {
 
 delete() {
   if [ -n "$queued" ]; then
-    run "${queue[@]}" delete "$name" "${where[@]}" --force --quiet
+    run "${queue[@]}" delete "$name" "${where[@]}" --force --quiet || return 1
   else
-    run "${tpu[@]}" delete "$name" "${where[@]}" --quiet
+    run "${tpu[@]}" delete "$name" "${where[@]}" --quiet || return 1
   fi
   created=""
 }

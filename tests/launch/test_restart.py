@@ -1,4 +1,4 @@
-"""The launchers, run as a user would, with stand-ins for the commands they call."""
+"""restart.sh, run as a user would, on a command that ends in one way or another."""
 
 import pathlib
 import signal
@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-RESTART = pathlib.Path(__file__).parents[1] / "launch" / "restart.sh"
+RESTART = pathlib.Path(__file__).parents[2] / "launch" / "restart.sh"
 
 
 def stand_in(tmp_path, body):
