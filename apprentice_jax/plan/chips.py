@@ -6,7 +6,6 @@ import re
 from typing import NamedTuple
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.models.precision import nearest
 
 
 class Chip(NamedTuple):
@@ -52,7 +51,7 @@ def slice_of(topology: str):
   """
   name, colon, shape = topology.partition(":")
   if name not in CHIPS:
-    raise ConfigError(f"--topology has {topology!r}: {nearest(name, CHIPS)}, as in v5e:2x4.")
+    raise ConfigError(f"--topology has {topology!r}: chips are {', '.join(CHIPS)}, as in v5e:2x4.")
   if not colon or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
     raise ConfigError(f"--topology has {topology!r}: write chip and shape, as in v5e:2x4 or v4:4x4x4.")
   chip = CHIPS[name]

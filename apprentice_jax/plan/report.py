@@ -109,23 +109,23 @@ def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: di
     except DoesNotFit:
       return None
 
-  low, high = (found["batch_per_chip"] // 8 * 8, None) if found["fits"] else (0, found["batch_per_chip"])
-  memory = found.get("needed") or chip.memory
-  fixed = found["parameters"] + found["statistics"] + found["optimizer"]
+  chip_batch = found["batch_per_chip"]
+  low, high = (chip_batch // 8 * 8, None) if found["fits"] else (0, -(-chip_batch // 8) * 8)
+  memory, fixed = found.get("needed"), found["parameters"] + found["statistics"] + found["optimizer"]
+  bold, stride = True, 8
   while high is None or high - low > 8:
-    # Memory is close to a straight line in the batch: two or three tries find its end.
-    per_image = max(memory - fixed, 1) / max(low or high, 1)
-    guess = int((chip.memory - fixed) / per_image) // 8 * 8
-    guess = max(guess, low + 8) if high is None else min(max(guess, low + 8), high - 1) // 8 * 8
-    if guess <= low:
-      break
+    guess = (low + (high or 0)) // 16 * 8
+    if low and (high is None or bold):  # memory is close to a straight line in the batch
+      guess = int((chip.memory - fixed) * low / max(memory - fixed, 1)) // 8 * 8
+    if high is None:
+      guess, stride = max(guess, low + stride), 2 * stride
+    else:
+      guess, bold = min(max(guess, low + 8), high - 8), not bold  # every other time it is halved
     size = needed(guess)
     if size is None or size > chip.memory:
       high = guess
     else:
       low, memory = guess, size
-      if high is None and guess + 8 > (chip.memory - fixed) / ((size - fixed) / guess):
-        high = guess + 16
   return low or None
 
 
@@ -169,27 +169,30 @@ def table(report: dict) -> str:
   rows.append(("fits", ["yes" if p["fits"] else f"no: {p.get('why', 'see below')}" for p in plans]))
   if any("max_batch_per_chip" in p for p in plans):
     rows.append(("largest batch a chip", [p["max_batch_per_chip"] or "none" for p in plans]))
-  gib = lambda x: f"{x / 2**30:.2f} GiB"
-  add("memory a chip", lambda p: f"{gib(p['needed'])} of {gib(p['chip_memory'])}")
+  add("memory a chip", lambda p: f"{_amount(p['needed'])} of {_amount(p['chip_memory'])}")
   for name in ("parameters", "optimizer", "images", "activations"):
-    add(f"· {name}", lambda p, name=name: gib(p[name]))
-  add("· other temporaries", lambda p: gib(p["temporaries"] - p["activations"]))
-  add("· program", lambda p: gib(p["code"]))
+    add(f"· {name}", lambda p, name=name: _amount(p[name]))
+  add("· other temporaries", lambda p: _amount(p["temporaries"] - p["activations"]))
+  add("· program", lambda p: _amount(p["code"]))
   add("estimated cycles", lambda p: f"{p['cycles'] / 1e6:.1f} M")
   for part in hlo.PARTS:
     if any(p.get("cycles_by_part", {}).get(part) for p in plans):
       add(f"· {part}", lambda p, part=part: f"{p['cycles_by_part'][part] / 1e6:.2f} M")
   add("all-reduces a step", lambda p: p["all_reduces"])
-  add("· bytes, of the fewest", lambda p: f"{p['all_reduced'] / 2**20:.1f} MiB, "
+  add("· bytes, of the fewest", lambda p: f"{_amount(p['all_reduced'])}, "
                                           f"{p['all_reduced'] / p['to_reduce']:.4f}")
   add("step: compute + all-reduce (model)", lambda p: f"{p['compute_seconds'] * 1e3:.1f} + "
                                                       f"{p['all_reduce_seconds'] * 1e3:.1f} ms")
   add("images/s a chip", lambda p: f"{p['images_per_second_per_chip']:,.0f}")
   add("the run's steps", lambda p: f"{p['steps']:,}")
-  add("· hours", lambda p: f"{p['steps'] * p['step_seconds'] / 3600:.1f}")
+  add("· hours", lambda p: f"{p['steps'] * p['step_seconds'] / 3600:.3g}")
   lines = ["| " + " | ".join(map(str, [name, *cells])) + " |" for name, cells in rows]
   lines.insert(1, "|---" * (len(plans) + 1) + "|")
   return "\n".join(lines)
+
+
+def _amount(size: int) -> str:
+  return f"{size / 2**30:.2f} GiB" if size > 2**30 / 10 else f"{size / 2**20:.3g} MiB"
 
 
 def scaling_table(rows: list[dict]) -> str:

@@ -125,7 +125,8 @@ class Program:
       first ``count`` count.
     """
     if self.asynchronous:
-      return self._many(state, data, index, epoch, count, weights, rates, key, observe)
+      return self._many(state, data, index, epoch, np.int32(count), weights, rates, key,
+                        np.bool_(observe))
     # XLA:CPU runs what is inside a loop on one thread and without its fast convolutions: ten times
     # slower than the same steps one by one.
     history = []

@@ -61,9 +61,10 @@ class Run:
       raise ConfigError(f"{recipe.epochs} epochs of {self.data.size} examples are less than a step.")
     self.rates = learning_rates(recipe, self.steps, self.per_epoch)
     self.teacher_rates = learning_rates(config.recipe.teacher, self.steps, self.per_epoch)
-    self.weights = dict(SCHEMES[config.scheme].weights(
-        config.loss.alpha, config.loss.beta, config.loss.gamma),
-                        temperature=config.loss.temperature)
+    weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
+    weights["temperature"] = config.loss.temperature
+    # float32, as all other arguments: a Python number makes another program.
+    self.weights = {k: np.float32(v) for k, v in weights.items()}
     self.key = parallel.replicate(jax.random.fold_in(jax.random.key(config.seed), 3))
     self.names = health.names(self.settings.student, self.data.image_shape)
     self.health = HealthWatch(str(workdir), self.per_epoch)
