@@ -204,7 +204,7 @@ def _start_devices(cpu_devices, workdir):
   import jax
 
   from apprentice_jax.data.sources import cache_dir
-  if cpu_devices is None and workdir and (pathlib.Path(workdir) / "config.json").exists():
+  if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
     from apprentice_jax.training.workdir import read_config
     cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
   if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:

@@ -148,7 +148,7 @@ def scaled(config, devices: int, batch: int = 0):
   result = config.copy_and_resolve_references()
   if not config.batch_per_device:
     return result
-  limit = config.largest_batch // devices * devices or math.inf if config.largest_batch else math.inf
+  limit = max(config.largest_batch // devices, 1) * devices if config.largest_batch else math.inf
   result.batch_size = batch or min(config.batch_per_device * devices, limit)
   for recipe in result.recipe.values():
     recipe.learning_rate = recipe.learning_rate * result.batch_size / config.batch_size
@@ -272,7 +272,8 @@ def _check_streaming(data, check):
 
 
 _LEAST = {
-    "batch_size": 1, "batch_per_device": 0, "largest_batch": 0, "steps_per_dispatch": 1, "cpu_devices": 1, "eval.batch_size": 1,
+    "batch_size": 1, "batch_per_device": 0, "largest_batch": 0, "steps_per_dispatch": 1, "cpu_devices": 1,
+    "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
     "seed": 0, "loss.alpha": 0, "loss.beta": 0,

@@ -47,7 +47,8 @@ def get_config(argument=""):
   config.study.seeds = (0,)
   return base.apply_argument(config, argument, runlocal={
       "data.name": "digits", "data.test_split": "test", "data.mean": (0.3053,), "data.std": (0.3763,),
-      "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32, "batch_per_device": 0, "dtype": "float32",
+      "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32,
+      "batch_per_device": 0, "dtype": "float32",
       "student.name": "resnet18", "teacher.name": "resnet18", "student.width": 0.0625,
       "teacher.width": 0.0625, "recipe.student.epochs": 0.1, "recipe.teacher.epochs": 0.1,
       "recipe.finetune.epochs": 0.1, "study.precisions": ("8A,2W",)})

@@ -149,3 +149,40 @@ def test_fields_too_many_and_too_few_are_refused():
 
 def test_every_scheme_is_a_cell():
   assert set(SCHEMES) | {"teacher", "student"} == set(configs.CELLS)
+
+
+@pytest.mark.parametrize("devices, largest, batch", [
+    (1, 8192, 128), (8, 8192, 1024), (64, 8192, 8192), (256, 8192, 8192), (256, 0, 32768),
+    (48, 1000, 960), (8, 4, 8)])  # whole shares, one image a device at least
+def test_batch_and_rates_follow_the_devices(devices, largest, batch):
+  config = valid()
+  config.update(dict(batch_size=256, batch_per_device=128, largest_batch=largest))
+  found = configs.scaled(config, devices)
+  assert found.batch_size == batch and not found.batch_per_device
+  for name, recipe in found.recipe.items():
+    before = config.recipe[name]
+    assert recipe.learning_rate == pytest.approx(before.learning_rate * batch / 256)
+    assert (recipe.epochs, recipe.warmup_epochs) == (before.epochs, before.warmup_epochs)
+  assert config.batch_size == 256  # a copy
+  assert configs.scaled(found, 3) == found  # once only
+
+
+def test_a_run_that_has_begun_keeps_its_batch():
+  config = valid()
+  config.update(dict(batch_size=256, batch_per_device=128))
+  found = configs.scaled(config, 16, batch=1024)
+  assert found.batch_size == 1024
+  assert found.recipe.student.learning_rate == pytest.approx(4 * config.recipe.student.learning_rate)
+
+
+def test_a_batch_of_its_own_stays():
+  config = valid()
+  assert configs.scaled(config, 64) == config
+
+
+@pytest.mark.parametrize("change", [{"batch_per_device": -1}, {"largest_batch": -8}])
+def test_batches_below_nothing(change):
+  config = valid()
+  config.update(change)
+  with pytest.raises(ConfigError, match=f"config.{next(iter(change))}"):
+    configs.validate(config)

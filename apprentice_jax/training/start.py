@@ -1,5 +1,6 @@
 """Where networks come from: built from the config, initialised, or read from a trained one."""
 
+import os
 import pathlib
 
 import jax
@@ -25,7 +26,7 @@ FULL_PRECISION = "32A,32W"
 
 def scaled(config, workdir: pathlib.Path):
   """The config for all devices, see `config.scaled`; what has begun in workdir keeps its batch."""
-  begun = (workdir / "config.json").exists()
+  begun = os.path.exists(workdir / "config.json")  # False, too, where it may not be looked
   return configs.scaled(config, jax.device_count(),
                         read_config(workdir).get("batch_size", 0) if begun else 0)
 

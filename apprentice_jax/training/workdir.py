@@ -47,13 +47,17 @@ def read_config(workdir: pathlib.Path) -> dict:
   """The flat config of workdir's run.
 
   Raises:
-    ConfigError: it is no workdir, or its config.json is damaged.
+    ConfigError: it is no workdir, or its config.json is damaged or cannot be read.
   """
   path = workdir / "config.json"
-  if not path.exists():
-    raise ConfigError(f"{workdir} is not a workdir: it has no config.json.")
+  try:
+    text = path.read_bytes()
+  except (FileNotFoundError, NotADirectoryError):
+    raise ConfigError(f"{workdir} is not a workdir: it has no config.json.") from None
+  except OSError as error:
+    raise ConfigError(f"cannot read or write {path}: {error.strerror}.") from None
   with contextlib.suppress(ValueError):
-    if isinstance(found := json.loads(path.read_text()), dict):
+    if isinstance(found := json.loads(text), dict):
       return found
   raise ConfigError(f"{path} is damaged: write it anew with the run's own config, or choose another "
                     "--workdir.")

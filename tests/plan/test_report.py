@@ -12,8 +12,8 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.plan import chips, report
 from apprentice_jax.plan import step as plan_step
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit
-from apprentice_jax.training import inputs, parallel, run
-from apprentice_jax.training.program import DeviceBatch, Program, example_indices
+from apprentice_jax.training import inputs, run
+from apprentice_jax.training.program import Program
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A"
