@@ -28,6 +28,7 @@ train, study and eval on several machines: TPU pods and SLURM are found; elsewhe
 config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
 """
 COMMANDS = ("train", "eval", "study", "bench", "prepare", "plan")
+SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
 def main(argv=None) -> int:
@@ -45,6 +46,8 @@ def main(argv=None) -> int:
   if not argv or argv[0] == "help" or {"-h", "--help"} & set(argv):
     print(USAGE)
     return 0
+  if (status := _guarded(argv)) is not None:
+    return status
   from apprentice_jax.config import ConfigError
   from apprentice_jax.data.images import UnreadableImage
   from apprentice_jax.training.checkpoint import BrokenCheckpoints
@@ -67,6 +70,17 @@ def main(argv=None) -> int:
     return _ended(1)
   finally:
     warnings.formatwarning = usual
+
+
+def _guarded(argv: list[str]):
+  """The status of the process that does the work, where it needs a guard; before anything large is
+  imported. What is wrong with a flag is left to that process to say."""
+  from apprentice_jax.training import processes
+  counts = [a.partition("=")[2] for a in argv if a.replace("-", "_").startswith("__num_processes=")]
+  count = int(counts[-1]) if counts and counts[-1].isdigit() else None
+  if argv[0] in SEVERAL and processes.several(count):
+    return processes.guarded(argv)
+  return None
 
 
 def _one_of_several() -> bool:
@@ -113,9 +127,7 @@ def _run(command: str, arguments: list[str]) -> int:
   from apprentice_jax.training import processes
   joined = tuple(getattr(given, name) for name in PROCESS_FLAGS)
   processes.check(*joined)
-  if command in ("train", "study", "eval") and processes.several(given.num_processes):
-    if (status := processes.guarded([command, *arguments])) is not None:
-      return status
+  if command in SEVERAL:
     processes.join(*joined)
   if command in ("train", "study"):
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))

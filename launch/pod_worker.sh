@@ -54,7 +54,7 @@ case "$1" in
     exec tail -n +1 -F --pid="$(cat train.pid)" train.log 2>/dev/null
     ;;
   wait)
-    while [ ! -f train.status ] && kill -0 "$(cat train.pid)" 2>/dev/null; do sleep 1; done
+    while [ ! -f train.status ] && kill -0 "$(cat train.pid)" 2>/dev/null; do sleep 0.2; done
     # A run that was killed left no status: it is to be started again, as one that was told to stop.
     echo "status $(cat train.status 2>/dev/null || echo 75)"
     ;;

@@ -1,4 +1,4 @@
-"""The command line: wrong inputs in one sentence each, and a run from end to end."""
+"""The command line, and a run from end to end; what wrong inputs are told is in `bad_inputs`."""
 
 import json
 import os
@@ -32,72 +32,6 @@ def run(capsys, monkeypatch):
     status = cli.main()
     return status, *capsys.readouterr()
   return run
-
-
-C, W = f"--config={DIGITS}", "--workdir={w}"
-WRONG = [
-    (["trian"], "command 'trian' does not exist: did you mean 'train'?"),
-    (["train"], "this command needs --config=..."),
-    (["train", C], "this command needs --workdir=..."),
-    (["study", C], "this command needs --workdir=..."),
-    (["eval"], "this command needs --workdir=..."),
-    (["eval", "--model=x.pt"], "this command needs --config=..."),
-    (["train", "digits"], "unexpected argument 'digits': flags are written --name=value."),
-    (["train", "--confg=x", W], "flag --confg does not exist: did you mean '--config'?"),
-    (["train", C, "--wordkir=x"], "flag --wordkir does not exist: did you mean '--workdir'?"),
-    (["train", "--config=digit.py", W], "there is no config file 'digit.py'."),
-    (["train", f"--config={ROOT / 'setup.cfg'}", W], "setup.cfg"),
-    (["train", f"{C}:schem=A", W], "config argument 'schem' does not exist: did you mean 'scheme'"),
-    (["train", f"{C}:scheme=D", W], "config.scheme 'D' does not exist: choose one of baseline, A,"),
-    (["train", f"{C}:width=wide", W], "config argument width takes a number"),
-    (["train", f"{C}:width=-1", W], "width -1.0 leaves no channels"),
-    (["train", f"{C}:precision=8A9W", W], "precision '8A9W' is not one: write activation and "
-     "weight bits as in '8A,2W'"),
-    (["train", f"{C}:student=restnet20", W], "did you mean 'resnet20'?"),
-    (["train", C, W, "--config.studnet.name=resnet8"], "flag --config.studnet.name does not exist: "
-     "did you mean '--config.student.name'?"),
-    (["train", C, W, "--config.batch_size=many"], "--config.batch_size=many"),
-    (["train", C, W, "--config.batch_size=1.5"], "--config.batch_size=1.5"),
-    (["train", C, W, "--config.batch_size=-4"], "config.batch_size is -4: it must be at least 1."),
-    (["train", C, W, "--config.batch_size=60"], "it must be a multiple of the 8 devices"),
-    (["train", C, W, "--config.batch_size=8000"], "but digits has only 1437 training examples"),
-    (["train", C, W, "--config.data.flip=maybe"], "--config.data.flip=maybe"),
-    (["train", C, W, "--config.data.name=digit"], "unknown dataset 'digit'"),
-    (["train", C, W, "--config.data.name=digit"], "did you mean 'digits'?"),
-    (["train", C, W, "--config.data.train_split=trian"], "no split 'trian': use one of train, test"),
-    (["train", C, W, "--config.data.test_split=tset"], "no split 'tset': use one of train, test."),
-    (["train", C, W, "--config.recipe.student.learning_rate=-0.1"],
-     "config.recipe.student.learning_rate is -0.1: it must be at least 0."),
-    (["train", C, W, "--config.recipe.student.schedule=cosin"], "did you mean 'cosine'?"),
-    (["train", C, W, "--config.quantization.weights=twm"], "did you mean 'twn'?"),
-    (["train", C, W, "--config.quantization.weights=twn", "--config.precision=8A,4W"],
-     "weight quantizer 'twn' cannot do 4 bits: use wrpn or dorefa or lsq."),
-    (["train", C, W, "--config.dtype=float16"], "did you mean 'bfloat16'?"),
-    (["train", C, W, "--config.teacher.init=/nowhere"], "/nowhere is neither a workdir nor a "
-     "checkpoint file."),
-    (["train", C, W, "--config.quantization.full_precision=('stem','haed')"],
-     "has 'haed', which no layer of resnet8 matches: did you mean 'head'?"),
-    (["train", C, "--workdir=/proc/nowhere"], "cannot write to the workdir /proc/nowhere"),
-    (["eval", "--workdir=/nowhere"], "/nowhere is not a workdir: it has no config.json."),
-    (["eval", W, "--split=tset"], "<test|validation|train>"),
-    (["eval", C, "--model=/nowhere"], "/nowhere is neither a workdir nor a checkpoint file."),
-    (["study", C, W, "--config.study.cells=('A','basline')"], "did you mean 'baseline'?"),
-    (["study", C, W, "--config.study.precisions=('8A,9W',)"], "precision '8A,9W' is not one"),
-    (["study", C, W, "--config.study.cells=('C','teacher')"],
-     "config.study.cells has 'C' without 'student', which it starts from: add it, or set"),
-    (["prepare"], "this command needs --dataset=..."),
-]
-
-
-@pytest.mark.parametrize("arguments, sentence", WRONG,
-                         ids=[f"{w[0][0]} {w[0][-1].rpartition('/')[2]}" for w in WRONG])
-def test_wrong_inputs_get_one_sentence(arguments, sentence, run, tmp_path):
-  workdir = tmp_path / "run"
-  status, out, err = run(*[a.format(w=workdir) for a in arguments])
-  assert sentence in err
-  # At most the devices had been looked up.
-  assert status == 2 and re.fullmatch(r"(running on 8 x cpu\n)?", out)
-  assert err.startswith("apprentice: ") and err.count("\n") == 1 and "Traceback" not in err
 
 
 @pytest.mark.parametrize("wrong", ["--config.teacher.init=/nowhere", "--config.data.name=digit",
@@ -170,10 +104,10 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
       (tmp_path / "teacher" / "result.json").read_text())["steps"] == 22
 
   found = {8: apprentice_jax.evaluate(tmp_path)}
-  for devices in (1, None):  # None: the config's two
+  for devices in (1,):
     process = command("eval", f"--workdir={tmp_path}", devices=devices)
     assert process.returncode == 0, process.stderr
-    match = re.fullmatch(rf"running on {devices or 2} x cpu\n"
+    match = re.fullmatch(rf"running on {devices} x cpu\n"
                          r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples\n",
                          process.stdout)
     assert match, process.stdout
