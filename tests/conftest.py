@@ -1,4 +1,7 @@
-"""Tests run on eight virtual CPU devices, one thread each, with compiled programs kept on disk."""
+"""Tests run on eight virtual CPU devices, one thread each, with compiled programs kept on disk.
+
+Small networks spend more time in the compiler than in what it makes, so it is told not to try hard.
+"""
 
 import os
 import pathlib
@@ -6,7 +9,7 @@ import tempfile
 
 # Before jax is imported.
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false "
-                           "--xla_force_host_platform_device_count=8")
+                           "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 CACHE = pathlib.Path(os.environ.get("APPRENTICE_TEST_CACHE",
                                     pathlib.Path(tempfile.gettempdir()) / "apprentice-jax-tests"))

@@ -13,12 +13,15 @@ plan() {  # name, config argument, topologies, more flags
 export PYTHONPATH=$root
 
 for scheme in A B; do
-  plan "resnet18-$scheme" "student=resnet18,scheme=$scheme,precision=8A2W" v5e:2x4 --scaling --max_batch
-  plan "resnet50-$scheme" "student=resnet50,scheme=$scheme,precision=8A2W" \
-    v5e:2x4,v5e:16x16,v4:4x4x4,v6e:16x16 --scaling
+  plan "resnet18-$scheme" "student=resnet18,scheme=$scheme,precision=8A2W" v5e:2x4 --scaling
 done
 # To compare with: one network, and the two of scheme A trained apart.
 plan full-precision "student=resnet50,scheme=baseline,precision=32A32W" v5e:2x4
 plan student-apart "student=resnet50,scheme=baseline,precision=8A2W" v5e:2x4
 plan teacher-apart "student=resnet101,scheme=baseline,precision=32A32W" v5e:2x4
+for scheme in A B; do
+  plan "resnet50-$scheme" "student=resnet50,scheme=$scheme,precision=8A2W" \
+    v5e:2x4,v5e:16x16,v4:4x4x4,v6e:16x16 --scaling
+done
+plan largest-batch "student=resnet18,scheme=B,precision=8A2W" v5e:2x4 --max_batch
 python compare.py > compare.md

@@ -17,7 +17,7 @@ FLAGS = (f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,wid
 
 def plan(cache, *flags):
   """Exit status, standard output and error of the command in a process of its own."""
-  environment = {**os.environ, "APPRENTICE_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+  environment = {**os.environ, "XLA_FLAGS": "", "APPRENTICE_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
   done = subprocess.run([sys.executable, "-m", "apprentice_jax", "plan", *FLAGS, *flags], env=environment,
                         capture_output=True, text=True, timeout=240, cwd=cache)
   return done.returncode, done.stdout, done.stderr

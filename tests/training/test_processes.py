@@ -41,8 +41,8 @@ def start(workdir, count, devices, flags):
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
-  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  environment.update(PYTHONPATH=str(ROOT), APPRENTICE_HEARTBEAT_SECONDS=str(HEARTBEAT), JAX_PLATFORMS="cpu")
+  environment = dict(os.environ, PYTHONPATH=str(ROOT), APPRENTICE_HEARTBEAT_SECONDS=str(HEARTBEAT),
+                     JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_backend_optimization_level=0")
   command = [sys.executable, "-m", "apprentice_jax", "train", *FLAGS, *flags, f"--workdir={workdir}",
              f"--config.cpu_devices={devices}"]
   joined = lambda i: [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={i}"]

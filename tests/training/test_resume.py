@@ -46,7 +46,7 @@ def begin(config, workdir, monkeypatch, killed_at):
 # At the end: after the last checkpoint, before the result is written.
 @pytest.mark.parametrize("kind, killed_at, left, saved", [
     ("A", KILLED_AT, RECORDS[:5], 20), ("B", KILLED_AT, RECORDS[:5], 20),
-    ("C", KILLED_AT, RECORDS[:5], 20), ("C", "end", RECORDS, 27),
+    ("C", "end", RECORDS, 27),
     ("A streamed", KILLED_AT, RECORDS[:5], 20)])
 def test_an_interrupted_run_ends_as_an_unbroken_one(kind, killed_at, left, saved, unbroken,
                                                     pretrained, tmp_path, monkeypatch):
