@@ -88,9 +88,13 @@ def guarded(arguments: list[str]) -> Optional[int]:
     return None
   child = subprocess.Popen([sys.executable, "-m", "apprentice_jax", *arguments],
                            env={**os.environ, _GUARDED: "1"}, process_group=0)
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda number, _: child.send_signal(number))
-  status = child.wait()
+  pass_on = lambda number, _: child.send_signal(number)
+  usual = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    status = child.wait()
+  finally:
+    for number, handler in usual.items():
+      signal.signal(number, handler)
   if status == -signal.SIGABRT:
     print(f"apprentice: {LOST}", file=sys.stderr, flush=True)
     return 75
