@@ -58,13 +58,19 @@ def main(argv=None) -> int:
     return _run(argv[0], argv[1:])
   except (ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints, Preempted) as error:
     print(f"apprentice: {error}", file=sys.stderr)
-    return _ended(getattr(error, "exit_code", 2))
+    together = isinstance(error, Preempted)  # all were told to stop
+    return _ended(getattr(error, "exit_code", 2), together)
   except Exception as error:
+    from apprentice_jax.training import processes
+    line = (str(error).splitlines() or [""])[0][:200]
+    if processes.out_of_memory(error):
+      print(f"apprentice: the memory of a device is too small for this run ({line}): take a smaller "
+            "batch_size (or batch_per_device).", file=sys.stderr)
+      return _ended(2)
     if not _one_of_several():
       raise
-    if type(error).__name__ == "JaxRuntimeError":  # a collective, whose other side is gone
-      from apprentice_jax.training.processes import LOST
-      print(f"apprentice: {LOST} ({str(error).splitlines()[0][:200]})", file=sys.stderr)
+    if processes.peer_lost(error):
+      print(f"apprentice: {processes.LOST} ({line})", file=sys.stderr)
       return _ended(75)
     traceback.print_exc()
     return _ended(1)
@@ -88,10 +94,10 @@ def _one_of_several() -> bool:
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def _ended(status: int) -> int:
+def _ended(status: int, together: bool = False) -> int:
   """Ends this process at once if it is one of several, where exiting would wait for the others, which wait
-  for it; unless it was told to stop as they were."""
-  if _one_of_several() and status not in (75, 130):
+  for it; unless all of them end ``together``."""
+  if _one_of_several() and not together:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

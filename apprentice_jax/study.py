@@ -81,7 +81,7 @@ def run(config, workdir) -> str:
   trained = lambda kind: kind in config.study.cells and not (
       kind in ("teacher", "student") and config[kind].init)
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
-  processes.agreed(lambda: start.preflight(config, recipes))
+  start.preflight(config, recipes)
   with writing(workdir), preemption.listening():
     processes.on_first(lambda: claim(workdir, config))
     processes.on_first(lambda: write_config(workdir, config))

@@ -7,7 +7,7 @@ import numpy as np
 
 from apprentice_jax import config as configs
 from apprentice_jax.plan import hlo
-from apprentice_jax.plan.chips import CHIPS, Chip, slice_of
+from apprentice_jax.plan.chips import Chip, bandwidth, slice_of, slice_with
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit, compiled
 from apprentice_jax.plan.step import Data, Step, data_of, lower
 from apprentice_jax.training import start
@@ -56,7 +56,7 @@ def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
   except DoesNotFit as error:
     return {**result, "fits": False, "why": str(error)}
   result.update(_memory(program, chip), compile_seconds=program.seconds)
-  result.update(_times(program, step, chip, config, len(devices)))
+  result.update(_times(program, step, chip, config, topology, len(devices)))
   return result
 
 
@@ -78,13 +78,13 @@ def _memory(program: Compiled, chip: Chip) -> dict:
           "activations": kept}
 
 
-def _times(program: Compiled, step: Step, chip: Chip, config, chips: int) -> dict:
+def _times(program: Compiled, step: Step, chip: Chip, config, topology: str, chips: int) -> dict:
   parts = hlo.cycles(program.text)
   # Looked at in the last step of a dispatch (or, streamed, of as many steps).
   parts["health"] = round(parts["health"] / config.steps_per_dispatch)
   cycles, reduces = sum(parts.values()), hlo.all_reduces(program.text)
   computing = cycles / chip.clock
-  communicating = all_reduce_seconds(sum(reduces), chips, chip)
+  communicating = all_reduce_seconds(sum(reduces), chips, topology)
   seconds = computing + communicating
   return {"cycles": cycles, "cycles_by_part": parts, "all_reduces": len(reduces),
           "all_reduced": sum(reduces), "step_seconds": seconds, "compute_seconds": computing,
@@ -92,10 +92,10 @@ def _times(program: Compiled, step: Step, chip: Chip, config, chips: int) -> dic
           "images_per_second_per_chip": config.batch_size / chips / seconds}
 
 
-def all_reduce_seconds(size: int, chips: int, chip: Chip) -> float:
+def all_reduce_seconds(size: int, chips: int, topology: str) -> float:
   """A model, not a measurement: every byte but a chip's own share leaves a chip twice, at the published
-  rate of all its links, and nothing is computed meanwhile."""
-  return 2 * (chips - 1) / chips * size / chip.links
+  rate of the links of the one that has the fewest, and nothing is computed meanwhile."""
+  return 2 * (chips - 1) / chips * size / bandwidth(topology) if chips > 1 else 0.0
 
 
 def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: dict) -> Optional[int]:
@@ -137,17 +137,18 @@ def weak_scaling(plan: dict, config) -> list[dict]:
     config: of the run, before it was scaled.
 
   Returns:
-    A dict for each of WEAK_SCALING: "chips", "batch", "beyond_largest_batch" (what a run would not do of
-    itself), "learning_rate", "all_reduce_seconds" (a model), "images_per_second" of all chips and
-    "efficiency", against chips that need not communicate.
+    A dict for each of WEAK_SCALING: "chips", "topology", "batch", "by_itself" (whether a run would take that
+    batch without being told), "learning_rate", "all_reduce_seconds" (a model), "images_per_second" of all
+    chips and "efficiency", against chips that need not communicate.
   """
-  rows, chip = [], CHIPS[plan["topology"].partition(":")[0]]
+  rows, name = [], plan["topology"].partition(":")[0]
   recipe = start.student_recipe(config)
   for chips in WEAK_SCALING:
-    communicating = all_reduce_seconds(plan["all_reduced"], chips, chip)
+    topology = slice_with(name, chips)
+    communicating = all_reduce_seconds(plan["all_reduced"], chips, topology)
     seconds, batch = plan["compute_seconds"] + communicating, plan["batch_per_chip"] * chips
-    rows.append({"chips": chips, "batch": batch,
-                 "beyond_largest_batch": 0 < config.largest_batch < batch,
+    rows.append({"chips": chips, "topology": topology, "batch": batch,
+                 "by_itself": batch == configs.scaled(config, chips).batch_size,
                  "learning_rate": recipe.learning_rate * batch / config.batch_size,
                  "all_reduce_seconds": communicating, "images_per_second": batch / seconds,
                  "efficiency": plan["compute_seconds"] / seconds})
@@ -197,11 +198,12 @@ def _amount(size: int) -> str:
 
 def scaling_table(rows: list[dict]) -> str:
   """`weak_scaling` as Markdown."""
-  lines = ["| chips | batch | learning rate | all-reduce | images/s | efficiency |", "|---" * 6 + "|"]
-  lines += [f"| {r['chips']} | {r['batch']:,}{' *' if r['beyond_largest_batch'] else ''} | "
+  lines = ["| chips | slice | batch | learning rate | all-reduce | images/s | efficiency |", "|---" * 7 + "|"]
+  lines += [f"| {r['chips']} | {r['topology']} | {r['batch']:,}{'' if r['by_itself'] else ' *'} | "
             f"{r['learning_rate']:g} | "
             f"{r['all_reduce_seconds'] * 1e3:.2f} ms | {r['images_per_second']:,.0f} | "
             f"{r['efficiency']:.1%} |" for r in rows]
-  if any(r["beyond_largest_batch"] for r in rows):
-    lines.append("\n\\* above config.largest_batch: a run of itself takes that, with fewer images a chip.")
+  if not all(r["by_itself"] for r in rows):
+    lines.append("\n\\* not what a run does by itself: it takes batch_per_device times the chips, at most "
+                 "largest_batch; or batch_size, where there is no batch_per_device.")
   return "\n".join(lines)

@@ -7,6 +7,7 @@ for the one before.
 """
 
 import contextlib
+import ctypes
 import errno
 import itertools
 import json
@@ -103,7 +104,8 @@ class Checkpoints:
   def _check_disk(self, needed: int):
     """Raises OSError where a save would fail, in a thread, and with a traceback for each array.
 
-    By trying it: os.access and free bytes do not tell of quotas, read-only mounts, or limits on files.
+    By trying it: os.access and free bytes do not tell of quotas, read-only mounts, or limits on files. Where
+    a file system cannot set space aside (buckets, network disks), that a file can be made has to do.
     """
     if "://" in str(self._folder):
       return
@@ -111,8 +113,7 @@ class Checkpoints:
     probe.mkdir(parents=True, exist_ok=True)
     try:
       with open(probe / "space", "wb") as file:
-        if hasattr(os, "posix_fallocate"):
-          os.posix_fallocate(file.fileno(), 0, needed + needed // 8 + 2**18)
+        _set_space_aside(file.fileno(), needed + needed // 8 + 2**18)
     except OSError as error:
       if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
         raise
@@ -227,6 +228,17 @@ class Checkpoints:
 def _trained(state: State) -> dict:
   networks = {"student": state.student, "teacher": state.teacher}
   return {k: n._asdict() for k, n in networks.items() if n is not None and n.opt_state is not None}
+
+
+def _set_space_aside(file: int, size: int):
+  """fallocate(2); not os.posix_fallocate, which writes the file in full where there is no such thing."""
+  libc = ctypes.CDLL(None, use_errno=True)
+  if not hasattr(libc, "fallocate"):
+    return
+  libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+  if libc.fallocate(file, 0, 0, size):
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code))
 
 
 def _crc(folder: epath.Path, prefix: str = "") -> dict[str, int]:

@@ -43,7 +43,7 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
     return finished
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
-  processes.agreed(lambda: start.preflight(config))
+  start.preflight(config)
   with writing(workdir), preemption.listening(), trouble(workdir):
     processes.on_first(lambda: claim(workdir, config))
     return _train(config, workdir, teacher, student)

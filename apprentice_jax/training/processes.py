@@ -9,6 +9,8 @@ import glob
 import importlib.util
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -34,9 +36,14 @@ def several(num_processes: Optional[int]) -> bool:
     return num_processes > 1
   if "SLURM_STEP_NODELIST" in os.environ:
     return int(os.environ.get("SLURM_NTASKS") or 1) > 1
-  has_tpu = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
-  wanted = os.environ.get("JAX_PLATFORMS", "tpu").split(",")
-  return bool(has_tpu and "tpu" in wanted and importlib.util.find_spec("libtpu"))
+  wanted = (os.environ.get("JAX_PLATFORMS") or "tpu").split(",")
+  return bool("tpu" in wanted and importlib.util.find_spec("libtpu") and _has_tpu())
+
+
+def _has_tpu() -> bool:
+  """Whether a device of this machine is of Google's PCI vendor number, as jax looks for TPUs."""
+  vendors = glob.glob("/sys/bus/pci/devices/*/vendor")
+  return any(pathlib.Path(v).read_text().strip() == "0x1ae0" for v in vendors)
 
 
 def check(address: str, num_processes: Optional[int], process_id: Optional[int]):
@@ -60,6 +67,7 @@ def join(address: str = "", num_processes: Optional[int] = None, process_id: Opt
 
   Raises:
     ConfigError: they do not come together.
+    NotTogether: nor do those that a pod or SLURM started: it may be that one is late.
   """
   import jax
   if not several(num_processes):
@@ -71,8 +79,28 @@ def join(address: str = "", num_processes: Optional[int] = None, process_id: Opt
     jax.distributed.initialize(**arguments, initialization_timeout=START_SECONDS,
                                heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
   except Exception as error:
-    raise ConfigError(f"the processes of the run did not come together ({str(error).splitlines()[0][:200]}): "
-                      "start as many as --num_processes says, with the address of process 0.") from None
+    why = f"the processes of the run did not come together ({str(error).splitlines()[0][:200]})"
+    if address:
+      raise ConfigError(f"{why}: start as many as --num_processes says, with the address of process 0.") from None
+    raise NotTogether(f"{why}: one may be missing, or late.") from None
+
+
+class NotTogether(ConfigError):
+  """Processes that started by themselves did not find each other; worth another try."""
+  exit_code = 75
+
+
+def out_of_memory(error: Exception) -> bool:
+  """Whether a device has too little memory, for a program or its data."""
+  return type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def peer_lost(error: Exception) -> bool:
+  """Whether an error of jax says that another process of the run is gone: that a collective's other side,
+  or the coordinating process, does not answer."""
+  return type(error).__name__ == "JaxRuntimeError" and bool(re.search(
+      r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|Gloo|NCCL|Connection (reset|closed|refused)|"
+      r"coordination service|heartbeat", str(error), re.IGNORECASE))
 
 
 def guarded(arguments: list[str]) -> Optional[int]:

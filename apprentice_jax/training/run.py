@@ -134,10 +134,11 @@ class Run:
       try:
         batch = self._batch()
       except Exception:  # an image that cannot be read, or a worker process that a signal ended
-        self._record(pending)
-        self._save_alone(state, step)
-        if stop := preemption.requested(together=False):
-          self._stop(state, step, stop)
+        if jax.process_count() == 1:  # others know nothing of it: they are in the next step
+          self._record(pending)
+          self._save_within_chunk(state, step)
+          if stop := preemption.requested():
+            self._stop(state, step, stop)
         raise
       state, count = self._advance(state, batch, step, end)
       step += count
@@ -147,9 +148,9 @@ class Run:
       save = step == end and self._due(self.config.checkpoint.every_epochs, step)
       if save or not self.program.asynchronous or self._scores_due(step):
         pending = self._record(pending)  # see above
-      self._score_if_due(state, step)
-      if save:
+      if save:  # before scoring, which takes time in which a machine may be taken away
         self._save(state, step)
+      self._score_if_due(state, step)
     if not self.steps:
       self._save(state, 0)
     return state
@@ -239,7 +240,8 @@ class Run:
       except Preempted as stop:
         self._stop(state, step, stop.signal)
       except UnreadableImage:
-        self._save_alone(state, step)
+        if jax.process_count() == 1:
+          self._save_within_chunk(state, step)
         raise
 
   def _scores(self, state: State, split: str) -> dict:
@@ -267,11 +269,6 @@ class Run:
         "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
         "unreadable": self._unreadable(), "history": history, **self.identity, "seed": self.config.seed,
         "devices": jax.device_count(), "config": configs.flat(self.config)})
-
-  def _save_alone(self, state: State, step: int):
-    """What can be saved when this process fails: with several, which know nothing of it, nothing."""
-    if jax.process_count() == 1:
-      self._save_within_chunk(state, step)
 
   def _save_within_chunk(self, state: State, step: int):
     """Saves if anything is new; not a state that a non-finite loss has spoiled."""

@@ -15,7 +15,7 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
-from apprentice_jax.training import inputs, parallel
+from apprentice_jax.training import inputs, parallel, processes
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, initialiser
@@ -118,8 +118,8 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Net
   Raises:
     ConfigError: nothing there, or it does not fit; the message lists what differs.
   """
-  source = pathlib.Path(path)
-  if source.is_dir() and (source / "config.json").exists():
+  source = _source(path)
+  if source.is_dir():
     with Checkpoints(source) as checkpoints:
       if checkpoints.latest() is None:
         raise ConfigError(f"{path} has no checkpoint yet: train it to the end first.")
@@ -128,17 +128,23 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Net
     if finished is not None and finished["steps"] != step:
       raise ConfigError(f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
                         "it back from a copy, or train anew.")
-  elif source.is_file():
+  else:
     from apprentice_jax.models import pretrained
     try:
       found = Network(*pretrained.load(source))
     except ValueError as error:
       prefix = "" if source.name in str(error) else f"{path}: "
       raise ConfigError(f"{prefix}{error}") from None
-  else:
-    raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   _check_fit(path, found, network, image_shape, complete)
   return found
+
+
+def _source(path: str) -> pathlib.Path:
+  """The workdir, or the checkpoint file, at path."""
+  source = pathlib.Path(path)
+  if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
+    raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
+  return source
 
 
 def _check_fit(path, found: Network, network: ResNet, image_shape, complete):
@@ -162,12 +168,22 @@ def _check_fit(path, found: Network, network: ResNet, image_shape, complete):
 
 
 def preflight(config, recipes=None):
-  """Raises ConfigError for whatever can be known to go wrong before anything is written or trained.
+  """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is written
+  or trained.
 
   Args:
     config: the run's.
     recipes: names of those that will be used, if not the run's own.
   """
+  # What one machine alone may not have comes first: networks are read together.
+  data = processes.agreed(lambda: _checked_data(config, recipes))
+  for which in ("teacher", "student"):
+    if path := config[which].init:
+      load(path, model(config, which, len(data.class_names)), data.image_shape)
+
+
+def _checked_data(config, recipes):
+  """The training set, if this process finds all that the run needs, and it makes sense."""
   if config.batch_size % jax.device_count():
     raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
                       f"{jax.device_count()} devices.")
@@ -181,11 +197,8 @@ def preflight(config, recipes=None):
   shape, classes = data.image_shape, len(data.class_names)
   for which in ("teacher", "student"):
     path = config[which].init
-    if path:
-      if (pathlib.Path(path) / "config.json").exists() and not (
-          pathlib.Path(path) / "result.json").exists():
-        raise ConfigError(f"config.{which}.init={path} has not finished training: run it to its end.")
-      load(path, model(config, which, classes), shape)
+    if path and _source(path).is_dir() and not (_source(path) / "result.json").exists():
+      raise ConfigError(f"config.{which}.init={path} has not finished training: run it to its end.")
   student = model(config, "student", classes)
   images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   params = jax.eval_shape(lambda k, x: student.clone(norm_axis=None).init(k, x, True),
@@ -196,6 +209,7 @@ def preflight(config, recipes=None):
     if not any(matches(layer, pattern) for layer in layers):
       raise ConfigError(f"config.quantization.full_precision has {pattern!r}, which no layer of "
                         f"{config.student.name} matches: {nearest(pattern, layers)}")
+  return data
 
 
 def _recipes(config) -> list[str]:

@@ -77,15 +77,29 @@ def test_a_fixed_teacher_reduces_only_the_student():
   assert a["parameters"] == b["parameters"] and b["to_reduce"] < a["to_reduce"]
 
 
-@pytest.mark.parametrize("name, gigahertz", [("v3", 0.94), ("v4", 1.05), ("v5p", 1.75)])
+@pytest.mark.parametrize("name, gigahertz", [("v4", 1.05), ("v5p", 1.75)])
 def test_clocks_are_those_that_are_published(name, gigahertz):
   assert chips.CHIPS[name].clock == pytest.approx(gigahertz * 1e9, rel=0.01)
 
 
 def test_all_reduce_is_two_passes_over_all_but_ones_own_share():
-  chip = chips.CHIPS["v5e"]._replace(links=100.0)
-  assert report.all_reduce_seconds(1000, 4, chip) == pytest.approx(2 * 750 / 100)
-  assert report.all_reduce_seconds(1000, 1, chip) == 0
+  # On a v5e:4x4 a chip at a corner has two of its four links, of 50 GB/s each.
+  assert report.all_reduce_seconds(10**9, 16, "v5e:4x4") == pytest.approx(2 * 15 / 16 / 100)
+  assert report.all_reduce_seconds(10**9, 1, "v5e:1x1") == 0
+
+
+@pytest.mark.parametrize("topology, links", [  # of the chip that has the fewest
+    ("v5e:1x1", 0), ("v5e:2x2", 2), ("v6e:2x4", 2), ("v5e:8x16", 3), ("v5e:16x16", 4),
+    ("v4:2x2x1", 2), ("v4:2x2x4", 3), ("v4:4x4x4", 6), ("v5p:4x4x8", 6)])
+def test_links_of_a_slice(topology, links):
+  chip = chips.CHIPS[topology.partition(":")[0]]
+  assert chips.bandwidth(topology) == pytest.approx(links * chip.links / (2 * chip.axes))
+
+
+def test_slices_of_so_many_chips():
+  assert [chips.slice_with("v5e", n) for n in (8, 16, 32, 128, 256)] == [
+      "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x16", "v5e:16x16"]
+  assert [chips.slice_with("v4", n) for n in (8, 64, 256)] == ["v4:2x2x2", "v4:4x4x4", "v4:4x8x8"]
 
 
 @pytest.fixture
@@ -127,24 +141,26 @@ def test_max_batch_is_the_largest_that_fits(start, per_image, limit, compiler):
 
 def test_weak_scaling_follows_the_linear_rule():
   config = small()
-  config.recipe.student.learning_rate, config.batch_size, config.largest_batch = 0.1, 256, 8192
+  config.recipe.student.learning_rate, config.batch_size = 0.1, 256
+  config.largest_batch, config.batch_per_device = 8192, 128
   rows = report.weak_scaling({"topology": "v5e:2x4", "all_reduced": 10**8, "compute_seconds": 0.1,
                               "batch_per_chip": 128}, config)
   assert [r["chips"] for r in rows] == [8, 16, 32, 64, 128, 256]
   assert [r["batch"] for r in rows] == [1024, 2048, 4096, 8192, 16384, 32768]
-  assert [r["beyond_largest_batch"] for r in rows] == [False] * 4 + [True] * 2
+  assert [r["by_itself"] for r in rows] == [True] * 4 + [False] * 2
   np.testing.assert_allclose([r["learning_rate"] for r in rows], [0.1 * r["batch"] / 256 for r in rows])
   for row in rows:
-    communicating = 2 * (row["chips"] - 1) / row["chips"] * 10**8 / chips.CHIPS["v5e"].links
+    links = {128: 3, 256: 4}.get(row["chips"], 2)
+    communicating = 2 * (row["chips"] - 1) / row["chips"] * 10**8 / (links * 50e9)
     assert row["efficiency"] == pytest.approx(0.1 / (0.1 + communicating))
     assert row["images_per_second"] == pytest.approx(row["batch"] / (0.1 + communicating))
-  assert "16,384 *" in report.scaling_table(rows) and "above config.largest_batch" in report.scaling_table(rows)
+  assert "16,384 *" in report.scaling_table(rows) and "at most largest_batch" in report.scaling_table(rows)
 
 
 @pytest.mark.parametrize("flags, sentence", [
     ([DIGITS], "this command needs --topology=..."),
     (["--topology=v5e:2x4"], "this command needs --config=..."),
-    ([DIGITS, "--topology=v9:2x4"], "--topology has 'v9:2x4': chips are v3, v4, v5e, v5p, v6e"),
+    ([DIGITS, "--topology=v9:2x4"], "--topology has 'v9:2x4': chips are v4, v5e, v5p, v6e"),
     ([DIGITS, "--topology=v5e"], "write chip and shape, as in v5e:2x4"),
     ([DIGITS, "--topology=v5e:2"], "write chip and shape, as in v5e:2x4"),
     ([DIGITS, "--topology=v5e:2x4", "--out=/nowhere/plan.json"], "there is no folder /nowhere"),

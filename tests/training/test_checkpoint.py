@@ -1,12 +1,15 @@
 """Checkpoints: what comes back is what went in, placed as asked, whatever the devices."""
 
+import errno
+import os
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 from apprentice_jax.distill.step import Network, State
-from apprentice_jax.training import parallel
+from apprentice_jax.training import checkpoint, parallel
 from apprentice_jax.training.checkpoint import Checkpoints
 
 
@@ -42,6 +45,24 @@ def test_round_trip(trains_teacher, devices, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, (student.params, student.batch_stats),
                (saved.student.params, saved.student.batch_stats))
   assert student.opt_state is None and step == 3
+
+
+def test_where_no_space_can_be_set_aside_a_file_has_to_do(tmp_path, monkeypatch):
+  """A bucket or a network disk: nothing large is written to find out."""
+  def unable(*_):
+    raise OSError(errno.EOPNOTSUPP, "not supported")
+  monkeypatch.setattr(checkpoint, "_set_space_aside", unable)
+  with Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(1, parallel.replicate(state(1, True)), {})
+    assert checkpoints.latest() == 1
+
+
+def test_space_is_set_aside(tmp_path):
+  with open(tmp_path / "file", "wb") as file:
+    checkpoint._set_space_aside(file.fileno(), 2**20)
+    assert os.fstat(file.fileno()).st_size == 2**20
+  with open(tmp_path / "file") as file, pytest.raises(OSError, match="Bad file"):  # not open to write
+    checkpoint._set_space_aside(file.fileno(), 1)
 
 
 def test_only_the_newest_are_kept(tmp_path):

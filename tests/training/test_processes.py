@@ -36,8 +36,8 @@ HEARTBEAT = 15  # seconds until a silent process counts as lost
 LIMIT = 240  # seconds; far more than anything here takes
 
 
-def start(workdir, count, devices, flags):
-  """Starts a run in ``count`` processes with some devices each."""
+def start(workdir, count, devices, flags, own=((), ())):
+  """Starts a run in ``count`` processes with some devices each; with flags of their ``own``."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
@@ -46,7 +46,7 @@ def start(workdir, count, devices, flags):
   command = [sys.executable, "-m", "apprentice_jax", "train", *FLAGS, *flags, f"--workdir={workdir}",
              f"--config.cpu_devices={devices}"]
   joined = lambda i: [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={i}"]
-  return [subprocess.Popen(command + (joined(i) if count > 1 else []), cwd=ROOT, env=environment,
+  return [subprocess.Popen(command + (joined(i) if count > 1 else []) + [*own[i]], cwd=ROOT, env=environment,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
           for i in range(count)]
 
@@ -167,6 +167,15 @@ def test_a_mistake_on_all_is_said_by_all(tmp_path):
   assert all("holds a study" in p for p in printed)
 
 
+def test_what_one_machine_does_not_have_is_said_by_all(pair, tmp_path):
+  """Also where the others could read it, which they do together."""
+  own = [[f"--config.teacher.init={path}"] for path in (pair, "nowhere")]
+  with started(tmp_path, 2, 1, ["--config.scheme=B"], own) as running:
+    statuses, printed = ends(running)
+  assert statuses == [2, 2]
+  assert all("process 1: nowhere is neither a workdir nor a checkpoint file." in p for p in printed), printed
+
+
 def test_a_workdir_in_use_ends_all(tmp_path):
   from apprentice_jax.training.workdir import writing
   with writing(tmp_path), started(tmp_path, 2, 1, ()) as running:
@@ -198,6 +207,52 @@ def test_where_there_are_several(monkeypatch):
   assert processes.several(None)
   monkeypatch.setenv("SLURM_NTASKS", "1")
   assert not processes.several(None)
+
+
+def test_machines_with_tpus_count_as_several(monkeypatch):
+  monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+  monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name == "libtpu")
+  monkeypatch.setattr(processes, "_has_tpu", lambda: True)
+  for platforms, expected in (("", True), ("tpu,cpu", True), ("cpu", False)):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    assert processes.several(None) == expected and not processes.several(1)
+  monkeypatch.delenv("JAX_PLATFORMS")
+  assert processes.several(None)
+
+
+def test_the_vendor_of_a_tpu(monkeypatch, tmp_path):
+  monkeypatch.setattr(processes.glob, "glob", lambda _: [str(p) for p in tmp_path.iterdir()])
+  (tmp_path / "a").write_text("0x8086\n")
+  assert not processes._has_tpu()
+  (tmp_path / "b").write_text("0x1ae0\n")
+  assert processes._has_tpu()
+
+
+class JaxRuntimeError(Exception):
+  """Under the name of jax's, with messages that it was seen to have."""
+
+
+@pytest.mark.parametrize("message, memory, lost", [
+    ("RESOURCE_EXHAUSTED: Out of memory allocating 1099511627776 bytes.", True, False),
+    ("FAILED_PRECONDITION: Buffer Definition Event: Gloo all-reduce failed: Connection closed by peer", False, True),
+    ("UNAVAILABLE: Task /job:jax_worker/replica:0/task:1 heartbeat timeout", False, True),
+    ("DEADLINE_EXCEEDED: GetKeyValue() timed out with key: cpu:gloo/1", False, True),
+    ("INVALID_ARGUMENT: Executable expected parameter 0 of size 8 but got buffer with size 4", False, False)])
+def test_what_an_error_of_jax_means(message, memory, lost):
+  error = JaxRuntimeError(message)
+  assert (processes.out_of_memory(error), processes.peer_lost(error)) == (memory, lost)
+  assert not processes.out_of_memory(ValueError(message)) and not processes.peer_lost(ValueError(message))
+
+
+@pytest.mark.parametrize("address, kind, status", [("h:1", ConfigError, 2), ("", processes.NotTogether, 75)])
+def test_processes_that_do_not_come_together(address, kind, status, monkeypatch):
+  def late(**_):
+    raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out.")
+  monkeypatch.setattr(jax.distributed, "initialize", late)
+  monkeypatch.setattr(processes, "several", lambda _: True)
+  with pytest.raises(ConfigError, match="did not come together .*Barrier timed out") as error:
+    processes.join(address, 2, 0)
+  assert error.type is kind and getattr(error.value, "exit_code", 2) == status
 
 
 def test_one_process_agrees_with_itself():
