@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What tpu_pod.sh runs on each worker, in its home: pod_worker.sh install | start | follow | wait
-set -euo pipefail
+set -Eeuo pipefail
 cd ~
 workdir="" data_dir="" arguments=()
 # shellcheck source=/dev/null
@@ -19,7 +19,7 @@ mount_bucket() {
   local bucket=${1#gs://}
   bucket=${bucket%%/*}
   mkdir -p "$HOME/buckets/$bucket"
-  mountpoint -q "$HOME/buckets/$bucket" && return 0
+  if mountpoint -q "$HOME/buckets/$bucket"; then return 0; fi
   # A checkpoint gets its final name by renaming a folder; and what one worker writes, others must see.
   gcsfuse --implicit-dirs --rename-dir-limit=1000000 --metadata-cache-ttl-secs=0 "$bucket" "$HOME/buckets/$bucket"
 }
@@ -40,9 +40,10 @@ case "$1" in
   start)
     # After a connection that broke the run may still be there.
     [ ! -f train.pid ] || [ -f train.status ] || ! kill -0 "$(cat train.pid)" 2>/dev/null || exit 0
+    rm -f train.status
+    trap 'echo 2 > train.status' ERR  # what fails here, such as a bucket that may not be read, would fail again
     mount_bucket "$workdir"
     mount_bucket "$data_dir"
-    rm -f train.status
     # Not a child of this connection: it may break, and the run goes on.
     # shellcheck disable=SC2016  # expanded by the inner shell
     setsid nohup bash -c 'cd apprentice; ../venv/bin/python -u -m apprentice_jax train "$@"; echo $? > ~/train.status' \
@@ -54,8 +55,8 @@ case "$1" in
     exec tail -n +1 -F --pid="$(cat train.pid)" train.log 2>/dev/null
     ;;
   wait)
-    while [ ! -f train.status ] && kill -0 "$(cat train.pid)" 2>/dev/null; do sleep 0.2; done
-    # A run that was killed left no status: it is to be started again, as one that was told to stop.
+    while [ ! -f train.status ] && kill -0 "$(cat train.pid 2>/dev/null)" 2>/dev/null; do sleep 0.2; done
+    # No status: it was not started, or was killed with all that belongs to it.
     echo "status $(cat train.status 2>/dev/null || echo 75)"
     ;;
   *)

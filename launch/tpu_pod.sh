@@ -66,7 +66,7 @@ fi
 where=(--zone="$zone" ${project:+--project="$project"})
 tpu=(gcloud compute tpus tpu-vm)
 queue=(gcloud compute tpus queued-resources)
-poll=${APPRENTICE_POLL_SECONDS:-30}   # between looks at a queue
+poll=${APPRENTICE_POLL_SECONDS:-30}   # between looks at a queue, and before another attempt
 restarts=${APPRENTICE_RESTARTS:-100}  # of a run, at most
 
 shown() { printf '+'; printf ' %q' "$@"; printf '\n'; } >&2
@@ -141,40 +141,70 @@ install() {
     "$name:" "${where[@]}" --worker=all && on all 'bash pod_worker.sh install'
 }
 
-# 0 finished, 2 wrong, 75 to be started again; of all workers' statuses, which `statuses` prints one a line.
+# 0 finished, 2 wrong, 75 to be started again (so is what a signal ended); of all workers' statuses, a line each.
 outcome() {
-  local worst=0 line
-  while read -r line; do
-    case "$line" in
-      status\ 0) ;;
-      status\ 75) [ "$worst" = 2 ] || worst=75 ;;
-      status\ *) worst=2 ;;
+  local worst=0 word status
+  while read -r word status; do
+    [ "$word" = status ] || continue
+    if [ "$status" -gt 128 ] && [ "$status" != 130 ]; then status=75; fi
+    case "$status" in
+      0) ;;
+      75) [ "$worst" = 2 ] || worst=75 ;;
+      *) worst=2 ;;
     esac
   done
   echo "$worst"
 }
 
-alive() {
-  [ -n "$dry" ] || [ "$("${tpu[@]}" describe "$name" "${where[@]}" --format='value(state)' 2>/dev/null)" = READY ]
+# Whether the slice was taken away. A failure to ask is none of its own: asked again.
+gone() {
+  local state try
+  [ -z "$dry" ] || return 1
+  for ((try = 0; try < 20; try++)); do
+    if state=$("${tpu[@]}" describe "$name" "${where[@]}" --format='value(state)' 2>"$temporary/describe"); then
+      case "$state" in
+        READY) return 1 ;;
+        PREEMPTED|TERMINATED|STOPPED|STOPPING|DELETING|SUSPENDED) return 0 ;;
+      esac
+    elif grep -q NOT_FOUND "$temporary/describe"; then
+      return 0
+    fi
+    sleep "$poll"
+  done
+  cat "$temporary/describe" >&2
+  fail "gcloud does not say whether $name is there: last it said '$state'."
+}
+
+# One attempt: 0 finished, 2 wrong, 75 to be tried again.
+attempt() {
+  local statuses
+  on all 'bash pod_worker.sh start' || true  # why it failed the status says
+  on 0 'bash pod_worker.sh follow' || true  # ends with the run, or with the connection
+  # Waits for every worker's end; what cannot be reached may be gone.
+  statuses=$(ask "${tpu[@]}" ssh "$name" "${where[@]}" --worker=all --command='bash pod_worker.sh wait') || return 75
+  return "$(outcome <<< "$statuses")"
 }
 
 create || exit 1
-install
-for ((attempt = 0; attempt <= restarts; attempt++)); do
-  on all 'bash pod_worker.sh start' || true
-  on 0 'bash pod_worker.sh follow' || true  # ends with the run, or with the connection
-  # Waits for every worker's end; what cannot be reached is gone.
-  if statuses=$(ask "${tpu[@]}" ssh "$name" "${where[@]}" --worker=all --command='bash pod_worker.sh wait'); then
-    case "$(outcome <<< "$statuses")" in
-      0) echo "tpu_pod.sh: finished; the run is in $workdir" >&2; exit 0 ;;
-      2) echo "tpu_pod.sh: the run failed; its sentence is above, or in train.log of another worker" >&2; exit 2 ;;
-    esac
+installed=""
+for ((number = 0; number <= restarts; number++)); do
+  status=75
+  if [ -n "$installed" ] || install; then
+    installed=1 status=0
+    attempt || status=$?
+  elif [ "$number" -ge 5 ]; then
+    fail "the workers cannot be set up: see above."
   fi
-  if ! alive; then
+  case "$status" in
+    0) echo "tpu_pod.sh: finished; the run is in $workdir" >&2; exit 0 ;;
+    2) echo "tpu_pod.sh: the run failed; its sentence is above, or in train.log of another worker" >&2; exit 2 ;;
+  esac
+  sleep "$poll"
+  if gone; then
     echo "tpu_pod.sh: $name was taken away: creating it anew" >&2
     delete || true
     create || exit 1
-    install
+    installed=""
   fi
   echo "tpu_pod.sh: starting the run again" >&2
 done

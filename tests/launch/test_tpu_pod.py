@@ -24,8 +24,12 @@ if verb == "create":
 elif verb == "delete":
   sys.exit(then("deletions", 0))
 elif verb == "describe":
+  if then("answers", 0):
+    sys.exit("ERROR: NOT_FOUND" if then("found", 1) == 0 else "ERROR: no connection")
   print(then("queue", "ACTIVE") if "queued-resources" in args else then("states", "READY"))
 elif verb == "scp":
+  if then("copies", 0):
+    sys.exit(1)
   import shutil
   for file in (a for a in args if a.startswith("/")):
     for worker in workers:
@@ -121,8 +125,9 @@ def test_a_run_from_creation_to_deletion(launch, site, repository):
   assert "training train --config=configs/imagenet.py:scheme=A" in out  # the log of worker 0
 
 
-def test_a_run_that_saved_starts_again_on_the_slice_that_is_there(launch, site):
-  status, _, err = launch(*NAMED, exits=[75, 75, 0, 0])
+@pytest.mark.parametrize("exits", [[75, 75, 0, 0], [75, 137, 0, 0], [143, 143, 0, 0]])
+def test_a_run_that_saved_starts_again_on_the_slice_that_is_there(exits, launch, site):
+  status, _, err = launch(*NAMED, exits=exits)
   assert status == 0, err
   assert verbs(site) == [*MADE, *ONCE, *ONCE, "delete"]
 
@@ -132,6 +137,35 @@ def test_a_slice_that_was_taken_away_is_made_anew(launch, site):
   assert status == 0, err
   assert verbs(site) == [*MADE, *ONCE, "delete", *MADE, *ONCE, "delete"]
   assert "n was taken away: creating it anew" in err
+
+
+def test_a_slice_is_not_given_up_for_a_question_that_failed(launch, site):
+  """Nor for a connection that broke, of which it may be part."""
+  status, _, err = launch(*NAMED, connections=[1, 0], answers=[1, 1, 0])
+  assert status == 0, err
+  assert len(site.asked("describe")) == 3
+  assert verbs(site) == [*MADE, *ONCE, *ONCE, "delete"]
+
+
+def test_a_slice_that_is_no_more_is_made_anew(launch, site):
+  status, _, err = launch(*NAMED, connections=[1, 0], answers=[1, 0], found=[0])
+  assert status == 0, err
+  assert verbs(site) == [*MADE, *ONCE, "delete", *MADE, *ONCE, "delete"]
+
+
+def test_workers_that_cannot_be_set_up_at_once(launch, site):
+  status, _, err = launch(*NAMED, copies=[1, 0])
+  assert status == 0, err
+  assert verbs(site) == ["create", "scp", "scp", "ssh", *ONCE, "delete"]
+  status, _, err = launch(*NAMED, copies=[1])
+  assert status == 2 and "the workers cannot be set up" in err and verbs(site)[-2:] == ["scp", "delete"]
+
+
+def test_a_bucket_that_cannot_be_mounted(launch, site):
+  site.add("gcsfuse", "sys.exit(1)")
+  status, _, err = launch(*NAMED)
+  assert status == 2 and "the run failed" in err, err
+  assert verbs(site) == [*MADE, *ONCE, "delete"] and not site.asked("python")
 
 
 def test_a_run_that_is_there_is_not_started_a_second_time(launch, site):
@@ -147,7 +181,7 @@ def test_a_run_that_is_there_is_not_started_a_second_time(launch, site):
   assert len(site.asked("python")) == before
 
 
-@pytest.mark.parametrize("exits", [[2, 2], [0, 2], [75, 2], [1, 1]])
+@pytest.mark.parametrize("exits", [[2, 2], [0, 2], [75, 2], [1, 1], [2, 137], [130, 130]])
 def test_a_run_that_failed_is_not_started_again(exits, launch, site):
   status, _, err = launch(*NAMED, exits=exits)
   assert status == 2
