@@ -8,8 +8,9 @@ from PIL import Image
 import pytest
 import simplejpeg
 
-from apprentice_jax import bench_input, bench_photos
-from apprentice_jax.bench_input import KINDS, Kind
+from apprentice_jax.bench import input as bench_input
+from apprentice_jax.bench import photos as bench_photos
+from apprentice_jax.bench.input import KINDS, Kind
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import encoded
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax import quantizers
+from apprentice_jax.models.convolution import convolution
 from apprentice_jax.models.precision import FULL, Quantization
 from apprentice_jax.quantizers import Quantized, decode, encode, encode_ste
 
@@ -162,19 +163,18 @@ class QuantConv(_Weighted):
   Attributes:
     kernel_size: height and width; padding is ``(size - 1) // 2`` on every side.
     strides: of both directions.
+    im2col: see `convolution`.
   """
   kernel_size: Sequence[int] = (3, 3)
   strides: int = 1
+  im2col: bool = True
 
   @nn.compact
   def __call__(self, x: Activation) -> Array:
     """(batch, height, width, channels) -> (batch, height', width', features), of self.dtype."""
     channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
     kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
-    product = functools.partial(
-        jax.lax.conv_general_dilated, window_strides=(self.strides,) * 2,
-        padding=[((k - 1) // 2,) * 2 for k in self.kernel_size],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    product = functools.partial(convolution, strides=self.strides, im2col=self.im2col)
     return self._multiply(product, x, kernel)
 
 

@@ -99,6 +99,7 @@ class ResNet(nn.Module):
     dtype: of the computation, float32 or bfloat16; parameters and statistics are float32.
     norm_axis: mesh axis over which batch moments are averaged while training (synchronised batch
       norm), or None: each replica normalises by its own.
+    im2col: see `models.convolution`.
     conv, act: what the network is built from, with the arguments of `QuantConv`, `QuantActivation`.
   """
   stages: Sequence[int]
@@ -111,13 +112,14 @@ class ResNet(nn.Module):
   quantization: Quantization = Quantization()
   dtype: Any = jnp.float32
   norm_axis: Optional[str] = None
+  im2col: bool = True
   conv: Any = QuantConv
   act: Any = QuantActivation
 
   @nn.compact
   def __call__(self, x, train: bool):
     """Normalised images (batch, height, width, channels) -> float32 logits (batch, num_classes)."""
-    conv = functools.partial(self.conv, quantization=self.quantization, dtype=self.dtype)
+    conv = functools.partial(self.conv, quantization=self.quantization, dtype=self.dtype, im2col=self.im2col)
     norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, axis_name=self.norm_axis)
     act = functools.partial(self.act, quantization=self.quantization)
     residual_act = functools.partial(act, signed=True) if self.quantization.residual else None
@@ -143,7 +145,7 @@ def _max_pool(x):
 
 def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1.0,
            shortcut: Optional[str] = None, zero_init: bool = False, dtype=jnp.float32,
-           norm_axis: Optional[str] = None, **quantization) -> ResNet:
+           norm_axis: Optional[str] = None, im2col: bool = True, **quantization) -> ResNet:
   """Makes a ResNet by name.
 
   Args:
@@ -156,6 +158,7 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
     zero_init: start each block as the identity.
     dtype: of the computation, float32 or bfloat16.
     norm_axis: mesh axis for synchronised batch norm.
+    im2col: whether filters' gradients on CPU are computed from patches; see `models.convolution`.
     **quantization: further fields of `Quantization`: weights, activations, per_channel, ...
 
   Returns:
@@ -180,4 +183,4 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
       width=round((64 if imagenet else 16) * width), num_classes=num_classes,
       bottleneck=depth >= 50 and imagenet, shortcut=shortcut, imagenet_stem=imagenet,
       zero_init=zero_init, quantization=Quantization(precision, **quantization), dtype=dtype,
-      norm_axis=norm_axis)
+      norm_axis=norm_axis, im2col=im2col)

@@ -1,4 +1,4 @@
-"""``apprentice bench``: what quantization costs in a training step.
+"""``apprentice bench --what=quantization``: what quantization costs in a training step.
 
 Two networks of the same shape, batch and optimizer take turns on the same devices: the configured
 student, and one of plain ``flax.linen.Conv`` and ReLU in full precision. The result is the median
@@ -26,7 +26,7 @@ ROUNDS = 15
 STEPS = 4
 
 
-def plain_conv(features, kernel_size, strides=1, quantization=None, dtype=jnp.float32, name=None):
+def plain_conv(features, kernel_size, strides=1, quantization=None, dtype=jnp.float32, im2col=None, name=None):
   """flax.linen.Conv with QuantConv's arguments and padding."""
   padding = [((k - 1) // 2,) * 2 for k in kernel_size]
   return nn.Conv(features, kernel_size, strides, padding, use_bias=False, dtype=dtype, name=name)
@@ -48,21 +48,13 @@ def run(config, image_shape=(32, 32, 3), num_classes=10) -> dict:
     "step_seconds" (medians of "quantized" and "plain"), "images_per_second", "overhead" (median ratio
     of neighbouring timings), and the machine.
   """
-  if config.batch_size % jax.device_count():
-    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
-                      f"{jax.device_count()} devices.")
-  built = start.settings(config, num_classes)._replace(
-      teacher=None, teacher_optimizer=None, mean=(0.5,), std=(0.5,), steps_per_dispatch=STEPS)
+  built = settings(config, num_classes)._replace(teacher=None, teacher_optimizer=None)
   plain = built.student.clone(conv=plain_conv, act=plain_act,
                               quantization=type(built.student.quantization)())
-  runners = {"plain": _runner(built._replace(student=plain), config, image_shape, num_classes),
-             "quantized": _runner(built, config, image_shape, num_classes)}
-  seconds = {name: [] for name in runners}
-  for name, step in runners.items():
-    step()  # compiles
-  for _ in range(ROUNDS):
-    for name, step in runners.items():
-      seconds[name].append(step())
+  weights = {"alpha": 0.0, "beta": 1.0, "gamma": 0.0, "temperature": 1.0}
+  steps = {name: stepper(s, weights, config.batch_size, image_shape)
+           for name, s in (("plain", built._replace(student=plain)), ("quantized", built))}
+  seconds = in_turns(steps)
   medians = {k: statistics.median(v) for k, v in seconds.items()}
   return {
       "network": config.student.name, "width": config.student.width, "precision": config.precision,
@@ -71,9 +63,32 @@ def run(config, image_shape=(32, 32, 3), num_classes=10) -> dict:
       "images_per_second": {k: config.batch_size / v for k, v in medians.items()},
       "overhead": statistics.median(
           q / p for q, p in zip(seconds["quantized"], seconds["plain"])),
-      "machine": {"devices": jax.device_count(), "kind": jax.devices()[0].device_kind,
-                  "cores": os.cpu_count(), "python": platform.python_version(),
-                  "jax": jax.__version__}}
+      "machine": machine()}
+
+
+def settings(config, num_classes: int) -> Settings:
+  """The config's program, for synthetic images."""
+  if config.batch_size % jax.device_count():
+    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
+                      f"{jax.device_count()} devices.")
+  return start.settings(config, num_classes)._replace(mean=(0.5,), std=(0.5,), steps_per_dispatch=STEPS)
+
+
+def in_turns(steps: dict, rounds: int = ROUNDS) -> dict[str, list[float]]:
+  """Seconds of each of some functions, which return them, called in turns; once before that, to compile."""
+  for step in steps.values():
+    step()
+  seconds = {name: [] for name in steps}
+  for _ in range(rounds):
+    for name, step in steps.items():
+      seconds[name].append(step())
+  return seconds
+
+
+def machine() -> dict:
+  """What it was measured on."""
+  return {"devices": jax.device_count(), "kind": jax.devices()[0].device_kind, "cores": os.cpu_count(),
+          "python": platform.python_version(), "jax": jax.__version__}
 
 
 def table(report: dict) -> str:
@@ -86,25 +101,31 @@ def table(report: dict) -> str:
   return "\n".join([*lines, f"quantized / plain: {report['overhead']:.2f}"])
 
 
-def _runner(built: Settings, config, image_shape, num_classes):
-  """Returns a function that takes STEPS steps and returns the seconds of one."""
+def stepper(built: Settings, weights: dict, batch_size: int, image_shape):
+  """Returns a function that takes STEPS training steps on synthetic images and returns the seconds of one."""
   rng = np.random.default_rng(0)
   data = DeviceData(rng.integers(0, 256, (SIZE, *image_shape), np.uint8),
-                    rng.integers(0, num_classes, SIZE).astype(np.int32))
-  images = jnp.asarray(data.images[:config.batch_size], built.student.dtype) / 128 - 1
-  network = initialiser(built.student.clone(norm_axis=None))(jax.random.key(0), images, {})
-  optimizer = built.student_optimizer.build()
-  state = parallel.replicate(State(network._replace(opt_state=optimizer.init(network.params))))
+                    rng.integers(0, built.student.num_classes, SIZE).astype(np.int32))
+  images = jnp.asarray(data.images[:batch_size], built.student.dtype) / 128 - 1
+
+  def network(model, optimizer):
+    found = initialiser(model.clone(norm_axis=None))(jax.random.key(0), images, {})
+    return found._replace(opt_state=optimizer.build().init(found.params)) if optimizer else found
+
+  state = parallel.replicate(State(
+      network(built.student, built.student_optimizer),
+      network(built.teacher, built.teacher_optimizer) if built.teacher else None))
   data = parallel.replicate(data)
-  index, epoch = example_indices(0, SIZE, 0, STEPS, built, config.batch_size)
-  weights = {"alpha": 0.0, "beta": 1.0, "gamma": 0.0, "temperature": 1.0}
+  index, epoch = example_indices(0, SIZE, 0, STEPS, built, batch_size)
+  weights = {k: np.float32(v) for k, v in weights.items()}
   rates = Rates(*[np.full(STEPS, 0.01, np.float32)] * 2)
   program = Program(built)
 
   def step():
     nonlocal state
     began = time.perf_counter()
-    state, _ = program.train(state, data, index, epoch, STEPS, weights, rates, jax.random.key(0))
+    state, _ = program.train(state, data, index, epoch, STEPS, weights, rates, jax.random.key(0),
+                             observe=False)
     jax.block_until_ready(state)
     return (time.perf_counter() - began) / STEPS
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 import simplejpeg
 
-from apprentice_jax.bench_photos import KINDS, Kind, make
+from apprentice_jax.bench.photos import KINDS, Kind, make
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import encoded, order, stream

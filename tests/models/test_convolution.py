@@ -1,0 +1,82 @@
+"""The convolution's gradients, beside PyTorch's, and what is compiled for which platform."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from apprentice_jax.models import convolution as module
+from apprentice_jax.models.convolution import convolution, filter_gradient
+
+SHAPES = [  # batch, height, width, channels, features, size, strides
+    (4, 8, 8, 3, 5, (3, 3), 1), (4, 8, 8, 3, 5, (3, 3), 2), (3, 7, 9, 2, 4, (3, 3), 2), (2, 9, 6, 2, 3, (5, 3), 1),
+    (2, 9, 6, 2, 3, (1, 3), 1), (2, 9, 6, 2, 3, (3, 1), 1), (5, 8, 8, 4, 3, (1, 1), 1), (5, 8, 8, 4, 3, (1, 1), 2),
+    (2, 16, 16, 3, 4, (7, 7), 2), (1, 5, 5, 1, 1, (5, 5), 1), (2, 6, 6, 2, 3, (2, 2), 1)]
+
+
+def arrays(shape, seed=0):
+  batch, height, width, channels, features, size, strides = shape
+  r = np.random.default_rng(seed)
+  x = r.standard_normal((batch, height, width, channels)).astype(np.float32)
+  w = r.standard_normal((*size, channels, features)).astype(np.float32)
+  g = r.standard_normal(np.shape(convolution(x, w, strides=strides, im2col=False))).astype(np.float32)
+  return x, w, g
+
+
+def torchs(x, w, g, strides):
+  """The output, and the gradients of input and filter."""
+  torch = pytest.importorskip("torch")
+  tx = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
+  tw = torch.from_numpy(w.transpose(3, 2, 0, 1).copy()).requires_grad_()
+  y = torch.nn.functional.conv2d(tx, tw, stride=strides, padding=tuple((k - 1) // 2 for k in w.shape[:2]))
+  y.backward(torch.from_numpy(g.transpose(0, 3, 1, 2).copy()))
+  return (y.detach().numpy().transpose(0, 2, 3, 1), tx.grad.numpy().transpose(0, 2, 3, 1),
+          tw.grad.numpy().transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("im2col", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_output_and_gradients_are_pytorchs(shape, im2col):
+  x, w, g = arrays(shape)
+  y, pullback = jax.vjp(lambda x, w: convolution(x, w, strides=shape[-1], im2col=im2col), x, w)
+  for found, expected in zip((y, *pullback(g)), torchs(x, w, g, shape[-1])):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("patch_bytes", [1, 2000, 10**9])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_few_images_at_a_time_are_all_images(shape, patch_bytes, monkeypatch):
+  monkeypatch.setattr(module, "PATCH_BYTES", patch_bytes)
+  x, w, g = arrays(shape)
+  expected = jax.vjp(lambda w: convolution(x, w, strides=shape[-1], im2col=False), w)[1](g)[0]
+  found = filter_gradient(jnp.asarray(x), jnp.asarray(g), strides=shape[-1], size=w.shape[:2])
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("n, limit, expected", [(64, 5, 4), (64, 100, 64), (7, 5, 1), (12, 6, 6), (5, 1, 1)])
+def test_images_are_divided_evenly(n, limit, expected):
+  assert module._divisor(n, limit) == expected
+
+
+@pytest.mark.parametrize("platform, dtype, im2col, count", [
+    ("cpu", jnp.float32, True, 1), ("cpu", jnp.float32, False, 2), ("cpu", jnp.bfloat16, True, 2),
+    ("tpu", jnp.float32, True, 2), ("cuda", jnp.float32, True, 2)])
+def test_where_the_filters_gradient_is_a_convolution(platform, dtype, im2col, count):
+  """Beside that of the input."""
+  x, w, _ = (jnp.asarray(a, dtype) for a in arrays(SHAPES[0]))
+  loss = lambda x, w: jnp.sum(convolution(x, w, im2col=im2col).astype(jnp.float32))
+  text = jax.jit(jax.grad(loss, (0, 1))).trace(x, w).lower(lowering_platforms=(platform,)).as_text()
+  assert text.count("stablehlo.convolution") == count
+
+
+def test_gradients_are_those_of_differences():
+  with jax.enable_x64(True):  # the custom rule is float32's: in float64 XLA's own
+    x, w, _ = arrays((2, 5, 5, 2, 2, (3, 3), 1))
+    f = lambda w: jnp.sum(jnp.sin(convolution(jnp.float64(x), w)))
+    step = np.zeros(w.shape)
+    step[1, 2, 0, 1] = 1e-6
+    numeric = (f(jnp.float64(w) + step) - f(jnp.float64(w) - step)) / 2e-6
+    exact = jax.grad(f)(jnp.float64(w))[1, 2, 0, 1]
+  assert numeric == pytest.approx(float(exact), rel=1e-5)
+  custom = jax.grad(lambda w: jnp.sum(jnp.sin(convolution(jnp.asarray(x), w))))(jnp.asarray(w))[1, 2, 0, 1]
+  assert custom == pytest.approx(float(exact), rel=1e-4)
