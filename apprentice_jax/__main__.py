@@ -1,5 +1,5 @@
 import sys
 
-from apprentice_jax.cli import main
+from apprentice_jax.cli import command
 
-sys.exit(main())
+sys.exit(command())

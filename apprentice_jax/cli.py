@@ -33,14 +33,22 @@ COMMANDS = ("train", "eval", "study", "bench", "prepare", "plan")
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
+def command() -> int:
+  """The process's own command: `main`, with memory in large pages, which glibc has to be asked for before a
+  process starts; on CPU a training step spends a fifth of its time looking small ones up. Nothing is changed
+  where the user asked for something, or there is no glibc."""
+  if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc":
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  return main()
+
+
 def main(argv=None) -> int:
   """Runs a command; returns the exit status.
 
   0; 2 after one sentence about a wrong input; 75 when SIGTERM stopped a run, which saved (start it
   again: see `training.preemption`); 130 the same for SIGINT.
   """
-  if argv is None:
-    _with_large_pages()
   argv = list(sys.argv[1:] if argv is None else argv)
   # Host devices run one thread each. Must be said before jax starts, and does nothing elsewhere.
   if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
@@ -80,15 +88,6 @@ def main(argv=None) -> int:
     return _ended(1)
   finally:
     warnings.formatwarning = usual
-
-
-def _with_large_pages():
-  """Starts this process anew with memory in large pages, which glibc has to be asked for before it starts; a
-  training step on CPU spends a fifth of its time looking small ones up. Does nothing where there is a choice
-  of the user's, or no glibc."""
-  if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc":
-    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _guarded(argv: list[str]):

@@ -118,3 +118,19 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
     assert numbers["count"] == 360, devices
     assert numbers["accuracy"] == pytest.approx(result["test_accuracy"], abs=1.1 / 360), devices
     assert numbers["loss"] == pytest.approx(result["test_loss"], rel=2e-3), devices
+
+
+def test_the_command_asks_for_large_pages(monkeypatch):
+  """By starting anew, once; not where the user asked for something."""
+  started = []
+  monkeypatch.setattr(os, "execv", lambda path, arguments: started.append((path, arguments)))
+  monkeypatch.setattr(cli, "main", lambda: 7)
+  monkeypatch.setattr(sys, "orig_argv", ["python3", "-u", "-m", "apprentice_jax", "help"])
+  monkeypatch.setattr(sys, "platform", "linux")
+  monkeypatch.setattr(cli.platform, "libc_ver", lambda: ("glibc", "2.36"))
+  monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+  assert cli.command() == 7 and not started
+  monkeypatch.delenv("GLIBC_TUNABLES")
+  cli.command()
+  assert started == [(sys.executable, [sys.executable, "-u", "-m", "apprentice_jax", "help"])]
+  assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"

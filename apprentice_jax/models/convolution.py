@@ -93,7 +93,7 @@ def _divisor(n: int, limit: int) -> int:
 
 
 def _by_patches(x, g, *, strides, size):
-  (n, height, width, _), (rows, columns) = g.shape, size
+  (_, height, width, _), (rows, columns) = g.shape, size
   x = _padded(x, rows, columns)
   end = lambda start, count: start + (count - 1) * strides + 1
   patches = [x[:, i:end(i, height):strides, j:end(j, width):strides] for i in range(rows)
