@@ -91,9 +91,11 @@ def main(argv=None) -> int:
 
 
 def _guarded(argv: list[str]):
-  """The status of the process that does the work, where it needs a guard; before anything large is
-  imported. What is wrong with a flag is left to that process to say."""
+  """The status of the process that does the work, where it needs a guard; None in that process. Before anything
+  large is imported. What is wrong with a flag is left to that process to say."""
   from apprentice_jax.training import processes
+  if not processes.has_tpu():
+    processes.without_tpu()
   counts = [a.partition("=")[2] for a in argv if a.replace("-", "_").startswith("__num_processes=")]
   count = int(counts[-1]) if counts and counts[-1].isdigit() else None
   if argv[0] in SEVERAL and processes.several(count):

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from apprentice_jax.config import ConfigError
+from apprentice_jax.training import processes
 
 
 class Chip(NamedTuple):
@@ -78,9 +79,8 @@ def slice_of(topology: str):
     raise ConfigError(f"--topology has {topology!r}: write chip and shape, as in v5e:2x4 or v4:4x4x4.")
   chip = CHIPS[name]
   # Compiling needs neither a TPU nor the machine's metadata, and can happen beside another process.
-  os.environ.update({"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-                     "TPU_ACCELERATOR_TYPE": "v5litepod-1", "TPU_WORKER_HOSTNAMES": "localhost",
-                     "TPU_WORKER_ID": "0", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"})
+  processes.without_tpu()
+  os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
   try:
     import libtpu  # noqa: F401
   except ImportError:

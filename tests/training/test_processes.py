@@ -212,7 +212,7 @@ def test_where_there_are_several(monkeypatch):
 def test_machines_with_tpus_count_as_several(monkeypatch):
   monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
   monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name == "libtpu")
-  monkeypatch.setattr(processes, "_has_tpu", lambda: True)
+  monkeypatch.setattr(processes, "has_tpu", lambda: True)
   for platforms, expected in (("", True), ("tpu,cpu", True), ("cpu", False)):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     assert processes.several(None) == expected and not processes.several(1)
@@ -223,9 +223,9 @@ def test_machines_with_tpus_count_as_several(monkeypatch):
 def test_the_vendor_of_a_tpu(monkeypatch, tmp_path):
   monkeypatch.setattr(processes.glob, "glob", lambda _: [str(p) for p in tmp_path.iterdir()])
   (tmp_path / "a").write_text("0x8086\n")
-  assert not processes._has_tpu()
+  assert not processes.has_tpu()
   (tmp_path / "b").write_text("0x1ae0\n")
-  assert processes._has_tpu()
+  assert processes.has_tpu()
 
 
 class JaxRuntimeError(Exception):

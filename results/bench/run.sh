@@ -1,0 +1,16 @@
+# Training steps on CPU: beside PyTorch's, and what quantization costs. Needs pip install .[torch]; twenty minutes on
+# two cores. bash results/bench/run.sh
+set -eu
+cd "$(dirname "$0")/../.."
+bench() {  # name, config argument, more flags
+  name=$1 argument=$2
+  shift 2
+  python -m apprentice_jax bench --config="configs/cifar10.py:$argument" --out="results/bench/$name.json" "$@"
+}
+for precision in 32A32W 8A2W; do
+  bench "torch-A-$precision-cpu" "student=resnet20,teacher=resnet20,scheme=A,precision=$precision" --what=torch
+  bench "torch-B-$precision-cpu" "student=resnet8,teacher=resnet20,scheme=B,precision=$precision" --what=torch
+done
+for precision in 8A2W 8A4W; do
+  bench "quantization-$precision-cpu" "student=resnet20,precision=$precision"
+done
