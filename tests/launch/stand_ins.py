@@ -63,7 +63,11 @@ def then(name, default):
   path = root / name
   if not path.exists():
     return default
-  answers = json.loads(path.read_text())
-  path.write_text(json.dumps(answers[1:] or answers))
+  with open(path, "r+") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)  # two workers ask at once
+    answers = json.load(file)
+    file.seek(0)
+    file.truncate()
+    json.dump(answers[1:] or answers, file)
   return answers[0]
 '''
