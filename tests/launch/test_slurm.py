@@ -26,6 +26,7 @@ def stop(*_):
   (root / f"saved{os.environ['SLURM_PROCID']}").touch()
   sys.exit(75)
 signal.signal(signal.SIGTERM, stop)
+(root / f"listens{os.environ['SLURM_PROCID']}").touch()
 time.sleep(then("lasts", 0))
 sys.exit(then("exits" + os.environ["SLURM_PROCID"], 0))
 '''
@@ -87,10 +88,9 @@ def test_a_job_that_is_told_to_stop_saves_and_is_queued_again(site):
   (site.root / "lasts").write_text("[60]")
   process = site.start("sbatch", SCRIPT, *ARGUMENTS, cwd=ROOT, VENV=str(site.root / "venv"))
   until = time.monotonic() + 60
-  while len(site.asked("apprentice")) < 2:
+  while not all((site.root / f"listens{i}").exists() for i in range(2)):
     assert time.monotonic() < until
     time.sleep(0.05)
-  time.sleep(0.5)  # until they listen
   os.kill(process.pid, signal.SIGTERM)  # --signal=B: to the script alone
   process.communicate(timeout=60)
   assert process.returncode == 75
