@@ -2,4 +2,5 @@ import sys
 
 from apprentice_jax.cli import command
 
-sys.exit(command())
+if __name__ == "__main__":  # not in processes that this one starts
+  sys.exit(command())

@@ -120,8 +120,8 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
     assert numbers["loss"] == pytest.approx(result["test_loss"], rel=2e-3), devices
 
 
-def test_the_command_asks_for_large_pages(monkeypatch):
-  """By starting anew, once; not where the user asked for something."""
+def test_the_command_sets_how_memory_is_kept(monkeypatch):
+  """By starting anew, once; not where the user asked for something, nor beside an accelerator."""
   started = []
   monkeypatch.setattr(os, "execv", lambda path, arguments: started.append((path, arguments)))
   monkeypatch.setattr(cli, "main", lambda: 7)
@@ -131,6 +131,12 @@ def test_the_command_asks_for_large_pages(monkeypatch):
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
   assert cli.command() == 7 and not started
   monkeypatch.delenv("GLIBC_TUNABLES")
+  monkeypatch.setattr(cli, "_has_tpu", lambda: True)
+  assert cli.command() == 7 and not started
+  monkeypatch.setattr(cli, "_has_tpu", lambda: False)
+  monkeypatch.setattr(cli.glob, "glob", lambda _: ["/dev/nvidia0"])
+  assert cli.command() == 7 and not started
+  monkeypatch.setattr(cli.glob, "glob", lambda _: [])
   cli.command()
   assert started == [(sys.executable, [sys.executable, "-u", "-m", "apprentice_jax", "help"])]
-  assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+  assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC

@@ -1,5 +1,5 @@
-"""All plans in a table; a full-precision one beside a reference, scheme A's step beside those of its two networks
-trained apart, and the largest batch."""
+"""All plans in a table; a full-precision one beside a reference, and scheme A's step beside those of its two
+networks trained apart."""
 
 import json
 import pathlib
@@ -54,9 +54,6 @@ def main():
   for name in ("full-precision", "resnet18-A", "resnet18-B", "resnet50-A", "resnet50-B"):
     p = plan(name)
     print(f"| {name} | {p['all_reduces']} | {p['all_reduced'] / p['to_reduce']:.5f} |")
-  largest = plan("largest-batch")
-  print(f"\nThe largest batch a chip for ResNet-18 with a ResNet-34 teacher, scheme B, on {largest['topology']} "
-        f"(`--max_batch`): {largest['max_batch_per_chip']}.")
 
 
 if __name__ == "__main__":

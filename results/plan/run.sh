@@ -23,5 +23,4 @@ for scheme in A B; do
   plan "resnet50-$scheme" "student=resnet50,scheme=$scheme,precision=8A2W" \
     v5e:2x4,v5e:16x16,v4:4x4x4,v6e:16x16 --scaling
 done
-plan largest-batch "student=resnet18,scheme=B,precision=8A2W" v5e:2x4 --max_batch
 python compare.py > compare.md
