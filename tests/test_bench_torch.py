@@ -104,6 +104,20 @@ def test_what_there_is_no_twin_of():
     versus.run(config)
 
 
+def test_both_take_turns(monkeypatch):
+  """PyTorch in its own process; and a compiler that is missing is said to be."""
+  config = configs.base()
+  config.scheme, config.precision, config.batch_size = "A", "8A,2W", 8
+  for network in (config.student, config.teacher):
+    network.name, network.width = "resnet8", 0.25
+  monkeypatch.setattr(versus._Twins, "failure", lambda self, name: "no compiler")
+  with pytest.warns(UserWarning, match=r"torch.compile failed \(no compiler\): left out"):
+    report = versus.run(config, image_shape=(8, 8, 3), num_classes=4)
+  assert list(report["step_seconds"]) == ["apprentice", "eager", "channels_last"]
+  assert report["best"] in ("eager", "channels_last") and report["ratio"] > 0
+  assert all(s > 0 for s in report["step_seconds"].values())
+
+
 def test_the_table_names_the_best():
   report = {"student": "resnet20", "teacher": None, "scheme": "baseline", "precision": "8A,2W", "batch_size": 128,
             "step_seconds": {"apprentice": 0.5, "eager": 0.7, "compiled": 0.4},

@@ -21,8 +21,7 @@ def run(config, image_shape=(32, 32, 3), num_classes=10) -> dict:
 
   PyTorch gets its batch normalised and ready; ours gathers, crops, flips and normalises it. PyTorch runs as
   written (eager), with channels last, and compiled with channels last, on all cores; ratios are to the best. It
-  runs in a process of its own: in one process each finds the memory as the other left it, and ours was a quarter
-  slower so.
+  runs in a process of its own, so that neither finds memory and threads as the other left them.
 
   Args:
     config: networks, precision, scheme, batch_size; float32. The images are synthetic.

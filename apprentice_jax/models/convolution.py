@@ -1,7 +1,7 @@
 """A 2-D convolution whose filter gradient is fast on CPU.
 
-XLA:CPU computes a filter's gradient as a convolution over transposed arrays, and the transposes alone take
-as long as everything else. Here it is a matrix product of patches of the input and the output's gradient, a
+XLA:CPU computes a filter's gradient as a convolution over transposed arrays, and the transposes alone take two
+fifths of a training step. Here it is a matrix product of patches of the input and the output's gradient, a
 few images at a time so that the patches stay in cache.
 """
 
