@@ -185,10 +185,10 @@ def _train(command: str, config, workdir: str) -> int:
   with preemption.listening():  # also while devices start, programs compile, and between runs
     _start_devices(config.cpu_devices, workdir)
     if command == "train":
-      from apprentice_jax import report
       from apprentice_jax.training import loop
       loop.train(config, workdir)
       if processes.first():
+        from apprentice_jax import report  # here: it loads matplotlib
         with trouble(pathlib.Path(workdir)):
           print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
     else:
@@ -256,7 +256,8 @@ def _start_devices(cpu_devices, workdir):
     jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # Small programs too: hundreds of them, a few hundredths of a second each, add up.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   if not jax.process_index():
     among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.models.precision import Quantization
@@ -77,8 +76,9 @@ def names(model: ResNet, image_shape: tuple[int, int, int]) -> Names:
   found = jax.eval_shape(
       lambda key, x: model.clone(norm_axis=None).init(key, x, True), jax.random.key(0), images)
   sown = jax.tree_util.tree_leaves_with_path(found.get("health", {}))
-  zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), found["params"])
-  return Names(tuple(_levels(model.quantization, zeros)),
+  quantized = []
+  jax.eval_shape(lambda params: quantized.extend(_levels(model.quantization, params)), found["params"])
+  return Names(tuple(quantized),
                tuple("/".join(k.key for k in path[:-1]) for path, _ in sown))
 
 

@@ -1,6 +1,7 @@
 """Metrics on their way out: metrics.jsonl, TensorBoard events, and the progress line."""
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -48,12 +49,9 @@ class MetricsWriter:
     kept = [r for r in read(workdir) if r["step"] <= step] if processes.first() else []
     # The records of one step; the same for every process, though one alone writes.
     self._latest = processes.share([r for r in kept if r["step"] == step])
-    self._file = self._events = None
-    if not processes.first():
-      return
-    write_atomically(self._path, "".join(json.dumps(r) + "\n" for r in kept))
-    from tensorboardX import SummaryWriter
-    self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+    self._file, self._events = None, functools.cache(lambda: _events(workdir / "tensorboard", step))
+    if processes.first():
+      write_atomically(self._path, "".join(json.dumps(r) + "\n" for r in kept))
 
   def __enter__(self):
     if processes.first():
@@ -61,8 +59,10 @@ class MetricsWriter:
     return self
 
   def __exit__(self, *_):
-    for out in filter(None, (self._file, self._events)):
-      out.close()
+    if self._file:
+      self._file.close()
+    if self._events.cache_info().currsize:
+      self._events().close()
 
   def has(self, step: int, name: str) -> bool:
     """Whether a value of this name has been written for the newest step."""
@@ -86,7 +86,14 @@ class MetricsWriter:
     self._file.write(json.dumps({"step": step, **record}) + "\n")
     self._file.flush()
     for name, value in record.items():
-      self._events.add_scalar(name, value, step)
+      self._events().add_scalar(name, value, step)
+
+
+def _events(folder: pathlib.Path, step: int):
+  """TensorBoard's writer of a run that continues from a step. Not before there is anything to write: it takes
+  a second to import where there is PyTorch, which it looks for."""
+  from tensorboardX import SummaryWriter
+  return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 class HealthWatch:

@@ -96,7 +96,7 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
     state = init(jax.random.fold_in(key, salt), images, given.params if given else {})
     if given:
       state = state._replace(batch_stats=given.batch_stats)
-    return state._replace(opt_state=optimizer.build().init(state.params)) if optimizer else state
+    return state._replace(opt_state=jax.jit(optimizer.build().init)(state.params)) if optimizer else state
 
   teacher = None
   if scheme.teacher:
