@@ -249,6 +249,7 @@ def _start_devices(cpu_devices, workdir):
   import jax
 
   from apprentice_jax.data.sources import cache_dir
+  from apprentice_jax.training import aot
   if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
     from apprentice_jax.training.workdir import read_config
     cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
@@ -258,6 +259,7 @@ def _start_devices(cpu_devices, workdir):
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     # Small programs too: hundreds of them, a few hundredths of a second each, add up.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    aot.keep_in(cache_dir() / "programs")
   if not jax.process_index():
     among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)

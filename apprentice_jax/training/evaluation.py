@@ -12,6 +12,7 @@ from apprentice_jax.data.augment import evaluation_batch, normalise
 from apprentice_jax.distill.step import Batch, Network, evaluate_batch
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
+from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.program import DeviceBatch, DeviceData, make_apply
 
 
@@ -42,8 +43,9 @@ class Evaluator:
     def fed(network, batch):
       return sums(network, normalise(batch.images, mean, std, model.dtype), batch.labels, batch.mask)
 
-    self._gathered = parallel.over_replicas(gathered, (False, False, True, True, False))
-    self._fed = parallel.over_replicas(fed, (False, True))
+    made_of = (model, mean, std)
+    self._gathered = Kept(parallel.over_replicas(gathered, (False, False, True, True, False)), "score", made_of)
+    self._fed = Kept(parallel.over_replicas(fed, (False, True)), "score_fed", made_of)
 
   def __call__(self, network: Network, data: DeviceData, batch: int, check=lambda: None) -> dict:
     """Scores a network on a set that lives on the devices.

@@ -85,8 +85,9 @@ class MetricsWriter:
       return
     self._file.write(json.dumps({"step": step, **record}) + "\n")
     self._file.flush()
-    for name, value in record.items():
-      self._events().add_scalar(name, value, step)
+    from tensorboardX.proto.summary_pb2 import Summary
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items()]
+    self._events().file_writer.add_summary(Summary(value=values), step)  # one event of all: add_scalar queues each
 
 
 def _events(folder: pathlib.Path, step: int):

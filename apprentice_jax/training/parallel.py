@@ -69,13 +69,13 @@ def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
 
 
 def split(array: np.ndarray, devices=None):
-  """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share)."""
+  """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share), placed on them."""
   count = mesh(devices).size
   parts = array.reshape(*array.shape[:-1], count, array.shape[-1] // count)
   parts = np.ascontiguousarray(np.moveaxis(parts, -2, 0))
-  if jax.process_count() == 1:
-    return parts
   sharding = NamedSharding(mesh(devices), PartitionSpec(AXIS))
+  if jax.process_count() == 1:
+    return jax.device_put(parts, sharding)
   return jax.make_array_from_callback(parts.shape, sharding, lambda part: parts[part])
 
 

@@ -18,6 +18,7 @@ from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer
 from apprentice_jax.models import health
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
+from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.optimizer import SGD
 
 
@@ -95,44 +96,47 @@ class Program:
         activation_health=functools.partial(health.activations_of, settings.student),
         axis=parallel.AXIS)
     over = functools.partial(
-        parallel.over_replicas, mapped=(False, False, True, True, False, False, False, False, False),
+        parallel.over_replicas, mapped=(False, False, True, True, *[False] * 6),
         donate=(0,), backend=backend, devices=devices)
-    self._one, self._many = over(self._step), over(self._steps)
-    self._fed = parallel.over_replicas(
+    kept = lambda function, name: function if devices else Kept(function, type(self), name, settings, backend)
+    self._one, self._many = kept(over(self._step), "one"), kept(over(self._steps), "many")
+    self._fed = kept(parallel.over_replicas(
         self._fed_step, mapped=(False, True, False, False, False), donate=(0,), backend=backend,
-        devices=devices)
+        devices=devices), "fed")
     if loop is None:
       loop = (devices or jax.devices())[0].platform != "cpu"
     #: Whether `train` returns before the devices are done.
     self.asynchronous = loop
 
   def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
-            rates: Rates, key, observe: bool = True):
+            rates: Rates, key, observe: bool = True, first: int = 0):
     """Up to steps_per_dispatch training steps, on all devices.
 
     Args:
       state: as `Trainer.step` takes it; its buffers are given up.
       data: the training set.
-      index, epoch: the examples, see `example_indices`.
+      index, epoch: the examples of steps_per_dispatch steps, see `example_indices`.
       count: how many of the steps to take.
       weights: of the loss's terms, and the temperature.
       rates: learning rates, float32 (steps_per_dispatch,) each.
       key: random key of the augmentation.
       observe: whether to look at the health of activations, in the last of these steps.
+      first: the first of them.
 
     Returns:
       The new state, and the metrics of each step: dict of (steps_per_dispatch,) arrays, of which the
       first ``count`` count.
     """
     if self.asynchronous:
-      return self._many(state, data, index, epoch, np.int32(count), weights, rates, key,
+      return self._many(state, data, index, epoch, np.int32(first), np.int32(count), weights, rates, key,
                         np.bool_(observe))
     # XLA:CPU runs what is inside a loop on one thread and without its fast convolutions: ten times
     # slower than the same steps one by one.
     history = []
-    for i in range(count):
-      state, metrics = self._one(state, data, index, epoch, np.int32(i), weights, rates, key,
-                                 np.bool_(observe and i == count - 1))
+    last = first + count - 1
+    for i in range(first, last + 1):
+      state, metrics = self._one(state, data, index, epoch, np.int32(i), np.int32(1), weights, rates, key,
+                                 np.bool_(observe and i == last))
       # One step at a time: host devices share threads, and a replica waiting in an all-reduce of one
       # step can hold the thread that another needs to get there from the step before.
       history.append(jax.block_until_ready(metrics))
@@ -160,8 +164,9 @@ class Program:
   def lower_train(self, state, data, index, epoch, weights, rates):
     """`train` for arguments of which only shapes and dtypes are given; to be compiled."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return self._many.lower(state, data, index, epoch, jax.ShapeDtypeStruct((), jnp.int32), weights, rates,
-                            key, jax.ShapeDtypeStruct((), jnp.bool_))
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    return self._many.lower(state, data, index, epoch, number, number, weights, rates, key,
+                            jax.ShapeDtypeStruct((), jnp.bool_))
 
   def lower_feed(self, state, batch, weights, rates):
     """`feed` for arguments of which only shapes and dtypes are given; to be compiled."""
@@ -173,7 +178,7 @@ class Program:
     images = normalise(batch.images, s.mean, s.std, s.student.dtype)
     return self.trainer.step(state, Batch(images, batch.labels), weights, rates, observe)
 
-  def _step(self, state, data, index, epoch, i, weights, rates, key, observe):
+  def _step(self, state, data, index, epoch, i, _, weights, rates, key, observe):
     """Step ``i`` of a dispatch, on one replica."""
     s = self.settings
     images, labels = training_batch(data.images, data.labels, index[i], epoch[i], key,
@@ -181,16 +186,16 @@ class Program:
     return self.trainer.step(state, Batch(images, labels), weights,
                              Rates(rates.student[i], rates.teacher[i]), observe)
 
-  def _steps(self, state, data, index, epoch, count, weights, rates, key, observe):
-    """The first ``count`` steps of a dispatch, on one replica."""
+  def _steps(self, state, data, index, epoch, first, count, weights, rates, key, observe):
+    """``count`` steps of a dispatch from step ``first``, on one replica."""
     rest = (weights, rates, key)
 
     def body(i, carry):
       state, history = carry
-      state, metrics = self._step(state, data, index, epoch, i, *rest, observe & (i == count - 1))
+      state, metrics = self._step(state, data, index, epoch, first + i, 1, *rest, observe & (i == count - 1))
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
-    metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, *rest, observe)[1]
+    metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, 1, *rest, observe)[1]
     history = jax.tree.map(lambda m: jnp.zeros((index.shape[0], *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, count, body, (state, history))
 
@@ -214,14 +219,14 @@ def initialiser(model: ResNet):
         lambda path, s: jnp.full_like(s, path[-1].key == "var"), variables["batch_stats"])
     return Network(variables["params"], stats)
 
-  return initialise
+  return Kept(initialise, "initialise", model)
 
 
 def example_indices(seed: int, size: int, first: int, count: int, settings: Settings, batch: int):
   """Index and epoch of ``count`` steps from step ``first``, split among the devices.
 
   Returns:
-    int32 (devices, steps_per_dispatch, share) each; steps beyond count hold zeros.
+    int32 (devices, steps_per_dispatch, share) each, on the devices; steps beyond count hold zeros.
   """
   index, epoch = order.examples(seed, size, first * batch, count * batch)
   full = np.zeros((2, settings.steps_per_dispatch, batch), np.int32)

@@ -64,7 +64,7 @@ class Run:
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
     weights["temperature"] = config.loss.temperature
     # float32, as all other arguments: a Python number makes another program.
-    self.weights = {k: np.float32(v) for k, v in weights.items()}
+    self.weights = parallel.replicate({k: np.float32(v) for k, v in weights.items()})
     self.key = parallel.replicate(jax.random.fold_in(jax.random.key(config.seed), 3))
     self.names = health.names(self.settings.student, self.data.image_shape)
     self.health = HealthWatch(str(workdir), self.per_epoch)
@@ -76,6 +76,7 @@ class Run:
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
     self.feed, self.inflight = None, collections.deque()
+    self.chunk = None  # see `_prepared`
 
   def run(self) -> dict:
     config = self.config
@@ -175,14 +176,22 @@ class Run:
       self.history.append((None, metrics))
       return state, 1
     count = end - step if self.program.asynchronous else 1
-    index, epoch = example_indices(config.seed, self.data.size, step, count, s, config.batch_size)
-    fill = lambda rates: _padded(rates[step:step + count], s.steps_per_dispatch)
+    first, index, epoch, rates = self._prepared(self._chunk(step), end)
     self.waited += time.monotonic() - began
     state, metrics = self.program.train(
-        state, self.data.on_devices, index, epoch, count, self.weights,
-        Rates(fill(self.rates), fill(self.teacher_rates)), self.key, observe=step + count == end)
+        state, self.data.on_devices, index, epoch, count, self.weights, rates, self.key,
+        observe=step + count == end, first=step - first)
     self.history.append((count, metrics))
     return state, count
+
+  def _prepared(self, first: int, end: int):
+    """``first``, and what the steps from there to ``end`` take: examples and rates, placed once for all of them."""
+    if self.chunk is None or self.chunk[0] != first:
+      config, s = self.config, self.settings
+      examples = example_indices(config.seed, self.data.size, first, end - first, s, config.batch_size)
+      fill = lambda rates: _padded(rates[first:end], s.steps_per_dispatch)
+      self.chunk = first, *examples, parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates)))
+    return self.chunk
 
   def _record(self, chunk):
     """Writes the mean metrics of a chunk (its last step, its history), if there is one."""

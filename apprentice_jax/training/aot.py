@@ -1,0 +1,115 @@
+"""Programs on disk as they were compiled, ahead of time: the second start of a config neither traces nor compiles.
+
+JAX's own cache of compiled programs spares the compiler, not the tracing and lowering that say which program is
+meant; of a warm start these are half. Here a program is found by what it was made from: its settings, the
+arguments' shapes, the source of this package, versions, devices, flags. Where several processes run together
+JAX's cache is all there is.
+"""
+
+import functools
+import hashlib
+import os
+import pathlib
+import pickle
+import platform
+from typing import Any, Callable, Optional
+import uuid
+
+import jax
+from jax.experimental import serialize_executable
+
+import apprentice_jax
+
+_folder: Optional[pathlib.Path] = None
+
+
+def keep_in(folder: Optional[pathlib.Path]):
+  """Keeps programs in this folder from now on; None: nowhere."""
+  global _folder
+  _folder = folder
+
+
+class Kept:
+  """A compiled function whose program is kept on disk.
+
+  Args:
+    function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on its arguments and on ``made_of``.
+    made_of: whose repr tells it from all other functions.
+  """
+
+  def __init__(self, function: Callable, *made_of: Any):
+    self._function, self._made_of, self._program = function, made_of, None
+    self.lower = function.lower
+
+  def __call__(self, *args):
+    if self._program is None:
+      if _folder is None or jax.process_count() > 1:
+        return self._function(*args)
+      self._program = self._find(args)
+    try:
+      return self._program(*args)
+    except TypeError:  # before anything ran: the arguments are of other shapes
+      self._program = self._find(args)
+      return self._program(*args)
+
+  def _find(self, args) -> Callable:
+    """The program for these arguments: from disk, or compiled and written there."""
+    path = _folder / f"{self._key(args)}.program"
+    try:
+      ids, program = pickle.loads(path.read_bytes())
+      return serialize_executable.deserialize_and_load(
+          *program, execution_devices=[d for d in jax.devices() if d.id in ids])
+    except Exception:  # there is none, or not a whole one, or not for this machine
+      hits = len(_hits())
+      compiled = self._function.lower(*args).compile()
+    if len(_hits()) > hits:  # XLA:CPU writes a program that was read, by JAX's cache, without its functions
+      return compiled
+    try:
+      ids = {d.id for s in jax.tree.leaves(compiled.input_shardings) for d in s.device_set}
+      data = pickle.dumps((ids, serialize_executable.serialize(compiled)))
+      path.parent.mkdir(parents=True, exist_ok=True)
+      temporary = path.with_suffix(f".{uuid.uuid4().hex}")
+      temporary.write_bytes(data)
+      os.replace(temporary, path)
+    except Exception:  # a full disk, or a device whose programs cannot be written: the next start compiles again
+      pass
+    return compiled
+
+  def _key(self, args) -> str:
+    leaves, tree = jax.tree.flatten(args)
+    shapes = [(jax.typeof(leaf).str_short(), getattr(leaf, "sharding", None)) for leaf in leaves]
+    return hashlib.sha256(repr((self._made_of, tree, shapes, _surroundings())).encode()).hexdigest()
+
+
+@functools.cache
+def _hits() -> list:
+  """Grows with every program that JAX's own cache has had."""
+  hits = []
+  jax.monitoring.register_event_listener(
+      lambda event, **_: hits.append(event) if event == "/jax/compilation_cache/cache_hits" else None)
+  return hits
+
+
+@functools.cache
+def _surroundings() -> str:
+  """All that a program depends on beside what it is made of and for."""
+  import flax
+  import jaxlib
+  import optax
+  device = jax.devices()[0]
+  source = hashlib.sha256()
+  for path in sorted(pathlib.Path(apprentice_jax.__file__).parent.rglob("*.py")):
+    source.update(path.read_bytes())
+  flags = {k: v for k, v in os.environ.items() if k.startswith(("XLA_", "LIBTPU_", "NVIDIA_TF32"))}
+  return repr((source.hexdigest(), [m.__version__ for m in (jax, jaxlib, flax, optax)], platform.python_version(),
+               jax.device_count(), device.device_kind, device.client.platform_version, _processor(), flags,
+               sorted(jax.config.values.items(), key=str)))
+
+
+def _processor() -> str:
+  """The instructions that this machine's processor has; programs for CPU are made of them."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return platform.processor()
+  return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
