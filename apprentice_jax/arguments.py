@@ -48,7 +48,7 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   for name in PROCESS_FLAGS[1:]:
     flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=values)
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
-  flags.DEFINE_enum("what", "quantization", ["quantization", "torch", "input"], "", flag_values=values)
+  flags.DEFINE_enum("what", "training", ["training", "quantization", "torch", "input"], "", flag_values=values)
   try:
     values(["apprentice", *arguments])
   except Exception as error:  # of any flag: a value of the wrong type, say

@@ -4,6 +4,7 @@ Commands only parse flags and call the functions that do the work.
 """
 
 import glob
+import importlib
 import json
 import os
 import pathlib
@@ -21,7 +22,8 @@ USAGE = """usage: apprentice COMMAND [flags]
   prepare  --dataset=NAME [--data_dir=DIR]
   plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...] [--max_batch] [--scaling]
            [--examples=N --classes=N] [--out=FILE.json]         what a TPU slice would make of it
-  bench    --config=FILE[:key=value,...] [--out=FILE.json]      what quantization costs a training step
+  bench    --config=FILE[:key=value,...] [--out=FILE.json]      how fast it trains, and where the time goes
+           --what=quantization --config=FILE[:key=value,...]    what quantization costs a training step
            --what=torch --config=FILE[:key=value,...]           the training step, beside PyTorch's
            --what=input --data_dir=DIR [--out=FILE.json]        reading images, beside tf.data
 
@@ -223,15 +225,9 @@ def _check_folder(out: str):
 
 def _bench(config, given):
   _check_folder(given.out)
-  if given.what == "input":
-    from apprentice_jax.bench import input as bench
-    report = bench.run(_need(given.data_dir, "data_dir"))
-  else:
-    if given.what == "torch":
-      from apprentice_jax.bench import versus as bench
-    else:
-      from apprentice_jax.bench import step as bench
-    report = bench.run(_need(config, "config"))
+  module = "versus" if given.what == "torch" else given.what
+  bench = importlib.import_module(f"apprentice_jax.bench.{module}")
+  report = bench.run(_need(given.data_dir, "data_dir") if given.what == "input" else _need(config, "config"))
   print(bench.table(report))
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(report, indent=1))

@@ -29,6 +29,11 @@ def keep_in(folder: Optional[pathlib.Path]):
   _folder = folder
 
 
+def folder() -> Optional[pathlib.Path]:
+  """Where programs are kept; None: nowhere."""
+  return _folder
+
+
 class Kept:
   """A compiled function whose program is kept on disk.
 

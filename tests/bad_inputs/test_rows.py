@@ -14,7 +14,7 @@ from rows import FOLDER, GO_ON, TRAIN
 import rows_of_commands
 import rows_of_files
 
-from apprentice_jax.bench import step as bench
+from apprentice_jax.bench import training as bench
 from apprentice_jax.training import run as running
 
 ROWS = rows_of_commands.ROWS + rows_of_files.ROWS

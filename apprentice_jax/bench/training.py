@@ -1,0 +1,243 @@
+"""``apprentice bench``: how fast a config trains, and where the time goes that is not the step's.
+
+- The step: dispatched again and again on images that are on the devices.
+- Dispatch: the same calls, with the same arguments, of a program that hands its state back. What they take is what
+  Python, the arguments' transfer, and the start of a program cost; where steps are dispatched ahead it is hidden
+  behind the step before, so its share of the step is the most that it can cost.
+- The first step: from nothing compiled, and from the programs in a cache, as at the second start of a config.
+- With the config's data, where that is there: the loop of `train` itself, its metrics and waiting for data
+  included; the input alone; and scoring a split.
+"""
+
+import contextlib
+import functools
+import io
+import pathlib
+import statistics
+import tempfile
+import time
+import warnings
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import jax.numpy as jnp
+import numpy as np
+
+from apprentice_jax.bench.machine import machine, sentence
+from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper
+from apprentice_jax.config import ConfigError
+from apprentice_jax.training import aot, inputs, metrics, parallel, run as running, start
+from apprentice_jax.training.program import Program, example_indices, initialiser
+
+CHUNKS = 6  # of the loop, of which the first compiles
+ENOUGH = 10.0  # seconds of reading, or of scoring
+
+
+def run(config) -> dict:
+  """Measures a config's training.
+
+  Args:
+    config: any. Images are synthetic where its data is not there: of 32x32 and ten classes, or of data.image_size and
+      a thousand.
+
+  Returns:
+    "step_seconds" (median), "images_per_second", "dispatch_share" (of the step, at most), "steps_per_dispatch",
+    "first_step_seconds" ("cold", "warm") and "compile_seconds" (of the cold one's, in the compiler); "data"; and,
+    with it, "loop", "input" and "evaluation", see `_loop`, `_input` and `_evaluation`; and the machine.
+  """
+  data, why = _data(config)
+  size = config.data.image_size
+  shape = data.image_shape if data else (size, size, 3) if size else (32, 32, 3)
+  built = settings(config, len(data.class_names) if data else 1000 if size else 10)
+  make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, bool(size))
+  first = _first_step(functools.partial(
+      stepper, built._replace(steps_per_dispatch=1), loss_weights(config), config.batch_size, shape, bool(size)))
+  seconds = in_turns({"step": make(), "idle": make(program=_Idle)})
+  step = statistics.median(seconds["step"])
+  report = {
+      "student": config.student.name, "teacher": config.teacher.name if built.teacher else None,
+      "scheme": config.scheme, "precision": config.precision, "dtype": config.dtype,
+      "batch_size": config.batch_size, "image_shape": list(shape), "data": config.data.name if data else why,
+      "step_seconds": step, "images_per_second": config.batch_size / step,
+      "dispatch_share": statistics.median(i / s for i, s in zip(seconds["idle"], seconds["step"])),
+      "steps_per_dispatch": _together(config), **first, "machine": machine()}
+  if data:
+    report.update(loop=_loop(config, step), input=_input(config, data), evaluation=_evaluation(config, built))
+  return report
+
+
+def table(report: dict) -> str:
+  """The report for reading."""
+  pair = " + ".join(n for n in (report["student"], report["teacher"]) if n)
+  first, each = report["first_step_seconds"], report["steps_per_dispatch"]
+  rows = [("step", f"{1000 * report['step_seconds']:.1f} ms, {report['images_per_second']:,.0f} images/s"),
+          ("dispatch", f"{report['dispatch_share']:.2%} of the step, {each} step{'s' * (each > 1)} in each"),
+          ("first step", f"{first['cold']:.1f} s with nothing compiled ({report['compile_seconds']:.1f} s of it in "
+                         f"the compiler), {first['warm']:.2f} s from the cache")]
+  if "loop" in report:
+    loop, read, scored = report["loop"], report["input"], report["evaluation"]
+    rows += [("training loop", f"{loop['images_per_second']:,.0f} images/s; {loop['data_wait']:.2%} of the time "
+                               f"waiting for data, {loop['step_share']:.1%} in the step"),
+             ("input alone", f"{read['images_per_second']:,.0f} images/s"),
+             ("evaluation", f"{scored['images_per_second']:,.0f} images/s, {scored['seconds']:.1f} s for the "
+                            f"{scored['count']:,} of the test split")]
+  lines = [sentence(report["machine"]),
+           f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
+           f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}: {report['data']}"]
+  return "\n".join([*lines, *(f"  {name:14s} {what}" for name, what in rows)])
+
+
+class _Idle(Program):
+  """Takes and returns what the program of a step does, and does nothing."""
+
+  def _step(self, state, *rest):
+    return state, self._zeros(super()._step, state, *rest)
+
+  def _fed_step(self, state, *rest):
+    return state, self._zeros(super()._fed_step, state, *rest)
+
+  def _zeros(self, step, *args):
+    return jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(step, *args)[1])
+
+
+def _data(config):
+  """The training split and "", or None and why there is none."""
+  try:
+    return inputs.split(config, "train"), ""
+  except ConfigError as error:
+    return None, f"synthetic ({str(error).splitlines()[0][:100]})"
+
+
+def _together(config) -> int:
+  """Steps that `train` takes in a dispatch."""
+  alone = config.data.image_size or jax.devices()[0].platform == "cpu"
+  return 1 if alone else config.steps_per_dispatch
+
+
+def _first_step(make) -> dict:
+  """Seconds from the network's settings to the first step: of ``make`` and a call of what it returns.
+
+  Returns:
+    "first_step_seconds": "cold", with nothing in the cache, and "warm", from it; and "compile_seconds", of the cold
+    one's, in the compiler.
+  """
+  compiling = []
+  listen = lambda event, seconds, **_: compiling.append(seconds) if event.endswith("backend_compile_duration") else None
+  jax.monitoring.register_event_duration_secs_listener(listen)
+
+  def timed():
+    initialiser.cache_clear()
+    began = time.perf_counter()
+    make()()
+    return time.perf_counter() - began
+
+  with tempfile.TemporaryDirectory() as folder, _cache_in(folder):
+    cold, compile_seconds = timed(), sum(compiling)
+    return {"first_step_seconds": {"cold": cold, "warm": timed()}, "compile_seconds": compile_seconds}
+
+
+@contextlib.contextmanager
+def _cache_in(folder: str):
+  """Compiled programs are kept in a folder."""
+  names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+  usual, kept = [getattr(jax.config, n) for n in names], aot.folder()
+
+  def use(values, programs):
+    for name, value in zip(names, values):
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    aot.keep_in(programs)
+
+  use((f"{folder}/xla", 0.0), pathlib.Path(folder, "programs"))
+  try:
+    yield
+  finally:
+    use(usual, kept)
+
+
+def _loop(config, step_seconds: float) -> dict:
+  """Some dispatches of a run of the config, as `train` makes it, from networks of random weights.
+
+  Returns:
+    Medians: "images_per_second"; "data_wait", the share of the time spent waiting for data; and "step_share", of the
+    time that steps take alone.
+  """
+  config = config.copy_and_resolve_references()
+  if jax.devices()[0].platform == "cpu":  # where it says how often metrics are written, no more
+    config.steps_per_dispatch = min(config.steps_per_dispatch, max(1, round(1 / step_seconds)))
+  size = inputs.split(config, "train").size
+  epochs = CHUNKS * config.steps_per_dispatch * config.batch_size / size
+  for recipe in config.recipe.values():
+    recipe.epochs, recipe.warmup_epochs = epochs, 0.0
+  config.checkpoint.every_epochs = config.eval.every_epochs = 0.0
+  with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), \
+       contextlib.redirect_stdout(io.StringIO()):
+    warnings.simplefilter("ignore")  # that a network has learnt nothing, say
+    _Unscored(config, pathlib.Path(folder), "", "").run()
+    records = [r for r in metrics.read(folder) if "loss" in r][1:]
+  found = {k: statistics.median(r[k] for r in records) for k in ("images_per_second", "data_wait")}
+  return {**found, "step_share": step_seconds * found["images_per_second"] / config.batch_size}
+
+
+def _input(config, data) -> dict:
+  """"images_per_second" that are read and placed on the devices; of data that lives there, indices are."""
+  began, done = time.perf_counter(), 0
+  if isinstance(data, inputs.Streamed):
+    with data.training(config, 0, 10**6) as feed:
+      for number, batch in enumerate(feed):
+        jax.block_until_ready(batch)
+        if number == inputs.AHEAD:  # what was read while the stream started does not count
+          began, done = time.perf_counter(), -config.batch_size
+        done += config.batch_size
+        if number > inputs.AHEAD + 1 and time.perf_counter() - began > ENOUGH:
+          break
+  else:
+    built = start.settings(config, len(data.class_names))
+    steps = built.steps_per_dispatch
+    while time.perf_counter() - began < ENOUGH / 10:
+      jax.block_until_ready(example_indices(config.seed, data.size, done // config.batch_size, steps, built,
+                                            config.batch_size))
+      done += steps * config.batch_size
+  return {"images_per_second": done / (time.perf_counter() - began)}
+
+
+class _Unscored(running.Run):
+  """A run that ends with its last step."""
+
+  def _finish(self, state):
+    return {}
+
+
+class _Enough(Exception):
+  """There is no need to score more."""
+
+
+def _evaluation(config, built) -> dict:
+  """Scoring the student on the test split.
+
+  Returns:
+    "images_per_second"; "seconds" for the split, at that; "count", its examples.
+  """
+  data = inputs.split(config, "test")
+  images = jnp.asarray(data.sample(np.arange(min(8, data.size))), built.student.dtype) / 128 - 1
+  network = parallel.replicate(initialiser(built.student.clone(norm_axis=None))(jax.random.key(0), images, {}))
+
+  def timed():
+    calls, began = 0, time.perf_counter()
+
+    def check():
+      nonlocal calls
+      calls += 1
+      if time.perf_counter() - began > ENOUGH and calls > 2:
+        raise _Enough
+
+    try:
+      running.score(config, built.student, network, "test", check)
+      done = data.size
+    except _Enough:
+      done = min((calls - 2) * min(config.eval.batch_size, data.size), data.size)  # two are still on their way
+    return done / (time.perf_counter() - began)
+
+  timed()  # compiles
+  rate = timed()
+  return {"images_per_second": rate, "seconds": data.size / rate, "count": data.size}
