@@ -163,6 +163,8 @@ def _run(command: str, arguments: list[str]) -> int:
     processes.join(*joined)
   if command in ("train", "study"):
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
+  if command == "bench" and given.what == "torch":  # both have their memory on one GPU, of which jax would take most
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
     from apprentice_jax.training import loop

@@ -78,7 +78,7 @@ def test_a_training_step_is_ours(name, precision, options, trains_teacher):
                                        Rates(RATE, RATE))
 
   step = torch_step.step_of(student, None if trains_teacher is None else teacher, bool(trains_teacher), WEIGHTS,
-                            optimizer, RATE, compiled=False)
+                            optimizer, RATE)
   loss = step(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels))
   assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-4)
   # An activation between two levels may be rounded to the one or the other.
@@ -100,7 +100,7 @@ def test_what_there_is_no_twin_of():
   with pytest.raises(ConfigError, match="--what=torch has weights of twn and lsq"):
     versus.run(config)
   config.dtype = "bfloat16"
-  with pytest.raises(ConfigError, match="compares on CPU, in float32"):
+  with pytest.raises(ConfigError, match="compares in float32 on CPU"):
     versus.run(config)
 
 
@@ -110,8 +110,8 @@ def test_both_take_turns(monkeypatch):
   config.scheme, config.precision, config.batch_size = "A", "8A,2W", 8
   for network in (config.student, config.teacher):
     network.name, network.width = "resnet8", 0.25
-  monkeypatch.setattr(versus._Twins, "failure", lambda self, name: "no compiler")
-  with pytest.warns(UserWarning, match=r"torch.compile failed \(no compiler\): left out"):
+  monkeypatch.setattr(versus._Twins, "failure", lambda self, name: "no compiler" * (name == "compiled"))
+  with pytest.warns(UserWarning, match=r"step \(compiled\) failed \(no compiler\): left out"):
     report = versus.run(config, image_shape=(8, 8, 3), num_classes=4)
   assert list(report["step_seconds"]) == ["apprentice", "eager", "channels_last"]
   assert report["best"] in ("eager", "channels_last") and report["ratio"] > 0
@@ -122,8 +122,37 @@ def test_the_table_names_the_best():
   report = {"student": "resnet20", "teacher": None, "scheme": "baseline", "precision": "8A,2W", "batch_size": 128,
             "step_seconds": {"apprentice": 0.5, "eager": 0.7, "compiled": 0.4},
             "images_per_second": {"apprentice": 256.0, "eager": 182.9, "compiled": 320.0}, "best": "compiled",
-            "ratio": 0.8, "machine": {"cores": 2}}
+            "ratio": 0.8, "dtype": "bfloat16", "image_shape": [32, 32, 3], "peak_share": {"apprentice": 0.25},
+            "machine": {"devices": 1, "kind": "NVIDIA H100", "processor": "CPU", "cores": 2, "system": "Linux",
+                        "jax": "0.10", "torch": "2.13"}}
   lines = versus.table(report).splitlines()
-  assert lines[0] == "resnet20, scheme baseline, 8A,2W, batch 128, 2 cores"
-  assert lines[1].split() == ["apprentice", "500.0", "ms/step", "256", "images/s"]
+  assert lines[0] == "1 x NVIDIA H100 (CPU, 2 cores, Linux), jax 0.10, torch 2.13"
+  assert lines[1] == "resnet20, scheme baseline, 8A,2W, bfloat16, batch 128, images 32x32x3"
+  assert lines[2].split() == ["apprentice", "500.0", "ms/step", "256", "images/s", "25.0%", "of", "peak"]
   assert lines[-1] == "speed, of PyTorch's best (compiled): 0.80"
+
+
+def test_operations_by_hand():
+  """Of the student's 3x3 stem alone: 2 * 9 * 3 * 16 * 32 * 32 a forward pass; three passes where it trains."""
+  config = configs.base()
+  config.scheme, config.student.name, config.teacher.name = "B", "resnet8", "resnet8"
+  built = versus.settings(config, 10)
+  macs = {layer.path: layer.macs for layer in versus.cost.layers(built.student, (32, 32, 3))}
+  assert macs["stem"] == 9 * 3 * 16 * 32 * 32 and macs["head"] == 64 * 10
+  # ResNet-8: two 3x3 convolutions a stage, of which the first of a later stage halves the side.
+  convs = 2 * 9 * 16 * 16 * 32**2 + (9 * 16 * 32 + 9 * 32 * 32) * 16**2 + (9 * 32 * 64 + 9 * 64 * 64) * 8**2
+  one = 2 * (macs["stem"] + convs + macs["head"])
+  assert versus.flops(built, 7, (32, 32, 3)) == 7 * one * (3 + 1)  # the teacher is fixed
+
+
+def test_a_step_by_autocast_is_bfloat16(monkeypatch):
+  """On CPU, what runs on a GPU."""
+  config = configs.base()
+  config.scheme, config.precision, config.batch_size, config.dtype = "B", "8A,2W", 8, "bfloat16"
+  for network in (config.student, config.teacher):
+    network.name, network.width = "resnet8", 0.25
+  seen = []
+  monkeypatch.setattr(torch_step, "joint_loss", lambda student, teacher, *_, **__: (
+      seen.append((student.dtype, teacher.dtype)), student.float().square().mean())[1])
+  step = versus._torch_stepper(config, (8, 8, 3), 4, "channels_last", "cpu", 2)
+  assert step() > 0 and seen == [(torch.bfloat16, torch.bfloat16)] * 2

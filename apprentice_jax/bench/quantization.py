@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from apprentice_jax.bench.machine import machine, sentence
-from apprentice_jax.bench.step import in_turns, settings, stepper
+from apprentice_jax.bench.step import in_turns, settings, stepper, synthetic
 
 
 def plain_conv(features, kernel_size, strides=1, quantization=None, dtype=jnp.float32, im2col=None, name=None):
@@ -24,18 +24,17 @@ def plain_act(quantization=None, name=None):
   return nn.relu
 
 
-def run(config, image_shape=(32, 32, 3), num_classes=10) -> dict:
+def run(config) -> dict:
   """Times the training steps of the config's student, quantized and plain.
 
   Args:
     config: student, precision, batch_size and dtype count; the images are synthetic.
-    image_shape: (height, width, channels).
-    num_classes: outputs.
 
   Returns:
     "step_seconds" (medians of "quantized" and "plain"), "images_per_second", "overhead" (median ratio
     of neighbouring timings), and the machine.
   """
+  image_shape, num_classes = synthetic(config)
   built = settings(config, num_classes)._replace(teacher=None, teacher_optimizer=None)
   plain = built.student.clone(conv=plain_conv, act=plain_act,
                               quantization=type(built.student.quantization)())

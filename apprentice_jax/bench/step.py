@@ -28,6 +28,13 @@ def settings(config, num_classes: int) -> Settings:
   return start.settings(config, num_classes)._replace(mean=(0.5,), std=(0.5,), steps_per_dispatch=steps)
 
 
+def synthetic(config) -> tuple[tuple[int, int, int], int]:
+  """The shape (height, width, channels) and classes of images that stand in for the config's: of data.image_size and
+  a thousand classes, or of CIFAR-10's size and ten."""
+  size = config.data.image_size
+  return ((size, size, 3), 1000) if size else ((32, 32, 3), 10)
+
+
 def loss_weights(config) -> dict[str, float]:
   """The weights of the loss's terms under the config's scheme, and the temperature."""
   weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)

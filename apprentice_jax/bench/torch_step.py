@@ -187,7 +187,7 @@ def _decaying(network):
 
 
 def step_of(student: Network, teacher: Optional[Network], trains_teacher: bool, weights: dict, optimizer,
-            rate: float, *, compiled: bool) -> Callable:
+            rate: float, *, compiled: str = "", autocast: Optional[torch.dtype] = None) -> Callable:
   """Returns step(images, labels) -> loss, which trains the networks.
 
   Args:
@@ -196,12 +196,14 @@ def step_of(student: Network, teacher: Optional[Network], trains_teacher: bool, 
     weights: of the loss.
     optimizer: an `SGD` of `apprentice_jax.training.optimizer`.
     rate: learning rate.
-    compiled: by torch.compile: both networks and the loss, forward and backward.
+    compiled: by torch.compile, in this mode: both networks and the loss, forward and backward; "": not.
+    autocast: what networks and loss compute in; None: what the parameters are.
   """
   networks = [student] + ([teacher] if trains_teacher else [])
   groups = [{"params": parameters, "weight_decay": optimizer.weight_decay if decays else 0.0}
             for network in networks for decays, parameters in _decaying(network).items() if parameters]
-  sgd = torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum, nesterov=optimizer.nesterov)
+  sgd = torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum, nesterov=optimizer.nesterov,
+                        fused=next(student.parameters()).is_cuda or None)
   student.train()
   if teacher is not None:
     teacher.train(trains_teacher)
@@ -214,11 +216,13 @@ def step_of(student: Network, teacher: Optional[Network], trains_teacher: bool, 
         targets = teacher(images)
     return joint_loss(student(images), targets, labels, **weights)
 
-  loss_of = torch.compile(loss_of) if compiled else loss_of
+  loss_of = torch.compile(loss_of, mode=compiled) if compiled else loss_of
 
   def step(images, labels):
     sgd.zero_grad(set_to_none=True)
-    loss = loss_of(images, labels)
+    torch.compiler.cudagraph_mark_step_begin()
+    with torch.autocast(images.device.type, autocast, enabled=autocast is not None):
+      loss = loss_of(images, labels)
     loss.backward()
     sgd.step()
     return loss.detach()

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.bench.machine import machine, sentence
-from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper
+from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.config import ConfigError
 from apprentice_jax.training import aot, inputs, metrics, parallel, run as running, start
 from apprentice_jax.training.program import Program, example_indices, initialiser
@@ -37,8 +37,7 @@ def run(config) -> dict:
   """Measures a config's training.
 
   Args:
-    config: any. Images are synthetic where its data is not there: of 32x32 and ten classes, or of data.image_size and
-      a thousand.
+    config: any. Images are synthetic where its data is not there.
 
   Returns:
     "step_seconds" (median), "images_per_second", "dispatch_share" (of the step, at most), "steps_per_dispatch",
@@ -46,12 +45,11 @@ def run(config) -> dict:
     with it, "loop", "input" and "evaluation", see `_loop`, `_input` and `_evaluation`; and the machine.
   """
   data, why = _data(config)
-  size = config.data.image_size
-  shape = data.image_shape if data else (size, size, 3) if size else (32, 32, 3)
-  built = settings(config, len(data.class_names) if data else 1000 if size else 10)
-  make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, bool(size))
+  shape, classes = (data.image_shape, len(data.class_names)) if data else synthetic(config)
+  built, streamed = settings(config, classes), bool(config.data.image_size)
+  make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, streamed)
   first = _first_step(functools.partial(
-      stepper, built._replace(steps_per_dispatch=1), loss_weights(config), config.batch_size, shape, bool(size)))
+      stepper, built._replace(steps_per_dispatch=1), loss_weights(config), config.batch_size, shape, streamed))
   seconds = in_turns({"step": make(), "idle": make(program=_Idle)})
   step = statistics.median(seconds["step"])
   report = {

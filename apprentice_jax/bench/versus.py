@@ -10,89 +10,123 @@ import jax
 import numpy as np
 
 from apprentice_jax import config as configs
-from apprentice_jax.bench.step import STEPS, in_turns, machine, settings, stepper
+from apprentice_jax.bench.machine import machine, peak, sentence
+from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.config import ConfigError
-from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.deploy import cost
 from apprentice_jax.training import start
 
 
-def run(config, image_shape=(32, 32, 3), num_classes=10) -> dict:
+def run(config, image_shape=None, num_classes=None) -> dict:
   """Times the config's training step, and the same step in PyTorch, in turns.
 
-  PyTorch gets its batch normalised and ready; ours gathers, crops, flips and normalises it. PyTorch runs as
-  written (eager), with channels last, and compiled with channels last, on all cores; ratios are to the best. It
-  runs in a process of its own, so that neither finds memory and threads as the other left them.
+  On CPU in float32 or on one GPU; there also in bfloat16, PyTorch's by autocast, and with TF32 products in float32
+  on both sides. PyTorch gets its batch normalised and ready; ours gathers, crops, flips and normalises it. PyTorch
+  runs as written (eager), with channels last, compiled with channels last, and on a GPU from CUDA graphs as well;
+  ratios are to the best. It runs in a process of its own, so that neither finds memory and threads as the other
+  left them; on a GPU both hold their memory all the time.
 
   Args:
-    config: networks, precision, scheme, batch_size; float32. The images are synthetic.
-    image_shape: (height, width, channels).
-    num_classes: outputs.
+    config: networks, precision, scheme, batch_size, dtype. The images are synthetic.
+    image_shape, num_classes: (height, width, channels), and outputs; default: see `synthetic`.
 
   Returns:
-    "step_seconds" and "images_per_second" (medians of "apprentice", "eager", "channels_last" and "compiled"),
-    "best" (PyTorch's), "ratio" (median over the rounds of its time to ours: above 1 we are faster), and the
-    machine.
+    "step_seconds" and "images_per_second" (medians of "apprentice", "eager", "channels_last", "compiled" and
+    "cuda_graphs"), "best" (PyTorch's), "ratio" (median over the rounds of its time to ours: above 1 we are faster),
+    "flops" of a step (two a multiply-accumulate; a trained network's three times its forward pass's), "peak_share"
+    (what of the card's peak they are, of both; where it is known), and the machine.
 
   Raises:
-    ConfigError: PyTorch is missing, or has no twin of these networks.
+    ConfigError: PyTorch is missing, does not see the GPU, or has no twin of these networks.
   """
-  try:
-    import torch
-  except ImportError:
-    raise ConfigError("--what=torch compares with PyTorch, which is not installed: pip install "
-                      "'apprentice-jax[torch]'.") from None
-  from apprentice_jax.bench import torch_step
-  built = settings(config, num_classes)
-  if jax.devices()[0].platform != "cpu" or config.dtype != "float32":
-    raise ConfigError("--what=torch compares on CPU, in float32.")
-  if not torch_step.supports(built.student.quantization):
-    raise ConfigError(f"--what=torch has weights of {' and '.join(torch_step.WEIGHTS)} (per channel) and "
-                      f"activations of {' and '.join(torch_step.ACTIVATIONS)}, not config.quantization.")
-  weights = loss_weights(config)
-  with _Twins(config, image_shape, num_classes) as twins:
-    steps = {"apprentice": stepper(built, weights, config.batch_size, image_shape),
-             "eager": lambda: twins.step("eager"), "channels_last": lambda: twins.step("channels_last")}
-    if failure := twins.failure("compiled"):  # a compiler that is missing, say
-      warnings.warn(f"torch.compile failed ({failure[:150]}): left out.")
-    else:
-      steps["compiled"] = lambda: twins.step("compiled")
+  torch = _torch(config)
+  shape, classes = synthetic(config)
+  shape, classes = image_shape or shape, num_classes or classes
+  built = settings(config, classes)
+  _check_twin(config, built)
+  ways = ["eager", "channels_last", "compiled"] + ["cuda_graphs"] * (jax.default_backend() == "gpu")
+  with _Twins(config, shape, classes, built.steps_per_dispatch) as twins:
+    steps = {"apprentice": stepper(built, loss_weights(config), config.batch_size, shape)}
+    for way in ways:
+      if failure := twins.failure(way):  # a compiler that is missing, say
+        if way == "eager":
+          raise RuntimeError(f"PyTorch's step failed: {failure}")
+        warnings.warn(f"PyTorch's step ({way}) failed ({failure[:150]}): left out.")
+      else:
+        steps[way] = lambda way=way: twins.step(way)
     seconds = in_turns(steps)
   medians = {k: statistics.median(v) for k, v in seconds.items()}
   best = min((k for k in medians if k != "apprentice"), key=medians.get)
-  return {
+  found = machine()
+  report = {
       "student": config.student.name, "teacher": config.teacher.name if built.teacher else None,
-      "scheme": config.scheme, "precision": config.precision, "recipe": start.student_recipe(config).to_dict(),
-      "batch_size": config.batch_size, "image_shape": list(image_shape),
+      "scheme": config.scheme, "precision": config.precision, "dtype": config.dtype,
+      "recipe": start.student_recipe(config).to_dict(),
+      "batch_size": config.batch_size, "image_shape": list(shape),
       "step_seconds": medians, "images_per_second": {k: config.batch_size / v for k, v in medians.items()},
       "best": best,
       "ratio": statistics.median(t / a for t, a in zip(seconds[best], seconds["apprentice"])),
-      "machine": {**machine(), "torch": torch.__version__}}
+      "flops": flops(built, config.batch_size, shape), "machine": {**found, "torch": torch.__version__}}
+  if most := peak(found["kind"], config.dtype):
+    report["peak_share"] = {k: report["flops"] / medians[k] / most for k in ("apprentice", best)}
+  return report
 
 
 def table(report: dict) -> str:
   """The report for reading."""
   pair = " + ".join(n for n in (report["student"], report["teacher"]) if n)
-  lines = [f"{pair}, scheme {report['scheme']}, {report['precision']}, batch {report['batch_size']}, "
-           f"{report['machine']['cores']} cores"]
+  lines = [f"{sentence(report['machine'])}, torch {report['machine']['torch']}",
+           f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
+           f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}"]
+  shares = report.get("peak_share", {})
   for name, seconds in report["step_seconds"].items():
-    lines.append(f"{name:14s} {1000 * seconds:8.1f} ms/step {report['images_per_second'][name]:8,.0f} images/s")
+    share = f"  {shares[name]:.1%} of peak" if name in shares else ""
+    lines.append(f"{name:14s} {1000 * seconds:8.1f} ms/step {report['images_per_second'][name]:8,.0f} images/s{share}")
   return "\n".join([*lines, f"speed, of PyTorch's best ({report['best']}): {report['ratio']:.2f}"])
 
 
-def loss_weights(config) -> dict[str, float]:
-  """The weights of the loss's terms under the config's scheme, and the temperature."""
-  weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
-  return {**weights, "temperature": config.loss.temperature}
+def flops(built, batch_size: int, image_shape) -> float:
+  """Floating-point operations of a step's convolutions and dense layers, teacher's and student's: two for each
+  multiply-accumulate of the forward pass, and twice as many again for the gradients of a network that trains."""
+  passes = ((built.student, 3), (built.teacher, 3 if built.teacher_optimizer else 1))
+  return float(sum(2 * batch_size * times * layer.macs for model, times in passes if model
+                   for layer in cost.layers(model, image_shape)))
+
+
+def _torch(config):
+  """PyTorch, if it is there and computes on what jax does."""
+  try:
+    import torch
+  except ImportError:
+    raise ConfigError("--what=torch compares with PyTorch, which is not installed: pip install "
+                      "'apprentice-jax[torch]'.") from None
+  backend = jax.default_backend()
+  if backend == "cpu" and config.dtype != "float32":
+    raise ConfigError("--what=torch compares in float32 on CPU, and in bfloat16 on a GPU alone.")
+  if backend == "gpu" and (jax.device_count() > 1 or not torch.cuda.is_available()):
+    raise ConfigError("--what=torch compares on one GPU, which PyTorch must see too: set CUDA_VISIBLE_DEVICES=0, and "
+                      "install PyTorch with CUDA.")
+  if backend not in ("cpu", "gpu"):
+    raise ConfigError("--what=torch compares on CPU or on a GPU.")
+  return torch
+
+
+def _check_twin(config, built):
+  from apprentice_jax.bench import torch_step
+  if not torch_step.supports(built.student.quantization):
+    raise ConfigError(f"--what=torch has weights of {' and '.join(torch_step.WEIGHTS)} (per channel) and "
+                      f"activations of {' and '.join(torch_step.ACTIVATIONS)}, not config.quantization.")
 
 
 class _Twins:
   """A process with the training step in PyTorch, in some ways to run it; a context manager."""
 
-  def __init__(self, config, image_shape, num_classes):
+  def __init__(self, config, image_shape, num_classes, steps_a_call):
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     context = multiprocessing.get_context("spawn")
     self._here, there = context.Pipe()
     self._process = context.Process(target=_serve, daemon=True,
-                                    args=(there, configs.flat(config), image_shape, num_classes))
+                                    args=(there, configs.flat(config), image_shape, num_classes, device, steps_a_call))
 
   def __enter__(self):
     self._process.start()
@@ -103,7 +137,7 @@ class _Twins:
     self._process.join()
 
   def step(self, name: str) -> float:
-    """Takes STEPS steps and returns the seconds of one."""
+    """Takes some steps and returns the seconds of one."""
     seconds, failure = self._ask(name)
     if failure:
       raise RuntimeError(f"PyTorch's step ({name}) failed: {failure}")
@@ -118,43 +152,48 @@ class _Twins:
     return self._here.recv()
 
 
-def _serve(connection, flat, image_shape, num_classes):
+def _serve(connection, flat, image_shape, num_classes, device, steps_a_call):
   """Answers names of ways to run with (seconds of a step, "") or (0, why it failed)."""
   import torch
+  jax.config.update("jax_platforms", "cpu")  # the GPU's memory is not for a second jax
   torch.set_num_threads(os.cpu_count())
+  torch.backends.cudnn.benchmark = True
+  torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
   config, steps = configs.base(), {}
   config.update_from_flattened_dict(flat)
   while True:
     name = connection.recv()
     try:
       if name not in steps:
-        steps[name] = _torch_stepper(config, image_shape, num_classes, channels_last=name != "eager",
-                                     compiled=name == "compiled")
+        steps[name] = _torch_stepper(config, image_shape, num_classes, name, device, steps_a_call)
       connection.send((steps[name](), ""))
     except Exception as error:
       connection.send((0.0, (str(error).splitlines() or [type(error).__name__])[0]))
 
 
-def _torch_stepper(config, image_shape, num_classes, channels_last=False, compiled=False):
-  """As `stepper`, in PyTorch."""
+def _torch_stepper(config, image_shape, num_classes, way: str, device: str, steps_a_call: int):
+  """As `stepper`, in PyTorch, in one of the ways to run it."""
   import torch
 
   from apprentice_jax.bench import torch_step
   built = start.settings(config, num_classes)
+  layout = torch.contiguous_format if way == "eager" else torch.channels_last
   rng = np.random.default_rng(0)
   images = torch.from_numpy(rng.standard_normal((config.batch_size, image_shape[2], *image_shape[:2]), np.float32))
-  labels = torch.from_numpy(rng.integers(0, num_classes, config.batch_size))
-  networks = [model and torch_step.Network(model, image_shape[2]) for model in (built.student, built.teacher)]
-  if channels_last:
-    images = images.to(memory_format=torch.channels_last)
-    networks = [n and n.to(memory_format=torch.channels_last) for n in networks]
-  train = torch_step.step_of(*networks, built.teacher_optimizer is not None, loss_weights(config),
-                             built.student_optimizer, 0.01, compiled=compiled)
+  images = images.to(device, memory_format=layout)
+  labels = torch.from_numpy(rng.integers(0, num_classes, config.batch_size)).to(device)
+  networks = [model and torch_step.Network(model, image_shape[2]).to(device, memory_format=layout)
+              for model in (built.student, built.teacher)]
+  train = torch_step.step_of(
+      *networks, built.teacher_optimizer is not None, loss_weights(config), built.student_optimizer, 0.01,
+      compiled={"compiled": "default", "cuda_graphs": "reduce-overhead"}.get(way, ""),
+      autocast=torch.bfloat16 if config.dtype == "bfloat16" else None)
 
   def step():
     began = time.perf_counter()
-    for _ in range(STEPS):
-      train(images, labels)
-    return (time.perf_counter() - began) / STEPS
+    for _ in range(steps_a_call):
+      loss = train(images, labels)
+    loss.item()  # what was sent to a GPU is done
+    return (time.perf_counter() - began) / steps_a_call
 
   return step
