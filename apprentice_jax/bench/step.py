@@ -41,12 +41,12 @@ def loss_weights(config) -> dict[str, float]:
   return {**weights, "temperature": config.loss.temperature}
 
 
-def in_turns(steps: dict, rounds: int = ROUNDS) -> dict[str, list[float]]:
+def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
   """Seconds of each of some functions, which return them, called in turns; once before that, to compile."""
   for step in steps.values():
     step()
   seconds, began = {name: [] for name in steps}, time.monotonic()
-  for done in range(rounds):
+  for done in range(rounds or ROUNDS):
     if done >= 3 and time.monotonic() - began > SECONDS:
       break
     for name, step in steps.items():

@@ -43,23 +43,25 @@ class Kept:
   """
 
   def __init__(self, function: Callable, *made_of: Any):
-    self._function, self._made_of, self._program = function, made_of, None
+    self._function, self._made_of = function, made_of
+    self._programs, self._program = {}, None  # by their keys, and that of the arguments before
     self.lower = function.lower
 
   def __call__(self, *args):
-    if self._program is None:
-      if _folder is None or jax.process_count() > 1:
-        return self._function(*args)
-      self._program = self._find(args)
-    try:
-      return self._program(*args)
-    except TypeError:  # before anything ran: the arguments are of other shapes
-      self._program = self._find(args)
-      return self._program(*args)
+    if _folder is None or jax.process_count() > 1:
+      return self._function(*args)
+    if self._program is not None:
+      try:
+        return self._program(*args)
+      except TypeError:  # before anything ran: the arguments are of other shapes
+        pass
+    if (key := self._key(args)) not in self._programs:
+      self._programs[key] = self._find(_folder / f"{key}.program", args)
+    self._program = self._programs[key]
+    return self._program(*args)
 
-  def _find(self, args) -> Callable:
+  def _find(self, path: pathlib.Path, args) -> Callable:
     """The program for these arguments: from disk, or compiled and written there."""
-    path = _folder / f"{self._key(args)}.program"
     try:
       ids, program = pickle.loads(path.read_bytes())
       return serialize_executable.deserialize_and_load(

@@ -1,5 +1,5 @@
 # Training steps on CPU: beside PyTorch's, and what quantization costs. Needs pip install .[torch]; twenty minutes on
-# two cores. bash results/bench/run.sh
+# two cores. DATA=FOLDER bash results/bench/run.sh, with CIFAR-10 in FOLDER
 set -eu
 cd "$(dirname "$0")/../.."
 bench() {  # name, config argument, more flags
@@ -12,5 +12,9 @@ for precision in 32A32W 8A2W; do
   bench "torch-B-$precision-cpu" "student=resnet8,teacher=resnet20,scheme=B,precision=$precision" --what=torch
 done
 for precision in 8A2W 8A4W; do
-  bench "quantization-$precision-cpu" "student=resnet20,precision=$precision"
+  bench "quantization-$precision-cpu" "student=resnet20,precision=$precision" --what=quantization
 done
+bench training-cifar10-cpu "student=resnet20,scheme=baseline" --config.data.dir="$DATA"
+python -m apprentice_jax bench --config=configs/digits.py:scheme=A --out=results/bench/training-digits-cpu.json
+python results/bench/start.py --data_dir="$DATA" --out=results/bench/start-cpu.json
+python results/bench/size.py --out=results/bench/size-cpu

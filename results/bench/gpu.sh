@@ -1,0 +1,37 @@
+# Every measurement on one GPU, in under ten minutes on an H100, on synthetic images: nothing to prepare.
+#
+#   pip install -e .[cuda] && pip install torch triton          PyTorch with CUDA
+#   bash results/bench/gpu.sh                                    writes results/bench/gpu/*.json
+#
+# A rehearsal on CPU, in minutes, of tiny networks, as far as PyTorch's CUDA is not needed:
+#   OUT=/tmp/rehearsal DTYPE=float32 LOCAL=,runlocal bash results/bench/gpu.sh
+set -eu
+out=${OUT:-$(cd "$(dirname "$0")" && pwd)/gpu}
+cd "$(dirname "$0")/../.."
+export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
+mkdir -p "$out"
+bench() {  # name, config with its argument, more flags
+  name=$1 config=$2
+  shift 2
+  echo "== $name"
+  python -m apprentice_jax bench --config="configs/$config${LOCAL:-}" --config.dtype="${DTYPE:-bfloat16}" \
+    --out="$out/$name.json" "$@" || echo "== $name failed"
+}
+pair=cifar10.py:student=resnet20,teacher=resnet20,scheme=A
+big=imagenet.py:student=resnet50,teacher=resnet101,scheme=A
+if [ -z "${LOCAL:-}" ]; then
+  many="--config.batch_size=1024" flat="--config.batch_per_device=0 --config.batch_size=128 --config.steps_per_dispatch=20"
+else
+  many="--config.batch_size=16" flat=""
+fi
+# shellcheck disable=SC2086  # words
+{
+  bench torch-resnet20-8A2W "$pair,precision=8A2W" --what=torch
+  bench torch-resnet20-32A32W "$pair,precision=32A32W" --what=torch
+  bench torch-resnet20-8A2W-1024 "$pair,precision=8A2W" --what=torch $many
+  bench torch-resnet50-8A2W "$big,precision=8A2W" --what=torch $flat
+  bench torch-resnet50-32A32W "$big,precision=32A32W" --what=torch $flat
+  bench quantization-resnet20 "${pair},precision=8A2W" --what=quantization
+  bench training-resnet20 "$pair,precision=8A2W"
+  bench training-resnet50 "$big,precision=8A2W" $flat
+}

@@ -1,0 +1,95 @@
+"""`apprentice bench`: what it measures of any config, and what quantization costs."""
+
+import json
+import pathlib
+import runpy
+
+import jax
+import numpy as np
+import pytest
+
+from apprentice_jax import config as configs
+from apprentice_jax.bench import machine, quantization, step, training
+from apprentice_jax.training import aot
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+  """Few and short measurements."""
+  monkeypatch.setattr(step, "ROUNDS", 2)
+  monkeypatch.setattr(training, "CHUNKS", 3)
+  monkeypatch.setattr(training, "ENOUGH", 0.05)
+
+
+def tiny(name, argument=""):
+  config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](f"runlocal{argument}")
+  config.student.name, config.batch_size = "resnet8" if name == "digits" else config.student.name, 32
+  config.student.width = 0.125
+  return configs.checked(config)
+
+
+def test_a_config_with_its_data():
+  usual = jax.config.jax_compilation_cache_dir
+  report = training.run(tiny("digits", ",scheme=baseline"))
+  json.dumps(report, allow_nan=False)
+  assert report["data"] == "digits" and report["image_shape"] == [8, 8, 1] and report["teacher"] is None
+  assert report["images_per_second"] == pytest.approx(32 / report["step_seconds"])
+  # A program that does nothing takes less than one that does.
+  assert 0 < report["dispatch_share"] < 1 and report["steps_per_dispatch"] == 1
+  first = report["first_step_seconds"]
+  assert 0 < first["warm"] < first["cold"] and 0 < report["compile_seconds"] < first["cold"]
+  assert jax.config.jax_compilation_cache_dir == usual and aot.folder() is None
+  assert 0 <= report["loop"]["data_wait"] < 1 and report["loop"]["images_per_second"] > 0
+  assert report["input"]["images_per_second"] > 0
+  scored = report["evaluation"]
+  assert scored["count"] == 360 and scored["seconds"] == pytest.approx(360 / scored["images_per_second"])
+  assert [line.split("  ")[1] for line in training.table(report).splitlines()[2:]] == [
+      "step", "dispatch", "first step", "training loop", "input alone", "evaluation"]
+
+
+def test_a_streamed_config(monkeypatch):
+  monkeypatch.setattr(training, "_first_step", lambda make: {})  # `test_a_config_with_its_data` has it
+  report = training.run(tiny("imagenet", ",student=resnet8,scheme=baseline,precision=32A2W"))
+  assert report["image_shape"] == [16, 16, 3] and report["data"] == "digits"
+  assert min(report[k]["images_per_second"] for k in ("loop", "input", "evaluation")) > 0
+
+
+def test_without_its_data(monkeypatch):
+  config = tiny("cifar10", ",scheme=baseline")
+  config.data.dir = "/nowhere"
+  monkeypatch.setattr(training, "_first_step", lambda make: {"first_step_seconds": {"cold": 2.0, "warm": 0.5},
+                                                             "compile_seconds": 1.0})
+  report = training.run(config)
+  assert report["data"].startswith("synthetic (") and "loop" not in report
+  assert training.table(report).splitlines()[-1] == (
+      "  first step     2.0 s with nothing compiled (1.0 s of it in the compiler), 0.50 s from the cache")
+
+
+def test_idle_programs_hand_their_state_back():
+  built = step.settings(tiny("digits", ",scheme=baseline"), 10)
+  idle, real = (step.stepper(built, step.loss_weights(configs.base()), 32, (8, 8, 1), program=p)
+                for p in (training._Idle, training.Program))
+  states = []
+  for taken in (idle, real):
+    cell = dict(zip(taken.__code__.co_freevars, taken.__closure__))["state"]
+    before = jax.device_get(cell.cell_contents.student.params)
+    taken()
+    states.append((before, jax.device_get(cell.cell_contents.student.params)))
+  same = lambda pair: all(map(np.array_equal, *map(jax.tree.leaves, pair)))
+  assert same(states[0]) and not same(states[1])
+
+
+def test_quantization_costs_something():
+  report = quantization.run(tiny("digits", ",precision=8A2W"))
+  assert report["overhead"] > 0 and set(report["step_seconds"]) == {"plain", "quantized"}
+  assert quantization.table(report).splitlines()[-1] == f"quantized / plain: {report['overhead']:.2f}"
+
+
+@pytest.mark.parametrize("kind, dtype, peak", [
+    ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12), ("NVIDIA H100 PCIe", "float32", 378e12),
+    ("NVIDIA A100-SXM4-80GB", "float32", 156e12), ("NVIDIA L40S", "bfloat16", 362e12),
+    ("NVIDIA L4", "bfloat16", 121e12), ("NVIDIA L40", "bfloat16", None), ("cpu", "float32", None)])
+def test_peaks_by_name(kind, dtype, peak):
+  assert machine.peak(kind, dtype) == peak
