@@ -21,6 +21,8 @@ def few(monkeypatch):
   monkeypatch.setattr(step, "ROUNDS", 2)
   monkeypatch.setattr(training, "CHUNKS", 3)
   monkeypatch.setattr(training, "ENOUGH", 0.05)
+  monkeypatch.setattr(training, "_first_step", lambda make: {
+      "first_step_seconds": {"cold": 2.0, "warm": 0.5}, "compile_seconds": 1.0})
 
 
 def tiny(name, argument=""):
@@ -31,16 +33,12 @@ def tiny(name, argument=""):
 
 
 def test_a_config_with_its_data():
-  usual = jax.config.jax_compilation_cache_dir
   report = training.run(tiny("digits", ",scheme=baseline"))
   json.dumps(report, allow_nan=False)
   assert report["data"] == "digits" and report["image_shape"] == [8, 8, 1] and report["teacher"] is None
   assert report["images_per_second"] == pytest.approx(32 / report["step_seconds"])
   # A program that does nothing takes less than one that does.
   assert 0 < report["dispatch_share"] < 1 and report["steps_per_dispatch"] == 1
-  first = report["first_step_seconds"]
-  assert 0 < first["warm"] < first["cold"] and 0 < report["compile_seconds"] < first["cold"]
-  assert jax.config.jax_compilation_cache_dir == usual and aot.folder() is None
   assert 0 <= report["loop"]["data_wait"] < 1 and report["loop"]["images_per_second"] > 0
   assert report["input"]["images_per_second"] > 0
   scored = report["evaluation"]
@@ -49,18 +47,35 @@ def test_a_config_with_its_data():
       "step", "dispatch", "first step", "training loop", "input alone", "evaluation"]
 
 
-def test_a_streamed_config(monkeypatch):
-  monkeypatch.setattr(training, "_first_step", lambda make: {})  # `test_a_config_with_its_data` has it
+FIRST_STEP = training._first_step
+
+
+def test_the_first_step_cold_and_warm():
+  usual, traces = jax.config.jax_compilation_cache_dir, []
+
+  def make():
+    def function(x):
+      traces.append(aot.folder())
+      return x @ x
+    kept = aot.Kept(jax.jit(function), "the first step")
+    return lambda: kept(np.eye(3, dtype=np.float32))
+
+  found = FIRST_STEP(make)
+  assert len(traces) == 1 and traces[0] is not None  # the second time neither traced nor compiled
+  assert 0 < found["compile_seconds"] < found["first_step_seconds"]["cold"]
+  assert found["first_step_seconds"]["warm"] > 0
+  assert jax.config.jax_compilation_cache_dir == usual and aot.folder() is None
+
+
+def test_a_streamed_config():
   report = training.run(tiny("imagenet", ",student=resnet8,scheme=baseline,precision=32A2W"))
   assert report["image_shape"] == [16, 16, 3] and report["data"] == "digits"
   assert min(report[k]["images_per_second"] for k in ("loop", "input", "evaluation")) > 0
 
 
-def test_without_its_data(monkeypatch):
+def test_without_its_data():
   config = tiny("cifar10", ",scheme=baseline")
   config.data.dir = "/nowhere"
-  monkeypatch.setattr(training, "_first_step", lambda make: {"first_step_seconds": {"cold": 2.0, "warm": 0.5},
-                                                             "compile_seconds": 1.0})
   report = training.run(config)
   assert report["data"].startswith("synthetic (") and "loop" not in report
   assert training.table(report).splitlines()[-1] == (

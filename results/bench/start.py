@@ -21,7 +21,7 @@ CONFIGS = {
     "CIFAR-10, ResNet-20": "configs/cifar10.py:student=resnet20,scheme=baseline",
     "CIFAR-10, ResNet-20 with ResNet-20 (A)": "configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A",
 }
-WARM = 5
+WARM = 3
 
 
 def main():
