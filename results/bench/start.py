@@ -19,7 +19,6 @@ from apprentice_jax.bench.machine import machine
 CONFIGS = {
     "digits, ResNet-8": "configs/digits.py:scheme=baseline",
     "CIFAR-10, ResNet-20": "configs/cifar10.py:student=resnet20,scheme=baseline",
-    "CIFAR-10, ResNet-20 with ResNet-20 (A)": "configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A",
 }
 WARM = 3
 
@@ -29,9 +28,10 @@ def main():
   for name in ("data_dir", "out"):
     parser.add_argument(f"--{name}", required=True)
   given = parser.parse_args()
-  found = {name: measure(config, given.data_dir) for name, config in CONFIGS.items()}
-  for name, seconds in found.items():
-    print(name, {k: round(v, 2) for k, v in seconds.items()})
+  found = {}
+  for name, config in CONFIGS.items():
+    found[name] = measure(config, given.data_dir)
+    print(name, {k: round(v, 2) for k, v in found[name].items()}, flush=True)
   pathlib.Path(given.out).write_text(json.dumps({"seconds": found, "machine": machine()}, indent=1))
 
 
