@@ -1,4 +1,6 @@
-# Every measurement on one GPU, in under ten minutes on an H100, on synthetic images: nothing to prepare.
+#!/usr/bin/env bash
+# Every measurement on one GPU, on synthetic images: nothing to prepare. Meant to take ten minutes on an H100; it has not
+# been run on a GPU yet.
 #
 #   pip install -e .[cuda] && pip install torch triton          PyTorch with CUDA
 #   bash results/bench/gpu.sh                                    writes results/bench/gpu/*.json
@@ -10,12 +12,13 @@ out=${OUT:-$(cd "$(dirname "$0")" && pwd)/gpu}
 cd "$(dirname "$0")/../.."
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 mkdir -p "$out"
+failed=""
 bench() {  # name, config with its argument, more flags
   name=$1 config=$2
   shift 2
   echo "== $name"
   python -m apprentice_jax bench --config="configs/$config${LOCAL:-}" --config.dtype="${DTYPE:-bfloat16}" \
-    --out="$out/$name.json" "$@" || echo "== $name failed"
+    --out="$out/$name.json" "$@" || failed="$failed $name"
 }
 pair=cifar10.py:student=resnet20,teacher=resnet20,scheme=A
 big=imagenet.py:student=resnet50,teacher=resnet101,scheme=A
@@ -35,3 +38,4 @@ fi
   bench training-resnet20 "$pair,precision=8A2W"
   bench training-resnet50 "$big,precision=8A2W" $flat
 }
+[ -z "$failed" ] || { echo "failed:$failed"; exit 1; }

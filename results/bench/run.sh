@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Training steps on CPU: beside PyTorch's, and what quantization costs. Needs pip install .[torch]; twenty minutes on
 # two cores. DATA=FOLDER bash results/bench/run.sh, with CIFAR-10 in FOLDER
 set -eu
