@@ -58,7 +58,9 @@ def base() -> ml_collections.ConfigDict:
       precision="8A,2W",
       quantization=dict(
           weights="default", activations="default", per_channel=True, wrpn_scale="max",
-          full_precision=("stem", "head"), residual=False),
+          full_precision=("stem", "head"), residual=False,
+          # Forward products of convolutions: "int8", "float", or "auto", on int8 where that is faster.
+          compute="auto"),
       scheme="B",
       loss=dict(alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0, teacher_gradient=False),
       recipe=dict(student=recipe(), teacher=recipe(), finetune=recipe(learning_rate=0.01)),
@@ -70,6 +72,9 @@ def base() -> ml_collections.ConfigDict:
       steps_per_dispatch=20,
       cpu_devices=2,           # host devices to run on where there is no accelerator
       im2col=True,             # on CPU, filters' gradients from patches: faster, equal up to rounding
+      # What the backward pass computes again instead of keeping it, in the networks that train: "none"; of each
+      # residual block, "elementwise" all but the convolutions, "blocks" all but its input.
+      remat="none",
       checkpoint=dict(every_epochs=10.0, keep=2),  # 0: at the end only
       eval=dict(
           every_epochs=0.0,    # of the validation split while training; 0: at the end only
@@ -286,7 +291,7 @@ _LEAST = {
 def _check_networks(config):
   from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
   for network in (config.student, config.teacher):
-    resnet(network.name, 2, width=network.width, shortcut=network.shortcut or None)
+    resnet(network.name, 2, width=network.width, shortcut=network.shortcut or None, remat=config.remat)
 
 
 def flat(config) -> dict:

@@ -14,9 +14,11 @@ from typing import Any, Callable, Sequence, Union
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from apprentice_jax import quantizers
 from apprentice_jax.models.convolution import convolution
+from apprentice_jax.models.integer import convolution_sums
 from apprentice_jax.models.precision import FULL, Quantization
 from apprentice_jax.quantizers import Quantized, decode, encode, encode_ste
 
@@ -26,6 +28,7 @@ Activation = Union[Array, Quantized]
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al., 2015
 PACT_INIT = 6.0
 TTQ_THRESHOLD = 0.05
+CONVOLVED = "convolved"  # the name of every layer's result, for what rematerialises the rest
 EXACT = 2**24  # whole numbers up to here are exact in float32
 
 
@@ -115,14 +118,14 @@ class _Weighted(nn.Module):
       weight = encode_weights(q, kernel, self._quantizer_params(kernel))
       if isinstance(weight.scale, tuple):  # two magnitudes: two accumulators
         both = jnp.concatenate(weight.levels, axis=-1).astype(dtype)
-        positive, negative = jnp.split(self._accumulated(product, levels, both), 2, axis=-1)
+        positive, negative = jnp.split(self._accumulated(product, x, levels, both), 2, axis=-1)
         y = positive * (weight.scale[0] * scale) - negative * (weight.scale[1] * scale)
       else:
-        accumulators = self._accumulated(product, levels, weight.levels.astype(dtype))
+        accumulators = self._accumulated(product, x, levels, weight.levels.astype(dtype))
         y = accumulators * (weight.scale.reshape(weight.scale.shape[-1:]) * scale)
     if self.use_bias:
       y = y + self.param("bias", nn.initializers.zeros, (self.features,))
-    return y.astype(dtype)
+    return checkpoint_name(y.astype(dtype), CONVOLVED)
 
   def _warn_if_inexact(self, kernel):
     bound = accumulator_bound(kernel.size // self.features, self.quantization.weight_level,
@@ -131,8 +134,13 @@ class _Weighted(nn.Module):
       warnings.warn(f"{'/'.join(self.path)} at {self.quantization.precision}: accumulators can reach "
                     f"{bound:,}, and float32 rounds sums above {EXACT:,}.", stacklevel=2)
 
-  def _accumulated(self, product, levels, weight_levels):
-    accumulators = _accumulate(product, levels, weight_levels)
+  def _sums(self, product, levels, weight_levels):
+    """product(levels, weight_levels) of whole numbers, in float32; a layer may have another way to it."""
+    return _accumulate(product, levels, weight_levels)
+
+  def _accumulated(self, product, x, levels, weight_levels):
+    sums = self._sums if isinstance(x, Quantized) else _accumulate
+    accumulators = sums(product, levels, weight_levels)
     # Kept only when the caller asks for the collection: to compare with integer inference.
     self.sow("accumulators", "value", accumulators)
     return accumulators
@@ -176,6 +184,13 @@ class QuantConv(_Weighted):
     kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
     product = functools.partial(convolution, strides=self.strides, im2col=self.im2col)
     return self._multiply(product, x, kernel)
+
+  def _sums(self, product, levels, weight_levels):
+    q = self.quantization
+    if q.compute == "float" or q.weight_level > 127:
+      return _accumulate(product, levels, weight_levels)
+    return convolution_sums(product, self.strides, 2**q.precision.activations - 1, q.compute, levels,
+                            weight_levels)
 
 
 class QuantDense(_Weighted):

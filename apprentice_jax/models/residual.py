@@ -8,9 +8,10 @@ import functools
 from typing import Any, Optional, Sequence
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense, values
+from apprentice_jax.models.layers import CONVOLVED, QuantActivation, QuantConv, QuantDense, values
 from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.precision import Precision, Quantization, nearest
 from apprentice_jax.quantizers import Quantized
@@ -18,6 +19,11 @@ from apprentice_jax.quantizers import Quantized
 SMALL_IMAGE_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
                    152: (3, 8, 36, 3)}
+# What the backward pass finds of a block that was rematerialised: everything, as if it were not; the sums of
+# its convolutions, from which the rest is elementwise; nothing but the block's input.
+REMAT = {"none": None,
+         "elementwise": jax.checkpoint_policies.save_only_these_names(CONVOLVED),
+         "blocks": jax.checkpoint_policies.nothing_saveable}
 NAMES = tuple(f"resnet{d}" for d in sorted([*SMALL_IMAGE_DEPTHS, *IMAGENET_STAGES]))
 
 
@@ -100,6 +106,7 @@ class ResNet(nn.Module):
     norm_axis: mesh axis over which batch moments are averaged while training (synchronised batch
       norm), or None: each replica normalises by its own.
     im2col: see `models.convolution`.
+    remat: one of REMAT, what of a block the backward pass computes again instead of keeping it.
     conv, act: what the network is built from, with the arguments of `QuantConv`, `QuantActivation`.
   """
   stages: Sequence[int]
@@ -113,6 +120,7 @@ class ResNet(nn.Module):
   dtype: Any = jnp.float32
   norm_axis: Optional[str] = None
   im2col: bool = True
+  remat: str = "none"
   conv: Any = QuantConv
   act: Any = QuantActivation
 
@@ -128,11 +136,12 @@ class ResNet(nn.Module):
     x = conv(self.width, kernel_size=(size, size), strides=strides, name="stem")(x)
     pool = _max_pool if self.imagenet_stem else None
     x = act(name="stem_act")(norm(name="stem_norm", pool=pool)(x))
+    kind = Block if REMAT[self.remat] is None else nn.remat(Block, policy=REMAT[self.remat])
     for stage, blocks in enumerate(self.stages, 1):
       for block in range(1, blocks + 1):
-        x = Block(self.width * 2**(stage - 1), 2 if stage > 1 and block == 1 else 1,
-                  self.bottleneck, self.shortcut, conv, norm, act, residual_act, self.zero_init,
-                  name=f"stage{stage}_block{block}")(x)
+        x = kind(self.width * 2**(stage - 1), 2 if stage > 1 and block == 1 else 1,
+                 self.bottleneck, self.shortcut, conv, norm, act, residual_act, self.zero_init,
+                 name=f"stage{stage}_block{block}")(x)
     x = jnp.mean(values(x, jnp.float32), axis=(1, 2))
     logits = QuantDense(self.num_classes, quantization=self.quantization, dtype=self.dtype,
                         name="head")(x.astype(self.dtype))
@@ -145,7 +154,8 @@ def _max_pool(x):
 
 def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1.0,
            shortcut: Optional[str] = None, zero_init: bool = False, dtype=jnp.float32,
-           norm_axis: Optional[str] = None, im2col: bool = True, **quantization) -> ResNet:
+           norm_axis: Optional[str] = None, im2col: bool = True, remat: str = "none",
+           **quantization) -> ResNet:
   """Makes a ResNet by name.
 
   Args:
@@ -159,13 +169,15 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
     dtype: of the computation, float32 or bfloat16.
     norm_axis: mesh axis for synchronised batch norm.
     im2col: whether filters' gradients on CPU are computed from patches; see `models.convolution`.
+    remat: "none", "elementwise" (of a block, only convolutions are kept for the backward pass) or "blocks"
+      (nothing but its input): memory for time.
     **quantization: further fields of `Quantization`: weights, activations, per_channel, ...
 
   Returns:
     A Linen module; ``module.apply(variables, images, train)`` gives logits.
 
   Raises:
-    ValueError: no such network, precision, quantizer or shortcut.
+    ValueError: no such network, precision, quantizer, shortcut or remat.
   """
   if name not in NAMES:
     raise ValueError(f"network {name!r} does not exist: {nearest(name, NAMES)}")
@@ -174,6 +186,8 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
   shortcut = shortcut or ("conv" if imagenet else "pad")
   if shortcut not in ("pad", "conv"):
     raise ValueError(f"shortcut {shortcut!r} does not exist: choose 'pad' or 'conv'.")
+  if remat not in REMAT:
+    raise ValueError(f"remat {remat!r} does not exist: {nearest(remat, REMAT)}")
   if not width > 0 or round(16 * width) < 1:
     raise ValueError(f"width {width} leaves no channels: it multiplies 16 (6n+2) or 64 (ImageNet).")
   if not isinstance(precision, Precision):
@@ -183,4 +197,4 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
       width=round((64 if imagenet else 16) * width), num_classes=num_classes,
       bottleneck=depth >= 50 and imagenet, shortcut=shortcut, imagenet_stem=imagenet,
       zero_init=zero_init, quantization=Quantization(precision, **quantization), dtype=dtype,
-      norm_axis=norm_axis, im2col=im2col)
+      norm_axis=norm_axis, im2col=im2col, remat=remat)

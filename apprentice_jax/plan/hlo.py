@@ -9,19 +9,43 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, 
           "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 PARTS = ("teacher forward", "student forward", "teacher backward", "student backward", "optimizer",
-         "health", "other")
+         "health", "dispatch", "other")
 
 
-def cycles(text: str) -> dict[str, int]:
+def cycles(text: str, looped: bool = False) -> dict[str, int]:
   """The compiler's estimate of every fusion's cycles, by the part of the step it belongs to.
 
-  A fusion belongs where its root does. "health" is what runs in some steps only.
+  A fusion belongs where its root does. "health" is what runs in some steps only, "dispatch" what runs once
+  for all steps of a program that loops over them.
+
+  Args:
+    text: the program.
+    looped: whether the steps are a loop, outside of which the entry computation has only what is done once.
   """
-  found = collections.Counter({part: 0 for part in PARTS})
+  found, entry = collections.Counter({part: 0 for part in PARTS}), False
   for line in text.splitlines():
+    entry = line.startswith("ENTRY") or entry and line != "}"
     if match := re.search(r'"estimated_cycles":"(\d+)"', line):
-      found[_part(line)] += int(match[1])
+      found["dispatch" if looped and entry else _part(line)] += int(match[1])
   return dict(found)
+
+
+def traffic(text: str) -> int:
+  """Bytes that the instructions of the entry computation read and write, in HBM or on the core.
+
+  Every operand counts once for each instruction that reads it, without what layouts pad. Copies that fetch an
+  operand to the core ahead of its use move nothing that its use does not.
+  """
+  size, total = {}, 0
+  for name, shape, operation, operands, _ in _instructions(text):
+    arrays = _ARRAY.findall(shape)
+    if operation in _FETCHED:
+      arrays = arrays[:1]
+    size[name] = sum(_size(*array, padded=False) for array in arrays)
+    if operation in (*_SAME, *_FETCHED, "parameter", "constant", "iota"):
+      continue
+    total += size[name] + sum(size[o] for o in operands if o in size)
+  return total
 
 
 def all_reduces(text: str) -> list[int]:
@@ -72,6 +96,7 @@ def memory(text: str) -> Memory:
 # The first of these, the classifier's, begins the backward pass.
 _BACKWARD = re.compile(r"transpose\(.*(dot_general|conv_general_dilated)")
 # What has no memory of its own.
+_FETCHED = ("copy-start", "copy-done")
 _SAME = ("bitcast", "get-tuple-element", "tuple", "optimization-barrier")
 
 

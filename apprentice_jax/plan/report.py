@@ -79,9 +79,10 @@ def _memory(program: Compiled, chip: Chip) -> dict:
 
 
 def _times(program: Compiled, step: Step, chip: Chip, config, topology: str, chips: int) -> dict:
-  parts = hlo.cycles(program.text)
+  parts = hlo.cycles(program.text, looped=not config.data.image_size)
   # Looked at in the last step of a dispatch (or, streamed, of as many steps).
-  parts["health"] = round(parts["health"] / config.steps_per_dispatch)
+  for rare in ("health", "dispatch"):
+    parts[rare] = round(parts[rare] / config.steps_per_dispatch)
   cycles, reduces = sum(parts.values()), hlo.all_reduces(program.text)
   computing = cycles / chip.clock
   communicating = all_reduce_seconds(sum(reduces), chips, topology)

@@ -55,22 +55,34 @@ def decode(quantized: Quantized, dtype=jnp.float32) -> Array:
   return (float32(levels) * scale).astype(dtype)
 
 
-def make_rule(code, pullback, low: int, high: int) -> Rule:
-  """Derives the differentiable ``value`` and ``levels`` functions of a quantizer."""
+def make_rule(code, pullback, low: int, high: int, kept=lambda x, *params: x) -> Rule:
+  """Derives the differentiable ``value`` and ``levels`` functions of a quantizer.
+
+  Args:
+    code, pullback: see the module's docstring.
+    low, high: the smallest and the largest level.
+    kept: of x and the parameters, what ``pullback`` takes in the place of x, if it needs less than x: an array
+      of x's shape that is kept for the backward pass.
+  """
 
   def encoded(x, *params):
     return Quantized(*code(float32(x), *map(float32, params)))
 
+  def keep(x, *params):
+    # An empty array tells x's dtype and mesh axes.
+    return kept(float32(x), *map(float32, params)), x.ravel()[:0], params
+
   def pull(residuals, g):
-    x, *params = residuals
-    cotangents = pullback(g, float32(x), *map(float32, params))
-    return tuple(map(like_primal, cotangents, residuals))
+    x, of_x, params = residuals
+    x = float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    g_x, *rest = pullback(g, x, *map(float32, params))
+    return g_x.astype(of_x.dtype), *map(like_primal, rest, params)
 
   @jax.custom_vjp
   def value(x, *params):
     return decode(encoded(x, *params), x.dtype)
 
-  value.defvjp(lambda *primals: (value(*primals), primals),
+  value.defvjp(lambda *primals: (value(*primals), keep(*primals)),
                lambda residuals, g: pull(residuals, float32(g)))
 
   @jax.custom_vjp
@@ -81,7 +93,7 @@ def make_rule(code, pullback, low: int, high: int) -> Rule:
 
   def levels_fwd(*primals):
     q = levels(*primals)
-    return q, (primals, q.scale)
+    return q, (keep(*primals), q.scale)
 
   def levels_bwd(residuals, g):
     primals, scale = residuals

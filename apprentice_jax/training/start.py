@@ -49,7 +49,8 @@ def model(config, which: str, num_classes: int) -> ResNet:
   fields = {f: getattr(q, f) for f in config.quantization}
   return resnet(network.name, num_classes, q.precision, width=network.width,
                 shortcut=network.shortcut or None, dtype=jnp.dtype(config.dtype).type,
-                norm_axis=parallel.AXIS if config.sync_batch_norm else None, im2col=config.im2col, **fields)
+                norm_axis=parallel.AXIS if config.sync_batch_norm else None, im2col=config.im2col,
+                remat=config.remat, **fields)
 
 
 def settings(config, num_classes: int) -> Settings:
