@@ -55,26 +55,26 @@ def decode(quantized: Quantized, dtype=jnp.float32) -> Array:
   return (float32(levels) * scale).astype(dtype)
 
 
-def make_rule(code, pullback, low: int, high: int, kept=lambda x, *params: x) -> Rule:
+def make_rule(code, pullback, low: int, high: int, kept=None) -> Rule:
   """Derives the differentiable ``value`` and ``levels`` functions of a quantizer.
 
   Args:
     code, pullback: see the module's docstring.
     low, high: the smallest and the largest level.
-    kept: of x and the parameters, what ``pullback`` takes in the place of x, if it needs less than x: an array
-      of x's shape that is kept for the backward pass.
+    kept: of x and the parameters, what ``pullback`` takes in the place of x: less than x, or what it would have
+      to compute again; kept for the backward pass.
   """
 
   def encoded(x, *params):
     return Quantized(*code(float32(x), *map(float32, params)))
 
   def keep(x, *params):
-    # An empty array tells x's dtype and mesh axes.
-    return kept(float32(x), *map(float32, params)), x.ravel()[:0], params
+    of_x = x.ravel()[:0]  # an empty array that tells x's dtype and mesh axes
+    return x if kept is None else kept(float32(x), *map(float32, params)), of_x, params
 
   def pull(residuals, g):
     x, of_x, params = residuals
-    x = float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    x = jax.tree.map(lambda a: float32(a) if jnp.issubdtype(a.dtype, jnp.floating) else a, x)
     g_x, *rest = pullback(g, x, *map(float32, params))
     return g_x.astype(of_x.dtype), *map(like_primal, rest, params)
 

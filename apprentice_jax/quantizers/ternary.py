@@ -66,19 +66,22 @@ def _ttq_rule():
   def code(w, positive, negative, threshold):
     return ternary_levels(w, threshold), (positive, negative)
 
-  def pullback(g, w, positive, negative, threshold):
+  def kept(w, positive, negative, threshold):  # without it the backward pass would look for the maximum again
     levels = ternary_levels(w, threshold)
+    return (levels > 0).astype(jnp.int8) - (levels < 0).astype(jnp.int8)
+
+  def pullback(g, levels, positive, negative, threshold):
     above, below = levels > 0, levels < 0
     g_w = g * jnp.where(above, positive, jnp.where(below, negative, 1.0))
     return g_w, jnp.where(above, g, 0), jnp.where(below, -g, 0), None
 
-  return make_rule(code, pullback, -1, 1)
+  return make_rule(code, pullback, -1, 1, kept)
 
 
 def ternary_levels(w, threshold):
   """-1, 0 or 1 for each weight against ``threshold * max|w|``; NaN throughout if w has one."""
   delta = threshold * jnp.max(jnp.abs(w))
-  levels = jnp.where(w > delta, 1.0, jnp.where(w < -delta, -1.0, 0.0))
+  levels = jnp.where(jnp.abs(w) > delta, jnp.sign(w), 0)
   return jnp.where(jnp.isnan(delta), jnp.nan, levels)
 
 

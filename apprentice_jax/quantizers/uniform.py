@@ -103,19 +103,23 @@ def wrpn_activations(x, bits):
 def _dorefa_weights_rule(bits):
   n = 2**bits - 1
 
-  def normalised(w):  # to [-1, 1]; gradients flow through the tanh and through the max
-    t = jnp.tanh(w)
-    return t / nonzero(jnp.max(jnp.abs(t)))
+  def largest(w):
+    return nonzero(jnp.max(jnp.abs(jnp.tanh(w))))
 
   def code(w):
-    # 2 * round(n * x) - n with x = normalised / 2 + 1/2: the odd whole numbers from -n to n.
-    levels = 2 * jnp.round(n * (normalised(w) / 2 + 0.5)) - n
+    # 2 * round(n * x) - n with x = tanh(w) / (2 * largest) + 1/2: the odd whole numbers from -n to n.
+    levels = 2 * jnp.round(n * (jnp.tanh(w) / largest(w) / 2 + 0.5)) - n
     return levels, jnp.float32(1 / n)
 
-  def pullback(g, w):
-    return jax.vjp(normalised, w)[1](g)
+  def pullback(g, kept):
+    # Of t / max|t|, t = tanh(w); those that share the maximum share its gradient.
+    w, top = kept
+    t = jnp.tanh(w)
+    at_top = jnp.abs(t) == top
+    shared = jnp.sum(g * t) / (jnp.square(top) * jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1))
+    return ((g / top - jnp.where(at_top, jnp.sign(t) * shared, 0)) * (1 - jnp.square(t)),)
 
-  return make_rule(code, pullback, -n, n)
+  return make_rule(code, pullback, -n, n, lambda w: (w, largest(w)))
 
 
 @functools.lru_cache(maxsize=None)
