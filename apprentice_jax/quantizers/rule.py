@@ -76,7 +76,7 @@ def make_rule(code, pullback, low: int, high: int, kept=None) -> Rule:
     x, of_x, params = residuals
     x = jax.tree.map(lambda a: float32(a) if jnp.issubdtype(a.dtype, jnp.floating) else a, x)
     g_x, *rest = pullback(g, x, *map(float32, params))
-    return g_x.astype(of_x.dtype), *map(like_primal, rest, params)
+    return like_primal(g_x, of_x, g_x.shape), *map(like_primal, rest, params)
 
   @jax.custom_vjp
   def value(x, *params):
@@ -167,16 +167,23 @@ def _value_cotangent(g_levels, scale) -> Array:
   return float32(g_levels) / nonzero(scale)
 
 
-def like_primal(cotangent: Union[Array, None], primal: Array):
-  """Gives a cotangent its primal's shape (summing what was broadcast), dtype and mesh axes."""
+def like_primal(cotangent: Union[Array, None], primal: Array, shape=None):
+  """Gives a cotangent its primal's shape (summing what was broadcast), dtype and mesh axes.
+
+  Args:
+    cotangent: of any shape that the primal's broadcasts to; None, of a constant, stays None.
+    primal: the primal.
+    shape: its shape, if it stands here for a larger one.
+  """
   if cotangent is None:
     return None
   primal = jnp.asarray(primal)
-  extra = cotangent.ndim - primal.ndim
+  shape = primal.shape if shape is None else shape
+  extra = cotangent.ndim - len(shape)
   summed = tuple(range(extra)) + tuple(
       i for i in range(extra, cotangent.ndim)
-      if primal.shape[i - extra] == 1 and cotangent.shape[i] != 1)
-  cotangent = jnp.sum(cotangent, summed).reshape(primal.shape).astype(primal.dtype)
+      if shape[i - extra] == 1 and cotangent.shape[i] != 1)
+  cotangent = jnp.sum(cotangent, summed).reshape(shape).astype(primal.dtype)
   # Inside shard_map a parameter that is the same on every device gets the sum over devices, as
   # the transposes of jax's own operations do.
   missing = _varying(cotangent) - _varying(primal)

@@ -24,3 +24,15 @@ for scheme in A B; do
     v5e:2x4,v5e:16x16,v4:4x4x4,v6e:16x16 --scaling
 done
 python compare.py > compare.md
+
+# A small network, 512 images a chip: what quantization costs. The files named "before" are of the same command
+# before quantizers kept less for the backward pass.
+for dtype in bfloat16 float32; do
+  for precision in 32A32W 8A2W 8A4W; do
+    name=resnet20-$precision-$dtype
+    python -m apprentice_jax plan --config="$root/configs/cifar10.py:scheme=baseline,precision=$precision" \
+      --config.batch_size=2048 --config.dtype=$dtype --topology=v5e:2x2 --out="$name.json" > "$name.md"
+  done
+done
+python changes.py > changes.md
+python quantizer_bytes.py quantizer-bytes.json > quantizer-bytes.md

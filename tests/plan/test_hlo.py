@@ -29,8 +29,20 @@ ENTRY %main (p: f32[8,128], q: bf16[100,128]) -> (f32[8,128]) {
 
 def test_cycles_belong_to_the_part_of_the_step():
   expected = {"student forward": 1005, "teacher forward": 20, "student backward": 300,
-              "teacher backward": 0, "optimizer": 9, "health": 70, "other": 0}
+              "teacher backward": 0, "optimizer": 9, "health": 70, "dispatch": 0, "other": 0}
   assert hlo.cycles(TEXT) == expected
+
+
+def test_what_stands_outside_the_loop_of_steps_is_done_once():
+  entry = """
+ENTRY %main.2 (q: u8[8]) -> u8[8] {
+  %layout = u8[8]{0} copy(%q), metadata={op_name="jit(s)/jvp(student)/relu"}, backend_config={"estimated_cycles":"7"}
+}
+"""
+  body = TEXT.replace("\nENTRY %", "\n%")
+  found, whole = hlo.cycles(body + entry, looped=True), hlo.cycles(TEXT)
+  assert found == {**whole, "dispatch": 7}
+  assert hlo.cycles(body + entry)["student forward"] == whole["student forward"] + 7
 
 
 def test_all_reduces_count_once_and_without_padding():
