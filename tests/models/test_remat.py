@@ -40,7 +40,7 @@ def test_each_kind_keeps_less():
     params, loss = loss_of(kind)
     pullback = jax.eval_shape(lambda p: jax.vjp(loss, p, has_aux=True)[1], params)
     kept[kind] = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(pullback) if a.shape[:1] == X.shape[:1])
-  assert kept["blocks"] < 0.5 * kept["elementwise"] < 0.4 * kept["none"]
+  assert kept["blocks"] < 0.6 * kept["elementwise"] and kept["elementwise"] < 0.6 * kept["none"]
 
 
 def test_an_unknown_kind_is_refused():

@@ -1,0 +1,48 @@
+"""Where forward convolutions on int8 pay: two bottleneck blocks of each of ResNet-50's stages, 8A,2W, bfloat16,
+128 images, on one TPU v5e chip; the forward pass of training, in the compiler's cycles.
+
+    python results/plan/int8.py int8.json > int8.md
+"""
+
+import json
+import pathlib
+import sys
+
+from apprentice_jax.plan import chips
+
+STAGES = ((512, 7), (256, 14), (128, 28))  # width, resolution
+WAYS = ("float", "auto", "int8")
+
+
+def cycles(width: int, size: int, compute: str, device) -> int:
+  import jax
+  import jax.numpy as jnp
+  from jax.sharding import SingleDeviceSharding
+  from apprentice_jax.models.precision import Precision, Quantization
+  from apprentice_jax.models.residual import ResNet
+  from apprentice_jax.plan import hlo
+  model = ResNet((2,), width, 1000, bottleneck=True, shortcut="conv", dtype=jnp.bfloat16,
+                 quantization=Quantization(Precision(8, 2), compute=compute))
+  images = jax.ShapeDtypeStruct((128, size, size, 3), jnp.bfloat16)
+  variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, True), images)
+  place = SingleDeviceSharding(device)
+  arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), (variables, images))
+  forward = jax.jit(lambda v, x: model.apply(v, x, True, mutable=["batch_stats"]))
+  return sum(hlo.cycles(forward.lower(*arguments).compile().as_text()).values())
+
+
+def main(out: str):
+  _, devices = chips.slice_of("v5e:2x2")
+  report = {}
+  print("| channels, resolution | " + " | ".join(f"{way}, M cycles" for way in WAYS) + " | auto / float |\n"
+        + "|---" * (len(WAYS) + 2) + "|")
+  for width, size in STAGES:
+    found = {way: cycles(width, size, way, devices[0]) for way in WAYS}
+    report[f"{width} at {size}x{size}"] = found
+    print(f"| {width} at {size}x{size} | " + " | ".join(f"{c / 1e6:.3f}" for c in found.values())
+          + f" | {found['auto'] / found['float']:.3f} |", flush=True)
+    pathlib.Path(out).write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])
