@@ -14,12 +14,11 @@ def plan(name):
 def row(name, plain):
   found = plan(name)
   parts = [f"{found['cycles_by_part'][part] / 1e6:.3f}" for part in PARTS]
-  return [f"{found['cycles'] / 1e6:.3f}", *parts, f"{found['activations'] / 2**20:.0f} MiB",
-          f"{found['cycles'] / plan(plain)['cycles']:.3f}"]
+  return [f"{found['cycles'] / 1e6:.3f}", *parts, f"{found['cycles'] / plan(plain)['cycles']:.3f}"]
 
 
 def main():
-  print("| step | M cycles | forward | backward | optimizer | other | activations | of 32A,32W |\n" + "|---" * 8 + "|")
+  print("| step | M cycles | forward | backward | optimizer | other | of 32A,32W |\n" + "|---" * 7 + "|")
   for path in sorted(HERE.glob("resnet20-*.json")):
     name = path.stem
     _, _, dtype = name.removesuffix("-before").split("-")
