@@ -2,7 +2,8 @@
 
 By TPU's own compiler a 3x3 convolution of int8 takes half the cycles of a bfloat16 one. But an int8 operand has
 to be written to memory first, in a pass of its own, where a bfloat16 one is computed on the way into the
-convolution: the pass costs as much as the product saves at about 216 output channels (results/plan).
+convolution. The pass costs what it costs, the product saves in proportion to kernel and output channels: with
+3x3 kernels it pays clearly at 512 channels, hardly at 256, with 1x1 kernels never (results/plan/int8.md).
 """
 
 import functools
