@@ -11,7 +11,9 @@ from apprentice_jax.models.convolution import convolution, filter_gradient
 SHAPES = [  # batch, height, width, channels, features, size, strides
     (4, 8, 8, 3, 5, (3, 3), 1), (4, 8, 8, 3, 5, (3, 3), 2), (3, 7, 9, 2, 4, (3, 3), 2), (2, 9, 6, 2, 3, (5, 3), 1),
     (2, 9, 6, 2, 3, (1, 3), 1), (2, 9, 6, 2, 3, (3, 1), 1), (5, 8, 8, 4, 3, (1, 1), 1), (5, 8, 8, 4, 3, (1, 1), 2),
-    (2, 16, 16, 3, 4, (7, 7), 2), (1, 5, 5, 1, 1, (5, 5), 1), (2, 6, 6, 2, 3, (2, 2), 1)]
+    (2, 16, 16, 3, 4, (7, 7), 2), (1, 5, 5, 1, 1, (5, 5), 1), (2, 6, 6, 2, 3, (2, 2), 1),
+    (2, 4, 8, 5, 16, (3, 3), 1), (2, 6, 12, 4, 4, (3, 5), 1), (2, 3, 14, 3, 2, (1, 3), 1), (2, 8, 4, 7, 6, (3, 1), 1),
+    (3, 2, 2, 8, 5, (3, 3), 1), (3, 1, 3, 4, 6, (5, 3), 1), (3, 1, 1, 4, 6, (3, 3), 1)]
 
 
 def arrays(shape, seed=0):
@@ -41,6 +43,28 @@ def test_output_and_gradients_are_pytorchs(shape, im2col):
   y, pullback = jax.vjp(lambda x, w: convolution(x, w, strides=shape[-1], im2col=im2col), x, w)
   for found, expected in zip((y, *pullback(g)), torchs(x, w, g, shape[-1])):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape, expected", [
+    # (height, width, channels, features, size, strides) -> columns at once, "product" or None: XLA's own
+    ((32, 32, 16, 16, 3, 1), 2), ((32, 32, 3, 16, 3, 1), 4), ((28, 28, 4, 4, 3, 1), 7), ((28, 28, 1, 4, 3, 1), 14),
+    ((8, 8, 8, 8, 3, 1), 4), ((4, 4, 16, 16, 3, 1), 2), ((7, 7, 16, 16, 3, 1), None), ((16, 16, 32, 32, 3, 1), None),
+    ((32, 32, 16, 32, 3, 1), None), ((32, 32, 32, 16, 3, 1), None), ((32, 32, 16, 16, 3, 2), None),
+    ((32, 32, 16, 16, 1, 1), None), ((32, 32, 16, 16, 2, 1), None), ((2, 2, 32, 32, 3, 1), "product")], ids=str)
+def test_narrow_layers_and_tiny_images_are_computed_another_way(shape, expected):
+  height, width, channels, features, size, strides = shape
+  way = module._way((4, height, width, channels), (size, size, channels, features), strides)
+  assert (way and ("product" if way is module.as_product else way.keywords["count"])) == expected
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 3, 5, (3, 3), 1), (2, 4, 8, 5, 16, (3, 3), 1), (3, 2, 2, 8, 5, (3, 3), 1)],
+                         ids=str)
+def test_sums_of_whole_numbers_are_exact(shape):
+  x, w, _ = arrays(shape)
+  x, w = np.rint(100 * np.abs(x)), np.rint(w)
+  found = jax.jit(lambda x, w: convolution(x, w, strides=shape[-1]))(x, w)
+  expected = torchs(x.astype(np.float64), w.astype(np.float64), np.zeros(found.shape), shape[-1])[0]
+  np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("patch_bytes", [1, 2000, 10**9])
