@@ -1,0 +1,350 @@
+"""A network as it is deployed: nodes with integer weights, from which every exported file is written.
+
+A node's result is one of three kinds:
+
+- *levels*: whole numbers of an activation grid, what a convolution multiplies;
+- *fixed*: float32 whole numbers of 1/FRACTION of a step of the grid that they are about to be put on;
+- *float*: float32 values, of networks or ends at full precision.
+
+The order of operations is stated so that every backend computes the same bits. A multiplication whose
+product is added to something is rounded to a whole number first (`fixed`), so that no compiler can contract
+the two into one fused multiply-add; nothing is divided; and sums of levels times levels are whole numbers.
+What is left to a backend's own order of summation is float: the ends, where they are not 8-bit, and
+networks with float activations. `integer` computes all this in NumPy and is the definition.
+
+This module, `integer` and `packed` need NumPy and safetensors, and neither jax nor anything else of ours.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple, Union
+
+import numpy as np
+
+FULL = 32  # bits of full precision
+FRACTION = 2.0**16  # fixed numbers to a step
+
+
+class BadNetwork(ValueError):
+  """A description that no network can have; the message says what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+  """The weights of a convolution.
+
+  Attributes:
+    levels: (height, width, in, out): int8 (int16 where they do not fit) levels, or float32 values.
+    bits: 1 to 8; 32 for float32 values.
+    odd: whether the levels are the odd numbers of magnitude up to ``2**bits - 1`` (DoReFa's), and not those
+      of magnitude up to ``2**(bits-1) - 1``.
+  """
+  levels: np.ndarray
+  bits: int
+  odd: bool = False
+
+  @property
+  def top(self) -> int:
+    """The largest magnitude a level can have."""
+    return 2**self.bits - 1 if self.odd else 2**(self.bits - 1) - 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Image:
+  """uint8 pixels, normalised: ``pixel * multiplier + addend``; fixed: ``rint(pixel * multiplier) + addend``.
+
+  Attributes:
+    multiplier, addend: float32, one per channel: (1, channels) and (channels,).
+    fixed: whether a `Quantize` follows, in whose fractions the result is.
+  """
+  name: str
+  fixed: bool
+  multiplier: np.ndarray
+  addend: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conv:
+  """A convolution of padding ``(size - 1) // 2``, batch norm included; a dense layer is one of size 1x1.
+
+  ``acc = conv(input, levels)``: of levels with levels in int32 (exact), of anything else in float32.
+  Then, with float32(acc) rounded half to even, ``acc * multiplier + addend``; fixed:
+  ``rint(acc * multiplier) + addend``. With two rows of multipliers there are two accumulators, of the
+  positive levels as 1 and of the negative ones as 1 (TTQ), and for instance fixed is
+  ``(rint(acc0 * multiplier0) + rint(acc1 * multiplier1)) + addend``.
+
+  Attributes:
+    input: the name of the node that it reads.
+    stride: of both directions.
+    fixed: as for `Image`.
+    weights: see `Weights`.
+    multiplier, addend: float32, one per output channel: (1 or 2, out) and (out,); a fixed addend is whole.
+  """
+  name: str
+  input: str
+  stride: int
+  fixed: bool
+  weights: Weights
+  multiplier: np.ndarray
+  addend: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rescale:
+  """A branch without parameters on its way to an addition: levels to fixed, ``rint(x * multiplier)``.
+
+  Every ``stride``-th pixel of both directions, and zero channels on both sides (before: the smaller half) to
+  make ``channels``. Of float values, which stay float, the multiplier is 1.
+  """
+  name: str
+  input: str
+  stride: int
+  channels: int
+  multiplier: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Add:
+  """``first + second``, in float32: both fixed or both float."""
+  name: str
+  first: str
+  second: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quantize:
+  """Fixed to levels: ``clip(rint(x * (1 / FRACTION)), low, high)``, half to even; the clip at 0 is the ReLU.
+
+  Attributes:
+    bits, signed: the levels are 0 to ``2**bits - 1``, or signed ``-2**(bits-1)`` to ``2**(bits-1) - 1``.
+    step: what one level stands for (already in the multipliers of the nodes around it).
+  """
+  name: str
+  input: str
+  bits: int
+  signed: bool
+  step: float
+
+  @property
+  def low(self) -> int:
+    return -2**(self.bits - 1) if self.signed else 0
+
+  @property
+  def high(self) -> int:
+    return 2**(self.bits - self.signed) - 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relu:
+  """``max(x, 0)`` of float values."""
+  name: str
+  input: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaxPool:
+  """The largest of 3x3 at stride 2 with a border of zeros; of unsigned levels, or of what a `Relu` gives."""
+  name: str
+  input: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mean:
+  """The mean over all pixels, (batch, 1, 1, channels): ``float32(sum) * multiplier``, fixed: rint of that.
+
+  The sum of levels is exact, in int32. The multiplier has the number of pixels in it, and the step of levels.
+  """
+  name: str
+  input: str
+  fixed: bool
+  multiplier: float
+
+
+Node = Union[Image, Conv, Rescale, Add, Quantize, Relu, MaxPool, Mean]
+KINDS = {kind.__name__: kind for kind in (Image, Conv, Rescale, Add, Quantize, Relu, MaxPool, Mean)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+  """A deployed network.
+
+  Attributes:
+    nodes: each after those it reads; the first is the `Image`, the last a `Conv` of float results, the
+      logits.
+    image_shape: (height, width, channels) of the uint8 images.
+    class_names: in the order of the logits.
+    architecture, precision: what it was lowered from, for people: "resnet20", "8A,2W".
+    mean, std: with which `Image` normalises, per channel, of pixels scaled to [0, 1].
+    resize: photos are resized to this short side before the centre is cut out; 0: images as they are.
+  """
+  nodes: tuple[Node, ...]
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...]
+  architecture: str
+  precision: str
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  resize: int = 0
+
+
+def inputs(node: Node) -> tuple[str, ...]:
+  """The names of the nodes that a node reads."""
+  return tuple(getattr(node, field) for field in ("input", "first", "second") if hasattr(node, field))
+
+
+class Value(NamedTuple):
+  """What is known of a node's result.
+
+  Attributes:
+    shape: (height, width, channels), of one image.
+    kind: "levels", "fixed" or "float".
+    low, high: of levels.
+    bits: of levels; else 32.
+  """
+  shape: tuple[int, int, int]
+  kind: str
+  low: int = 0
+  high: int = 0
+  bits: int = FULL
+
+
+LARGEST = 2**31 - 1  # of an accumulator; also of the numbers in one image's result
+
+
+def check(network: Network) -> dict[str, Value]:
+  """Follows shapes and kinds through a network.
+
+  Returns:
+    What is known of each node's result, by name.
+
+  Raises:
+    BadNetwork: the nodes do not fit together, or a number is not finite.
+  """
+  known, read = {}, set()
+  for i, node in enumerate(network.nodes):
+    where = f"node {node.name}"
+    _require(isinstance(node, Image) == (i == 0), f"{where}: an Image comes first, and nowhere else")
+    _require(node.name not in known, f"{where} is there twice")
+    for name in inputs(node):
+      _require(name in known, f"{where} reads {name}, which is no node before it")
+    read.update(inputs(node))
+    value = _CHECKS[type(node)](network, node, *(known[name] for name in inputs(node)))
+    _require(math.prod(value.shape) <= LARGEST and min(value.shape) > 0,
+             f"{where}: a result of shape {value.shape}")
+    known[node.name] = value
+  unread = known.keys() - read
+  last = network.nodes[-1].name if network.nodes else ""
+  _require(unread == {last} and isinstance(network.nodes[-1], Conv),
+           f"one result is not read by others, the logits of a Conv at the end; not {sorted(unread)[:3]}")
+  _require(known[last][:2] == ((1, 1, len(network.class_names)), "float"),
+           f"the logits are {known[last].kind} {known[last].shape} for {len(network.class_names)} classes")
+  return known
+
+
+def _require(ok, sentence: str):
+  if not ok:
+    raise BadNetwork(sentence)
+
+
+def _finite(node, *arrays):
+  for array in arrays:
+    _require(np.all(np.isfinite(array)), f"node {node.name}: a number that is not finite")
+
+
+def _scaled(node, channels: int):
+  """Checks the multipliers and addends of an `Image` or `Conv`."""
+  for array, shapes in ((node.multiplier, [(1, channels), (2, channels)]), (node.addend, [(channels,)])):
+    _require(array.dtype == np.float32 and array.shape in shapes,
+             f"node {node.name}: multipliers or addends {array.dtype} {array.shape} for {channels} channels")
+  _finite(node, node.multiplier, node.addend)
+  _require(not node.fixed or np.array_equal(node.addend, np.rint(node.addend)),
+           f"node {node.name}: an addend that is not whole")
+
+
+def _image(network, node):
+  shape, channels = network.image_shape, network.image_shape[-1]
+  _scaled(node, channels)
+  _require(len(node.multiplier) == 1, f"node {node.name}: two rows of multipliers")
+  _require(len(network.mean) in (1, channels) and len(network.std) == len(network.mean),
+           f"{len(network.mean)} means and {len(network.std)} deviations for {channels} channels")
+  _require(np.all(np.isfinite(network.mean)) and np.all(np.isfinite(network.std)) and min(network.std) > 0,
+           "a mean or deviation that is none")
+  _require(0 <= network.resize < 2**16, f"a resize to {network.resize}")
+  return Value(shape, "fixed" if node.fixed else "float")
+
+
+def _conv(network, node, x):
+  w, where = node.weights, f"node {node.name}"
+  _require(x.kind != "fixed", f"{where}: a convolution of fixed numbers")
+  _require(w.levels.ndim == 4 and min(w.levels.shape) > 0 and w.levels.shape[2] == x.shape[-1],
+           f"{where}: weights {w.levels.shape} for {x.shape[-1]} channels")
+  _require(all(k % 2 for k in w.levels.shape[:2]) and node.stride in (1, 2),
+           f"{where}: size {w.levels.shape[:2]} at stride {node.stride}")
+  _scaled(node, w.levels.shape[-1])
+  if w.bits == FULL:
+    _require(w.levels.dtype == np.float32 and not w.odd, f"{where}: {w.levels.dtype} weights of 32 bits")
+    _finite(node, w.levels)
+  else:
+    _require(1 <= w.bits <= 8 and w.levels.dtype in (np.int8, np.int16) and w.top > 0,
+             f"{where}: {w.levels.dtype} weights of {w.bits} bits")
+    least, most = int(w.levels.min()), int(w.levels.max())
+    _require(-w.top <= least and most <= w.top and not (w.odd and np.any(w.levels % 2 == 0)),
+             f"{where}: levels that are not {'odd and ' * w.odd}within {w.top}")
+    _require(x.kind == "float" or accumulator_bound(node, x) <= LARGEST, f"{where}: sums beyond 31 bits")
+  _require(len(node.multiplier) == 1 or w.bits == 2 and not w.odd,
+           f"{where}: two rows of multipliers for weights that are not ternary")
+  return Value(_strided(x.shape, node.stride, w.levels.shape[-1]), "fixed" if node.fixed else "float")
+
+
+def accumulator_bound(node: Conv, x: Value) -> int:
+  """The largest magnitude that the accumulators can have, given the weights that there are."""
+  sums = np.sum(np.abs(node.weights.levels), axis=(0, 1, 2), dtype=np.int64)
+  return int(sums.max()) * max(-x.low, x.high)
+
+
+def _strided(shape, stride, channels):
+  return (-(-shape[0] // stride), -(-shape[1] // stride), channels)
+
+
+def _rescale(network, node, x):
+  _finite(node, node.multiplier)
+  _require(x.kind == "levels" or x.kind == "float" and node.multiplier == 1,
+           f"node {node.name} rescales {x.kind} by {node.multiplier}")
+  _require(node.channels >= x.shape[-1] and node.stride in (1, 2),
+           f"node {node.name}: {node.channels} channels of {x.shape[-1]} at stride {node.stride}")
+  return Value(_strided(x.shape, node.stride, node.channels), "fixed" if x.kind == "levels" else "float")
+
+
+def _add(network, node, a, b):
+  _require(a == b and a.kind != "levels", f"node {node.name} adds {a.kind} {a.shape} and {b.kind} {b.shape}")
+  return a
+
+
+def _quantize(network, node, x):
+  _require(x.kind == "fixed", f"node {node.name} quantizes {x.kind}")
+  _require(1 + node.signed <= node.bits <= 8, f"node {node.name}: a grid of {node.bits} bits")
+  _finite(node, node.step)
+  _require(node.step > 0, f"node {node.name}: a step of {node.step}")
+  return Value(x.shape, "levels", node.low, node.high, node.bits)
+
+
+def _relu(network, node, x):
+  _require(x.kind == "float", f"node {node.name}: a ReLU of {x.kind}")
+  return x
+
+
+def _max_pool(network, node, x):
+  before = next(n for n in network.nodes if n.name == node.input)
+  _require(isinstance(before, Relu) or isinstance(before, Quantize) and not before.signed,
+           f"node {node.name} pools what may be below 0")
+  return x._replace(shape=_strided(x.shape, 2, x.shape[-1]))
+
+
+def _mean(network, node, x):
+  _finite(node, node.multiplier)
+  _require(x.kind == "levels" or x.kind == "float" and not node.fixed, f"node {node.name}: a mean of {x.kind}")
+  return Value((1, 1, x.shape[-1]), "fixed" if node.fixed else "float")
+
+
+_CHECKS = {Image: _image, Conv: _conv, Rescale: _rescale, Add: _add, Quantize: _quantize, Relu: _relu,
+           MaxPool: _max_pool, Mean: _mean}
