@@ -21,8 +21,6 @@ from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.quantizers.learned import SMALLEST_CLIP
 
-ENDS = ("float", "8bit")
-
 
 def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean, std, resize: int = 0,
           architecture: str = "resnet", ends: str = "float") -> Network:
@@ -161,7 +159,7 @@ class _Lowering:
       _require_finite(path, levels)
       weights, scale = Weights(_as_filter(levels.astype(np.int8)), 8), scale.reshape(1, -1)
     else:
-      weights, scale = Weights(_as_filter(kernel.astype(np.float32)), FULL), np.ones((1, 1))
+      weights, scale = Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL), np.ones((1, 1))
     return weights, scale
 
   def _has_eight(self, path: str) -> bool:

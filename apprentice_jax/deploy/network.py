@@ -23,6 +23,7 @@ import numpy as np
 
 FULL = 32  # bits of full precision
 FRACTION = 2.0**16  # fixed numbers to a step
+ENDS = ("float", "8bit")  # what layers that training left in full precision become
 
 
 class BadNetwork(ValueError):

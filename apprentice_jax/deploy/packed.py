@@ -11,7 +11,6 @@ hold are tensors: ``NAME.scale``, float32 rows of multipliers and, as the last, 
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
 import struct
@@ -21,6 +20,7 @@ import numpy as np
 
 from apprentice_jax.deploy import bits
 from apprentice_jax.deploy.network import FULL, KINDS, BadNetwork, Network, Node, Weights, check
+from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 FORMAT = "apprentice-jax packed network, version 1"
 _UNSIGNED = "0" * 64
@@ -31,35 +31,37 @@ _ABOUT = {"architecture": str, "precision": str, "class_names": [str], "image_sh
           "std": [float], "resize": int}
 
 
-class BadFile(ValueError):
-  """A file that is not what `write` wrote; the message says what is wrong."""
-
-
 def write(network: Network, path, packing: str = "bits"):
-  """Writes a network to a file, which is there whole or not at all.
+  """Writes a network to a file.
 
   Args:
     network: from `fold.lower`.
     path: of the file.
     packing: of ternary weights: "bits", 2 each, or "base3", five to a byte.
   """
-  path = pathlib.Path(path)
-  temporary = path.with_name(path.name + ".tmp")
-  try:
-    temporary.write_bytes(encode(network, packing))
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  write_whole(path, encode(network, packing))
 
 
-def load(path) -> Network:
-  """Reads a file that `write` wrote.
+def read(path) -> Network:
+  """The network in a file that `write` wrote.
 
   Raises:
     BadFile: it is none, or not as it was written.
     OSError: it cannot be read.
   """
   return decode(pathlib.Path(path).read_bytes())
+
+
+def load(path) -> Predictor:
+  """The network in a file, compiled; see `read`."""
+  from apprentice_jax.deploy import program
+  return program.predictor(read(path))
+
+
+def recognises(path) -> bool:
+  """Whether the file at path is to be read by this module."""
+  with open(path, "rb") as file:
+    return file.read(9)[8:] == b"{"
 
 
 def encode(network: Network, packing: str = "bits") -> bytes:
@@ -83,14 +85,15 @@ def encode(network: Network, packing: str = "bits") -> bytes:
 
 def _safetensors(metadata: dict, tensors: dict) -> bytes:
   """The bytes of a safetensors file; the library's own order metadata differently each time."""
-  header, data = {"__metadata__": metadata}, b""
+  header, data, end = {"__metadata__": metadata}, [], 0
   for name, array in sorted(tensors.items(), key=lambda item: -item[1].itemsize):  # so that each is aligned
     data_type = {np.dtype(np.float32): "F32", np.dtype(np.uint8): "U8"}[array.dtype]
-    header[name] = {"dtype": data_type, "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
-    data += array.astype(array.dtype.newbyteorder("<")).tobytes()
+    header[name] = {"dtype": data_type, "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+    data.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    end += array.nbytes
   text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
   text += b" " * (-len(text) % 8)
-  return struct.pack("<Q", len(text)) + text + data
+  return b"".join([struct.pack("<Q", len(text)), text, *data])
 
 
 def sign(data: bytes) -> bytes:
@@ -152,11 +155,6 @@ def _verified(data: bytes) -> bytes:
   _require(len(found) == 1, "no packed network: its metadata has no checksum")
   _require(sign(data) == data, "damaged: its checksum is not that of its bytes")
   return header
-
-
-def recognises(data: bytes) -> bool:
-  """Whether a file that begins with these bytes is to be read by this module."""
-  return data[8:9] == b"{"
 
 
 def _about(text: str) -> dict:
