@@ -3,9 +3,10 @@
 The file's metadata are strings: "format"; "sha256", of the file's bytes with these 64 digits as zeros; "about", JSON
 of what `Network` has beside its nodes; and "nodes", a line for each: its kind, then its fields in the order in
 which `network` has them, whole numbers in decimal, yes and no as 1 and 0, float32 numbers as the 8 hexadecimal
-digits of their bits, weights as their shape and packing (``3x3x16x32:2bit``, or ``:float``). What a line does not
-hold are tensors: ``NAME.scale``, float32 rows of multipliers and, as the last, addends; ``NAME.weights``, uint8 as
-`bits` packs them, or float32. So the size of a file does not depend on what was learned.
+digits of their bits, weights as their shape and packing (``3x3x16x32:2bit``, or ``:float``), multipliers as their
+rows and columns (``1x32``), and addends not at all. The tensor of a node's name holds its weights, uint8 as `bits`
+packs them or float32; ".scales", float32, holds multipliers and addends, one node's after the other's. So the
+size of a file does not depend on what was learned.
 """
 
 import dataclasses
@@ -27,6 +28,8 @@ _UNSIGNED = "0" * 64
 _HASH = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NAME = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
 _KERNEL = re.compile(r"(\d{1,9})x(\d{1,9})x(\d{1,9})x(\d{1,9}):([\w-]{1,9})", re.ASCII)
+_ROWS = re.compile(r"([12])x(\d{1,9})", re.ASCII)
+_SCALES = ".scales"  # no node has this name
 _ABOUT = {"architecture": str, "precision": str, "class_names": [str], "image_shape": [int], "mean": [float],
           "std": [float], "resize": int}
 
@@ -66,7 +69,7 @@ def recognises(path) -> bool:
 
 def encode(network: Network, packing: str = "bits") -> bytes:
   """The bytes of the file; see `write`."""
-  tensors, lines = {}, []
+  tensors, lines, scales = {}, [], []
   for node in network.nodes:
     words = [type(node).__name__]
     for field in dataclasses.fields(node):
@@ -74,10 +77,12 @@ def encode(network: Network, packing: str = "bits") -> bytes:
       if isinstance(value, Weights):
         words.append(_add_weights(tensors, node.name, value, packing))
       elif field.name == "multiplier" and isinstance(value, np.ndarray):
-        tensors[f"{node.name}.scale"] = np.concatenate([value, node.addend[None]])
+        words.append("x".join(map(str, value.shape)))
+        scales += [value.reshape(-1), node.addend]
       elif field.name != "addend":
         words.append(_word(value))
     lines.append(" ".join(words))
+  tensors[_SCALES] = np.concatenate(scales)
   about = json.dumps({key: getattr(network, key) for key in _ABOUT}, separators=(",", ":"), ensure_ascii=False)
   return sign(_safetensors(
       {"format": FORMAT, "sha256": _UNSIGNED, "about": about, "nodes": "\n".join(lines)}, tensors))
@@ -106,11 +111,11 @@ def sign(data: bytes) -> bytes:
 def _add_weights(tensors, name, weights: Weights, packing) -> str:
   chosen = "float"
   if weights.bits == FULL:
-    tensors[f"{name}.weights"] = weights.levels
+    tensors[name] = weights.levels
   else:
     possible = bits.packings(weights)
     chosen = possible[packing == bits.BASE3 and len(possible) > 1]
-    tensors[f"{name}.weights"] = bits.pack(weights.levels, chosen)
+    tensors[name] = bits.pack(weights.levels, chosen)
   return "x".join(map(str, weights.levels.shape)) + ":" + chosen
 
 
@@ -136,7 +141,9 @@ def decode(data: bytes) -> Network:
   _require(set(metadata) == {"format", "sha256", "about", "nodes"}, "metadata that is not of this format")
   _require(metadata["format"] == FORMAT, f"a file of format {metadata['format'][:60]!r}, not {FORMAT!r}")
   about = _about(metadata["about"])
-  nodes = tuple(_node(line, tensors) for line in metadata["nodes"].split("\n"))
+  scales = _Scales(_tensor(tensors, _SCALES, np.float32, None))
+  nodes = tuple(_node(line, tensors, scales) for line in metadata["nodes"].split("\n"))
+  _require(not len(scales.left), "scales that no node has")
   _require(not tensors, f"a tensor {next(iter(tensors), '')[:60]!r} that no node has")
   network = Network(nodes, **about)
   try:
@@ -172,22 +179,40 @@ def _about(text: str) -> dict:
   return {key: tuple(v) if isinstance(v, list) else v for key, v in about.items()}
 
 
-def _node(line: str, tensors: dict) -> Node:
-  """The node of a line; its tensors are taken out of ``tensors``."""
+class _Scales:
+  """Multipliers and addends, taken one node after the other."""
+
+  def __init__(self, scales: np.ndarray):
+    _require(scales.ndim == 1, f"scales of shape {scales.shape}")
+    self.left = scales
+
+  def take(self, word: str, name: str) -> dict[str, np.ndarray]:
+    match = _ROWS.fullmatch(word)
+    _require(match, f"node {name}: multipliers {word[:40]!r}")
+    rows, columns = map(int, match.groups())
+    count = rows * columns
+    _require(columns and count + columns <= len(self.left), f"node {name}: too few scales")
+    multiplier, addend, self.left = np.split(self.left, [count, count + columns])
+    return {"multiplier": multiplier.reshape(rows, columns), "addend": addend}
+
+
+def _node(line: str, tensors: dict, scales: _Scales) -> Node:
+  """The node of a line; what it has of ``tensors`` and ``scales`` is taken out of them."""
   kind, *words = line.split(" ")
   _require(kind in KINDS, f"a node of kind {kind[:40]!r}")
   values, words, name = {}, iter(words), ""
   for field in dataclasses.fields(KINDS[kind]):
-    if field.type is np.ndarray:
+    if field.name == "addend":
       continue
     word = next(words, "")
-    values[field.name] = _weights(word, name, tensors) if field.type is Weights else _value(word, field.type, name)
+    if field.type is np.ndarray:
+      values.update(scales.take(word, name))
+    elif field.type is Weights:
+      values[field.name] = _weights(word, name, tensors)
+    else:
+      values[field.name] = _value(word, field.type, name)
     name = values["name"]
   _require(next(words, None) is None, f"node {name}: a line that is too long")
-  if any(field.type is np.ndarray for field in dataclasses.fields(KINDS[kind])):
-    scale = _tensor(tensors, f"{name}.scale", np.float32, None)
-    _require(scale.ndim == 2 and len(scale) in (2, 3), f"node {name}: scales of shape {scale.shape}")
-    values.update(multiplier=scale[:-1], addend=scale[-1])
   return KINDS[kind](**values)
 
 
@@ -206,10 +231,10 @@ def _weights(word: str, name: str, tensors: dict) -> Weights:
   *shape, packing = match.groups()
   shape = tuple(map(int, shape))
   if packing == "float":
-    return Weights(_tensor(tensors, f"{name}.weights", np.float32, shape), FULL)
+    return Weights(_tensor(tensors, name, np.float32, shape), FULL)
   _require(re.fullmatch("[2-8]bit|[1-8]bit-odd|base3", packing), f"node {name}: packing {packing!r}")
   count = shape[0] * shape[1] * shape[2] * shape[3]
-  data = _tensor(tensors, f"{name}.weights", np.uint8, (bits.packed_size(count, packing),))
+  data = _tensor(tensors, name, np.uint8, (bits.packed_size(count, packing),))
   _require(count and bits.whole(data, packing, count), f"node {name}: weights that are no levels")
   return Weights(bits.levels(data, packing, shape), bits.bits_of(packing), packing.endswith("odd"))
 
