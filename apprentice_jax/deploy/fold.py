@@ -2,9 +2,9 @@
 
 Batch norm is ``y * multiplier + addend``, and a convolution's result is ``acc * (weight scale * input step)``,
 so the two are one multiplication and one addition per channel. Where an activation grid of step s follows, they
-are divided by s, in float64 and rounded once, and nothing is left to divide. Rounding a product at other
-places than training does moves a value by about 1e-5 of a step: an activation that lies that close to the
-middle between two levels may get the other one.
+are divided by s, in float64 and rounded once, and nothing is left to divide. Rounding at other places than
+training does moves a value by some 1e-7 of its size: an activation that lies so close to the middle between two
+levels may get the other one.
 """
 
 import functools

@@ -22,7 +22,7 @@ from typing import NamedTuple, Union
 import numpy as np
 
 FULL = 32  # bits of full precision
-FRACTION = 2.0**16  # fixed numbers to a step
+FRACTION = 2.0**20  # fixed numbers to a step: float32 has them all up to 16 steps, and is as fine beyond
 ENDS = ("float", "8bit")  # what layers that training left in full precision become
 
 

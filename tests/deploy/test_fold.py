@@ -59,13 +59,14 @@ def test_a_layer_by_hand():
   alpha = (magnitude * kept).sum((0, 1, 2)) / kept.sum((0, 1, 2))
   conv = nodes["stage1_block1/conv1"]
   np.testing.assert_array_equal(conv.weights.levels, np.sign(kernel) * kept)
-  step = 6 / 255  # PACT's clip starts at 6
+  before, after = params["stem_act"]["clip"] / 255, block["act1"]["clip"] / 255
   factor = block["norm1"]["scale"] / np.sqrt(s["norm1"]["var"] + 1e-5)
-  np.testing.assert_allclose(conv.multiplier[0], alpha * step * factor / step * FRACTION, rtol=1e-5)
+  np.testing.assert_allclose(conv.multiplier[0], alpha * before * factor / after * FRACTION, rtol=1e-5)
   bias = block["norm1"]["bias"] - s["norm1"]["mean"] * factor
-  np.testing.assert_allclose(conv.addend, bias / step * FRACTION, rtol=1e-5, atol=1)
-  assert nodes["stage1_block1/act1"].step == pytest.approx(step)
-  assert nodes["stage1_block1/identity"].multiplier == FRACTION
+  np.testing.assert_allclose(conv.addend, bias / after * FRACTION, rtol=1e-5, atol=1)
+  assert nodes["stage1_block1/act1"].step == pytest.approx(after)
+  out = block["act"]["clip"] / 255
+  assert nodes["stage1_block1/identity"].multiplier == pytest.approx(before / out * FRACTION)
 
 
 def test_8_bit_ends():
