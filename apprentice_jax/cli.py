@@ -238,8 +238,11 @@ def _export(given):
 
 def _predict(given):
   from apprentice_jax import export
+  from apprentice_jax.config import ConfigError
   predictor = export.load(_need(given.model, "model"))
-  for path, found in export.predict(predictor, _need(given.image, "image")):
+  if not given.image:
+    raise ConfigError("predict takes files of images: apprentice predict --model=FILE IMAGE...")
+  for path, found in export.predict(predictor, given.image):
     print(f"{path}: " + ", ".join(f"{name} {odds:.1%}" for name, odds in found))
 
 

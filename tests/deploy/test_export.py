@@ -21,13 +21,13 @@ DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-  """A short ternary run on the digits."""
+  """A short ternary run on the digits, by a program that other tests have compiled."""
   workdir = tmp_path_factory.mktemp("export") / "run"
   config = configs.base()
   config.update_from_flattened_dict({
-      "data.name": "digits", "data.pad": 1, "data.flip": False, "data.mean": (0.3,), "data.std": (0.4,),
-      "scheme": "baseline", "student.name": "resnet8", "student.width": 0.25, "batch_size": 64,
-      "steps_per_dispatch": 5, "recipe.student.epochs": 1.0, "recipe.student.warmup_epochs": 0.2})
+      "data.name": "digits", "data.pad": 1, "data.flip": False, "scheme": "baseline",
+      "student.name": "resnet8", "student.width": 0.25, "batch_size": 64, "steps_per_dispatch": 5,
+      "recipe.student.epochs": 1.0, "recipe.student.warmup_epochs": 0.2})
   loop.train(config, workdir)
   return workdir
 
@@ -133,7 +133,7 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
       (("export", f"--workdir={workdir}", f"--out={out}", "--format=tflite"),
        "flag --format=tflite: value should be one of <packed|"),
       (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
-      (("predict", f"--model={out}"), "this command needs --image=...; see apprentice --help."),
+      (("predict", f"--model={out}"), "predict takes files of images: apprentice predict --model=FILE IMAGE..."),
       (("predict", f"--model={out}", tmp_path / "none.png"),
        f"cannot read {tmp_path}/none.png: No such file or directory."),
       (("predict", f"--model={out}", tmp_path / "image.png", tmp_path / "text"),

@@ -13,12 +13,11 @@ from apprentice_jax.distill.step import Network as Variables
 from apprentice_jax import config as configs
 
 KINDS = [
-    dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(precision="1A,1W"), dict(precision="2A,3W"),
+    dict(), dict(weights="ttq", full_precision=()), dict(precision="1A,1W"), dict(precision="2A,3W"),
     dict(precision="4A,8W", weights="dorefa"), dict(precision="8A,5W", weights="wrpn", per_channel=False),
-    dict(precision="8A,2W", activations="lsq", residual=True, shortcut="conv"),
-    dict(residual=True), dict(full_precision=()), dict(precision="8A,32W"),
-    dict(name="resnet18", width=0.0625), dict(name="resnet50", width=0.0625, precision="8A,4W"),
-    dict(precision="32A,2W"), dict(precision="32A,2W", weights="ttq", shortcut="conv"), dict(precision="32A,32W")]
+    dict(activations="lsq", residual=True, shortcut="conv"), dict(precision="8A,32W"),
+    dict(name="resnet18", width=0.0625, weights="ttq"), dict(name="resnet50", width=0.0625, precision="8A,4W"),
+    dict(precision="32A,2W", weights="ttq", shortcut="conv"), dict(precision="32A,32W")]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

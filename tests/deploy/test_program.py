@@ -12,8 +12,8 @@ from apprentice_jax.deploy.network import Conv, Value, Weights
 
 
 @pytest.mark.parametrize("kind", [
-    dict(), dict(weights="ttq", residual=True, shortcut="conv"), dict(precision="3A,5W"),
-    dict(precision="1A,1W"), dict(name="resnet18", width=0.0625, precision="8A,4W")], ids=str)
+    dict(weights="ttq", residual=True, shortcut="conv"), dict(precision="3A,5W"),
+    dict(name="resnet18", width=0.0625, precision="8A,4W")], ids=str)
 def test_with_8_bit_ends_every_bit_is_equal(kind):
   images = made(**kind)[3]
   network, found = lowered("8bit", **kind), {}
@@ -30,8 +30,7 @@ def test_with_8_bit_ends_every_bit_is_equal(kind):
   np.testing.assert_allclose(compiled, logits, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [dict(), dict(precision="32A,2W", weights="ttq"), dict(precision="8A,32W"),
-                                  dict(precision="32A,32W", name="resnet18", width=0.0625)], ids=str)
+@pytest.mark.parametrize("kind", [dict(), dict(precision="32A,2W", weights="ttq")], ids=str)
 def test_float_ends_agree_but_for_the_order_of_their_sums(kind):
   images, network = made(**kind)[3], lowered(**kind)
   wanted = integer.run(network, images)
