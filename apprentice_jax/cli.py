@@ -213,7 +213,7 @@ def _eval(config, given):
     predictor = export.load(path)
     found, network = export.evaluate(predictor, config, given.split, given.data_dir), predictor.network
   else:
-    network = export.lowered(config, path, data_dir=given.data_dir)
+    network = export.lowered(config, path, split=given.split, data_dir=given.data_dir)
     if given.lowered:
       found = export.evaluate(program.predictor(network), config, given.split, given.data_dir)
     else:

@@ -41,10 +41,21 @@ def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", 
   return network
 
 
-def lowered(config, path: str, *, ends: str = "float", data_dir: str = "") -> Network:
-  """The network in ``path``, a workdir or a checkpoint, as the config's student, lowered."""
+def lowered(config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = "") -> Network:
+  """The network in ``path``, a workdir or a checkpoint, as the config's student, lowered.
+
+  Args:
+    config: the config.
+    path: of the network.
+    ends: see `fold.lower`.
+    split: of the dataset, to be asked for the shape of images and the names of classes.
+    data_dir: where the dataset is prepared, if not where the config says.
+
+  Raises:
+    ConfigError: it cannot be read or lowered.
+  """
   config = _of(config, data_dir)
-  data = inputs.split(config, "train")
+  data = _split(config, split)
   check_classes(path, data.class_names)
   model = start.model(config, "student", len(data.class_names))
   network = start.load(path, model, data.image_shape, complete=True)
@@ -137,9 +148,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
     ConfigError: the dataset has other classes, or images of another shape.
   """
   config = _of(config, data_dir)
-  if split == "validation" and not config.data.validation:
-    raise ConfigError("there is no validation split: config.data.validation is 0.")
-  data = inputs.split(config, split)
+  data = _split(config, split)
   if tuple(data.class_names) != predictor.class_names:
     differing = sorted(set(data.class_names) ^ set(predictor.class_names)) or ["their order"]
     raise ConfigError(f"the network knows other classes than the dataset: {', '.join(differing[:5])} differ.")
@@ -162,6 +171,12 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
 def blank(config, data) -> Network:
   """The config's student, untrained, for its cost."""
   return cost.blank(start.model(config, "student", len(data.class_names)), **about(config, data))
+
+
+def _split(config, split: str):
+  if split == "validation" and not config.data.validation:
+    raise ConfigError("there is no validation split: config.data.validation is 0.")
+  return inputs.split(config, split)
 
 
 def _of(config, data_dir: str):
