@@ -136,7 +136,7 @@ def decode(data: bytes) -> Network:
   try:
     tensors = load_tensors(data)
     metadata = json.loads(header)["__metadata__"]
-  except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+  except (SafetensorError, ValueError, KeyError, TypeError) as error:
     raise BadFile(f"no safetensors file ({' '.join(str(error).split())[:100]})") from None
   _require(set(metadata) == {"format", "sha256", "about", "nodes"}, "metadata that is not of this format")
   _require(metadata["format"] == FORMAT, f"a file of format {metadata['format'][:60]!r}, not {FORMAT!r}")

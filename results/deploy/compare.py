@@ -154,7 +154,7 @@ def compare(workdir, data_dir=""):
     other = found.argmax(-1) != wanted.argmax(-1)
     result[name] = {
         "largest logit difference": float(far), "images of another class": int(other.sum()),
-        "of them with a margin above twice that": int(np.sum(other & (margin > 2 * far))),
+        "of them with a margin above that": int(np.sum(other & (margin > far))),
         "accuracy": float(np.mean(found.argmax(-1) == labels))}
   return result
 

@@ -29,7 +29,7 @@ def main():
     lines.append(f"| {path.stem.removeprefix('fashion-')} | {accumulators} | {levels} | {stem} | {ends} | "
                  f"{max(l['largest logit difference'] for l in logits):.2g} of {r['largest logit']:.3g} | "
                  f"{max(l['images of another class'] for l in logits)} of {r['images']:,} | "
-                 f"{max(l['of them with a margin above twice that'] for l in logits)} |")
+                 f"{max(l['of them with a margin above that'] for l in logits)} |")
   print("\n".join(lines))
 
 

@@ -114,6 +114,17 @@ def test_hostile_metadata_with_a_right_checksum_is_refused_or_consistent():
   assert outcomes.count("refused") > 450 and outcomes.count("read") > 5
 
 
+@pytest.mark.parametrize("packing, place, value", [("base3", 0, 250), ("base3", -1, 81 * 2), ("bits", 0, 255)])
+def test_bytes_that_pack_would_not_write_are_refused(packing, place, value):
+  """With a right checksum: no digits of base 3, something after the last level (of 144), a code of no level."""
+  header, body = fuzz.parts(packed.encode(lowered(), packing))
+  begin, end = header["stage1_block1/conv1"]["data_offsets"]
+  body = bytearray(body)
+  body[(end if place < 0 else begin) + place] = value
+  with pytest.raises(BadFile, match="node stage1_block1/conv1: weights that are no levels"):
+    packed.decode(fuzz.rebuilt(header, bytes(body)))
+
+
 @pytest.mark.parametrize("change, sentence", [
     (dict(class_names=[]), "wrong class_names"), (dict(class_names=["a", 1]), "wrong class_names"),
     (dict(class_names=["a"]), "for 1 classes"), (dict(image_shape=[10**9, 10**9, 3]), "a result of shape"),
