@@ -207,11 +207,12 @@ def _eval(config, given):
   from apprentice_jax.training import loop, processes, start
   if given.workdir and (given.model or config is not None):
     raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
-  path = given.model or _need(given.workdir, "workdir")
+  path, packing = given.model or _need(given.workdir, "workdir"), "bits"
   config = _need(config, "config") if given.model else start.workdir_config(path)
   if given.model and export.exported(path):
     predictor = export.load(path)
-    found, network = export.evaluate(predictor, config, given.split, given.data_dir), predictor.network
+    found = export.evaluate(predictor, config, given.split, given.data_dir)
+    network, packing = predictor.network, predictor.packing
   else:
     network = export.lowered(config, path, split=given.split, data_dir=given.data_dir)
     if given.lowered:
@@ -222,7 +223,7 @@ def _eval(config, given):
     print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
           f"{found['count']:,} examples")
     if network is not None:
-      print(cost.table(network, by_layer=given.layers))
+      print(cost.table(network, packing, by_layer=given.layers))
 
 
 def _export(given):

@@ -58,7 +58,9 @@ def read(path) -> Network:
 def load(path) -> Predictor:
   """The network in a file, compiled; see `read`."""
   from apprentice_jax.deploy import program
-  return program.predictor(read(path))
+  data = pathlib.Path(path).read_bytes()
+  base3 = f":{bits.BASE3} ".encode() in _verified(data)
+  return program.predictor(decode(data))._replace(packing=bits.BASE3 if base3 else "bits")
 
 
 def recognises(path) -> bool:

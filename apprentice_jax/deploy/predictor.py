@@ -21,13 +21,14 @@ class Predictor(NamedTuple):
     class_names: in the order of the logits.
     resize: photos are resized to this short side before the centre is cut out; 0: images as they are.
     logits: uint8 (batch, height, width, channels) -> float32 (batch, classes).
-    network: what it computes, where the file says so.
+    network, packing: what it computes and how its weights are packed, where the file says so: in a packed file.
   """
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
   resize: int
   logits: Callable[[np.ndarray], np.ndarray]
   network: Optional[Network] = None
+  packing: str = "bits"
 
 
 def write_whole(path, data: bytes):

@@ -15,11 +15,15 @@ student() {  # NAME, PRECISION, further flags
 
 tiny() {  # NAME, PRECISION
   "$python" -m apprentice_jax train --config="configs/mlperf_tiny.py:scheme=baseline,precision=$2" \
-    --config.data.dir="$DATA" --config.recipe.student.epochs="${TINY_EPOCHS:-3}" \
+    --config.data.dir="$DATA" --config.recipe.student.epochs=0.5 --config.recipe.student.warmup_epochs=0.1 \
     --config.checkpoint.every_epochs=0 --workdir="$WORKDIR/$1"
-  "$python" -m apprentice_jax export --workdir="$WORKDIR/$1" --format=packed --out="$WORKDIR/$1.packed" --data_dir="$DATA"
-  "$python" -m apprentice_jax eval --model="$WORKDIR/$1.packed" --data_dir="$DATA" \
-    --config="configs/mlperf_tiny.py" --layers | grep -v "^running on" > "results/deploy/$1.txt"
+  for form in "float bits" "8bit base3"; do
+    read -r ends packing <<< "$form"
+    "$python" -m apprentice_jax export --workdir="$WORKDIR/$1" --format=packed --out="$WORKDIR/$1.$ends" \
+      --ends="$ends" --packing="$packing"
+    "$python" -m apprentice_jax eval --model="$WORKDIR/$1.$ends" --config=configs/mlperf_tiny.py \
+      --config.data.dir="$DATA" --layers | grep -v "^running on" > "results/deploy/$1-$ends-ends.txt"
+  done
 }
 
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}

@@ -76,6 +76,9 @@ def test_base3_and_8_bit_ends_are_smaller(workdir, command, tmp_path):
     assert status == 0, err
     sizes.append((tmp_path / str(i)).stat().st_size)
   assert sizes[0] > sizes[1] > sizes[2]
+  for i, size in enumerate(sizes):
+    said = command("eval", f"--model={tmp_path}/{i}", f"--config={DIGITS}:width=0.25")[1]
+    assert f"packed file        {size:,} bytes\n" in said
   again = tmp_path / "again"
   assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={again}")[0] == 0
   assert again.read_bytes() == (tmp_path / "0").read_bytes()
