@@ -8,7 +8,7 @@ the last byte is zero. The functions take NumPy or jax arrays: exported programs
 
 import numpy as np
 
-from apprentice_jax.deploy.network import Weights
+from apprentice_jax.deploy.nodes import Weights
 
 BASE3 = "base3"
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from apprentice_jax.deploy import packed
 from apprentice_jax.deploy.fold import lower
-from apprentice_jax.deploy.network import FULL, Conv, Image, MaxPool, Mean, Network, Quantize, Relu, check, inputs
+from apprentice_jax.deploy.network import FULL, Network, check
+from apprentice_jax.deploy.nodes import Conv, Image, MaxPool, Mean, Quantize, Relu, inputs
 
 
 class LayerCost(NamedTuple):

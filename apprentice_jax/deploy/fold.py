@@ -13,8 +13,8 @@ import math
 import jax
 import numpy as np
 
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, BadNetwork, Conv, Image, MaxPool, Mean, Network,
-                                           Node, Quantize, Relu, Rescale, Weights, check)
+from apprentice_jax.deploy.network import FRACTION, FULL, BadNetwork, Network, check
+from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, Weights)
 from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.models.norm import EPSILON
 from apprentice_jax.models.precision import Quantization

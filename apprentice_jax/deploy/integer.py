@@ -10,8 +10,8 @@ from typing import Callable, Optional
 
 import numpy as np
 
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, Conv, Image, MaxPool, Mean, Network, Node, Quantize,
-                                           Relu, Rescale, Value, accumulator_bound, check, inputs)
+from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value, accumulator_bound, check
+from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, inputs)
 
 BYTES = 1 << 24  # of patches at a time
 
@@ -75,7 +75,8 @@ def _convolution(x, kernel, stride, dtype):
     patches = np.empty((len(part), *out, height, width, channels), kernel.dtype)
     for i in range(height):
       for j in range(width):
-        patches[..., i, j, :] = padded[:, i:i + stride * (out[0] - 1) + 1:stride, j:j + stride * (out[1] - 1) + 1:stride]
+        rows, columns = (slice(k, k + stride * (n - 1) + 1, stride) for k, n in zip((i, j), out))
+        patches[..., i, j, :] = padded[:, rows, columns]
     sums = patches.reshape(-1, kernel[..., 0].size) @ kernel.reshape(-1, features)
     result[start:start + share] = sums.reshape(len(part), *out, features)
   return result

@@ -20,7 +20,8 @@ from typing import Optional
 import numpy as np
 
 from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.network import FULL, KINDS, BadNetwork, Network, Node, Weights, check
+from apprentice_jax.deploy.network import FULL, BadNetwork, Network, check
+from apprentice_jax.deploy.nodes import KINDS, Node, Weights
 from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 FORMAT = "apprentice-jax packed network, version 1"

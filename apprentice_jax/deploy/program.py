@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, BadNetwork, Conv, Image, MaxPool, Mean, Network, Node,
-                                           Quantize, Relu, Rescale, Value, check, inputs)
+from apprentice_jax.deploy.network import FRACTION, FULL, BadNetwork, Network, Value, check
+from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, inputs)
 from apprentice_jax.deploy.predictor import Predictor
 
 EXACT = 2**24  # float32 has all whole numbers up to here

@@ -21,7 +21,7 @@ import numpy as np
 from apprentice_jax import export
 from apprentice_jax.data.augment import normalise
 from apprentice_jax.deploy import integer, packed, program, stablehlo
-from apprentice_jax.deploy.network import Conv, Quantize, Weights
+from apprentice_jax.deploy.nodes import Conv, Quantize, Weights
 from apprentice_jax.models.layers import QuantActivation
 from apprentice_jax.quantizers import Quantized
 from apprentice_jax.training import inputs, start
@@ -38,10 +38,10 @@ def trained(config, model, network):
     logits, sown = model.apply(
         {"params": network.params, "batch_stats": network.batch_stats}, x, False,
         mutable=["accumulators", "intermediates"],
-        capture_intermediates=lambda module, method: isinstance(module, QuantActivation) and method == "__call__")
+        capture_intermediates=lambda module, name: isinstance(module, QuantActivation) and name == "__call__")
     sums = {"/".join(path): value[0] for path, value in _leaves(sown.get("accumulators", {}), "value")}
-    levels = {"/".join(path): value[0].levels.astype(np.int16) for path, value in _leaves(sown["intermediates"], "__call__")
-              if isinstance(value[0], Quantized)}
+    levels = {"/".join(path): value[0].levels.astype(np.int16)
+              for path, value in _leaves(sown["intermediates"], "__call__") if isinstance(value[0], Quantized)}
     return logits, sums, levels
 
   return run

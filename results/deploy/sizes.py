@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.deploy import bits, fold, packed
-from apprentice_jax.deploy.network import FULL, Conv
+from apprentice_jax.deploy.network import FULL
+from apprentice_jax.deploy.nodes import Conv
 from apprentice_jax.models import resnet
 
 SHAPE = (224, 224, 3)

@@ -24,7 +24,8 @@ def main():
       ends = (f"{count('accumulators, numpy and compiled, that differ')} sums and "
               f"{count('levels, numpy and compiled, that differ')} levels differ")
     else:
-      accumulators = f"floats, within {r['float accumulators, relative']:.1e} of the largest"
+      within = r.get("float accumulators, relative")
+      accumulators = f"floats, within {within:.1e} of the largest" if within else "one sum of floats in training"
       levels = stem = ends = ""
     lines.append(f"| {path.stem.removeprefix('fashion-')} | {accumulators} | {levels} | {stem} | {ends} | "
                  f"{max(l['largest logit difference'] for l in logits):.2g} of {r['largest logit']:.3g} | "

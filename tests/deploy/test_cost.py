@@ -11,7 +11,7 @@ from networks import lowered
 from apprentice_jax import export
 from apprentice_jax.config import checked
 from apprentice_jax.deploy import bits, cost, packed
-from apprentice_jax.deploy.network import Conv
+from apprentice_jax.deploy.nodes import Conv
 from apprentice_jax.models import resnet
 
 ROOT = pathlib.Path(__file__).parents[2]

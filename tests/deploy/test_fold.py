@@ -8,7 +8,8 @@ from networks import MEAN, STD, lowered, made
 
 import compare
 from apprentice_jax.deploy import fold, integer
-from apprentice_jax.deploy.network import FRACTION, BadNetwork, Conv, Quantize
+from apprentice_jax.deploy.network import FRACTION, BadNetwork
+from apprentice_jax.deploy.nodes import Conv, Quantize
 from apprentice_jax.distill.step import Network as Variables
 from apprentice_jax import config as configs
 

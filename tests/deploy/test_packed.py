@@ -1,5 +1,6 @@
 """The packed file: what it holds, how large it is, and that nothing else is read as one."""
 
+import dataclasses
 import json
 import struct
 
@@ -11,7 +12,8 @@ from networks import lowered
 import compare
 import fuzz
 from apprentice_jax.deploy import bits, packed
-from apprentice_jax.deploy.network import BadNetwork, Weights
+from apprentice_jax.deploy.network import BadNetwork, check
+from apprentice_jax.deploy.nodes import Weights
 from apprentice_jax.deploy.predictor import BadFile
 
 PACKINGS = [f"{k}bit" for k in range(2, 9)] + [f"{k}bit-odd" for k in range(1, 9)] + ["base3"]
@@ -168,10 +170,8 @@ def test_headers_of_another_kind():
 
 
 def test_weights_of_a_kind_that_cannot_be_are_not_written():
-  with pytest.raises(BadNetwork):
-    import dataclasses
-    from apprentice_jax.deploy.network import check
-    network = lowered()
-    wrong = [dataclasses.replace(n, weights=Weights(n.weights.levels * 2, 2)) if n.name == "stage1_block1/conv1" else n
-             for n in network.nodes]
+  network = lowered()
+  wrong = [dataclasses.replace(n, weights=Weights(n.weights.levels * 2, 2)) if n.name == "stage1_block1/conv1" else n
+           for n in network.nodes]
+  with pytest.raises(BadNetwork, match="levels that are not within 1"):
     check(dataclasses.replace(network, nodes=tuple(wrong)))

@@ -7,8 +7,9 @@ import pytest
 from networks import lowered, made
 
 import compare
-from apprentice_jax.deploy import integer, network as networks, program
-from apprentice_jax.deploy.network import Conv, Value, Weights
+from apprentice_jax.deploy import integer, program
+from apprentice_jax.deploy.network import Value, accumulator_bound
+from apprentice_jax.deploy.nodes import Conv, MaxPool, Mean, Weights
 
 
 @pytest.mark.parametrize("kind", [
@@ -78,7 +79,7 @@ def test_sums_beyond_float32_are_put_together_from_digits(low, high, channels, t
   node = Conv("c", "x", 1, False, Weights(levels, 8, top > 127), zeros, zeros[0])
   value = Value((1, 1, channels), "levels", low, high, 8)
   wanted = (x[0, 0, 0].astype(object) @ levels[0, 0].astype(object)).astype(np.int64)
-  assert networks.accumulator_bound(node, value) > 2**24
+  assert accumulator_bound(node, value) > 2**24
   np.testing.assert_array_equal(integer.accumulate(node, x, value)[0, 0, 0, 0], wanted)
   found = jax.jit(lambda x: program._exact(lambda x, k: program._convolve(x, k, 1), x, levels.astype(np.float32),
                                            value, int(np.abs(levels).sum((0, 1, 2)).max())))(x)
@@ -87,10 +88,10 @@ def test_sums_beyond_float32_are_put_together_from_digits(low, high, channels, t
 
 def test_pools_and_means_by_hand():
   x = np.random.default_rng(0).integers(0, 256, (1, 5, 6, 2)).astype(np.uint8)
-  pooled = integer._max_pool(networks.MaxPool("p", "x"), x)
+  pooled = integer._max_pool(MaxPool("p", "x"), x)
   assert pooled.shape == (1, 3, 3, 2)
   for i, j in np.ndindex(3, 3):
     window = x[0, max(2 * i - 1, 0):2 * i + 2, max(2 * j - 1, 0):2 * j + 2]
     np.testing.assert_array_equal(pooled[0, i, j], window.max((0, 1)))
-  mean = integer._mean(networks.Mean("m", "x", False, 1 / 30), x)
+  mean = integer._mean(Mean("m", "x", False, 1 / 30), x)
   np.testing.assert_allclose(mean[0, 0, 0], x.mean((0, 1, 2)), rtol=1e-6)
