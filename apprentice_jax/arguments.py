@@ -9,6 +9,8 @@ import ml_collections
 from ml_collections import config_flags
 
 from apprentice_jax.config import ConfigError, base, flat
+from apprentice_jax.deploy.formats import FORMATS
+from apprentice_jax.deploy.network import ENDS
 from apprentice_jax.models.precision import nearest
 
 # Of one of several processes; see `training.processes`.
@@ -17,7 +19,9 @@ PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
 FLAGS = {
     "train": ("config", "workdir", *PROCESS_FLAGS),
     "study": ("config", "workdir", *PROCESS_FLAGS),
-    "eval": ("config", "workdir", "model", "split", "data_dir", *PROCESS_FLAGS),
+    "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
+    "export": ("workdir", "format", "out", "ends", "packing", "layers", "data_dir"),
+    "predict": ("model", "image"),
     "bench": ("config", "what", "data_dir", "out"),
     "prepare": ("dataset", "data_dir"),
     "plan": ("config", "topology", "max_batch", "scaling", "examples", "classes", "out"),
@@ -34,6 +38,8 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   arguments = [a if a.startswith("--config") or not a.startswith("--") else
                "--" + a[2:].partition("=")[0].replace("-", "_") + "".join(a.partition("=")[1:])
                for a in arguments]
+  if command == "predict":  # its words are files
+    arguments = [a if a.startswith("--") else f"--image={a}" for a in arguments]
   _check(command, arguments)
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
@@ -41,13 +47,17 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   for name in ("workdir", "model", "data_dir", "out", "dataset", *PROCESS_FLAGS[:1]):
     flags.DEFINE_string(name, "", "", flag_values=values)
   flags.DEFINE_list("topology", [], "", flag_values=values)
-  for name in ("max_batch", "scaling"):
+  flags.DEFINE_multi_string("image", [], "", flag_values=values)
+  for name in ("max_batch", "scaling", "lowered", "layers"):
     flags.DEFINE_bool(name, False, "", flag_values=values)
   for name in ("examples", "classes"):
     flags.DEFINE_integer(name, 0, "", lower_bound=0, flag_values=values)
   for name in PROCESS_FLAGS[1:]:
     flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=values)
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
+  flags.DEFINE_enum("format", "packed", list(FORMATS), "", flag_values=values)
+  flags.DEFINE_enum("ends", "float", list(ENDS), "", flag_values=values)
+  flags.DEFINE_enum("packing", "bits", ["bits", "base3"], "", flag_values=values)
   flags.DEFINE_enum("what", "training", ["training", "quantization", "torch", "input"], "", flag_values=values)
   try:
     values(["apprentice", *arguments])

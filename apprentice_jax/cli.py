@@ -16,8 +16,11 @@ import warnings
 USAGE = """usage: apprentice COMMAND [flags]
 
   train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
-  eval     --workdir=DIR [--split=test] [--data_dir=DIR]
-           --model=CHECKPOINT --config=FILE[:key=value,...] [--split=test]
+  eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
+           --model=FILE --config=FILE[:key=value,...] [--split=test]     an exported file, or a checkpoint
+  export   --workdir=DIR --format=packed|stablehlo --out=FILE [--ends=float|8bit] [--packing=bits|base3]
+           [--layers] [--data_dir=DIR]
+  predict  --model=FILE IMAGE...                                what an exported network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   prepare  --dataset=NAME [--data_dir=DIR]
   plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...] [--max_batch] [--scaling]
@@ -32,7 +35,7 @@ train, study and eval on several machines: TPU pods and SLURM are found; elsewhe
 
 config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
 """
-COMMANDS = ("train", "eval", "study", "bench", "prepare", "plan")
+COMMANDS = ("train", "eval", "export", "predict", "study", "bench", "prepare", "plan")
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
@@ -167,17 +170,11 @@ def _run(command: str, arguments: list[str]) -> int:
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
   _start_devices(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
-    from apprentice_jax.training import loop
-    if given.workdir and (given.model or config is not None):
-      raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
-    if given.model:
-      found = loop.evaluate_network(_need(config, "config"), given.model, given.split,
-                                    given.data_dir)
-    else:
-      found = loop.evaluate(_need(given.workdir, "workdir"), given.split, given.data_dir)
-    if processes.first():
-      print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
-            f"{found['count']:,} examples")
+    _eval(config, given)
+  elif command == "export":
+    _export(given)
+  elif command == "predict":
+    _predict(given)
   else:
     _bench(config, given)
   return 0
@@ -201,6 +198,53 @@ def _train(command: str, config, workdir: str) -> int:
       if processes.first():
         print(table)
   return 0
+
+
+def _eval(config, given):
+  from apprentice_jax import export
+  from apprentice_jax.config import ConfigError
+  from apprentice_jax.deploy import cost, program
+  from apprentice_jax.training import loop, processes, start
+  if given.workdir and (given.model or config is not None):
+    raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
+  path, packing = given.model or _need(given.workdir, "workdir"), "bits"
+  config = _need(config, "config") if given.model else start.workdir_config(path)
+  if given.model and export.exported(path):
+    predictor = export.load(path)
+    found = export.evaluate(predictor, config, given.split, given.data_dir)
+    network, packing = predictor.network, predictor.packing
+  else:
+    network = export.lowered(config, path, split=given.split, data_dir=given.data_dir)
+    if given.lowered:
+      found = export.evaluate(program.predictor(network), config, given.split, given.data_dir)
+    else:
+      found = loop.evaluate_network(config, path, given.split, given.data_dir)
+  if processes.first():
+    print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
+          f"{found['count']:,} examples")
+    if network is not None:
+      print(cost.table(network, packing, by_layer=given.layers))
+
+
+def _export(given):
+  from apprentice_jax import export
+  from apprentice_jax.deploy import cost
+  workdir, out = _need(given.workdir, "workdir"), _need(given.out, "out")
+  _check_folder(out)
+  options = {"packing": given.packing} if given.format == "packed" else {}
+  network = export.export(workdir, given.format, out, ends=given.ends, data_dir=given.data_dir, **options)
+  print(cost.table(network, given.packing, by_layer=given.layers))
+  print(f"{out}: {pathlib.Path(out).stat().st_size:,} bytes, {given.format}")
+
+
+def _predict(given):
+  from apprentice_jax import export
+  from apprentice_jax.config import ConfigError
+  predictor = export.load(_need(given.model, "model"))
+  if not given.image:
+    raise ConfigError("predict takes files of images: apprentice predict --model=FILE IMAGE...")
+  for path, found in export.predict(predictor, given.image):
+    print(f"{path}: " + ", ".join(f"{name} {odds:.1%}" for name, odds in found))
 
 
 def _plan(config, given):

@@ -65,8 +65,8 @@ def write_study(config, workdir: pathlib.Path, rows: list[dict]) -> str:
       f"Student {_network(config.student)}, teacher {_network(config.teacher)}; seeds "
       f"{', '.join(map(str, config.study.seeds))}; the last epoch's accuracy on the "
       f"{rows[0]['count']:,} images of the {config.eval.final} split, mean ± standard deviation over "
-      "seeds. Gap: to the full-precision student of the same seeds, in points. Size: weights at their "
-      "bits, and two float32 per output channel.", "", table, ""]
+      "seeds. Gap: to the full-precision student of the same seeds, in points. Size: the packed file's, ends "
+      "in float32.", "", table, ""]
   for precision, by_cell in curves.items():
     name = f"curves-{precision.replace(',', '')}.png"
     if plots.study_curves(by_cell, precision, workdir / name):

@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 from apprentice_jax import config as configs
-from apprentice_jax import report
+from apprentice_jax import export, report
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
@@ -14,7 +14,7 @@ from apprentice_jax.training import inputs, loop, preemption, processes, start
 from apprentice_jax.training.workdir import claim, local, result, write_config, writing
 
 FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
-          "seconds", "parameters", "bytes", "workdir")
+          "seconds", "parameters", "bytes", "bops", "peak_bytes", "workdir")
 
 
 class Cell(NamedTuple):
@@ -124,7 +124,7 @@ def _row(config, cell: Cell, workdir, place) -> dict:
     found = loop.train(run_config, place, **paths)
   data = inputs.split(config, "train")
   model = start.model(run_config, "student", len(data.class_names))
-  shape, final = data.image_shape, config.eval.final
+  costs, final = cost.total(export.blank(run_config, data)), config.eval.final
   return {
       "cell": cell.kind, "precision": cell.precision, "seed": cell.seed,
       "accuracy": found[f"{final}_accuracy"], "loss": found[f"{final}_loss"],
@@ -132,7 +132,8 @@ def _row(config, cell: Cell, workdir, place) -> dict:
       "teacher_accuracy": found.get(f"{final}_teacher_accuracy", ""),
       "epochs": round(found.get("examples", 0) / data.size, 2),
       "seconds": round(found.get("seconds", 0), 1),
-      "parameters": cost.parameters(model, shape), "bytes": cost.model_bytes(model, shape),
+      "parameters": cost.parameters(model, data.image_shape),
+      "bytes": costs.bytes, "bops": costs.bops, "peak_bytes": costs.peak_bytes,
       "workdir": given or f"cells/{cell.name}"}
 
 

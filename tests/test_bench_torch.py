@@ -137,7 +137,7 @@ def test_operations_by_hand():
   config = configs.base()
   config.scheme, config.student.name, config.teacher.name = "B", "resnet8", "resnet8"
   built = versus.settings(config, 10)
-  macs = {layer.path: layer.macs for layer in versus.cost.layers(built.student, (32, 32, 3))}
+  macs = {layer.path: layer.macs for layer in versus.cost.layers(versus.cost.blank(built.student, (32, 32, 3)))}
   assert macs["stem"] == 9 * 3 * 16 * 32 * 32 and macs["head"] == 64 * 10
   # ResNet-8: two 3x3 convolutions a stage, of which the first of a later stage halves the side.
   convs = 2 * 9 * 16 * 16 * 32**2 + (9 * 16 * 32 + 9 * 32 * 32) * 16**2 + (9 * 32 * 64 + 9 * 64 * 64) * 8**2

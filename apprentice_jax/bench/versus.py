@@ -90,7 +90,7 @@ def flops(built, batch_size: int, image_shape) -> float:
   multiply-accumulate of the forward pass, and twice as many again for the gradients of a network that trains."""
   passes = ((built.student, 3), (built.teacher, 3 if built.teacher_optimizer else 1))
   return float(sum(2 * batch_size * times * layer.macs for model, times in passes if model
-                   for layer in cost.layers(model, image_shape)))
+                   for layer in cost.layers(cost.blank(model, image_shape))))
 
 
 def _torch(config):

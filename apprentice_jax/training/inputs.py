@@ -67,6 +67,12 @@ class Resident:
   def on_devices(self) -> DeviceData:
     return parallel.replicate(DeviceData(self._dataset.images, self._dataset.labels))
 
+  def batches(self, config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every example once, on the host: uint8 images (batch, height, width, channels), labels (batch,)."""
+    for start in range(0, self.size, config.eval.batch_size):
+      part = slice(start, start + config.eval.batch_size)
+      yield self._dataset.images[part], self._dataset.labels[part]
+
   def sample(self, indices: np.ndarray) -> np.ndarray:
     """The images at these places: uint8 (count, height, width, channels)."""
     return self._dataset.images[np.sort(indices)]
@@ -98,6 +104,13 @@ class Streamed:
     source = stream.EvaluationShares(self._examples, self._crops, _layout(batch))
     return Feed(stream.read(source, 0, config.data.threads, config.data.workers), _layout(batch),
                 config.data.unreadable)
+
+  def batches(self, config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """See `Resident.batches`."""
+    with self.evaluation(config) as feed:
+      for batch in feed:
+        images, labels, mask = (np.asarray(a).reshape(-1, *a.shape[2:]) for a in batch)
+        yield images[mask > 0], labels[mask > 0]
 
   def sample(self, indices: np.ndarray) -> np.ndarray:
     """The images at these places, as for evaluation: uint8 (count, size, size, 3); a gap for one

@@ -30,13 +30,13 @@ def test_published_sizes(name, classes, image, parameters, low, high):
   tree = shapes(model, image)["params"]
   assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == parameters
   assert cost.parameters(model, image) == parameters
-  assert low <= sum(layer.macs for layer in cost.layers(model, image)) <= high
+  assert low <= sum(layer.macs for layer in cost.layers(cost.blank(model, image))) <= high
 
 
 @pytest.mark.parametrize("name, depth", [("resnet8", 8), ("resnet110", 110), ("resnet34", 34),
                                          ("resnet101", 101), ("resnet152", 152)])
 def test_the_depth_is_that_of_the_name(name, depth):
-  layers = cost.layers(resnet(name, 10), (32, 32, 3))
+  layers = cost.layers(cost.blank(resnet(name, 10), (32, 32, 3)))
   assert sum(not layer.path.endswith("shortcut") for layer in layers) == depth
 
 
@@ -74,7 +74,7 @@ def test_which_layers_stay_in_full_precision(patterns, left_alone):
   changes = {} if patterns is None else {"full_precision": patterns}
   model = resnet("resnet8", 10, "8A,4W", width=0.25, shortcut="conv", **changes)
   assert quantized_layers(model) == (ALL | SHORTCUTS) - left_alone
-  bits = {layer.path: layer.weight_bits for layer in cost.layers(model, (16, 16, 3))}
+  bits = {layer.path: layer.weight_bits for layer in cost.layers(cost.blank(model, (16, 16, 3)))}
   assert bits == {path: 32 if path in left_alone else 4 for path in ALL | SHORTCUTS}
 
 

@@ -1,0 +1,42 @@
+"""What an exported file becomes when it is read: a function of images, and the names of its classes."""
+
+import os
+import pathlib
+from typing import Callable, NamedTuple, Optional
+
+import numpy as np
+
+from apprentice_jax.deploy.network import Network
+
+
+class BadFile(ValueError):
+  """A file that is not what an export wrote; the message says what is wrong."""
+
+
+class Predictor(NamedTuple):
+  """A network to score images with, whatever it was read from.
+
+  Attributes:
+    image_shape: (height, width, channels) of the images that it takes.
+    class_names: in the order of the logits.
+    resize: photos are resized to this short side before the centre is cut out; 0: images as they are.
+    logits: uint8 (batch, height, width, channels) -> float32 (batch, classes).
+    network, packing: what it computes and how its weights are packed, where the file says so: in a packed file.
+  """
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...]
+  resize: int
+  logits: Callable[[np.ndarray], np.ndarray]
+  network: Optional[Network] = None
+  packing: str = "bits"
+
+
+def write_whole(path, data: bytes):
+  """Writes a file that is there whole or not at all."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(path.name + ".tmp")
+  try:
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)

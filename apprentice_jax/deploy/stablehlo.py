@@ -1,0 +1,77 @@
+"""The StableHLO file: a network as a jax program for CPU, CUDA and TPU, and a sidecar of names.
+
+The file is what ``jax.export.Exported.serialize()`` gives, so that a process with jax and nothing of ours runs it:
+
+    exported = jax.export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
+    logits = exported.call(images)   # uint8 (any batch, height, width, channels) -> float32 (batch, classes)
+
+``FILE.json``, beside it, has the classes' names in the order of the logits, the images' shape, and how to prepare
+them: "resize" is the short side before the centre is cut out, 0 if images are taken as they are. The
+normalisation is in the program.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from apprentice_jax.deploy import program
+from apprentice_jax.deploy.network import Network
+from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write(network: Network, path):
+  """Writes the program to ``path`` and the sidecar to ``path`` + ".json"."""
+  data = bytes(export(network).serialize())
+  sidecar = {
+      "format": "StableHLO by jax.export", "architecture": network.architecture, "precision": network.precision,
+      "image_shape": network.image_shape, "pixels": "uint8, RGB or grey, not normalised",
+      "resize": network.resize, "class_names": network.class_names}
+  sidecar["sha256"] = _checksum(data, sidecar)
+  write_whole(path, data)
+  write_whole(f"{path}.json", json.dumps(sidecar, indent=1, ensure_ascii=False).encode())
+
+
+def _checksum(data: bytes, sidecar: dict) -> str:
+  """Of the program and of all that the sidecar says."""
+  said = json.dumps({k: v for k, v in sidecar.items() if k != "sha256"}, sort_keys=True).encode()
+  return hashlib.sha256(said + data).hexdigest()
+
+
+def export(network: Network) -> jax.export.Exported:
+  """The program of uint8 images (batch, height, width, channels), of any batch."""
+  batch, = jax.export.symbolic_shape("batch")
+  images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)
+  return jax.export.export(jax.jit(functools.partial(program.run, network)), platforms=PLATFORMS)(images)
+
+
+def load(path) -> Predictor:
+  """Reads a file that `write` wrote.
+
+  Raises:
+    BadFile: it is none, not as it was written, or there is no sidecar.
+  """
+  data = pathlib.Path(path).read_bytes()
+  try:
+    sidecar = json.loads(pathlib.Path(f"{path}.json").read_bytes())
+    intact = sidecar["sha256"] == _checksum(data, sidecar)
+  except FileNotFoundError:
+    raise BadFile(f"it has no {path}.json beside it, which export wrote with it") from None
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    intact = False
+  if not intact:
+    raise BadFile(f"damaged: it and {path}.json are not what was written together")
+  call = jax.jit(jax.export.deserialize(bytearray(data)).call)
+  return Predictor(tuple(sidecar["image_shape"]), tuple(sidecar["class_names"]), sidecar["resize"],
+                   lambda images: np.asarray(call(images)))
+
+
+def recognises(path) -> bool:
+  """Whether the file at path is to be read by this module."""
+  return pathlib.Path(f"{path}.json").is_file()

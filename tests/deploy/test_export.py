@@ -1,0 +1,157 @@
+"""The commands: export, predict, and eval of what was exported."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from apprentice_jax import cli, export
+from apprentice_jax import config as configs
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data import sources
+from apprentice_jax.deploy import packed
+from apprentice_jax.deploy.predictor import Predictor
+from apprentice_jax.training import loop
+
+DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  """A short ternary run on the digits, by a program that other tests have compiled."""
+  workdir = tmp_path_factory.mktemp("export") / "run"
+  config = configs.base()
+  config.update_from_flattened_dict({
+      "data.name": "digits", "data.pad": 1, "data.flip": False, "scheme": "baseline",
+      "student.name": "resnet8", "student.width": 0.25, "batch_size": 64, "steps_per_dispatch": 5,
+      "recipe.student.epochs": 1.0, "recipe.student.warmup_epochs": 0.2})
+  loop.train(config, workdir)
+  return workdir
+
+
+@pytest.fixture
+def command(capsys):
+  """command(line) -> (status, stdout, stderr)."""
+  def run(*words):
+    capsys.readouterr()
+    status = cli.main([str(word) for word in words])
+    return status, *capsys.readouterr()
+  return run
+
+
+@pytest.mark.parametrize("name", ["packed", "stablehlo"])
+def test_an_exported_network_scores_what_the_trained_one_does(name, workdir, command, tmp_path):
+  out = tmp_path / "student"
+  status, said, err = command("export", f"--workdir={workdir}", f"--format={name}", f"--out={out}")
+  assert status == 0, err
+  size = out.stat().st_size
+  assert f"{out}: {size:,} bytes, {name}" in said
+  if name == "packed":
+    assert f"packed file        {size:,} bytes\n" in said
+  result = json.loads((workdir / "result.json").read_text())
+  status, said, err = command("eval", f"--model={out}", f"--config={DIGITS}:width=0.25")
+  assert status == 0, err
+  accuracy, loss, count = re.search(r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples", said).groups()
+  assert float(accuracy) / 100 == pytest.approx(result["test_accuracy"], abs=1.1 / 360) and int(count) == 360
+  assert float(loss) == pytest.approx(result["test_loss"], rel=1e-3)
+
+
+def test_the_lowering_is_scored_and_costs_are_told(workdir, command):
+  status, said, err = command("eval", f"--workdir={workdir}", "--lowered", "--layers")
+  assert status == 0, err
+  status, trained, _ = command("eval", f"--workdir={workdir}")
+  line = lambda text: re.search(r"accuracy ([\d.]+)%", text)[1]
+  assert line(said) == pytest.approx(line(trained))
+  assert "| stage1_block1/conv1 | 144 | 2 | 8 | 9,216 | 147,456 |" in said and "| layer" not in trained
+  assert "integer weights" in trained
+
+
+def test_base3_and_8_bit_ends_are_smaller(workdir, command, tmp_path):
+  sizes = []
+  for i, flags in enumerate([(), ("--packing=base3",), ("--packing=base3", "--ends=8bit")]):
+    status, _, err = command("export", f"--workdir={workdir}", "--format=packed", f"--out={tmp_path}/{i}", *flags)
+    assert status == 0, err
+    sizes.append((tmp_path / str(i)).stat().st_size)
+  assert sizes[0] > sizes[1] > sizes[2]
+  for i, size in enumerate(sizes):
+    said = command("eval", f"--model={tmp_path}/{i}", f"--config={DIGITS}:width=0.25")[1]
+    assert f"packed file        {size:,} bytes\n" in said
+  again = tmp_path / "again"
+  assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={again}")[0] == 0
+  assert again.read_bytes() == (tmp_path / "0").read_bytes()
+
+
+def test_predict_names_classes_as_evaluation_would(workdir, command, tmp_path):
+  out = tmp_path / "student.packed"
+  assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={out}")[0] == 0
+  data = sources.load("digits", "test")
+  files = []
+  for i in range(5):
+    files.append(tmp_path / f"{i}.png")
+    Image.fromarray(data.images[i, ..., 0]).save(files[-1])
+  predictor = export.load(out)
+  logits = predictor.logits(data.images[:5])
+  status, said, err = command("predict", f"--model={out}", *files)
+  assert status == 0, err
+  lines = [line for line in said.splitlines() if line.startswith(str(tmp_path))]
+  for path, line, row in zip(files, lines, logits.astype(float), strict=True):
+    best, odds = np.argsort(-row)[:5], np.exp(row) / np.exp(row).sum()
+    assert line == f"{path}: " + ", ".join(f"{data.class_names[i]} {odds[i]:.1%}" for i in best)
+
+
+def test_images_are_prepared_as_for_evaluation(tmp_path):
+  random = np.random.default_rng(0)
+  photo = random.integers(0, 256, (40, 60, 3), np.uint8)
+  Image.fromarray(photo).save(tmp_path / "photo.png")
+  network = lambda shape, resize: Predictor(shape, ("a", "b"), resize, None)
+  # Torchvision's: short side to 20, bilinear, then the centre.
+  wanted = np.asarray(Image.fromarray(photo).resize((30, 20), Image.Resampling.BILINEAR))[2:18, 7:23]
+  found = export.prepared(tmp_path / "photo.png", network((16, 16, 3), 20))
+  assert np.abs(found.astype(int) - wanted).max() <= 1
+  np.testing.assert_array_equal(export.prepared(tmp_path / "photo.png", network((40, 60, 3), 0)), photo)
+  with pytest.raises(ConfigError, match="has 60x40 pixels: this network takes 8x6"):
+    export.prepared(tmp_path / "photo.png", network((6, 8, 3), 0))
+  Image.fromarray(photo[..., 0]).save(tmp_path / "grey.png")
+  np.testing.assert_array_equal(export.prepared(tmp_path / "grey.png", network((40, 60, 1), 0))[..., 0], photo[..., 0])
+
+
+def test_wrong_files_and_flags(workdir, command, tmp_path):
+  out = tmp_path / "student.packed"
+  assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={out}")[0] == 0
+  damaged = bytearray(out.read_bytes())
+  damaged[-1] ^= 1
+  (tmp_path / "damaged").write_bytes(damaged)
+  Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "image.png")
+  (tmp_path / "text").write_text("text")
+  for words, sentence in [
+      (("export", f"--out={out}"), "this command needs --workdir=...; see apprentice --help."),
+      (("export", f"--workdir={workdir}"), "this command needs --out=...; see apprentice --help."),
+      (("export", f"--workdir={workdir}", f"--out={tmp_path}/no/x"),
+       f"cannot write {tmp_path}/no/x: there is no folder {tmp_path}/no."),
+      (("export", f"--workdir={workdir}", f"--out={tmp_path}"), f"cannot write {tmp_path}: Is a directory."),
+      (("export", f"--workdir={tmp_path}", f"--out={out}"), f"{tmp_path} is not a workdir: it has no config.json."),
+      (("export", f"--workdir={workdir}", f"--out={out}", "--format=tflite"),
+       "flag --format=tflite: value should be one of <packed|"),
+      (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
+      (("predict", f"--model={out}"), "predict takes files of images: apprentice predict --model=FILE IMAGE..."),
+      (("predict", f"--model={out}", tmp_path / "none.png"),
+       f"cannot read {tmp_path}/none.png: No such file or directory."),
+      (("predict", f"--model={out}", tmp_path / "image.png", tmp_path / "text"),
+       f"{tmp_path}/text is no image that can be read (cannot identify image file)."),
+      (("predict", f"--model={tmp_path}/none", tmp_path / "image.png"),
+       f"cannot read {tmp_path}/none: No such file or directory."),
+      (("predict", f"--model={tmp_path}/text", tmp_path / "image.png"),
+       f"cannot read {tmp_path}/text: it is of no format that export writes (packed, "),
+      (("predict", f"--model={tmp_path}/damaged", tmp_path / "image.png"),
+       f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes."),
+      (("eval", f"--model={out}"), "this command needs --config=...; see apprentice --help."),
+      (("eval", f"--model={out}", f"--config={DIGITS}", "--split=validation"),
+       "there is no validation split: config.data.validation is 0."),
+      (("eval", f"--model={out}", f"--config={DIGITS}", "--config.data.image_size=8", "--config.data.resize=8"),
+       "the network takes images of (8, 8, 1), and those of digits are (8, 8, 3).")]:
+    status, _, err = command(*words)
+    assert status == 2 and err.startswith("apprentice: " + sentence) and err.count("\n") == 1, err
+  assert packed.read(out).architecture == "resnet8 at width 0.25"

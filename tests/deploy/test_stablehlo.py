@@ -1,0 +1,88 @@
+"""The StableHLO file: run by a process that has jax and nothing of ours."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from networks import lowered, made
+
+from apprentice_jax.deploy import formats, packed, program, stablehlo
+from apprentice_jax.deploy.predictor import BadFile
+
+STRANGER = """
+import sys, jax, numpy as np
+exported = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+images = np.load(sys.argv[2])
+np.savez(sys.argv[3], all=exported.call(images), two=exported.call(images[:2]))
+assert not [name for name in sys.modules if name.startswith("apprentice")]
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+  place = tmp_path_factory.mktemp("stablehlo")
+  network = lowered(weights="ttq")
+  stablehlo.write(network, place / "student")
+  return network, place / "student"
+
+
+def test_a_process_without_us_runs_it_on_any_batch(written, tmp_path):
+  network, path = written
+  images = made(weights="ttq")[3]
+  np.save(tmp_path / "images.npy", images)
+  subprocess.run([sys.executable, "-I", "-c", STRANGER, str(path), str(tmp_path / "images.npy"),
+                  str(tmp_path / "logits.npz")], check=True, cwd=tmp_path)
+  found, wanted = np.load(tmp_path / "logits.npz"), program.predictor(network).logits(images)
+  np.testing.assert_allclose(found["all"], wanted, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(found["two"], wanted[:2], rtol=1e-5, atol=1e-5)
+  sidecar = json.loads(path.with_name("student.json").read_text())
+  assert sidecar["class_names"] == list(network.class_names) and sidecar["image_shape"] == [13, 16, 3]
+
+
+def test_it_is_for_all_platforms_and_holds_its_weights_packed(written):
+  network, path = written
+  exported = jax.export.deserialize(bytearray(path.read_bytes()))
+  assert exported.platforms == ("cpu", "cuda", "tpu")
+  assert str(exported.in_avals[0].shape[0]) == "batch"
+  # As bytes of the large layers' codes; and not again as levels.
+  text = exported.mlir_module()
+  assert "tensor<576xui8>" in text  # 3 * 3 * 16 * 16 weights, four to a byte
+  assert "shift_right_logical" in text
+
+
+def test_damage_is_noticed(written, tmp_path):
+  network, path = written
+  data, sidecar = path.read_bytes(), path.with_name("student.json").read_bytes()
+  random = np.random.default_rng(0)
+  for i in range(60):
+    a, b = bytearray(data), bytearray(sidecar)
+    changed = a if i % 2 else b
+    changed[random.integers(len(changed))] ^= 1 << random.integers(5)  # of white space, too
+    (tmp_path / "x").write_bytes(a)
+    (tmp_path / "x.json").write_bytes(b)
+    try:
+      said = json.loads(b)
+    except ValueError:
+      said = None
+    if said == json.loads(sidecar) and a == data:
+      continue  # one kind of white space for another
+    with pytest.raises(BadFile):
+      stablehlo.load(tmp_path / "x")
+  (tmp_path / "x.json").unlink()
+  with pytest.raises(BadFile, match="beside it"):
+    stablehlo.load(tmp_path / "x")
+
+
+def test_files_are_told_apart(written, tmp_path):
+  network, path = written
+  packed.write(network, tmp_path / "packed")
+  (tmp_path / "text").write_text("no network")
+  (tmp_path / "empty").write_bytes(b"")
+  names = [formats.recognised(p) for p in (path, tmp_path / "packed", tmp_path / "text", tmp_path / "empty")]
+  assert names == ["stablehlo", "packed", "", ""]
+  with pytest.raises(BadFile, match="of no format that export writes"):
+    formats.load(tmp_path / "text")
