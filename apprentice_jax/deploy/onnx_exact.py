@@ -1,0 +1,186 @@
+"""The exact form: operation by operation what `integer` does, so that every bit after float sums is the same.
+
+Convolutions of levels are ConvInteger, in int32; what follows is float32 Mul, Round, Add and QuantizeLinear, whose
+scale is a power of two. Float convolutions have their multipliers in their weights. Images are (batch, channels,
+height, width) inside; signed levels are uint8 with a zero point of 128.
+"""
+
+import functools
+
+import numpy as np
+
+from apprentice_jax.deploy.network import (FRACTION, FULL, Add, Conv, Image, MaxPool, Mean, Network, Quantize, Relu,
+                                           Rescale, Value, inputs)
+from apprentice_jax.deploy.onnx_graph import ZERO, Graph
+
+SPATIAL = np.array([2, 3])
+
+
+def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
+  """Adds a network to a graph, each node's result under its name; gives that of the logits.
+
+  Args:
+    known: what `network.check` gives.
+    images: the name of the input.
+  """
+  for node in network.nodes[:-1]:
+    rule(g, node, [known[name] for name in inputs(node)], inputs(node) or [images])
+  head = network.nodes[-1]
+  return dense(g, head, known[head.input], head.input)
+
+
+def rule(g: Graph, node, values, names) -> str:
+  """Adds one node; ``values``, ``names``: of what it reads."""
+  return _RULES[type(node)](g, node, *values, *names)
+
+
+def zero(value) -> np.uint8:
+  """The zero point of levels: of a `Value` or a `Quantize`."""
+  return np.uint8(ZERO if value.low < 0 else 0)
+
+
+def filters(kernel: np.ndarray) -> np.ndarray:
+  """(height, width, in, out) to (out, in, height, width)."""
+  return np.transpose(kernel, (3, 2, 0, 1))
+
+
+def window(node: Conv) -> dict:
+  """The attributes of a convolution."""
+  return dict(pads=[(k - 1) // 2 for k in node.weights.levels.shape[:2]] * 2, strides=[node.stride] * 2)
+
+
+def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
+  """A convolution of one pixel by one: the logits, (batch, classes)."""
+  x = g.add("Flatten", x)
+  layout, form = (lambda kernel: kernel[0, 0]), (lambda array: array)
+  if value.kind == "levels" and node.weights.bits != FULL:
+    return _scaled(g, node, _sums(g, node, value, layout, "MatMulInteger", x), form)
+  x = as_float(g, value, x)
+  return g.add("Gemm", x, _weights(g, node, layout, form), node.addend, name=node.name)
+
+
+def _conv(g, node: Conv, value: Value, x):
+  if value.kind == "levels" and node.weights.bits != FULL:
+    return _scaled(g, node, _sums(g, node, value, filters, "ConvInteger", x, **window(node)), _channels)
+  x, weights = as_float(g, value, x), _weights(g, node, filters, lambda row: row.reshape(-1, 1, 1, 1))
+  if not node.fixed:
+    return g.add("Conv", x, weights, node.addend, name=node.name, **window(node))
+  products = g.add("Round", g.add("Conv", x, weights, **window(node)))
+  return g.add("Add", products, _channels(node.addend), name=node.name)
+
+
+def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
+  """The int32 accumulators, one for each row of multipliers."""
+  w = node.weights
+  convolve = functools.partial(g.add, op, x, **attributes)
+  if w.odd and w.bits == 8:  # odd levels, 2 * half + 1, beyond int8: half, and half + 1 by the zero point
+    half = g.constant(layout(w.levels // 2).astype(np.int8))
+    return [g.add("Add", *(convolve(half, zero(value), np.int8(point)) for point in (0, -1)))]
+  sides = [None] if len(node.multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
+  return [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in sides]
+
+
+def _scaled(g, node: Conv, sums, form):
+  products = [g.add("Mul", g.cast(s, np.float32), form(m)) for s, m in zip(sums, node.multiplier, strict=True)]
+  if node.fixed:
+    products = [g.add("Round", p) for p in products]
+  total = g.add("Add", *products) if len(products) == 2 else products[0]
+  return g.add("Add", total, form(node.addend), name=node.name)
+
+
+def _weights(g, node: Conv, layout, form):
+  """Float weights with the multipliers in them; from their levels, where they have some."""
+  w = node.weights
+  if w.bits == FULL:
+    return g.constant(layout(w.levels * node.multiplier[0]))
+  if w.odd and w.bits == 8:
+    levels = [g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)]
+    levels = [g.add("Add", g.add("Mul", levels[0], np.float32(2)), np.float32(1))]
+  else:
+    sides = [None] if len(node.multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
+    levels = [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in sides]
+  rows = [g.add("Mul", x, form(m)) for x, m in zip(levels, node.multiplier, strict=True)]
+  return g.add("Add", *rows) if len(rows) == 2 else rows[0]
+
+
+def as_float(g: Graph, value: Value, x: str) -> str:
+  """Levels as float32; whatever else as it is."""
+  if value.kind != "levels":
+    return x
+  x = g.cast(x, np.float32)
+  return g.add("Sub", x, np.float32(ZERO)) if zero(value) else x
+
+
+def _channels(array) -> np.ndarray:
+  """One number per channel, (channels, 1, 1)."""
+  return np.reshape(array, (-1, 1, 1))
+
+
+def _image(g, node: Image, images):
+  x = g.cast(g.add("Transpose", images, perm=[0, 3, 1, 2]), np.float32)
+  x = g.add("Mul", x, _channels(node.multiplier[0]))
+  return g.add("Add", g.add("Round", x) if node.fixed else x, _channels(node.addend), name=node.name)
+
+
+def _rescale(g, node: Rescale, value: Value, x):
+  x = as_float(g, value, subsampled(g, x, node.stride))
+  if value.kind == "levels":
+    x = g.add("Round", g.add("Mul", x, np.float32(node.multiplier)))
+  return g.add("Identity", padded(g, x, node.channels - value.shape[-1], np.float32(0)), name=node.name)
+
+
+def subsampled(g: Graph, x: str, stride: int) -> str:
+  """Every ``stride``-th pixel."""
+  if stride == 1:
+    return x
+  ends = np.full(2, np.iinfo(np.int64).max)
+  return g.add("Slice", x, np.zeros(2, np.int64), ends, SPATIAL, np.full(2, stride))
+
+
+def padded(g: Graph, x: str, extra: int, zero) -> str:
+  """With ``extra`` channels of zeros, the smaller half before."""
+  if not extra:
+    return x
+  return g.add("Pad", x, np.array([0, extra // 2, 0, 0, 0, extra - extra // 2, 0, 0]), zero)
+
+
+def _add(g, node: Add, *values_and_names):
+  return g.add("Add", *values_and_names[2:], name=node.name)
+
+
+def _quantize(g, node: Quantize, value: Value, x):
+  return on_grid(g, node, x, FRACTION)
+
+
+def on_grid(g: Graph, node: Quantize, x: str, step: float) -> str:
+  """``x / step`` as levels."""
+  if node.bits == 8:
+    return g.add("QuantizeLinear", x, np.float32(step), zero(node), name=node.name)
+  levels = g.add("QuantizeLinear", x, np.float32(step), zero(node))
+  low, high = (np.uint8(bound + int(zero(node))) for bound in (node.low, node.high))
+  return g.add("Clip", levels, low, high, name=node.name)
+
+
+def _relu(g, node: Relu, value: Value, x):
+  return g.add("Relu", x, name=node.name)
+
+
+def _max_pool(g, node: MaxPool, value: Value, x):
+  return g.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, name=node.name)
+
+
+def _mean(g, node: Mean, value: Value, x):
+  if value.kind == "float":
+    pixels = value.shape[0] * value.shape[1]
+    x = g.add("GlobalAveragePool", x)
+    return g.add("Mul", x, np.float32(node.multiplier * pixels), name=node.name)
+  x = g.cast(x, np.int32)
+  x = g.add("Sub", x, np.int32(ZERO)) if zero(value) else x
+  x = g.cast(g.add("ReduceSum", x, SPATIAL), np.float32)
+  if not node.fixed:
+    return g.add("Mul", x, np.float32(node.multiplier), name=node.name)
+  return g.add("Round", g.add("Mul", x, np.float32(node.multiplier)), name=node.name)
+
+
+_RULES = {Image: _image, Conv: _conv, Rescale: _rescale, Add: _add, Quantize: _quantize, Relu: _relu,
+          MaxPool: _max_pool, Mean: _mean}

@@ -1,0 +1,92 @@
+"""The fast form: 8 bits between all layers, for students trained with quantization points before additions.
+
+Convolutions and additions stand between DequantizeLinear and QuantizeLinear, which ONNX Runtime makes QLinearConv
+and QLinearAdd. These round a sum times one scale, with the bias in units of the sum, where `integer` rounds to
+1/FRACTION of a step first: levels close to the middle between two may get the other one. The ends are as in
+the exact form.
+
+Weights are int8 whatever the bits of their levels. What is left of int8 is used: the levels times a whole *gain*, so
+that the units of the bias are as much finer. Two products of 255 and a weight of at most 64 fit int16, so that no CPU
+saturates, not even those without VNNI, on which full int8 weights do.
+"""
+
+import numpy as np
+
+from apprentice_jax.deploy import onnx_exact
+from apprentice_jax.deploy.network import (FRACTION, FULL, Add, BadNetwork, Conv, Network, Quantize, Rescale, Value,
+                                           Weights, inputs)
+from apprentice_jax.deploy.onnx_exact import filters, padded, subsampled, window, zero
+from apprentice_jax.deploy.onnx_graph import Graph
+
+LARGEST_WEIGHT = 64
+LARGEST_BIAS = 2.0**30
+NEGLIGIBLE = 2.0**-10  # of a level
+
+
+def fits(network: Network, known: dict[str, Value]) -> str:
+  """Why a network has no fast form; "" if it has one."""
+  by_name = {node.name: node for node in network.nodes}
+  for node in network.nodes:
+    if isinstance(node, Quantize) and node.bits != 8:
+      return f"{node.name} has {node.bits} bits, and what ONNX multiplies and adds fast has 8"
+    if isinstance(node, Add) and not all(known[name].kind == "fixed" and isinstance(by_name[name], Rescale)
+                                         for name in inputs(node)):
+      return ("the additions are not of 8-bit activations: train with --config.quantization.residual, "
+              "or export the exact form")
+    if isinstance(node, Conv) and known[node.input].kind == "levels":
+      if node.weights.bits == FULL:
+        return f"{node.name} has float weights for 8-bit activations"
+      if node.weights.levels.dtype != np.int8:
+        return f"{node.name} has levels up to {node.weights.top}, which int8 cannot hold"
+  return "" if any(isinstance(node, Add) for node in network.nodes) else "it adds nothing"
+
+
+def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
+  """As `onnx_exact.build`; convolutions and additions whose results are quantized are one with the Quantize."""
+  steps, by_name = {}, {node.name: node for node in network.nodes}
+  for node in network.nodes[:-1]:
+    values, names = [known[name] for name in inputs(node)], inputs(node) or [images]
+    before = by_name.get(names[0])
+    if isinstance(node, Quantize):
+      steps[node.name] = node.step
+      if isinstance(before, Add):
+        _addition(g, node, before, by_name, known, steps)
+      elif isinstance(before, Conv):
+        _convolution(g, node, before, known[before.input], steps)
+      else:
+        onnx_exact.rule(g, node, values, names)
+    elif isinstance(node, Rescale):
+      x = subsampled(g, node.input, node.stride)
+      g.add("Identity", padded(g, x, node.channels - values[0].shape[-1], zero(values[0])), name=node.name)
+    elif not isinstance(node, Add) and not (isinstance(node, Conv) and node.fixed):
+      onnx_exact.rule(g, node, values, names)
+      steps[node.name] = steps.get(names[0])
+  head = network.nodes[-1]
+  return onnx_exact.dense(g, head, known[head.input], head.input)
+
+
+def _addition(g, node: Quantize, add: Add, by_name, known, steps):
+  values = []
+  for name in inputs(add):
+    source = by_name[name].input
+    values.append(g.add("DequantizeLinear", name, np.float32(steps[source]), zero(known[source])))
+  onnx_exact.on_grid(g, node, g.add("Add", *values, name=add.name), node.step)
+
+
+def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
+  unit = node.step / FRACTION  # of fixed numbers
+  addend = conv.addend.astype(np.float64) * unit
+  if value.kind == "float":
+    multiplier = (conv.multiplier.astype(np.float64) * unit).astype(np.float32)
+    weights, bias = onnx_exact.float_weights(g, conv, filters, multiplier), addend.astype(np.float32)
+    x = conv.input
+  else:
+    step, conv_step = steps[conv.input], conv.multiplier.astype(np.float64) * unit
+    levels, numbers, scale, bias = integers(conv.weights, conv_step / step, addend / step, node.step / step)
+    scale = scale.astype(np.float32)
+    weights = g.levels(conv.weights, levels, numbers)
+    weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
+    bias_scale = scale * np.float32(step)
+    bias = g.add("DequantizeLinear", bias, bias_scale, np.zeros(len(scale), np.int32), axis=0)
+    x = g.add("DequantizeLinear", conv.input, np.float32(step), zero(value))
+  onnx_exact.on_grid(g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step)

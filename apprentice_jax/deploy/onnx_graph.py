@@ -1,0 +1,97 @@
+"""An ONNX graph under way: nodes, constants, and weights in their packed form.
+
+Levels of 1 to 4 bits are held in bytes, several to each, as `bits` packs them. Every byte is looked up in a table
+of the levels that it stands for: Cast, Gather, Reshape of constants, which ONNX Runtime computes once, when it
+loads the file. The table may hold other numbers than the levels, such as the positive ones alone.
+"""
+
+from typing import Callable, Optional
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from apprentice_jax.deploy import bits
+from apprentice_jax.deploy.network import Weights
+
+OPSET, IR_VERSION = 17, 8  # of ONNX 1.12; ONNX Runtime 1.12 and later read it
+ZERO = 128  # what stands for 0 where signed levels are held as uint8, which every kernel takes
+PACKINGS = ("bits", "base3")
+_TYPES = {np.dtype(t): helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in (np.float32, np.int32, np.int8, np.uint8)}
+
+
+class Graph:
+  """Collects nodes and constants.
+
+  Attributes:
+    packing: of ternary weights, "bits" or "base3".
+  """
+
+  def __init__(self, packing: str = "bits"):
+    if packing not in PACKINGS:
+      raise ValueError(f"packing {packing!r} does not exist: choose one of {', '.join(PACKINGS)}.")
+    self.packing = packing
+    self._nodes, self._constants, self._taken = [], {}, set()
+
+  def add(self, op: str, *inputs, name: str = "", **attributes) -> str:
+    """Adds a node of one result and gives its name; inputs are names, or arrays, which become constants."""
+    output = self._name(name or op.lower())
+    names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
+    self._nodes.append(helper.make_node(op, names, [output], name=output, **attributes))
+    return output
+
+  def cast(self, x: str, dtype, **name) -> str:
+    return self.add("Cast", x, to=_TYPES[np.dtype(dtype)], **name)
+
+  def constant(self, array) -> str:
+    """The name of a constant; equal ones are held once."""
+    array = np.ascontiguousarray(array)
+    key = (array.dtype.str, array.shape, array.tobytes())
+    if key not in self._constants:
+      self._constants[key] = numpy_helper.from_array(array, self._name("constant"))
+    return self._constants[key].name
+
+  def levels(self, weights: Weights, levels: np.ndarray, numbers: Optional[Callable] = None) -> str:
+    """Levels of any shape as a constant int8 tensor.
+
+    Args:
+      weights: whose levels they are, in whatever order.
+      levels: within int8.
+      numbers: int8 levels to the int8 numbers that the tensor is to hold in their place.
+    """
+    numbers = numbers or (lambda x: x)
+    if weights.bits > 4:
+      return self.constant(numbers(levels.astype(np.int8)))
+    stored = Weights(levels, 4) if weights.bits == 3 else Weights(levels, weights.bits, weights.odd)
+    packing = bits.packings(stored)[-1 if self.packing == bits.BASE3 else 0]
+    each = 5 if packing == bits.BASE3 else 8 // stored.bits
+    codes = np.arange(3**5 if packing == bits.BASE3 else 256, dtype=np.uint8)
+    table = numbers(bits.levels(codes, packing, (len(codes), each)).astype(np.int8))
+    found = self.add("Gather", table, self.cast(self.constant(bits.pack(levels, packing)), np.int32))
+    if levels.size % each:
+      found = self.add("Reshape", found, np.array([-1]))
+      found = self.add("Slice", found, np.array([0]), np.array([levels.size]))
+    return self.add("Reshape", found, np.array(levels.shape))
+
+  def model(self, inputs, outputs, metadata: dict) -> onnx.ModelProto:
+    """The model, checked.
+
+    Args:
+      inputs, outputs: (name, dtype, shape) of each.
+      metadata: strings.
+    """
+    info = [[helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape) for name, dtype, shape in values]
+            for values in (inputs, outputs)]
+    graph = helper.make_graph(self._nodes, "student", *info, list(self._constants.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+  def _name(self, name: str) -> str:
+    number, free = 1, name
+    while free in self._taken:
+      number += 1
+      free = f"{name}_{number}"
+    self._taken.add(free)
+    return free
