@@ -10,6 +10,7 @@ from apprentice_jax.deploy.predictor import BadFile, Predictor
 FORMATS = {
     "packed": "apprentice_jax.deploy.packed",
     "stablehlo": "apprentice_jax.deploy.stablehlo",
+    "onnx": "apprentice_jax.deploy.onnx",
 }
 
 

@@ -56,16 +56,16 @@ def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
   if value.kind == "levels" and node.weights.bits != FULL:
     return _scaled(g, node, _sums(g, node, value, layout, "MatMulInteger", x), form)
   x = as_float(g, value, x)
-  return g.add("Gemm", x, _weights(g, node, layout, form), node.addend, name=node.name)
+  return g.add("Gemm", x, weights(g, node, layout, node.multiplier), node.addend, name=node.name)
 
 
 def _conv(g, node: Conv, value: Value, x):
   if value.kind == "levels" and node.weights.bits != FULL:
     return _scaled(g, node, _sums(g, node, value, filters, "ConvInteger", x, **window(node)), _channels)
-  x, weights = as_float(g, value, x), _weights(g, node, filters, lambda row: row.reshape(-1, 1, 1, 1))
+  x, kernel = as_float(g, value, x), weights(g, node, filters, node.multiplier)
   if not node.fixed:
-    return g.add("Conv", x, weights, node.addend, name=node.name, **window(node))
-  products = g.add("Round", g.add("Conv", x, weights, **window(node)))
+    return g.add("Conv", x, kernel, node.addend, name=node.name, **window(node))
+  products = g.add("Round", g.add("Conv", x, kernel, **window(node)))
   return g.add("Add", products, _channels(node.addend), name=node.name)
 
 
@@ -73,11 +73,10 @@ def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
   """The int32 accumulators, one for each row of multipliers."""
   w = node.weights
   convolve = functools.partial(g.add, op, x, **attributes)
-  if w.odd and w.bits == 8:  # odd levels, 2 * half + 1, beyond int8: half, and half + 1 by the zero point
-    half = g.constant(layout(w.levels // 2).astype(np.int8))
+  if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
+    half = _half(g, w, layout)
     return [g.add("Add", *(convolve(half, zero(value), np.int8(point)) for point in (0, -1)))]
-  sides = [None] if len(node.multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
-  return [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in sides]
+  return [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)]
 
 
 def _scaled(g, node: Conv, sums, form):
@@ -88,19 +87,28 @@ def _scaled(g, node: Conv, sums, form):
   return g.add("Add", total, form(node.addend), name=node.name)
 
 
-def _weights(g, node: Conv, layout, form):
-  """Float weights with the multipliers in them; from their levels, where they have some."""
-  w = node.weights
+def weights(g: Graph, node: Conv, layout, multiplier: np.ndarray) -> str:
+  """Float weights times multipliers, float32 (1 or 2, out); computed from their levels, where they have some."""
+  w, form = node.weights, lambda row: layout(row.reshape(1, 1, 1, -1))
   if w.bits == FULL:
-    return g.constant(layout(w.levels * node.multiplier[0]))
+    return g.constant(layout(w.levels * multiplier[0]))
   if w.odd and w.bits == 8:
-    levels = [g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)]
-    levels = [g.add("Add", g.add("Mul", levels[0], np.float32(2)), np.float32(1))]
+    half = g.cast(_half(g, w, layout), np.float32)
+    levels = [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
   else:
-    sides = [None] if len(node.multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
-    levels = [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in sides]
-  rows = [g.add("Mul", x, form(m)) for x, m in zip(levels, node.multiplier, strict=True)]
+    levels = [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(multiplier)]
+  rows = [g.add("Mul", x, form(m)) for x, m in zip(levels, multiplier, strict=True)]
   return g.add("Add", *rows) if len(rows) == 2 else rows[0]
+
+
+def _half(g, w, layout):
+  """Of odd levels ``2 * half + 1`` that are beyond int8."""
+  return g.constant(layout(w.levels // 2).astype(np.int8))
+
+
+def _sides(multiplier):
+  """What of the levels meets each row of multipliers: all, or the positive and the negative ones, as 1."""
+  return [None] if len(multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
 
 
 def as_float(g: Graph, value: Value, x: str) -> str:

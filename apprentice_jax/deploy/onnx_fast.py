@@ -13,8 +13,7 @@ saturates, not even those without VNNI, on which full int8 weights do.
 import numpy as np
 
 from apprentice_jax.deploy import onnx_exact
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, BadNetwork, Conv, Network, Quantize, Rescale, Value,
-                                           Weights, inputs)
+from apprentice_jax.deploy.network import (FRACTION, FULL, Add, Conv, Network, Quantize, Rescale, Value, inputs)
 from apprentice_jax.deploy.onnx_exact import filters, padded, subsampled, window, zero
 from apprentice_jax.deploy.onnx_graph import Graph
 
@@ -23,7 +22,7 @@ LARGEST_BIAS = 2.0**30
 NEGLIGIBLE = 2.0**-10  # of a level
 
 
-def fits(network: Network, known: dict[str, Value]) -> str:
+def unfit(network: Network, known: dict[str, Value]) -> str:
   """Why a network has no fast form; "" if it has one."""
   by_name = {node.name: node for node in network.nodes}
   for node in network.nodes:
@@ -74,19 +73,53 @@ def _addition(g, node: Quantize, add: Add, by_name, known, steps):
 
 
 def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
-  unit = node.step / FRACTION  # of fixed numbers
-  addend = conv.addend.astype(np.float64) * unit
+  multiplier, addend = (a.astype(np.float64) / FRACTION for a in (conv.multiplier, conv.addend))  # in levels
   if value.kind == "float":
-    multiplier = (conv.multiplier.astype(np.float64) * unit).astype(np.float32)
-    weights, bias = onnx_exact.float_weights(g, conv, filters, multiplier), addend.astype(np.float32)
     x = conv.input
+    weights = onnx_exact.weights(g, conv, filters, (multiplier * node.step).astype(np.float32))
+    bias = (addend * node.step).astype(np.float32)
   else:
-    step, conv_step = steps[conv.input], conv.multiplier.astype(np.float64) * unit
-    levels, numbers, scale, bias = integers(conv.weights, conv_step / step, addend / step, node.step / step)
-    scale = scale.astype(np.float32)
-    weights = g.levels(conv.weights, levels, numbers)
+    step = np.float32(steps[conv.input])
+    x = g.add("DequantizeLinear", conv.input, step, zero(value))
+    weights, scale, bias = _integers(g, conv, multiplier, addend, max(-value.low, value.high))
+    scale = (scale * node.step / step).astype(np.float32)
     weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
-    bias_scale = scale * np.float32(step)
-    bias = g.add("DequantizeLinear", bias, bias_scale, np.zeros(len(scale), np.int32), axis=0)
-    x = g.add("DequantizeLinear", conv.input, np.float32(step), zero(value))
+    bias = g.add("DequantizeLinear", bias, scale * step, np.zeros(len(scale), np.int32), axis=0)
   onnx_exact.on_grid(g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step)
+
+
+def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
+  """int8 weights, and in units of their sums: what a unit is in levels of the result, (out,), and the int32 bias.
+
+  Args:
+    multiplier, addend: of the convolution, in levels of the result.
+    largest: magnitude of its input.
+  """
+  w, row = conv.weights, np.abs(multiplier).max(0)
+  negative = multiplier[0] < 0
+  dead = row * largest * np.abs(w.levels.astype(np.int32)).sum((0, 1, 2)) < NEGLIGIBLE
+  row = np.where(dead, NEGLIGIBLE, row)
+  room = np.min(LARGEST_BIAS * row / np.maximum(np.abs(addend), NEGLIGIBLE))
+  top = int(np.clip(room, 1, LARGEST_WEIGHT))
+  levels = w.levels if w.odd else np.where(dead, 0, w.levels)
+  if len(multiplier) == 1:
+    gain = max(top // w.top, 1)
+    numbers = g.levels(w, filters(np.where(negative, -levels, levels)), lambda x: gain * np.clip(x, -w.top, w.top))
+    scale = row / gain
+  else:
+    channel = np.argmax(row)
+    plus, minus = _ratio(*np.abs(multiplier[:, channel]), top)
+    numbers = g.levels(w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8))
+    if np.any(negative):  # of one sign in a channel, with scales that are positive
+      signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
+      numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
+    scale = row / max(plus, minus)
+  return numbers, scale, np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+
+
+def _ratio(first: float, second: float, top: int) -> tuple[int, int]:
+  """Two whole numbers up to ``top`` in the ratio of two magnitudes, as nearly as that goes."""
+  ratio = min(first, second) / max(first, second)
+  large = max(range(1, top + 1), key=lambda n: (-abs(round(n * ratio) / n - ratio), n))
+  small = round(large * ratio)
+  return (large, small) if first >= second else (small, large)

@@ -73,17 +73,19 @@ class Graph:
       found = self.add("Slice", found, np.array([0]), np.array([levels.size]))
     return self.add("Reshape", found, np.array(levels.shape))
 
-  def model(self, inputs, outputs, metadata: dict) -> onnx.ModelProto:
+  def model(self, inputs, outputs, metadata: dict, producer: str) -> onnx.ModelProto:
     """The model, checked.
 
     Args:
       inputs, outputs: (name, dtype, shape) of each.
       metadata: strings.
+      producer: the name of what writes it.
     """
     info = [[helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape) for name, dtype, shape in values]
             for values in (inputs, outputs)]
     graph = helper.make_graph(self._nodes, "student", *info, list(self._constants.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+                              producer_name=producer)
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -1,0 +1,115 @@
+"""The ONNX file: a network for ONNX Runtime and whatever else reads operator set 17.
+
+Its input is "images", uint8 (any batch, height, width, channels), its output "logits", float32 (batch, classes). The
+normalisation is in the graph. The metadata have the classes' names in the order of the logits and how to prepare
+images: "resize" is the short side before the centre is cut out, 0 if images are taken as they are. Forms:
+
+- "exact": the numbers of `integer`, see `onnx_exact`; of networks with float activations, float convolutions.
+- "fast": 8 bits between all layers, see `onnx_fast`, for students trained with quantization.residual.
+
+In both, weights of up to 4 bits are packed, and restored to int8 or float32 when ONNX Runtime loads the file.
+"""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.deploy.network import BadNetwork, Network, check
+from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
+
+FORMS = ("auto", "exact", "fast")
+PRODUCER = "apprentice"
+_CHECKSUM = "sha256"
+
+
+def write(network: Network, path, form: str = "auto", packing: str = "bits"):
+  """Writes a network.
+
+  Args:
+    form: "exact", "fast", or "auto": fast for a network that has such a form.
+    packing: of ternary weights, "bits" (2 bits) or "base3" (1.6).
+
+  Raises:
+    BadNetwork: it has no fast form.
+    ConfigError: onnx is not installed.
+  """
+  write_whole(path, encode(network, form, packing))
+
+
+def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes:
+  """The bytes of the file; see `write`."""
+  _import("onnx")
+  from apprentice_jax.deploy import onnx_exact, onnx_fast
+  from apprentice_jax.deploy.onnx_graph import Graph
+  if form not in FORMS:
+    raise ValueError(f"form {form!r} does not exist: choose one of {', '.join(FORMS)}.")
+  known = check(network)
+  why = onnx_fast.unfit(network, known)
+  if form == "fast" and why:
+    raise BadNetwork(f"the network has no fast form: {why}")
+  form = ("exact" if why else "fast") if form == "auto" else form
+  graph = Graph(packing)
+  head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")
+  graph.add("Identity", head, name="logits")
+  model = graph.model([("images", np.uint8, ["batch", *network.image_shape])],
+                      [("logits", np.float32, ["batch", len(network.class_names)])],
+                      metadata(network) | {"form": form, "packing": packing}, PRODUCER)
+  data = model.SerializeToString(deterministic=True)
+  return data + _seal(data)
+
+
+def metadata(network: Network) -> dict[str, str]:
+  """What the file says of itself; numbers and lists in JSON."""
+  texts = {"architecture": network.architecture, "precision": network.precision,
+           "pixels": "uint8, RGB or grey, not normalised: the graph does ((pixel / 255) - mean) / std"}
+  values = {"image_shape": network.image_shape, "resize": network.resize, "mean": network.mean, "std": network.std,
+            "class_names": network.class_names}
+  return texts | {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+def _seal(data: bytes) -> bytes:
+  """A last entry of the metadata, as serialized: the checksum over all before it."""
+  from onnx import ModelProto
+  end = ModelProto()
+  end.metadata_props.add(key=_CHECKSUM, value=hashlib.sha256(data).hexdigest())
+  return end.SerializeToString()
+
+
+def load(path, threads: int = 0) -> Predictor:
+  """Reads a file that `write` wrote, for ONNX Runtime on the CPU.
+
+  Args:
+    threads: how many compute; 0: as many as there are cores.
+
+  Raises:
+    BadFile: it is none, or not as it was written.
+    ConfigError: onnxruntime is not installed.
+  """
+  runtime = _import("onnxruntime")
+  data = pathlib.Path(path).read_bytes()
+  size = 2 + 2 + len(_CHECKSUM) + 2 + 64
+  if data[-64:] != hashlib.sha256(data[:-size]).hexdigest().encode():
+    raise BadFile("damaged: its checksum is not that of what it holds")
+  options = runtime.SessionOptions()
+  options.intra_op_num_threads = threads
+  session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+  said = session.get_modelmeta().custom_metadata_map
+  shape, names, resize = (json.loads(said[key]) for key in ("image_shape", "class_names", "resize"))
+  return Predictor(tuple(shape), tuple(names), resize, lambda images: session.run(["logits"], {"images": images})[0])
+
+
+def recognises(path) -> bool:
+  """Whether the file at path is to be read by this module: after the IR version, the producer's name."""
+  with open(path, "rb") as file:
+    start = file.read(4 + len(PRODUCER))
+  return start[:1] == b"\x08" and start[2:] == bytes([0x12, len(PRODUCER)]) + PRODUCER.encode()
+
+
+def _import(name: str):
+  try:
+    return __import__(name)
+  except ImportError:
+    raise ConfigError(f"ONNX files take the package {name}: pip install 'apprentice-jax[export]'.") from None
