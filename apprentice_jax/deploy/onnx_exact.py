@@ -179,9 +179,9 @@ def _max_pool(g, node: MaxPool, value: Value, x):
 
 def _mean(g, node: Mean, value: Value, x):
   if value.kind == "float":
-    pixels = value.shape[0] * value.shape[1]
-    x = g.add("GlobalAveragePool", x)
-    return g.add("Mul", x, np.float32(node.multiplier * pixels), name=node.name)
+    if np.float32(node.multiplier) == np.float32(1 / (value.shape[0] * value.shape[1])):
+      return g.add("GlobalAveragePool", x, name=node.name)
+    return g.add("Mul", g.add("ReduceSum", x, SPATIAL), np.float32(node.multiplier), name=node.name)
   x = g.cast(x, np.int32)
   x = g.add("Sub", x, np.int32(ZERO)) if zero(value) else x
   x = g.cast(g.add("ReduceSum", x, SPATIAL), np.float32)

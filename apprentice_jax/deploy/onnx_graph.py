@@ -45,7 +45,7 @@ class Graph:
 
   def constant(self, array) -> str:
     """The name of a constant; equal ones are held once."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     key = (array.dtype.str, array.shape, array.tobytes())
     if key not in self._constants:
       self._constants[key] = numpy_helper.from_array(array, self._name("constant"))

@@ -1,0 +1,157 @@
+"""ONNX files, run by ONNX Runtime, against the NumPy reference."""
+
+import functools
+import json
+
+import numpy as np
+import onnx as library
+import onnxruntime
+import pytest
+
+import networks as small
+from networks import NAMES, made
+
+from apprentice_jax.deploy import formats, integer, network as networks, onnx, packed
+from apprentice_jax.deploy.network import BadNetwork
+from apprentice_jax.deploy.predictor import BadFile
+
+KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=True, weights="ttq", shortcut="conv"),
+         dict(precision="1A,1W"), dict(precision="3A,5W"), dict(precision="8A,3W", weights="wrpn"),
+         dict(precision="4A,8W", weights="dorefa"), dict(precision="8A,32W"), dict(full_precision=(), weights="ttq"),
+         dict(name="resnet18", width=0.0625), dict(name="resnet50", width=0.0625, residual=True)]
+FAST = [dict(residual=True), dict(residual=True, weights="ttq", shortcut="conv"), dict(residual=True, precision="8A,4W"),
+        dict(name="resnet50", width=0.0625, residual=True), dict(residual=True, weights="dorefa")]
+lowered = functools.lru_cache(maxsize=None)(small.lowered)
+
+
+def levels(data: bytes, network, images) -> dict:
+  """The levels that ONNX Runtime computes at every activation, (batch, height, width, channels), by node."""
+  known = networks.check(network)
+  names = [name for name, value in known.items() if value.kind == "levels"]
+  model = library.load_from_string(data)
+  model.graph.output.extend(library.ValueInfoProto(name=name) for name in names)
+  session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+  found = session.run(names, {"images": images})
+  return {name: (x.transpose(0, 2, 3, 1).astype(np.int16) - (128 if known[name].low < 0 else 0))
+          for name, x in zip(names, found)}
+
+
+def reference(network, images, given):
+  """(logits, levels) of the NumPy reference, from the levels of the first activation on."""
+  found = {}
+  given = {k: v.astype(np.uint8) for k, v in given.items() if k == "stem_act"}
+  return integer.run(network, images, given, lambda name, _, value: found.update({name: value})), found
+
+
+def predicted(data, folder, images):
+  (folder / "x").write_bytes(data)
+  return formats.load(folder / "x").logits(images)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_exact_form_is_equal_in_every_bit_after_the_stem(kind, tmp_path):
+  images = made(**kind)[3]
+  for ends in ("float", "8bit") if "32W" not in kind.get("precision", "") else ("float",):
+    network = lowered(ends, **kind)
+    data = onnx.encode(network, "exact", "base3" if ends == "8bit" else "bits")
+    found = levels(data, network, images)
+    wanted, own = reference(network, images, found)
+    assert len(found) > 6
+    for name, x in found.items():
+      if name != "stem_act" or ends == "8bit" and "full_precision" not in kind:
+        np.testing.assert_array_equal(x, own[name], err_msg=name)
+    # Whole, with nothing to look at between the layers; but for the order of float sums.
+    np.testing.assert_allclose(predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [dict(precision="32A,2W"), dict(precision="32A,2W", weights="ttq", shortcut="conv"),
+                                  dict(precision="32A,8W", weights="dorefa"),
+                                  dict(precision="32A,32W", name="resnet18", width=0.0625)], ids=str)
+def test_float_activations(kind, tmp_path):
+  images, network = made(**kind)[3], lowered(**kind)
+  wanted = integer.run(network, images)
+  np.testing.assert_allclose(predicted(onnx.encode(network), tmp_path, images), wanted,
+                             atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", FAST, ids=str)
+def test_the_fast_form_misses_few_levels_by_one(kind, tmp_path):
+  images = made(**kind)[3]
+  for ends in ("float", "8bit"):
+    network = lowered(ends, **kind)
+    data = onnx.encode(network)
+    assert _said(data)["form"] == "fast"
+    found = levels(data, network, images)
+    given = {k: v.astype(np.int8 if networks.check(network)[k].low < 0 else np.uint8) for k, v in found.items()}
+    own = {}
+    wanted = integer.run(network, images, given, lambda name, _, value: own.update({name: value}))  # layer by layer
+    difference = np.concatenate([np.abs(x - own[name]).ravel() for name, x in found.items()])
+    # TTQ's two magnitudes are whole numbers up to 64, in nearly their ratio.
+    assert difference.max() <= 1 and np.mean(difference) < (0.03 if kind.get("weights") == "ttq" else 0.002)
+    np.testing.assert_allclose(predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5)
+    free = integer.run(network, images)
+    np.testing.assert_allclose(wanted, free, atol=0.02 * np.abs(free).max())
+
+
+def test_fast_additions_and_convolutions_are_of_8_bits(tmp_path):
+  network = lowered(residual=True, weights="ttq")
+  data = onnx.encode(network)
+  options = onnxruntime.SessionOptions()
+  options.optimized_model_filepath = str(tmp_path / "optimized")
+  options.log_severity_level = 3
+  onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+  kinds = [node.op_type for node in library.load(tmp_path / "optimized").graph.node]
+  assert kinds.count("QLinearConv") == 6 and kinds.count("QLinearAdd") == 3 and kinds.count("DequantizeLinear") == 0
+  assert "Gather" not in kinds  # of packed weights: done when it is loaded
+
+
+def test_networks_without_a_fast_form():
+  for kind, words in ((dict(), "quantization.residual"), (dict(precision="4A,2W", residual=True), "4 bits"),
+                      (dict(precision="32A,2W"), "quantization.residual"),
+                      (dict(precision="8A,32W", residual=True), "float weights"),
+                      (dict(precision="8A,8W", residual=True, weights="dorefa"), "int8 cannot hold")):
+    with pytest.raises(BadNetwork, match=words):
+      onnx.encode(lowered(**kind), "fast")
+    assert _said(onnx.encode(lowered(**kind)))["form"] == "exact"
+
+
+def test_weights_are_packed():
+  network = lowered()
+  sizes = [n.weights.levels.size for n in network.nodes if isinstance(n, networks.Conv) and n.weights.bits == 2]
+  for packing, each, table in (("bits", 4, 256), ("base3", 5, 243)):
+    constants = library.load_from_string(onnx.encode(network, "exact", packing)).graph.initializer
+    held = [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.UINT8 and c.dims]
+    assert held == [(-(-size // each),) for size in sizes]
+    assert [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.INT8] == [(table, each)]
+
+
+def test_a_file_says_what_it_takes(tmp_path):
+  network = lowered()
+  formats.write(network, "onnx", tmp_path / "student")
+  assert formats.recognised(tmp_path / "student") == "onnx"
+  said = _said((tmp_path / "student").read_bytes())
+  assert said["architecture"] == "resnet" and said["precision"] == "8A,2W" and "not normalised" in said["pixels"]
+  assert json.loads(said["class_names"]) == list(NAMES) and json.loads(said["std"]) == list(network.std)
+  predictor = formats.load(tmp_path / "student")
+  assert predictor[:3] == (network.image_shape, network.class_names, network.resize)
+  images = made()[3]
+  np.testing.assert_array_equal(predictor.logits(images[:2]), predictor.logits(images)[:2])
+
+
+def test_damage_is_noticed(tmp_path):
+  data, random = onnx.encode(lowered()), np.random.default_rng(0)
+  hurt = [data[:size] for size in (20, len(data) // 2, len(data) - 1)] + [data + b"\0"]
+  for _ in range(100):
+    changed = bytearray(data)
+    changed[random.integers(16, len(data))] ^= 1 << random.integers(8)
+    hurt.append(bytes(changed))
+  for changed in hurt:
+    (tmp_path / "x").write_bytes(changed)
+    with pytest.raises(BadFile, match="damaged"):
+      formats.load(tmp_path / "x")
+  packed.write(lowered(), tmp_path / "packed")
+  assert not onnx.recognises(tmp_path / "packed")
+
+
+def _said(data: bytes) -> dict:
+  return {entry.key: entry.value for entry in library.load_from_string(data).metadata_props}
