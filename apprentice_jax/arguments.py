@@ -20,7 +20,7 @@ FLAGS = {
     "train": ("config", "workdir", *PROCESS_FLAGS),
     "study": ("config", "workdir", *PROCESS_FLAGS),
     "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
-    "export": ("workdir", "format", "out", "ends", "packing", "layers", "data_dir"),
+    "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
     "predict": ("model", "image"),
     "bench": ("config", "what", "data_dir", "out"),
     "prepare": ("dataset", "data_dir"),
@@ -58,6 +58,7 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   flags.DEFINE_enum("format", "packed", list(FORMATS), "", flag_values=values)
   flags.DEFINE_enum("ends", "float", list(ENDS), "", flag_values=values)
   flags.DEFINE_enum("packing", "bits", ["bits", "base3"], "", flag_values=values)
+  flags.DEFINE_enum("form", "auto", ["auto", "exact", "fast"], "", flag_values=values)
   flags.DEFINE_enum("what", "training", ["training", "quantization", "torch", "input"], "", flag_values=values)
   try:
     values(["apprentice", *arguments])

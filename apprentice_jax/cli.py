@@ -18,8 +18,8 @@ USAGE = """usage: apprentice COMMAND [flags]
   train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
            --model=FILE --config=FILE[:key=value,...] [--split=test]     an exported file, or a checkpoint
-  export   --workdir=DIR --format=packed|stablehlo --out=FILE [--ends=float|8bit] [--packing=bits|base3]
-           [--layers] [--data_dir=DIR]
+  export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit] [--packing=bits|base3]
+           [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE IMAGE...                                what an exported network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   prepare  --dataset=NAME [--data_dir=DIR]
@@ -228,10 +228,10 @@ def _eval(config, given):
 
 def _export(given):
   from apprentice_jax import export
-  from apprentice_jax.deploy import cost
+  from apprentice_jax.deploy import cost, formats
   workdir, out = _need(given.workdir, "workdir"), _need(given.out, "out")
   _check_folder(out)
-  options = {"packing": given.packing} if given.format == "packed" else {}
+  options = {name: getattr(given, name) for name in formats.OPTIONS[given.format]}
   network = export.export(workdir, given.format, out, ends=given.ends, data_dir=given.data_dir, **options)
   print(cost.table(network, given.packing, by_layer=given.layers))
   print(f"{out}: {pathlib.Path(out).stat().st_size:,} bytes, {given.format}")

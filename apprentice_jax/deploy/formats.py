@@ -12,6 +12,8 @@ FORMATS = {
     "stablehlo": "apprentice_jax.deploy.stablehlo",
     "onnx": "apprentice_jax.deploy.onnx",
 }
+# What `write` can be told, by format.
+OPTIONS = {"packed": ("packing",), "stablehlo": (), "onnx": ("packing", "form")}
 
 
 def write(network: Network, name: str, path, **options):

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.deploy.network import BadNetwork, Network, check
+from apprentice_jax.deploy.network import Network, check
 from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 FORMS = ("auto", "exact", "fast")
@@ -33,8 +33,7 @@ def write(network: Network, path, form: str = "auto", packing: str = "bits"):
     packing: of ternary weights, "bits" (2 bits) or "base3" (1.6).
 
   Raises:
-    BadNetwork: it has no fast form.
-    ConfigError: onnx is not installed.
+    ConfigError: it has no fast form, or onnx is not installed.
   """
   write_whole(path, encode(network, form, packing))
 
@@ -49,7 +48,7 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   known = check(network)
   why = onnx_fast.unfit(network, known)
   if form == "fast" and why:
-    raise BadNetwork(f"the network has no fast form: {why}")
+    raise ConfigError(f"the network has no fast form: {why}.")
   form = ("exact" if why else "fast") if form == "auto" else form
   graph = Graph(packing)
   head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")

@@ -30,14 +30,14 @@ def unfit(network: Network, known: dict[str, Value]) -> str:
       return f"{node.name} has {node.bits} bits, and what ONNX multiplies and adds fast has 8"
     if isinstance(node, Add) and not all(known[name].kind == "fixed" and isinstance(by_name[name], Rescale)
                                          for name in inputs(node)):
-      return ("the additions are not of 8-bit activations: train with --config.quantization.residual, "
+      return ("its additions are not of 8-bit activations: train with --config.quantization.residual, "
               "or export the exact form")
     if isinstance(node, Conv) and known[node.input].kind == "levels":
       if node.weights.bits == FULL:
         return f"{node.name} has float weights for 8-bit activations"
       if node.weights.levels.dtype != np.int8:
         return f"{node.name} has levels up to {node.weights.top}, which int8 cannot hold"
-  return "" if any(isinstance(node, Add) for node in network.nodes) else "it adds nothing"
+  return ""
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:

@@ -22,10 +22,11 @@ THREADS, ROUNDS = 2, 9
 WARM_UP, TURN = 0.06, 0.25  # seconds; the first also lets other contestants' threads go to sleep
 NETWORKS = {"resnet18": (224, 1000), "resnet20": (32, 10)}  # side, classes
 BATCHES = (1, 16)
+ENDS = ("float", "8bit")
 
 
-def network(name: str, precision: str, ends: str = "float", **quantization):
-  """A lowered network of random weights."""
+def networks(name: str, precision: str, *ends: str, **quantization):
+  """Lowered networks of random weights, with each of the ends."""
   import jax
   from apprentice_jax.deploy import fold
   from apprentice_jax.models import resnet
@@ -37,18 +38,18 @@ def network(name: str, precision: str, ends: str = "float", **quantization):
   # The running statistics have moved a tenth of the way from 0 and 1 to those of the images.
   stats = jax.tree_util.tree_map_with_path(
       lambda path, leaf: (leaf - 0.9 * (path[-1].key == "var")) * 10, made["batch_stats"])
-  return fold.lower(model, made["params"], stats, image_shape=(side, side, 3), architecture=name, ends=ends,
-                    class_names=[f"class {i}" for i in range(classes)], mean=(0.5,) * 3, std=(0.25,) * 3)
+  about = dict(image_shape=(side, side, 3), architecture=name, class_names=[f"class {i}" for i in range(classes)],
+               mean=(0.5,) * 3, std=(0.25,) * 3)
+  return [fold.lower(model, made["params"], stats, ends=kind, **about) for kind in ends]
 
 
 def make(folder):
   from apprentice_jax.deploy import onnx, packed
   for name in NETWORKS:
     file = lambda kind: str(folder / f"{name} {kind}.onnx")
-    onnx.write(network(name, "32A,32W"), file("float32"))
-    onnx.write(network(name, "32A,2W"), file("32A,2W"))
-    for ends in ("float", "8bit"):
-      student = network(name, "8A,2W", ends, residual=True)
+    for precision, kind in (("32A,32W", "float32"), ("32A,2W", "32A,2W")):
+      onnx.write(*networks(name, precision, "float"), file(kind))
+    for ends, student in zip(ENDS, networks(name, "8A,2W", *ENDS, residual=True)):
       onnx.write(student, file(f"8A,2W fast, {ends} ends"), "fast")
       onnx.write(student, file(f"8A,2W exact, {ends} ends"), "exact")
       packed.write(student, folder / f"{name} 8A,2W {ends} ends.packed")
@@ -182,7 +183,7 @@ def table(result) -> str:
     lines += [""] + [f"Of ONNX Runtime's static int8, {ends} ends: the fast export takes " + ", ".join(
         "{:.2f} of the time at batch {}".format(
             times[f"8A,2W fast, {ends} ends"] / times[f"static int8, {ends} ends"], batch)
-        for batch, times in found["milliseconds"].items()) + "." for ends in ("float", "8bit")] + [""]
+        for batch, times in found["milliseconds"].items()) + "." for ends in ENDS] + [""]
   return "\n".join(lines)
 
 

@@ -11,8 +11,8 @@ import pytest
 import networks as small
 from networks import NAMES, made
 
+from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import formats, integer, network as networks, onnx, packed
-from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import BadFile
 
 KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=True, weights="ttq", shortcut="conv"),
@@ -110,7 +110,7 @@ def test_networks_without_a_fast_form():
                       (dict(precision="32A,2W"), "quantization.residual"),
                       (dict(precision="8A,32W", residual=True), "float weights"),
                       (dict(precision="8A,8W", residual=True, weights="dorefa"), "int8 cannot hold")):
-    with pytest.raises(BadNetwork, match=words):
+    with pytest.raises(ConfigError, match=words):
       onnx.encode(lowered(**kind), "fast")
     assert _said(onnx.encode(lowered(**kind)))["form"] == "exact"
 
