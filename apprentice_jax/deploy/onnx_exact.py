@@ -160,13 +160,14 @@ def _quantize(g, node: Quantize, value: Value, x):
   return on_grid(g, node, x, FRACTION)
 
 
-def on_grid(g: Graph, node: Quantize, x: str, step: float) -> str:
-  """``x / step`` as levels."""
+def on_grid(g: Graph, node: Quantize, x: str, step: float, named: bool = True) -> str:
+  """``x / step`` as levels, which get the node's name if ``named``."""
+  name = node.name if named else ""
   if node.bits == 8:
-    return g.add("QuantizeLinear", x, np.float32(step), zero(node), name=node.name)
+    return g.add("QuantizeLinear", x, np.float32(step), zero(node), name=name)
   levels = g.add("QuantizeLinear", x, np.float32(step), zero(node))
   low, high = (np.uint8(bound + int(zero(node))) for bound in (node.low, node.high))
-  return g.add("Clip", levels, low, high, name=node.name)
+  return g.add("Clip", levels, low, high, name=name)
 
 
 def _relu(g, node: Relu, value: Value, x):
