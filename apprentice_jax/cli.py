@@ -46,16 +46,27 @@ MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_thres
 def command() -> int:
   """The process's own command: `main`, in a process started anew with glibc's memory as MALLOC has it, which has
   to be said before it starts. Not where there is an accelerator, or no glibc, or the user asked for something."""
-  if (sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and not glob.glob("/dev/nvidia[0-9]*")
-      and platform.libc_ver()[0] == "glibc" and not _has_tpu()):
+  if (sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc"
+      and not _has_accelerator()):
     os.environ["GLIBC_TUNABLES"] = MALLOC
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
   return main()
 
 
-def _has_tpu() -> bool:
+def _has_accelerator() -> bool:
   from apprentice_jax.training import processes
-  return processes.has_tpu()
+  return bool(glob.glob("/dev/nvidia[0-9]*")) or processes.has_tpu()
+
+
+def _set_flags(command: str):
+  """XLA's flags for CPU, unless the user has said otherwise; before jax starts."""
+  given = os.environ.get("XLA_FLAGS", "")
+  flags = ["--xla_cpu_multi_thread_eigen=false"]  # host devices run one thread each; nothing elsewhere
+  # What is slow in a step is in XLA's libraries. LLVM need not try hard with the rest: at its default level it takes
+  # five times as long over a network's initialisation, and makes nothing that is faster. `plan` is not for CPU.
+  if command != "plan" and not _has_accelerator():
+    flags.append("--xla_backend_optimization_level=1")
+  os.environ["XLA_FLAGS"] = " ".join([given, *(f for f in flags if f.partition("=")[0] not in given)]).strip()
 
 
 def main(argv=None) -> int:
@@ -65,10 +76,7 @@ def main(argv=None) -> int:
   again: see `training.preemption`); 130 the same for SIGINT.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
-  # Host devices run one thread each. Must be said before jax starts, and does nothing elsewhere.
-  if "xla_cpu_multi_thread_eigen" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
-                               + " --xla_cpu_multi_thread_eigen=false").strip()
+  _set_flags(argv[0] if argv else "")
   warnings.filterwarnings("ignore", module="orbax|tensorflow_datasets|etils")
   if not argv or argv[0] == "help" or {"-h", "--help"} & set(argv):
     print(USAGE)

@@ -11,6 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli
+from apprentice_jax.training import processes
 from apprentice_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -131,12 +132,25 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
   assert cli.command() == 7 and not started
   monkeypatch.delenv("GLIBC_TUNABLES")
-  monkeypatch.setattr(cli, "_has_tpu", lambda: True)
+  monkeypatch.setattr(processes, "has_tpu", lambda: True)
   assert cli.command() == 7 and not started
-  monkeypatch.setattr(cli, "_has_tpu", lambda: False)
+  monkeypatch.setattr(processes, "has_tpu", lambda: False)
   monkeypatch.setattr(cli.glob, "glob", lambda _: ["/dev/nvidia0"])
   assert cli.command() == 7 and not started
   monkeypatch.setattr(cli.glob, "glob", lambda _: [])
   cli.command()
   assert started == [(sys.executable, [sys.executable, "-u", "-m", "apprentice_jax", "help"])]
   assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
+
+
+@pytest.mark.parametrize("command, given, accelerator, expected", [
+    ("train", "", False, "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1"),
+    ("train", "", True, "--xla_cpu_multi_thread_eigen=false"),
+    ("plan", "", False, "--xla_cpu_multi_thread_eigen=false"),
+    ("train", "--xla_dump_to=d --xla_backend_optimization_level=3", False,
+     "--xla_dump_to=d --xla_backend_optimization_level=3 --xla_cpu_multi_thread_eigen=false")])
+def test_flags_of_xla_are_set_where_nobody_has(monkeypatch, command, given, accelerator, expected):
+  monkeypatch.setenv("XLA_FLAGS", given)
+  monkeypatch.setattr(cli, "_has_accelerator", lambda: accelerator)
+  cli._set_flags(command)
+  assert os.environ["XLA_FLAGS"] == expected
