@@ -13,7 +13,8 @@ saturates, not even those without VNNI, on which full int8 weights do.
 import numpy as np
 
 from apprentice_jax.deploy import onnx_exact
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, Conv, Network, Quantize, Rescale, Value, inputs)
+from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
+from apprentice_jax.deploy.nodes import Add, Conv, Quantize, Rescale, inputs
 from apprentice_jax.deploy.onnx_exact import filters, padded, subsampled, window, zero
 from apprentice_jax.deploy.onnx_graph import Graph
 

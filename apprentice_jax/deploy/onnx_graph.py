@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.network import Weights
+from apprentice_jax.deploy.nodes import Weights
 
 OPSET, IR_VERSION = 17, 8  # of ONNX 1.12; ONNX Runtime 1.12 and later read it
 ZERO = 128  # what stands for 0 where signed levels are held as uint8, which every kernel takes

@@ -13,6 +13,7 @@ from networks import NAMES, made
 
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import formats, integer, network as networks, onnx, onnx_exact, packed
+from apprentice_jax.deploy.nodes import Conv
 from apprentice_jax.deploy.predictor import BadFile
 
 KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=True, weights="ttq", shortcut="conv"),
@@ -130,7 +131,7 @@ def test_networks_without_a_fast_form():
 
 def test_weights_are_packed():
   network = lowered()
-  sizes = [n.weights.levels.size for n in network.nodes if isinstance(n, networks.Conv) and n.weights.bits == 2]
+  sizes = [n.weights.levels.size for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2]
   for packing, each, table in (("bits", 4, 256), ("base3", 5, 243)):
     constants = library.load_from_string(onnx.encode(network, "exact", packing)).graph.initializer
     held = [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.UINT8 and c.dims]
