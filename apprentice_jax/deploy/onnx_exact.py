@@ -1,18 +1,22 @@
 """The exact form: operation by operation what `integer` does, so that every bit after float sums is the same.
 
-Convolutions of levels are ConvInteger, in int32; what follows is float32 Mul, Round, Add and QuantizeLinear, whose
-scale is a power of two. Float convolutions have their multipliers in their weights. Images are (batch, channels,
-height, width) inside; signed levels are uint8 with a zero point of 128.
+Convolutions of levels are float32 ones of whole numbers where their sums cannot exceed 2**24, so that no order of
+summation changes them, and ConvInteger otherwise, for which ONNX Runtime takes several times as long. A runtime has
+to compute the former in float32 as such, not in TF32 nor by Winograd's transformation: ONNX Runtime does on CPUs.
+What follows is Mul, Round, Add and QuantizeLinear, whose scale is a power of two. Convolutions of float values have
+their multipliers in their weights. Images are (batch, channels, height, width) inside; signed levels are uint8 with a
+zero point of 128.
 """
 
 import functools
 
 import numpy as np
 
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, Conv, Image, MaxPool, Mean, Network, Quantize, Relu,
-                                           Rescale, Value, inputs)
+from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value, accumulator_bound
+from apprentice_jax.deploy.nodes import Add, Conv, Image, MaxPool, Mean, Quantize, Relu, Rescale, inputs
 from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
+EXACT = 2**24  # float32 has all whole numbers up to here
 SPATIAL = np.array([2, 3])
 
 
@@ -70,17 +74,23 @@ def _conv(g, node: Conv, value: Value, x):
 
 
 def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
-  """The int32 accumulators, one for each row of multipliers."""
+  """The accumulators, whole float32 numbers, one for each row of multipliers."""
   w = node.weights
+  if op == "ConvInteger" and accumulator_bound(node, value) <= EXACT:
+    x = as_float(g, value, x)
+    sums = [g.add("Conv", x, kernel, **attributes) for kernel in _float_levels(g, node, layout)]
+    return [g.add("Round", s) for s in sums]  # or ONNX Runtime multiplies the weights by what they are multiplied by
   convolve = functools.partial(g.add, op, x, **attributes)
   if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
     half = _half(g, w, layout)
-    return [g.add("Add", *(convolve(half, zero(value), np.int8(point)) for point in (0, -1)))]
-  return [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)]
+    sums = [g.add("Add", *(convolve(half, zero(value), np.int8(point)) for point in (0, -1)))]
+  else:
+    sums = [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)]
+  return [g.cast(s, np.float32) for s in sums]
 
 
 def _scaled(g, node: Conv, sums, form):
-  products = [g.add("Mul", g.cast(s, np.float32), form(m)) for s, m in zip(sums, node.multiplier, strict=True)]
+  products = [g.add("Mul", s, form(m)) for s, m in zip(sums, node.multiplier, strict=True)]
   if node.fixed:
     products = [g.add("Round", p) for p in products]
   total = g.add("Add", *products) if len(products) == 2 else products[0]
@@ -92,13 +102,17 @@ def weights(g: Graph, node: Conv, layout, multiplier: np.ndarray) -> str:
   w, form = node.weights, lambda row: layout(row.reshape(1, 1, 1, -1))
   if w.bits == FULL:
     return g.constant(layout(w.levels * multiplier[0]))
+  rows = [g.add("Mul", x, form(m)) for x, m in zip(_float_levels(g, node, layout), multiplier, strict=True)]
+  return g.add("Add", *rows) if len(rows) == 2 else rows[0]
+
+
+def _float_levels(g, node: Conv, layout):
+  """The levels that meet each row of multipliers, in float32."""
+  w = node.weights
   if w.odd and w.bits == 8:
     half = g.cast(_half(g, w, layout), np.float32)
-    levels = [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
-  else:
-    levels = [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(multiplier)]
-  rows = [g.add("Mul", x, form(m)) for x, m in zip(levels, multiplier, strict=True)]
-  return g.add("Add", *rows) if len(rows) == 2 else rows[0]
+    return [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
+  return [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(node.multiplier)]
 
 
 def _half(g, w, layout):

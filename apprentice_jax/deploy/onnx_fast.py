@@ -10,10 +10,13 @@ that the units of the bias are as much finer. Two products of 255 and a weight o
 saturates, not even those without VNNI, on which full int8 weights do.
 """
 
+import dataclasses
+
 import numpy as np
 
 from apprentice_jax.deploy import onnx_exact
-from apprentice_jax.deploy.network import (FRACTION, FULL, Add, Conv, Network, Quantize, Rescale, Value, inputs)
+from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
+from apprentice_jax.deploy.nodes import Add, Conv, Image, Quantize, Rescale, inputs
 from apprentice_jax.deploy.onnx_exact import filters, padded, subsampled, window, zero
 from apprentice_jax.deploy.onnx_graph import Graph
 
@@ -57,6 +60,8 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
     elif isinstance(node, Rescale):
       x = subsampled(g, node.input, node.stride)
       g.add("Identity", padded(g, x, node.channels - values[0].shape[-1], zero(values[0])), name=node.name)
+    elif isinstance(node, Image):
+      onnx_exact.rule(g, dataclasses.replace(node, fixed=False), values, names)  # a pass over all pixels less
     elif not isinstance(node, Add) and not (isinstance(node, Conv) and node.fixed):
       onnx_exact.rule(g, node, values, names)
       steps[node.name] = steps.get(names[0])

@@ -12,7 +12,8 @@ import networks as small
 from networks import NAMES, made
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.deploy import formats, integer, network as networks, onnx, packed
+from apprentice_jax.deploy import formats, integer, network as networks, onnx, onnx_exact, packed
+from apprentice_jax.deploy.nodes import Conv
 from apprentice_jax.deploy.predictor import BadFile
 
 KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=True, weights="ttq", shortcut="conv"),
@@ -62,6 +63,18 @@ def test_the_exact_form_is_equal_in_every_bit_after_the_stem(kind, tmp_path):
         np.testing.assert_array_equal(x, own[name], err_msg=name)
     # Whole, with nothing to look at between the layers; but for the order of float sums.
     np.testing.assert_allclose(predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [dict(weights="ttq", residual=True), dict(precision="8A,8W", weights="dorefa")], ids=str)
+def test_integer_and_float_convolutions_give_the_same_bits(kind, monkeypatch):
+  images, network, found = made(**kind)[3], lowered("8bit", **kind), []
+  for exact, op in ((2**24, "Conv"), (0, "ConvInteger")):
+    monkeypatch.setattr(onnx_exact, "EXACT", exact)
+    data = onnx.encode(network, "exact")
+    assert {n.op_type for n in library.load_from_string(data).graph.node if "Conv" in n.op_type} == {op}
+    found.append(levels(data, network, images))
+  for name, x in found[0].items():
+    np.testing.assert_array_equal(x, found[1][name], err_msg=name)
 
 
 @pytest.mark.parametrize("kind", [dict(precision="32A,2W"), dict(precision="32A,2W", weights="ttq", shortcut="conv"),
@@ -118,7 +131,7 @@ def test_networks_without_a_fast_form():
 
 def test_weights_are_packed():
   network = lowered()
-  sizes = [n.weights.levels.size for n in network.nodes if isinstance(n, networks.Conv) and n.weights.bits == 2]
+  sizes = [n.weights.levels.size for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2]
   for packing, each, table in (("bits", 4, 256), ("base3", 5, 243)):
     constants = library.load_from_string(onnx.encode(network, "exact", packing)).graph.initializer
     held = [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.UINT8 and c.dims]
