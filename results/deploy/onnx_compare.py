@@ -1,0 +1,104 @@
+"""A trained student's ONNX files, over the whole test set, beside the NumPy reference and the training network.
+
+    python results/deploy/onnx_compare.py OUT.json DATA WORKDIR...
+
+Exact: the reference goes on from the levels that ONNX Runtime has after the stem, whose sums of floats differ in their
+order; from there on every level has to be equal. Fast, of students with quantization points before additions: each
+layer of the reference is given the levels that ONNX Runtime has before it. Logits and classes are of the whole
+file beside those of the training network.
+"""
+
+import collections
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import onnx as library
+import onnxruntime
+
+from apprentice_jax import export
+from apprentice_jax.config import ConfigError
+from apprentice_jax.deploy import integer, network as networks, onnx
+from apprentice_jax.training import inputs, start
+from compare import BATCH, trained
+
+
+class Observed:
+  """A file with every activation's levels as an output."""
+
+  def __init__(self, data: bytes, network):
+    self._known = {k: v for k, v in networks.check(network).items() if v.kind == "levels"}
+    model = library.load_from_string(data)
+    model.graph.output.extend(library.ValueInfoProto(name=name) for name in self._known)
+    self._session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+  def __call__(self, images) -> dict:
+    """Levels by node, (batch, height, width, channels)."""
+    found = self._session.run(list(self._known), {"images": images}) if self._known else []
+    return {name: (x.transpose(0, 2, 3, 1) - np.int16(128)).astype(np.int8) if self._known[name].low < 0
+            else x.transpose(0, 2, 3, 1) for name, x in zip(self._known, found)}
+
+
+def written(network):
+  """form -> (Predictor, Observed), of the forms that a network has."""
+  found = {}
+  for form in ("exact", "fast"):
+    try:
+      data = onnx.encode(network, form)
+    except ConfigError:
+      continue
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder) / "student.onnx"
+      path.write_bytes(data)
+      found[form] = onnx.load(path), Observed(data, network)
+  return found
+
+
+def compare(workdir, data_dir):
+  config = start.workdir_config(workdir)
+  config.data.dir, config.eval.batch_size = data_dir, BATCH
+  data = inputs.split(config, "test")
+  model = start.model(config, "student", len(data.class_names))
+  variables = start.load(str(workdir), model, data.image_shape, complete=True)
+  network = export.lowered(config, str(workdir))
+  reference, forms = trained(config, model, variables), written(network)
+  counts, logits, wanted, labels = collections.defaultdict(collections.Counter), collections.defaultdict(list), [], []
+  for images, label in data.batches(config):
+    labels.append(label)
+    wanted.append(np.asarray(reference(images)[0]))
+    for form, (predictor, observed) in forms.items():
+      logits[form].append(predictor.logits(images))
+      levels, own, count = observed(images), {}, counts[form]
+      if not levels:
+        continue
+      given = {k: v for k, v in levels.items() if form == "fast" or k == "stem_act"}
+      integer.run(network, images, given, lambda name, _, value: own.update({name: value}))
+      for name, x in levels.items():
+        difference = np.abs(x.astype(np.int16) - own[name])
+        kind = "stem's levels" if name == "stem_act" else "levels"
+        count[kind] += difference.size
+        count[f"{kind} off by one"] += int(np.sum(difference == 1))
+        count[f"{kind} off by more"] += int(np.sum(difference > 1))
+  wanted, labels = np.concatenate(wanted), np.concatenate(labels)
+  top = np.sort(wanted, -1)
+  result = {"precision": network.precision, "weights": config.quantization.weights,
+            "residual": bool(config.quantization.residual), "images": len(labels),
+            "largest logit": float(np.abs(wanted).max()),
+            "accuracy of the training network": float(np.mean(wanted.argmax(-1) == labels))}
+  for form in forms:
+    found = np.concatenate(logits[form])
+    far, other = np.abs(found - wanted).max(), found.argmax(-1) != wanted.argmax(-1)
+    result[form] = {
+        **counts[form], "largest logit difference": float(far), "images of another class": int(other.sum()),
+        "of them with a margin above that": int(np.sum(other & (top[:, -1] - top[:, -2] > far))),
+        "accuracy": float(np.mean(found.argmax(-1) == labels))}
+  return result
+
+
+if __name__ == "__main__":
+  out, place, workdirs = sys.argv[1], sys.argv[2], sys.argv[3:]
+  report = {pathlib.Path(w).name: compare(w, place) for w in workdirs}
+  print(json.dumps(report, indent=1))
+  pathlib.Path(out).write_text(json.dumps(report, indent=1) + "\n")
