@@ -94,10 +94,14 @@ def load(path, threads: int = 0) -> Predictor:
     raise BadFile("damaged: its checksum is not that of what it holds")
   options = runtime.SessionOptions()
   options.intra_op_num_threads = threads
-  session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-  said = session.get_modelmeta().custom_metadata_map
-  shape, names, resize = (json.loads(said[key]) for key in ("image_shape", "class_names", "resize"))
-  return Predictor(tuple(shape), tuple(names), resize, lambda images: session.run(["logits"], {"images": images})[0])
+  try:
+    session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    shape, names, resize = (json.loads(said[key]) for key in ("image_shape", "class_names", "resize"))
+    shape, names = tuple(map(int, shape)), tuple(map(str, names))
+  except Exception as error:  # onnxruntime has a dozen kinds; the checksum is right, so somebody else wrote it
+    raise BadFile(f"no network that export wrote ({' '.join(str(error).split())[:100]})") from None
+  return Predictor(shape, names, resize, lambda images: session.run(["logits"], {"images": images})[0])
 
 
 def recognises(path) -> bool:

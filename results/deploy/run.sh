@@ -37,3 +37,8 @@ student fashion-8A2W-residual 8A2W --config.quantization.residual
 tiny tiny-8A2W 8A2W
 tiny tiny-8A4W 8A4W
 "$python" results/deploy/table.py
+# ONNX takes pip install .[export]; the second, to compare with, PyTorch and a machine that does nothing else.
+PYTHONPATH=$PYTHONPATH:$here "$python" results/deploy/onnx_compare.py results/deploy/onnx_compare.json "$DATA" "$WORKDIR"/fashion-*
+mkdir -p "$WORKDIR/onnx"
+"$python" results/deploy/onnx_speed.py make "$WORKDIR/onnx"
+"$python" results/deploy/onnx_speed.py time "$WORKDIR/onnx" results/deploy/onnx_speed

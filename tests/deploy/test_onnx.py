@@ -167,5 +167,23 @@ def test_damage_is_noticed(tmp_path):
   assert not onnx.recognises(tmp_path / "packed")
 
 
+@pytest.mark.parametrize("key, value", [("image_shape", None), ("image_shape", "3"), ("class_names", "{"), ("", None)])
+def test_files_that_nobody_exported_are_refused(tmp_path, key, value):
+  """With a checksum that is right."""
+  model = library.load_from_string(onnx.encode(lowered()))
+  del model.metadata_props[-1]  # the checksum
+  if key:
+    entry = next(e for e in model.metadata_props if e.key == key)
+    model.metadata_props.remove(entry)
+    if value is not None:
+      model.metadata_props.add(key=key, value=value)
+  else:
+    model.graph.node[0].op_type = "NoSuchOperator"
+  data = model.SerializeToString()
+  (tmp_path / "x").write_bytes(data + onnx._seal(data))
+  with pytest.raises(BadFile, match="no network that export wrote"):
+    onnx.load(tmp_path / "x")
+
+
 def _said(data: bytes) -> dict:
   return {entry.key: entry.value for entry in library.load_from_string(data).metadata_props}
