@@ -55,6 +55,13 @@ def base() -> ml_collections.ConfigDict:
           unreadable="stop",    # at an image that cannot be read: "stop", or "skip" it and count
           threads=0, workers=0),  # that decode: threads per process (0: one a core), processes
       student=dict(network), teacher=dict(network),
+      # How the teacher sees the images.
+      teacher_input=dict(
+          mean=(), std=(),   # that it was trained with; (): as data.mean and data.std, or those of its workdir
+          augmented=True,    # as the student does; False: a fixed teacher sees them as they are stored
+          # Keep a fixed teacher's logits of so many epochs of augmentation, which then repeat; 0: run it in
+          # every step. One is enough where there is no augmentation. See `training.teacher_logits`.
+          cache_epochs=0),
       precision="8A,2W",
       quantization=dict(
           weights="default", activations="default", per_channel=True, wrpn_scale="max",
@@ -240,8 +247,14 @@ def validate(config, precisions=()):
         check(value >= least, f"config.{key} is {value}: it must be at least {least}.")
   check(config.loss.temperature > 0,
         f"config.loss.temperature is {config.loss.temperature}: it must be above 0.")
-  check(len(config.data.mean) == len(config.data.std) and all(s > 0 for s in config.data.std),
-        "config.data.mean and config.data.std must have one value per channel, std above 0.")
+  for field in ("data", "teacher_input"):
+    mean, std = config[field].mean, config[field].std
+    check(len(mean) == len(std) and all(s > 0 for s in std) and (std or field != "data"),
+          f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.")
+  view = config.teacher_input
+  check(not config.data.image_size or view.augmented and not view.cache_epochs,
+        "config.teacher_input.augmented and cache_epochs are for images that live on the device "
+        "(config.data.image_size=0): a streamed image is cropped before it gets there.")
   _check_streaming(config.data, check)
   check(not config.eval.every_epochs or config.data.validation,
         "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
@@ -255,7 +268,7 @@ def _check_numbers(config, check):
     value = flat(config)[key]
     if isinstance(default, float) and number(value):
       check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
-    if isinstance(default, (tuple, list)) and number(default[0]):
+    if isinstance(default, (tuple, list)) and (not default or number(default[0])):
       check(all(number(v) and math.isfinite(v) for v in value),
             f"config.{key} is {value!r}: it must be a list of numbers.")
   seeds = tuple(config.study.seeds)
@@ -282,7 +295,7 @@ _LEAST = {
     "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
-    "seed": 0, "loss.alpha": 0, "loss.beta": 0,
+    "seed": 0, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "momentum": 0,
 }

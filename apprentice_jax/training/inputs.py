@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import functools
 import itertools
 import warnings
+import zlib
 
 import jax
 import numpy as np
@@ -62,6 +63,11 @@ class Resident:
     self._dataset = dataset
     self.size, self.class_names = len(dataset.labels), dataset.class_names
     self.image_shape = dataset.images.shape[1:]
+
+  @functools.cached_property
+  def checksum(self) -> int:
+    """The CRC-32 of all images and labels."""
+    return zlib.crc32(np.ascontiguousarray(self._dataset.labels), zlib.crc32(np.ascontiguousarray(self._dataset.images)))
 
   @functools.cached_property
   def on_devices(self) -> DeviceData:

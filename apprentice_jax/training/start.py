@@ -1,7 +1,9 @@
 """Where networks come from: built from the config, initialised, or read from a trained one."""
 
+import math
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, parallel, processes
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
-from apprentice_jax.training.program import Settings, initialiser
+from apprentice_jax.training.program import Settings, View, initialiser
 from apprentice_jax.training.workdir import read_config, result
 
 FULL_PRECISION = "32A,32W"
@@ -38,6 +40,8 @@ def full_precision(config, which: str):
   if which == "teacher":
     alone.student.update(config.teacher)
     alone.recipe.student.update(config.recipe.teacher)
+    alone.data.mean, alone.data.std = normalisation(config, "teacher")
+    alone.teacher_input.update(configs.base().teacher_input)
   alone.student.init = ""
   return alone
 
@@ -56,18 +60,45 @@ def model(config, which: str, num_classes: int) -> ResNet:
 def settings(config, num_classes: int) -> Settings:
   """What the config's program depends on."""
   scheme = SCHEMES[config.scheme]
+  view = _view(config)
   optimizer = lambda recipe: SGD(recipe.momentum, recipe.nesterov, recipe.weight_decay,
                                  tuple(recipe.decay))
   return Settings(
       student=model(config, "student", num_classes),
       student_optimizer=optimizer(student_recipe(config)),
-      teacher=model(config, "teacher", num_classes) if scheme.teacher else None,
+      teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.epochs else None,
       teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
       teacher_gradient=config.loss.teacher_gradient,
       augmentation=(Augmentation() if config.data.image_size  # streamed images come augmented
                     else Augmentation(config.data.pad, config.data.flip)),
-      mean=tuple(config.data.mean), std=tuple(config.data.std),
+      mean=tuple(config.data.mean), std=tuple(config.data.std), view=view,
       steps_per_dispatch=config.steps_per_dispatch)
+
+
+def normalisation(config, which: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and standard deviation of the images that the config's "student" or "teacher" is made for."""
+  own = config.data
+  if which == "teacher":
+    if config.teacher_input.mean:
+      own = config.teacher_input
+    elif config.teacher.init and _source(config.teacher.init).is_dir():
+      own = workdir_config(config.teacher.init).data
+  return tuple(own.mean), tuple(own.std)
+
+
+def _view(config) -> View:
+  """How the config's teacher sees the images; the default where there is none."""
+  scheme, given = SCHEMES[config.scheme], config.teacher_input
+  if not scheme.teacher:
+    return View()
+  mean, std = normalisation(config, "teacher")
+  if (mean, std) == (tuple(config.data.mean), tuple(config.data.std)):
+    mean, std = (), ()
+  if scheme.teacher != "fixed":
+    return View(mean, std)
+  changes = bool(config.data.pad or config.data.flip)
+  different = math.ceil(student_recipe(config).epochs) if given.augmented and changes else 1
+  return View(mean, std, given.augmented or not changes, min(given.cache_epochs, different))
 
 
 def student_recipe(config):
@@ -84,7 +115,6 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
     teacher_path, student_path: trained networks to start from, or "": a random initialisation.
   """
   key = jax.random.key(config.seed)
-  scheme = SCHEMES[config.scheme]
   data = inputs.split(config, "train")
   first = permutation(config.seed, 0, data.size)[:config.batch_size]
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
@@ -100,10 +130,23 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
     return state._replace(opt_state=jax.jit(optimizer.build().init)(state.params)) if optimizer else state
 
   teacher = None
-  if scheme.teacher:
+  if built.teacher:
     teacher = start("teacher", built.teacher, teacher_path, built.teacher_optimizer)
   student = start("student", built.student, student_path, built.student_optimizer)
   return parallel.replicate(parallel.same_on_all(State(student, teacher)))
+
+
+class Teacher(NamedTuple):
+  """A fixed teacher, on the host."""
+  model: ResNet
+  network: Network
+
+
+def fixed_teacher(config, path: str) -> Teacher:
+  """The config's teacher, as it is in ``path``."""
+  data = inputs.split(config, "train")
+  network = model(config, "teacher", len(data.class_names))
+  return Teacher(network, parallel.same_on_all(load(path, network, data.image_shape)))
 
 
 def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Network:
