@@ -12,7 +12,13 @@ import ml_collections
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
 
-ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "runlocal")
+ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
+# Apprentice to the letter, as far as that is known: its quantizers with their literal grids (WRPN's [-1, 1] and
+# [0, 1]), one scale a tensor, and its loss. Learning rates and epochs stay the config's own.
+PRESETS = {"paper": {
+    "quantization.weights": "paper", "quantization.activations": "paper", "quantization.per_channel": False,
+    "quantization.wrpn_scale": "unit", "quantization.full_precision": ("stem", "head"), "quantization.residual": False,
+    "loss.alpha": 1.0, "loss.beta": 0.5, "loss.gamma": 0.5, "loss.temperature": 1.0, "loss.teacher_gradient": False}}
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
@@ -116,7 +122,7 @@ def apply_argument(config, argument: str, runlocal: dict):
   Args:
     config: from `base`, with the file's own values.
     argument: what `parse` reads. ``student`` and ``teacher`` name networks, ``width`` is for both,
-      ``precision`` is for a study too.
+      ``precision`` is for a study too; ``preset`` is one of PRESETS.
     runlocal: dotted field names and values that make a seconds-long version of the config.
 
   Returns:
@@ -128,6 +134,10 @@ def apply_argument(config, argument: str, runlocal: dict):
     raise ConfigError(f"config argument runlocal is {local!r}: write runlocal or runlocal=False.")
   if local in ("true", "1"):
     config.update_from_flattened_dict(runlocal)
+  if (preset := given.pop("preset", None)) is not None:
+    if preset not in PRESETS:
+      raise ConfigError(f"config argument preset is {preset!r}: {nearest(preset, PRESETS)}")
+    config.update_from_flattened_dict(PRESETS[preset])
   if "width" in given:
     try:
       config.student.width = config.teacher.width = float(given.pop("width"))
