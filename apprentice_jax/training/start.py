@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
@@ -15,6 +14,7 @@ from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.models import fit, pretrained
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, parallel, processes
@@ -146,23 +146,25 @@ def fixed_teacher(config, path: str) -> Teacher:
   """The config's teacher, as it is in ``path``."""
   data = inputs.split(config, "train")
   network = model(config, "teacher", len(data.class_names))
-  return Teacher(network, parallel.same_on_all(load(path, network, data.image_shape)))
+  return Teacher(network, parallel.same_on_all(load(path, network, data.image_shape, which="teacher")))
 
 
-def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Network:
+def load(path: str, network: ResNet, image_shape, complete: bool = False, which: str = "student") -> Network:
   """Reads trained parameters and batch statistics for ``network``.
 
   Args:
-    path: a workdir of ours (its student is taken), or a PyTorch checkpoint of the same network.
+    path: a workdir of ours (its student is taken), or a checkpoint of the same network by PyTorch's names; see
+      `models.pretrained`.
     network: what they are for; where it has quantizer parameters that the file does not, these are
       left out, for `initialiser` to fill in.
     image_shape: (height, width, channels).
     complete: nothing may be left out.
+    which: "student" or "teacher", the network's place in the config.
 
   Raises:
     ConfigError: nothing there, or it does not fit; the message lists what differs.
   """
-  source = _source(path)
+  source, spelled = _source(path), None
   if source.is_dir():
     with Checkpoints(source) as checkpoints:
       if checkpoints.latest() is None:
@@ -173,13 +175,15 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Net
       raise ConfigError(f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
                         "it back from a copy, or train anew.")
   else:
-    from apprentice_jax.models import pretrained
     try:
-      found = Network(*pretrained.load(source))
+      given = pretrained.load(source)
     except ValueError as error:
       prefix = "" if source.name in str(error) else f"{path}: "
       raise ConfigError(f"{prefix}{error}") from None
-  _check_fit(path, found, network, image_shape, complete)
+    found, spelled = Network(given.params, given.batch_stats), given.spelled
+  have = fit.shapes(found.params, found.batch_stats)
+  if trouble := fit.trouble(have, network, image_shape, which, complete, spelled):
+    raise ConfigError(f"{path} {trouble}")
   return found
 
 
@@ -189,26 +193,6 @@ def _source(path: str) -> pathlib.Path:
   if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   return source
-
-
-def _check_fit(path, found: Network, network: ResNet, image_shape, complete):
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  expected = jax.eval_shape(lambda k, x: network.clone(norm_axis=None).init(k, x, True),
-                            jax.random.key(0), images)
-  for collection, tree in (("params", found.params), ("batch_stats", found.batch_stats)):
-    shapes = lambda t: {"/".join(k.key for k in p): np.shape(a)
-                        for p, a in jax.tree_util.tree_leaves_with_path(t)}
-    want, have = shapes(expected[collection]), shapes(tree)
-    essential = ("kernel", "scale", "bias", "mean", "var")
-    wrong = [f"{name} is {have.get(name, 'missing')}, not {shape}" for name, shape in want.items()
-             if have.get(name) != shape and (name in have or name.endswith(essential))]
-    wrong += [f"{name} is not in the network" for name in have if name not in want]
-    if complete and not wrong and set(want) - set(have):
-      raise ConfigError(f"{path} has no {min(set(want) - set(have))}: it holds a network of another "
-                        "precision; a full-precision one is precision=32A32W.")
-    if wrong:
-      shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-      raise ConfigError(f"{path} holds another network: {shown}.")
 
 
 def preflight(config, recipes=None):
@@ -223,7 +207,7 @@ def preflight(config, recipes=None):
   data = processes.agreed(lambda: _checked_data(config, recipes))
   for which in ("teacher", "student"):
     if path := config[which].init:
-      load(path, model(config, which, len(data.class_names)), data.image_shape)
+      load(path, model(config, which, len(data.class_names)), data.image_shape, which=which)
 
 
 def _checked_data(config, recipes):
