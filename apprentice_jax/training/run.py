@@ -187,7 +187,7 @@ class Run:
 
   def _advance(self, state: State, batch, step: int, end: int) -> tuple[State, int]:
     """Takes steps, at least one and at most to ``end``; returns the new state and how many."""
-    config, s, began = self.config, self.settings, time.monotonic()
+    began = time.monotonic()
     if batch is not None:
       state, metrics = self.program.feed(
           state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]),

@@ -8,7 +8,6 @@ import pickle
 import struct
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
