@@ -22,6 +22,9 @@ USAGE = """usage: apprentice COMMAND [flags]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE IMAGE...                                what an exported network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+           [--config.study.grid="loss.gamma=0.25|0.5, quantization.weights=twn|ttq"]     also at these settings
+           --status --workdir=DIR                               how far a study is, running or not
+  report   --workdir=DIR[,DIR,...] [--out=DIR]                  a study's report anew, or one of its parts
   prepare  --dataset=NAME [--data_dir=DIR]
   plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...] [--max_batch] [--scaling]
            [--examples=N --classes=N] [--out=FILE.json]         what a TPU slice would make of it
@@ -35,7 +38,7 @@ train, study and eval on several machines: TPU pods and SLURM are found; elsewhe
 
 config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
 """
-COMMANDS = ("train", "eval", "export", "predict", "study", "bench", "prepare", "plan")
+COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "prepare", "plan")
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
@@ -167,6 +170,9 @@ def _run(command: str, arguments: list[str]) -> int:
   if command == "plan":
     _plan(_need(config, "config"), given)
     return 0
+  if command == "report" or command == "study" and given.status:  # no device is needed: one may be in use
+    print(_read_study(command, _need(given.workdir, "workdir"), given.out))
+    return 0
   from apprentice_jax.training import processes
   joined = tuple(getattr(given, name) for name in PROCESS_FLAGS)
   processes.check(*joined)
@@ -206,6 +212,14 @@ def _train(command: str, config, workdir: str) -> int:
       if processes.first():
         print(table)
   return 0
+
+
+def _read_study(command: str, workdir: str, out: str) -> str:
+  if command == "study":
+    from apprentice_jax import progress
+    return progress.status(workdir)
+  from apprentice_jax import merge
+  return merge.run([workdir] if pathlib.Path(workdir).exists() else workdir.split(","), out)
 
 
 def _eval(config, given):

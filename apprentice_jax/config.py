@@ -9,6 +9,7 @@ import re
 
 import ml_collections
 
+from apprentice_jax import grid, references
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
 
@@ -80,7 +81,10 @@ def base() -> ml_collections.ConfigDict:
           every_epochs=0.0,    # of the validation split while training; 0: at the end only
           batch_size=1000,
           final="test"),       # the split scored at the end: "test" or "validation"
-      study=dict(precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS)))
+      study=dict(
+          precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS,
+          grid="",             # further fields, and the values to train at: see `grid`
+          references=())))     # published accuracies to compare with: see `references`
 
 
 def parse(argument: str) -> dict[str, str]:
@@ -217,6 +221,7 @@ def validate(config, precisions=()):
           f"config.study.{field} is {values!r}: it must name at least one, and none twice.")
   check(all(isinstance(s, int) and s >= 0 for s in config.study.seeds),
         f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.")
+  _check_study(config, precisions)
   for name in ("student", "teacher", "finetune"):
     recipe = config.recipe[name]
     for leaf in recipe.decay:
@@ -255,12 +260,34 @@ def _check_numbers(config, check):
     value = flat(config)[key]
     if isinstance(default, float) and number(value):
       check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
-    if isinstance(default, (tuple, list)) and number(default[0]):
+    if isinstance(default, (tuple, list)) and default and number(default[0]):
       check(all(number(v) and math.isfinite(v) for v in value),
             f"config.{key} is {value!r}: it must be a list of numbers.")
   seeds = tuple(config.study.seeds)
   check(max(config.seed, *seeds, 0) < 2**32,
         f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.")
+
+
+def _check_study(config, precisions):
+  """Raises ConfigError for a wrong grid or reference; of a study (``precisions``) every point has to be able to run."""
+  try:
+    for text in config.study.references:
+      references.parse(text)
+    points = grid.points(config.study.grid, flat(base()))
+  except ValueError as error:
+    raise ConfigError(str(error)) from None
+  if not config.study.grid or not precisions:
+    return
+  if config.batch_per_device and any(key == "batch_size" for key, _ in points[0]):
+    raise ConfigError("config.study.grid varies batch_size, but the batch follows the devices: set "
+                      "config.batch_per_device=0.")
+  for point in points:
+    at = grid.applied(config, point)
+    at.study.grid, at.precision = "", precisions[0]
+    try:
+      validate(at, precisions)
+    except ConfigError as error:
+      raise ConfigError(f"config.study.grid at {grid.label(point)}: {str(error).removeprefix('config: ')}") from None
 
 
 def _check_streaming(data, check):

@@ -1,66 +1,24 @@
 """The paper's table on the user's data: every scheme and its control, side by side."""
 
-import csv
 import pathlib
-import time
-from typing import NamedTuple
 
 from apprentice_jax import config as configs
-from apprentice_jax import export, report
+from apprentice_jax import export, grid, progress, references, results, study_report
+from apprentice_jax.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import inputs, loop, preemption, processes, start
-from apprentice_jax.training.workdir import claim, local, result, write_config, writing
-
-FIELDS = ("cell", "precision", "seed", "accuracy", "loss", "count", "teacher_accuracy", "epochs",
-          "seconds", "parameters", "bytes", "bops", "peak_bytes", "workdir")
-
-
-class Cell(NamedTuple):
-  """One training run of a study: "teacher" and "student" are at full precision, without a teacher."""
-  kind: str
-  precision: str
-  seed: int
-
-  @property
-  def name(self) -> str:
-    return f"{self.kind}-{self.precision.replace(',', '')}-seed{self.seed}"
-
-
-def cells(config) -> list[Cell]:
-  """The study's cells in the order in which they run: what others start from comes first."""
-  kinds, result = tuple(config.study.cells), []
-  for seed in config.study.seeds:
-    result += [Cell(k, start.FULL_PRECISION, seed) for k in ("teacher", "student") if k in kinds]
-  for seed in config.study.seeds:
-    result += [Cell(k, p, seed) for p in config.study.precisions for k in kinds
-               if k not in ("teacher", "student")]
-  return result
-
-
-def cell_config(config, cell: Cell):
-  """The config of one cell's training run."""
-  c = config.copy_and_resolve_references()
-  c.seed = cell.seed
-  if cell.kind in ("teacher", "student"):
-    return start.full_precision(c, cell.kind)
-  c.scheme, c.precision = cell.kind, cell.precision
-  if not SCHEMES[cell.kind].pretrained_student:
-    c.student.init = ""  # a given student is what C starts from; the others start from scratch
-  return c
-
-
-def cell_dir(workdir: pathlib.Path, cell: Cell) -> pathlib.Path:
-  return pathlib.Path(workdir) / "cells" / cell.name
+from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
 
 def run(config, workdir) -> str:
   """Runs the cells that are not finished, then writes the report.
 
   Args:
-    config: ``config.study`` lists precisions, seeds and cells; the rest is every cell's config.
-    workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md and plots.
+    config: ``config.study`` lists precisions, seeds, cells and a grid of further fields; the rest is every cell's
+      config.
+    workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md, report.html and plots.
 
   Returns:
     The report's table as text.
@@ -70,75 +28,79 @@ def run(config, workdir) -> str:
   """
   config = configs.checked(config, config.study.precisions)
   for kind in config.study.cells:
-    for other in _starts_from(kind):
+    for other in starts_from(kind):
       if other not in config.study.cells and not config[other].init:
         raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
                           f"add it, or set config.{other}.init.")
   workdir = local(workdir)
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
-  config = processes.agreed(lambda: start.scaled(config, workdir))
-  trained = lambda kind: kind in config.study.cells and not (
-      kind in ("teacher", "student") and config[kind].init)
+  shared = processes.agreed(lambda: start.scaled(config, workdir))
+  trained = lambda kind: kind in config.study.cells and not (kind in ALONE and config[kind].init)
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
-  start.preflight(config, recipes)
+  for point in points(config):
+    _preflight(config, point, workdir, recipes)
   with writing(workdir), preemption.listening():
-    processes.on_first(lambda: claim(workdir, config))
-    processes.on_first(lambda: write_config(workdir, config))
+    processes.on_first(lambda: claim(workdir, shared))
+    processes.on_first(lambda: write_config(workdir, shared))
     rows = _rows(config, workdir)
-  return report.write_study(config, workdir, rows) if processes.first() else ""
+  if not processes.first():
+    return ""
+  with trouble(workdir):
+    return study_report.write(shared, workdir, results.located(rows, shared, workdir), points(config))
+
+
+def _preflight(config, point: grid.Point, workdir, recipes):
+  at = processes.agreed(lambda: start.scaled(grid.applied(config, point), workdir))
+  if point:  # its quantizers need not be able to do the config's own precision
+    at.precision = config.study.precisions[0]
+  try:
+    start.preflight(at, recipes)
+  except ConfigError as error:
+    raise ConfigError(f"config.study.grid at {grid.label(point)}: {error}" if point else str(error)) from None
 
 
 def _rows(config, workdir: pathlib.Path) -> list[dict]:
-  """The results of all cells; trains those that are not finished."""
-  rows, todo, began = [], cells(config), time.monotonic()
-  for number, cell in enumerate(todo, 1):
-    place = cell_dir(workdir, cell)
-    if result(place) is None and processes.first():
-      spent = time.monotonic() - began
-      print(f"[{number}/{len(todo)}, {spent:.0f} s] {cell.name}", flush=True)
-    rows.append(_row(config, cell, workdir, place))
+  """The results of all cells; trains those that are not finished.
+
+  Args:
+    config: before it is scaled for the devices: a learning rate of the grid is scaled as any other.
+    workdir: the study's.
+  """
+  rows = []
+  for cell in cells(config):
+    if processes.first() and not given(config, cell) and result(cell_dir(workdir, cell)) is None:
+      print(f"{progress.table(progress.read(config, workdir, cell))}\n{cell.name}", flush=True)
+    rows.append(_row(config, cell, workdir))
     if processes.first():
-      _write_csv(workdir / "results.csv", rows)
+      results.write(workdir / "results.csv", rows)
+  if processes.first():
+    print(progress.table(progress.read(config, workdir)), flush=True)
   return rows
 
 
-def _starts_from(kind: str) -> list[str]:
-  """The full-precision cells whose networks a cell starts from."""
-  scheme = SCHEMES.get(kind)
-  if scheme is None:
-    return []
-  return (["teacher"] * (scheme.teacher == "fixed") + ["student"] * scheme.pretrained_student)
-
-
-def _row(config, cell: Cell, workdir, place) -> dict:
-  run_config = cell_config(config, cell)
-  given = config[cell.kind].init if cell.kind in ("teacher", "student") else ""
-  if given:  # the user's own network: scored, not trained
-    scores = loop.evaluate_network(run_config, given, config.eval.final)
-    found = {f"{config.eval.final}_{k}": v for k, v in scores.items()}
+def _row(config, cell: Cell, workdir) -> dict:
+  run_config = processes.agreed(lambda: start.scaled(cell_config(config, cell), workdir))
+  place, own = cell_dir(workdir, cell), given(config, cell)
+  final = config.eval.final
+  if own:  # the user's own network: scored, not trained
+    scores = loop.evaluate_network(run_config, own, final)
+    found = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    paths = {kind: config[kind].init or str(
-        cell_dir(workdir, Cell(kind, start.FULL_PRECISION, cell.seed)))
-             for kind in _starts_from(cell.kind)}
+    paths = {kind: config[kind].init or str(cell_dir(workdir, cell.network(kind)))
+             for kind in starts_from(cell.kind)}
     found = loop.train(run_config, place, **paths)
-  data = inputs.split(config, "train")
+  data = inputs.split(run_config, "train")
   model = start.model(run_config, "student", len(data.class_names))
-  costs, final = cost.total(export.blank(run_config, data)), config.eval.final
+  costs = cost.total(export.blank(run_config, data))
   return {
-      "cell": cell.kind, "precision": cell.precision, "seed": cell.seed,
+      "cell": cell.kind, "precision": cell.precision, "point": cell.at, "seed": cell.seed,
       "accuracy": found[f"{final}_accuracy"], "loss": found[f"{final}_loss"],
       "count": found[f"{final}_count"],
       "teacher_accuracy": found.get(f"{final}_teacher_accuracy", ""),
-      "epochs": round(found.get("examples", 0) / data.size, 2),
+      "agreement": found.get(f"{final}_agreement", ""),
+      "epochs": round(found.get("examples", 0) / data.size, 2), "steps": found.get("steps", 0),
       "seconds": round(found.get("seconds", 0), 1),
       "parameters": cost.parameters(model, data.image_shape),
       "bytes": costs.bytes, "bops": costs.bops, "peak_bytes": costs.peak_bytes,
-      "workdir": given or f"cells/{cell.name}"}
-
-
-def _write_csv(path: pathlib.Path, rows: list[dict]):
-  with path.open("w", newline="") as file:
-    writer = csv.DictWriter(file, FIELDS)
-    writer.writeheader()
-    writer.writerows(rows)
+      "network": references.network(run_config.student), "workdir": own or f"cells/{cell.name}"}
