@@ -36,7 +36,7 @@ class Cell(NamedTuple):
     """Its point as text."""
     return grid.label(self.point)
 
-  def network(self, which: str) -> "Cell":
+  def source(self, which: str) -> "Cell":
     """The cell of the full-precision "teacher" or "student" that this one starts from."""
     return of(which, start.FULL_PRECISION, self.seed, self.point)
 

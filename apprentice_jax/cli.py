@@ -215,6 +215,7 @@ def _train(command: str, config, workdir: str) -> int:
 
 
 def _read_study(command: str, workdir: str, out: str) -> str:
+  os.environ["JAX_PLATFORMS"] = "cpu"  # before jax starts
   if command == "study":
     from apprentice_jax import progress
     return progress.status(workdir)

@@ -2,6 +2,7 @@
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 import numpy as np
 
 COLOURS = {"teacher": "0.6", "student": "0.2", "baseline": "tab:orange", "A": "tab:blue",
@@ -67,7 +68,7 @@ def study_curves(by_cell: dict, title: str, path) -> bool:
 def accuracy_against(entries: list, costs: list[float], best: list[int], label: str, path):
   """Mean accuracy (error bars: standard deviation) against a cost, and the front of those that none dominates.
 
-  A cell has its colour and a precision its marker, so that points that lie on one another need no names beside them.
+  A cell has its colour and a precision its marker, filled on the front; cells of equal cost are drawn side by side.
 
   Args:
     entries: `summary.Entry`s.
@@ -80,15 +81,31 @@ def accuracy_against(entries: list, costs: list[float], best: list[int], label: 
   axes = figure.subplots()
   precisions = list(dict.fromkeys(e.precision for e in entries))
   marker = {p: MARKERS[i % len(MARKERS)] for i, p in enumerate(precisions)}
-  if best:  # level from one point to the next: more cost alone buys nothing
-    axes.step([costs[i] for i in best], [entries[i].mean for i in best], where="post", color="0.7", zorder=1)
-  for e, cost in zip(entries, costs):
-    axes.errorbar(cost, e.mean, yerr=e.sd or 0, fmt=marker[e.precision], capsize=3, color=COLOURS[e.cell],
-                  markerfacecolor="none", zorder=2)
-  axes.set(xscale="log", xlabel=label, ylabel="accuracy %")
+  limits = min(costs) / 1.6, max(costs) * 1.6
+  # Level from one point to the next: more cost alone buys nothing.
+  axes.step([*(costs[i] for i in best), limits[1]], [entries[i].mean for i in (*best, best[-1])], where="post",
+            color="0.7", zorder=1)
+  for i, (e, at) in enumerate(zip(entries, _side_by_side(costs))):
+    axes.errorbar(at, e.mean, yerr=e.sd or 0, fmt=marker[e.precision], capsize=3, color=COLOURS[e.cell],
+                  markerfacecolor=COLOURS[e.cell] if i in best else "white", zorder=2)
+  axes.set(xscale="log", xlabel=label, ylabel="accuracy %", xlim=limits)
+  axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+  axes.xaxis.set_minor_formatter(NullFormatter())
   line = lambda **style: Line2D([], [], **style)
   handles = [line(color=COLOURS[cell], linewidth=4, label=cell) for cell in dict.fromkeys(e.cell for e in entries)]
   handles += [line(color="0.2", marker=marker[p], linestyle="", markerfacecolor="none", label=p) for p in precisions]
-  handles.append(line(color="0.7", label="not dominated"))
+  handles.append(line(color="0.7", marker="o", label="not dominated"))
   figure.legend(handles=handles, loc="outside right upper", fontsize="small")
   figure.savefig(path, dpi=110)
+
+
+def _side_by_side(costs: list[float]) -> list[float]:
+  """Where to draw points of these costs on a logarithmic axis: equal ones beside each other, in a twelfth of it."""
+  width = np.log(1.6**2 * max(costs) / min(costs))
+  result = []
+  for i, cost in enumerate(costs):
+    count, number = costs.count(cost), costs[:i].count(cost)
+    step = min(width / 70, width / 12 / count)
+    result.append(cost * float(np.exp(step * (number - (count - 1) / 2))))
+  return result

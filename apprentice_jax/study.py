@@ -40,13 +40,12 @@ def run(config, workdir) -> str:
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
   for point in points(config):
     _preflight(config, point, workdir, recipes)
-  with writing(workdir), preemption.listening():
+  with writing(workdir), preemption.listening(), trouble(workdir):
     processes.on_first(lambda: claim(workdir, shared))
     processes.on_first(lambda: write_config(workdir, shared))
     rows = _rows(config, workdir)
-  if not processes.first():
-    return ""
-  with trouble(workdir):
+    if not processes.first():
+      return ""
     return study_report.write(shared, workdir, results.located(rows, shared, workdir), points(config))
 
 
@@ -87,7 +86,7 @@ def _row(config, cell: Cell, workdir) -> dict:
     scores = loop.evaluate_network(run_config, own, final)
     found = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    paths = {kind: config[kind].init or str(cell_dir(workdir, cell.network(kind)))
+    paths = {kind: config[kind].init or str(cell_dir(workdir, cell.source(kind)))
              for kind in starts_from(cell.kind)}
     found = loop.train(run_config, place, **paths)
   data = inputs.split(run_config, "train")

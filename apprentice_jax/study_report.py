@@ -4,6 +4,7 @@ import pathlib
 import statistics
 
 from apprentice_jax import document, grid, plots, references, summary
+from apprentice_jax.config import CELLS
 from apprentice_jax.document import Heading, Picture, Table, Text
 from apprentice_jax.training import metrics
 
@@ -34,7 +35,9 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
   blocks = [
       Heading(f"Apprentice study on {config.data.name}", 1),
       Text(f"Student {_network(config.student)}, teacher {_network(config.teacher)}; {_seeds(rows)}; the last epoch's "
-           f"accuracy on the {rows[0]['count']:,} images of the {config.eval.final} split. Nothing was picked by it."),
+           f"accuracy on the {rows[0]['count']:,} images of the {config.eval.final} split; no epoch is picked by it."),
+      *([Text("A setting chosen by this table is chosen on the test split: to choose, hold out data.validation images "
+              "and set eval.final=validation.")] if config.eval.final == "test" and len(points) > 1 else []),
       *([Text("Not finished: " + ", ".join(missing) + ".")] if missing else []),
       table, *_sources(config, found),
       *significance(found, what),
@@ -71,18 +74,18 @@ def significance(found: list[summary.Entry], what: str) -> list:
     rows = []
     for c in members:
       f = c.found
-      numbers = [f"{f.low:+.2f} to {f.high:+.2f}", f"{f.p:.3f}", f"{c.corrected:.3f}"] if f.p is not None else [
+      numbers = [f"{f.low:+.2f} to {f.high:+.2f}", _p(f.p), _p(c.corrected)] if f.p is not None else [
           "one seed: no test" if len(f.seeds) == 1 else "all seeds alike: no test", "", ""]
       rows.append([f"{NAMES[c.one.cell]} − {NAMES[c.other.cell]}", *at[1](c.one), f"{f.difference:+.2f}", *numbers,
                    ", ".join(map(str, f.seeds))])
     tests = sum(c.corrected is not None for c in members)
     columns = ["difference of", *at[0], "points", "95% interval", "p", "p, Holm", "seeds"]
     blocks.append(Table(
-        f"{precision} ({what}): mean difference of accuracies of the same seed, its 95% interval and the p-value of the "
-        f"paired t-test (Student's t, n − 1 degrees of freedom). p, Holm: corrected for the {tests} tests of this "
-        "table; intervals are not corrected. With few seeds a difference that is there may well not show.",
+        f"{precision} ({what}): mean difference of accuracies of the same seed, its 95% interval and the p-value of "
+        f"the paired t-test (Student's t, n − 1 degrees of freedom). p, Holm: corrected for the {tests} tests of "
+        "this table; intervals are not corrected. With few seeds a difference that is there may well not show.",
         columns, rows))
-  return [Heading("Which differences are more than the seeds'"), *blocks] if blocks else []
+  return [Heading("Which differences are significant"), *blocks] if blocks else []
 
 
 def _curve_plots(found, points, curves, out) -> list:
@@ -98,7 +101,8 @@ def _curve_plots(found, points, curves, out) -> list:
       number += 1
       name = f"curves-{precision.replace(',', '')}{f'-{number}' if number > 1 else ''}.png"
       shared = max((e.point for e in here), key=len)  # of full precision the part that concerns it
-      by_cell = {e.cell: [c for row in e.rows if (c := curves(row))] for e in here}
+      by_cell = {e.cell: [c for row in e.rows if (c := curves(row))]
+                 for e in sorted(here, key=lambda e: CELLS.index(e.cell))}
       title = f"{precision}{', ' if shared else ''}{shared}"
       if plots.study_curves({k: v for k, v in by_cell.items() if v}, title, out / name):
         pictures.append(Picture(name, f"learning curves at {title}, mean over seeds"))
@@ -111,13 +115,15 @@ def convergence(found, curves) -> list:
   if not entries:
     return []
   splits = sorted({c.split for e in found for row in e.rows if (c := curves(row))})
-  rows = [[NAMES[c.entry.cell], c.entry.precision, *at[1](c.entry), NAMES[c.other.cell], f"{c.epochs:.1f}",
+  rows = [[NAMES[c.entry.cell], c.entry.precision, *at[1](c.entry),
+           NAMES[c.other.cell] + (f", {c.other.point}" if c.other.point else ""), f"{c.epochs:.1f}",
            f"{c.other_epochs:.1f}", f"{c.epochs / c.other_epochs:.2f}", str(c.seeds)] for c in entries]
+  how = " or ".join(splits) + " accuracy" + (", a mean over each epoch" if "training" in splits else "")
   return [Heading("Which scheme converges sooner"), Table(
-      f"Epochs ({' or '.join(splits)} accuracy; that of training as its mean over each epoch) until both runs of a seed "
-      f"first reach the lower one of their last accuracies less {summary.MARGIN:g} points, a level that both come to; "
-      "mean over the seeds. The grain is the distance between two scores, and a learning rate that decays decides "
-      "part of it. C and its control start from a student that has trained before.",
+      f"Epochs until both runs of a seed first reach the lower one of their last accuracies ({how}) less "
+      f"{summary.MARGIN:g} points, a level that both come to; mean over the seeds. The grain is the distance between "
+      "two scores, and a learning rate that decays decides part of it. C and its control start from a student that has "
+      "trained before.",
       ["scheme", "precision", *at[0], "beside", "epochs", "epochs there", "ratio", "seeds"], rows)]
 
 
@@ -137,8 +143,9 @@ def tradeoffs(found, what: str, out) -> list:
     rows = [[NAMES[e.cell], e.precision, *at[1](e), _spread(e.accuracy.values()), shown(e.cost(field))]
             for e in (some[i] for i in best)]
     blocks += [Picture(file, f"accuracy against {title}"), Table(
-        f"Not dominated ({what}): no cell of the study has a higher mean at the same {title} or less. Cells whose means "
-        "differ by less than their spread (± standard deviation over seeds) are not told apart by this.",
+        f"Not dominated ({what}): no cell of the study has a higher mean at the same {title} or less. Cells whose "
+        "means differ by less than their spread (± standard deviation over seeds) are not told apart by this. In the "
+        f"plot, cells of equal {title} stand side by side.",
         ["network", "precision", *at[0], "accuracy %", title], rows)]
   return [Heading("Accuracy against cost"), *blocks]
 
@@ -162,9 +169,9 @@ def everything(found, what: str) -> list:
   for e in found:
     listed = lambda field, form: ", ".join(form.format(r[field]) for r in e.rows if r[field] != "")
     same = lambda field: ", ".join(dict.fromkeys(str(r[field]) for r in e.rows if r[field] != ""))
-    rows.append([NAMES[e.cell], e.precision, *at[1](e), same("seed"), ", ".join(f"{a:.2f}" for a in e.accuracy.values()),
-                 same("epochs"), same("steps"), listed("seconds", "{:,.0f}"),
-                 grid.label(tuple(e.rows[0]["changes"].items()))])
+    each = ", ".join(f"{a:.2f}" for a in e.accuracy.values())
+    rows.append([NAMES[e.cell], e.precision, *at[1](e), same("seed"), each, same("epochs"), same("steps"),
+                 listed("seconds", "{:,.0f}"), grid.label(tuple(e.rows[0]["changes"].items()))])
   return [Heading("All that was run"), Table(
       f"Every cell, the accuracy ({what}) and the training seconds of each seed in their order, and the fields of its "
       "config that differ from the study's.",
@@ -203,6 +210,10 @@ def _spread(values) -> str:
     return ""
   sd = summary.deviation(values)
   return f"{statistics.mean(values):.2f}" + ("" if sd is None else f" ± {sd:.2f}")
+
+
+def _p(value: float) -> str:
+  return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
 def _seeds(rows) -> str:
