@@ -53,7 +53,7 @@ def table(block: Table) -> str:
 
 def _escaped(text: str) -> str:
   """Text of which Markdown makes what it says: of patterns such as ``*/shortcut``, too."""
-  return re.sub(r"([*`<\[\]])", r"\\\1", text)
+  return re.sub(r"([*`\[\]]|<(?=[a-zA-Z/!?]))", r"\\\1", text)
 
 
 def page(blocks, folder: pathlib.Path) -> str:
