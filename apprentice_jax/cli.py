@@ -182,7 +182,8 @@ def _run(command: str, arguments: list[str]) -> int:
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
   if command == "bench" and given.what == "torch":  # both have their memory on one GPU, of which jax would take most
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
-  _start_devices(config.cpu_devices if config is not None else None, given.workdir)
+  from apprentice_jax.training import devices
+  devices.start(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
     _eval(config, given)
   elif command == "export":
@@ -195,10 +196,10 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _train(command: str, config, workdir: str) -> int:
-  from apprentice_jax.training import preemption, processes
+  from apprentice_jax.training import devices, preemption, processes
   from apprentice_jax.training.workdir import trouble
   with preemption.listening():  # also while devices start, programs compile, and between runs
-    _start_devices(config.cpu_devices, workdir)
+    devices.start(config.cpu_devices, workdir)
     if command == "train":
       from apprentice_jax.training import loop
       loop.train(config, workdir)
@@ -307,24 +308,3 @@ def _need(value, flag: str):
   if not value:
     raise ConfigError(f"this command needs --{flag}=...; see apprentice --help.")
   return value
-
-
-def _start_devices(cpu_devices, workdir):
-  """Chooses the number of host devices and turns the compilation cache on."""
-  import jax
-
-  from apprentice_jax.data.sources import cache_dir
-  from apprentice_jax.training import aot
-  if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
-    from apprentice_jax.training.workdir import read_config
-    cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
-  if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
-    jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-    # Small programs too: hundreds of them, a few hundredths of a second each, add up.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    aot.keep_in(cache_dir() / "programs")
-  if not jax.process_index():
-    among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)
