@@ -36,7 +36,7 @@ USAGE = """usage: apprentice COMMAND [flags]
 train, study and eval on several machines: TPU pods and SLURM are found; elsewhere, on each
            --coordinator_address=HOST:PORT --num_processes=N --process_id=I
 
-config arguments: student, teacher, precision, scheme, width, runlocal (see configs/)
+config arguments: student, teacher, precision, scheme, width, preset, runlocal (see configs/)
 """
 COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "prepare", "plan")
 SEVERAL = ("train", "study", "eval")  # what several processes can do

@@ -13,7 +13,13 @@ from apprentice_jax import grid, references
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
 
-ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "runlocal")
+ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
+# Apprentice to the letter, as far as that is known: its quantizers with their literal grids (WRPN's [-1, 1] and
+# [0, 1]), one scale a tensor, and its loss. Learning rates and epochs stay the config's own.
+PRESETS = {"paper": {
+    "quantization.weights": "paper", "quantization.activations": "paper", "quantization.per_channel": False,
+    "quantization.wrpn_scale": "unit", "quantization.full_precision": ("stem", "head"), "quantization.residual": False,
+    "loss.alpha": 1.0, "loss.beta": 0.5, "loss.gamma": 0.5, "loss.temperature": 1.0, "loss.teacher_gradient": False}}
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
@@ -56,6 +62,13 @@ def base() -> ml_collections.ConfigDict:
           unreadable="stop",    # at an image that cannot be read: "stop", or "skip" it and count
           threads=0, workers=0),  # that decode: threads per process (0: one a core), processes
       student=dict(network), teacher=dict(network),
+      # How the teacher sees the images.
+      teacher_input=dict(
+          mean=(), std=(),   # that it was trained with; (): as data.mean and data.std, or those of its workdir
+          augmented=True,    # as the student does; False: a fixed teacher sees them as they are stored
+          # Keep a fixed teacher's logits of so many epochs of augmentation, which then repeat; 0: run it in
+          # every step. One is enough where there is no augmentation. See `training.teacher_logits`.
+          cache_epochs=0),
       precision="8A,2W",
       quantization=dict(
           weights="default", activations="default", per_channel=True, wrpn_scale="max",
@@ -113,7 +126,7 @@ def apply_argument(config, argument: str, runlocal: dict):
   Args:
     config: from `base`, with the file's own values.
     argument: what `parse` reads. ``student`` and ``teacher`` name networks, ``width`` is for both,
-      ``precision`` is for a study too.
+      ``precision`` is for a study too; ``preset`` is one of PRESETS.
     runlocal: dotted field names and values that make a seconds-long version of the config.
 
   Returns:
@@ -125,6 +138,10 @@ def apply_argument(config, argument: str, runlocal: dict):
     raise ConfigError(f"config argument runlocal is {local!r}: write runlocal or runlocal=False.")
   if local in ("true", "1"):
     config.update_from_flattened_dict(runlocal)
+  if (preset := given.pop("preset", None)) is not None:
+    if preset not in PRESETS:
+      raise ConfigError(f"config argument preset is {preset!r}: {nearest(preset, PRESETS)}")
+    config.update_from_flattened_dict(PRESETS[preset])
   if "width" in given:
     try:
       config.student.width = config.teacher.width = float(given.pop("width"))
@@ -245,8 +262,14 @@ def validate(config, precisions=()):
         check(value >= least, f"config.{key} is {value}: it must be at least {least}.")
   check(config.loss.temperature > 0,
         f"config.loss.temperature is {config.loss.temperature}: it must be above 0.")
-  check(len(config.data.mean) == len(config.data.std) and all(s > 0 for s in config.data.std),
-        "config.data.mean and config.data.std must have one value per channel, std above 0.")
+  for field in ("data", "teacher_input"):
+    mean, std = config[field].mean, config[field].std
+    check(len(mean) == len(std) and all(s > 0 for s in std) and (std or field != "data"),
+          f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.")
+  view = config.teacher_input
+  check(not config.data.image_size or view.augmented and not view.cache_epochs,
+        "config.teacher_input.augmented and cache_epochs are for images that live on the device "
+        "(config.data.image_size=0): a streamed image is cropped before it gets there.")
   _check_streaming(config.data, check)
   check(not config.eval.every_epochs or config.data.validation,
         "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
@@ -260,7 +283,7 @@ def _check_numbers(config, check):
     value = flat(config)[key]
     if isinstance(default, float) and number(value):
       check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
-    if isinstance(default, (tuple, list)) and default and number(default[0]):
+    if isinstance(default, (tuple, list)) and (number(default[0]) if default else key.startswith("teacher_input.")):
       check(all(number(v) and math.isfinite(v) for v in value),
             f"config.{key} is {value!r}: it must be a list of numbers.")
   seeds = tuple(config.study.seeds)
@@ -309,7 +332,7 @@ _LEAST = {
     "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
-    "seed": 0, "loss.alpha": 0, "loss.beta": 0,
+    "seed": 0, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "momentum": 0,
 }

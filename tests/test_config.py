@@ -60,13 +60,25 @@ def test_grammar(argument, expected):
 @pytest.mark.parametrize("argument, sentence", [
     ("schem=A", "config argument 'schem' does not exist: did you mean 'scheme'?"),
     ("runlocl", "did you mean 'runlocal'?"),
-    ("zzz", "choose one of student, teacher, precision, scheme, width, runlocal"),
+    ("zzz", "choose one of student, teacher, precision, scheme, width, preset, runlocal"),
     ("width=wide", "config argument width takes a number"),
     ("runlocal=maybe", "runlocal"), ("precision=8A,2W", "write precision=8A2W")])
 def test_wrong_arguments_are_refused(argument, sentence):
   with pytest.raises(ConfigError) as error:
     configs.apply_argument(valid(), argument, {})
   assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_papers_preset_has_its_quantizers():
+  config = configs.apply_argument(valid(), "preset=paper,precision=8A2W", {})
+  configs.validate(config, ("8A,4W", "32A,2W"))
+  found = [configs.quantization(config, p) for p in ("8A,2W", "8A,4W", "32A,2W")]
+  assert [(q.weights, q.activations) for q in found] == [("ttq", "wrpn"), ("wrpn", "wrpn"), ("ttq", "wrpn")]
+  assert all(not q.per_channel and q.wrpn_scale == "unit" for q in found)
+  with pytest.raises(ConfigError, match="weight quantizer 'wrpn' cannot do 1 bits"):
+    configs.validate(config, ("8A,1W",))
+  with pytest.raises(ConfigError, match="config argument preset is 'papr': did you mean 'paper'"):
+    configs.apply_argument(valid(), "preset=papr", {})
 
 
 def test_the_arguments_of_runlocal_come_after_it():

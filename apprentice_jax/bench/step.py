@@ -62,9 +62,10 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
   a batch that is on the devices already, as `Program.feed` does.
   """
   rng = np.random.default_rng(0)
-  size = max(SIZE, batch_size)
+  size, known = max(SIZE, batch_size), built.view.epochs
   data = DeviceData(rng.integers(0, 256, (size, *image_shape), np.uint8),
-                    rng.integers(0, built.student.num_classes, size).astype(np.int32))
+                    rng.integers(0, built.student.num_classes, size).astype(np.int32),
+                    np.zeros((known, size, built.student.num_classes), np.float32) if known else None)
   images = jnp.asarray(data.images[:min(batch_size, 64)], built.student.dtype) / 128 - 1
 
   def network(model, optimizer):
@@ -78,7 +79,7 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
   weights = parallel.replicate({k: np.float32(v) for k, v in weights.items()})
   taken = program(built)
   if streamed:
-    shares = [a[:batch_size].reshape(jax.device_count(), -1, *a.shape[1:]) for a in data]
+    shares = [a[:batch_size].reshape(jax.device_count(), -1, *a.shape[1:]) for a in data[:2]]
     batch = DeviceBatch(*map(parallel.join, (*shares, np.ones(shares[1].shape, np.float32))))
     rate = Rates(np.float32(0.01), np.float32(0.01))
 

@@ -44,24 +44,32 @@ def augment(images: jax.Array, keys: jax.Array, augmentation: Augmentation) -> j
   return jax.vmap(one)(images, keys)
 
 
-def training_batch(images, labels, index, epoch, key, augmentation, mean, std, dtype):
-  """Gathers, augments and normalises a batch of a set that lives on the device.
+def augmented(images, index, epoch, key, augmentation) -> jax.Array:
+  """Gathers and augments a batch of a set that lives on the device.
 
   The augmentation of example i in epoch e depends on (key, e, i) alone, not on the batch or replica
   it falls into.
 
   Args:
-    images, labels: the whole set: uint8 (size, height, width, channels), int32 (size,).
+    images: the whole set, uint8 (size, height, width, channels).
     index, epoch: int32 (batch,): which examples, and in which epoch.
     key: random key of the run.
-    augmentation, mean, std, dtype: see `augment` and `normalise`.
+    augmentation: see `augment`.
+
+  Returns:
+    uint8 (batch, height, width, channels).
+  """
+  keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)
+  return augment(jnp.take(images, index, axis=0), keys, augmentation)
+
+
+def training_batch(images, labels, index, epoch, key, augmentation, mean, std, dtype):
+  """Gathers, augments and normalises a batch; see `augmented` and `normalise`.
 
   Returns:
     (images, labels): dtype (batch, height, width, channels), int32 (batch,).
   """
-  picked = jnp.take(images, index, axis=0)
-  keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)
-  picked = augment(picked, keys, augmentation)
+  picked = augmented(images, index, epoch, key, augmentation)
   return normalise(picked, mean, std, dtype), jnp.take(labels, index)
 
 

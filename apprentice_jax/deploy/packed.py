@@ -25,6 +25,7 @@ from apprentice_jax.deploy.nodes import KINDS, Node, Weights
 from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 FORMAT = "apprentice-jax packed network, version 1"
+_START = b'{"__metadata__":{"format":"apprentice-jax packed'  # of the header, whatever the version
 _UNSIGNED = "0" * 64
 _HASH = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NAME = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
@@ -66,8 +67,8 @@ def load(path) -> Predictor:
 
 def recognises(path) -> bool:
   """Whether the file at path is to be read by this module."""
-  with open(path, "rb") as file:
-    return file.read(9)[8:] == b"{"
+  with open(path, "rb") as file:  # other safetensors files are checkpoints
+    return file.read(8 + len(_START))[8:] == _START
 
 
 def encode(network: Network, packing: str = "bits") -> bytes:

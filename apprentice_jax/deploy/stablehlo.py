@@ -55,7 +55,7 @@ def load(path) -> Predictor:
   """Reads a file that `write` wrote.
 
   Raises:
-    BadFile: it is none, not as it was written, or there is no sidecar.
+    BadFile: it is none, not as it was written, there is no sidecar, or the two do not fit.
   """
   data = pathlib.Path(path).read_bytes()
   try:
@@ -67,9 +67,18 @@ def load(path) -> Predictor:
     intact = False
   if not intact:
     raise BadFile(f"damaged: it and {path}.json are not what was written together")
-  call = jax.jit(jax.export.deserialize(bytearray(data)).call)
-  return Predictor(tuple(sidecar["image_shape"]), tuple(sidecar["class_names"]), sidecar["resize"],
-                   lambda images: np.asarray(call(images)))
+  try:
+    exported = jax.export.deserialize(bytearray(data))
+    shape, names, resize = tuple(sidecar["image_shape"]), tuple(sidecar["class_names"]), int(sidecar["resize"])
+    (images,), (logits,) = exported.in_avals, exported.out_avals
+    fits = (images.dtype == jnp.uint8 and images.shape[1:] == shape and logits.shape[1:] == (len(names),)
+            and all(isinstance(name, str) for name in names))
+  except Exception:  # jax has no error of its own for bytes that are no program, or one of another kind
+    fits = False
+  if not fits:
+    raise BadFile(f"it and {path}.json are not a program of images and what is to be known of it")
+  call = jax.jit(exported.call)
+  return Predictor(shape, names, resize, lambda images: np.asarray(call(images)))
 
 
 def recognises(path) -> bool:

@@ -32,9 +32,18 @@ class State(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """One replica's share: images (batch, height, width, channels), normalised; labels (batch,)."""
+  """One replica's share.
+
+  Attributes:
+    images: (batch, height, width, channels), normalised for the student.
+    labels: integer (batch,).
+    teacher_images: what a teacher sees instead; None: the same.
+    teacher_logits: (batch, classes), of a fixed teacher whose logits are known; None: it is run.
+  """
   images: jax.Array
   labels: jax.Array
+  teacher_images: Optional[jax.Array] = None
+  teacher_logits: Optional[jax.Array] = None
 
 
 class Rates(NamedTuple):
@@ -93,11 +102,14 @@ class Trainer:
       with jax.named_scope("student"):
         logits["student"], stats["student"] = self.student(
             trained["student"], state.student.batch_stats, batch.images, True)
-      if self.teacher is not None:
+      if batch.teacher_logits is not None:
+        logits["teacher"] = batch.teacher_logits
+      elif self.teacher is not None:
         params = trained.get("teacher", state.teacher.params)
         with jax.named_scope("teacher"):
           logits["teacher"], teacher_stats = self.teacher(
-              params, state.teacher.batch_stats, batch.images, trains_teacher)
+              params, state.teacher.batch_stats,
+              batch.images if batch.teacher_images is None else batch.teacher_images, trains_teacher)
         if trains_teacher:
           stats["teacher"] = teacher_stats
       loss, parts = apprentice_loss(logits["student"], logits.get("teacher"), batch.labels,
@@ -141,17 +153,18 @@ class Trainer:
       return jax.lax.cond(observe, self.activation_health, lambda *_: nothing, *arguments)
 
 
-def evaluate_batch(apply: Apply, network: Network, batch: Batch, mask: jax.Array) -> dict:
-  """Sums over one replica's batch, of the examples where mask is 1.
+def evaluate_batch(apply: Apply, network: Network, batch: Batch, mask: jax.Array) -> tuple[dict, jax.Array]:
+  """Scores one replica's batch, of which the examples count where mask is 1.
 
   Returns:
-    float32 scalars "correct", "loss" (sum of cross-entropies) and "count".
+    Sums, float32 scalars: "correct", "loss" (of cross-entropies) and "count"; and what is predicted for each
+    example, int32 (batch,), -1 where it does not count.
   """
   logits, _ = apply(network.params, network.batch_stats, batch.images, False)
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-  correct = jnp.argmax(logits, -1) == batch.labels
-  return {"correct": jnp.sum(mask * correct), "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),
-          "count": jnp.sum(mask)}
+  predicted = jnp.argmax(logits, -1).astype(jnp.int32)
+  return {"correct": jnp.sum(mask * (predicted == batch.labels)), "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),
+          "count": jnp.sum(mask)}, jnp.where(mask > 0, predicted, -1)
 
 
 def _accuracy(logits, labels):

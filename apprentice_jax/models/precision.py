@@ -55,8 +55,9 @@ class Quantization:
 
   Attributes:
     precision: bits of activations and weights.
-    weights: a name of WEIGHT_QUANTIZERS, or "default": see `default_weights`.
-    activations: a name of ACTIVATION_QUANTIZERS, or "default": see `default_activations`.
+    weights: a name of WEIGHT_QUANTIZERS, or "default": see `default_weights`; or "paper": what Apprentice used, ttq
+      for 2 bits, else wrpn.
+    activations: a name of ACTIVATION_QUANTIZERS, or "default": see `default_activations`; or "paper": wrpn.
     per_channel: one weight scale per output channel instead of one per tensor (ttq always has one
       pair per tensor, dorefa one scale).
     wrpn_scale: "max", the largest magnitude of the channel or tensor, or "unit", 1: WRPN to the
@@ -83,6 +84,10 @@ class Quantization:
       object.__setattr__(self, "weights", default_weights(weight_bits))
     if self.activations == "default":
       object.__setattr__(self, "activations", default_activations(activation_bits))
+    if self.weights == "paper":
+      object.__setattr__(self, "weights", "ttq" if weight_bits == 2 else "wrpn")
+    if self.activations == "paper":
+      object.__setattr__(self, "activations", "wrpn")
     _check("weight", self.weights, weight_bits, WEIGHT_QUANTIZERS)
     _check("activation", self.activations, activation_bits, ACTIVATION_QUANTIZERS)
     if self.residual and activation_bits == 1:

@@ -1,52 +1,86 @@
-"""Reads ResNets trained in PyTorch: torchvision's names and those of the 6n+2 CIFAR repositories."""
+"""ResNets trained in PyTorch, under our names: torchvision's, timm's and those of the 6n+2 CIFAR repositories."""
 
-import pathlib
 import re
+from typing import NamedTuple
 
 import numpy as np
 
+from apprentice_jax.models import state_dict as state_dicts
+
+_PREFIXES = re.compile(r"(?:(?:module|model|_orig_mod)\.)*")  # of DataParallel, Lightning, torch.compile
 _LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 _TOP = {"conv1": "stem", "bn1": "stem_norm", "fc": "head", "linear": "head"}
 _PROJECTION = {"0": "shortcut", "1": "shortcut_norm"}
 
 
-def load(path) -> tuple[dict, dict]:
+class Pretrained(NamedTuple):
+  """A network read from a checkpoint of PyTorch's.
+
+  Attributes:
+    params, batch_stats: NumPy arrays under our names, kernels as (height, width, in, out), the classifier as
+      (in, out).
+    names: by our names, such as "stage1_block1/conv1/kernel", those of the file.
+  """
+  params: dict
+  batch_stats: dict
+  names: dict[str, str]
+
+  def spelled(self, name: str, shape: tuple) -> tuple[str, tuple]:
+    """The file's name of what is ours, or what it would be, and the shape in PyTorch's order of axes."""
+    shape = tuple(shape[i] for i in _order(len(shape), to_torch=True))
+    return self.names.get(name) or _theirs(name, self.names.values()), shape
+
+
+def load(path) -> Pretrained:
   """Reads a checkpoint's parameters and batch statistics under our names.
 
   Args:
-    path: a .pth, .pt or .th file with a state dict, alone or under "state_dict"; needs PyTorch, whose
-      restricted loader runs no code from the file.
-
-  Returns:
-    (params, batch_stats) of NumPy arrays: kernels as (height, width, in, out), the classifier as
-    (in, out).
+    path: of a file that `state_dict.read` reads.
 
   Raises:
-    ValueError: the file is not such a checkpoint, or PyTorch is missing.
+    ValueError: the file is not such a checkpoint, or of another kind of network.
   """
-  return convert(_state_dict(pathlib.Path(path)))
+  return convert(state_dicts.read(path))
 
 
-def convert(state_dict: dict) -> tuple[dict, dict]:
-  """Renames and transposes a PyTorch state dict of NumPy arrays; see `load`."""
-  params, stats = {}, {}
+def convert(state_dict: dict[str, np.ndarray]) -> Pretrained:
+  """Renames and transposes a state dict of PyTorch's; see `load`."""
+  params, stats, names, unknown = {}, {}, {}, []
   for name, array in state_dict.items():
-    name = name.removeprefix("module.")
-    if name.endswith("num_batches_tracked"):
+    path = _ours(_PREFIXES.sub("", name, count=1))
+    if path is None:
+      unknown.append(name)
+    if not path:
       continue
-    *path, leaf = _rename(name)
+    if array.dtype.kind != "f":
+      raise ValueError(f"{name!r} holds numbers of type {array.dtype}, not floats: it is of a quantized network.")
+    if names.setdefault("/".join(path), name) != name:
+      raise ValueError(f"{names['/'.join(path)]!r} and {name!r} have the same place in a ResNet: save one network "
+                       "alone.")
+    *modules, leaf = path
     tree = stats if leaf in ("mean", "var") else params
-    for part in path:
-      tree = tree.setdefault(part, {})
-    tree[leaf] = np.ascontiguousarray(array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(
-        array.ndim, tuple(range(array.ndim)))))
-  return params, stats
+    for module in modules:
+      tree = tree.setdefault(module, {})
+    tree[leaf] = np.ascontiguousarray(array.transpose(_order(array.ndim)))
+  if unknown:
+    raise ValueError(_refusal(unknown))
+  return Pretrained(params, stats, names)
 
 
-def _rename(name: str) -> tuple[str, ...]:
-  """("layer1.0.bn2.weight") -> ("stage1_block1", "norm2", "scale")."""
-  match = re.fullmatch(r"(?:layer(\d+)\.(\d+)\.)?(.+)\.(\w+)", name)
-  stage, block, module, leaf = match.groups() if match else (None, None, "", "")
+def _order(ndim: int, to_torch: bool = False) -> tuple[int, ...]:
+  """The axes of PyTorch's that make ours, or ours that make PyTorch's, by their number."""
+  return {4: (3, 2, 0, 1) if to_torch else (2, 3, 1, 0), 2: (1, 0)}.get(ndim, tuple(range(ndim)))
+
+
+def _ours(name: str):
+  """("layer1.0.bn2.weight") -> ("stage1_block1", "norm2", "scale"); () for what is not needed, None for a name that
+  is none of a ResNet's."""
+  if name.endswith("num_batches_tracked"):
+    return ()
+  match = re.fullmatch(r"(?:layer(\d+)\.(\d+)\.)?([\w.]+)\.(\w+)", name)
+  if not match:
+    return None
+  stage, block, module, leaf = match.groups()
   place = () if stage is None else (f"stage{stage}_block{int(block) + 1}",)
   projection = re.fullmatch(r"(?:downsample|shortcut)\.([01])", module)
   if stage is None and module in _TOP:
@@ -56,24 +90,35 @@ def _rename(name: str) -> tuple[str, ...]:
   elif stage and re.fullmatch(r"(conv|bn)\d", module):
     module = module.replace("bn", "norm")
   else:
-    raise ValueError(f"{name!r} is not a name of a ResNet of torchvision or the 6n+2 repositories.")
+    return None
   if "norm" in module and leaf in _LEAVES:
     return (*place, module, _LEAVES[leaf])
   if leaf in ("weight", "bias"):
     return (*place, module, "kernel" if leaf == "weight" else "bias")
-  raise ValueError(f"{name!r} is not a name of a ResNet of torchvision or the 6n+2 repositories.")
+  return None
 
 
-def _state_dict(path: pathlib.Path) -> dict:
-  try:
-    import torch
-  except ImportError:
-    raise ValueError(
-        f"reading {path.name} needs PyTorch: pip install 'apprentice-jax[torch]'.") from None
-  try:
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    found = found.get("state_dict", found)
-    return {name: tensor.float().numpy() for name, tensor in found.items()}
-  except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-    raise ValueError(f"{path} is not a PyTorch checkpoint with a state dict "
-                     f"({type(error).__name__}).") from None
+def _theirs(name: str, others) -> str:
+  """The name that ours would have in a file of these others."""
+  *place, module, leaf = name.split("/")
+  others = list(others)
+  uses = lambda word: any(word in other for other in others)
+  module = {"stem": "conv1", "stem_norm": "bn1", "head": "linear" if uses("linear.") else "fc",
+            "shortcut": "shortcut.0" if uses(".shortcut.") else "downsample.0",
+            "shortcut_norm": "shortcut.1" if uses(".shortcut.") else "downsample.1"}.get(
+                module, module.replace("norm", "bn"))
+  leaf = {"kernel": "weight", **{ours: theirs for theirs, ours in _LEAVES.items()}}.get(leaf, leaf)
+  if place:
+    stage, block = re.fullmatch(r"stage(\d+)_block(\d+)", place[0]).groups()
+    module = f"layer{stage}.{int(block) - 1}.{module}"
+  prefix = _PREFIXES.match(others[0]).group() if others else ""
+  return f"{prefix}{module}.{leaf}"
+
+
+def _refusal(names: list[str]) -> str:
+  deep = [name for name in names if re.fullmatch(r"conv1\.\d+\.\w+", _PREFIXES.sub("", name, count=1))]
+  if any(".3." in name for name in deep):
+    return (f"{state_dicts.listed(deep, 2)} are of a stem of three convolutions, as timm's resnet50d and its like have "
+            "it, which is another network: take one with a single first convolution, such as resnet50.")
+  are = "is not a name" if len(names) == 1 else "are not names"
+  return f"{state_dicts.listed(names)} {are} of a ResNet of torchvision, timm or the 6n+2 repositories."

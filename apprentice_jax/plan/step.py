@@ -88,12 +88,13 @@ def lower(config, data: Data, devices) -> Step:
     lowered = program.lower_feed(state, batch, weights, Rates(_scalar(), _scalar()))
     size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
   else:
-    stored = DeviceData(_array((data.size, *data.shape), jnp.uint8), _array((data.size,), jnp.int32))
+    stored = DeviceData(_array((data.size, *data.shape), jnp.uint8), _array((data.size,), jnp.int32),
+                        _array((built.view.epochs, data.size, data.classes)) if built.view.epochs else None)
     steps = (built.steps_per_dispatch,)
     index = _array((count, *steps, share), jnp.int32)
     lowered = program.lower_train(state, stored, index, index, weights,
                                   Rates(_array(steps), _array(steps)))
-    size = sum(a.size * a.dtype.itemsize for a in stored)
+    size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(stored))
   return Step(lowered, state, trained, size)
 
 

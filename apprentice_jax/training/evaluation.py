@@ -34,7 +34,8 @@ class Evaluator:
     apply = make_apply(model)
 
     def sums(network, images, labels, mask):
-      return jax.lax.psum(evaluate_batch(apply, network, Batch(images, labels), mask), parallel.AXIS)
+      found, predicted = evaluate_batch(apply, network, Batch(images, labels), mask)
+      return jax.lax.psum(found, parallel.AXIS), jax.lax.all_gather(predicted, parallel.AXIS, tiled=True)
 
     def gathered(network, data, index, mask, i):
       images, labels = evaluation_batch(data.images, data.labels, index[i], mean, std, model.dtype)
@@ -57,7 +58,8 @@ class Evaluator:
       check: called between batches; what it raises ends the evaluation.
 
     Returns:
-      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers.
+      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers; and "predicted", the class of each
+      example, int32 (count,), in the order of the set.
     """
     batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
     index, mask = order.padded(len(data.labels), batch)
@@ -72,20 +74,31 @@ class Evaluator:
     return _total((self._fed(network, batch) for batch in batches), check)
 
 
-def _total(sums: Iterable[dict], check: Callable[[], None]) -> dict:
-  """The scores of all batches' sums."""
-  pending, totals = [], collections.Counter()
+def agreement(a: dict, b: dict) -> float:
+  """The share of examples for which two networks' scores on one set predict the same class."""
+  return float(np.mean(a["predicted"] == b["predicted"]))
+
+
+def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None]) -> dict:
+  """The scores of all batches."""
+  pending, totals, predicted = [], collections.Counter(), []
+
+  def add(batch):
+    sums, classes = jax.device_get(batch)
+    totals.update({name: float(value) for name, value in sums.items()})
+    predicted.append(classes[classes >= 0])
+
   # Of two batches in the works, host devices can block each other: see `Program.train`.
   ahead = 1 if jax.devices()[0].platform == "cpu" else 2
-  for found in sums:
+  for found in batches:
     check()
     pending.append(found)
     if len(pending) == ahead:
-      totals.update(jax.tree.map(float, jax.device_get(pending.pop(0))))
+      add(pending.pop(0))
   for found in pending:
-    totals.update(jax.tree.map(float, jax.device_get(found)))
+    add(found)
   count = totals["count"]
   if not count:
     raise ValueError("there is no example to score.")
   return {"accuracy": totals["correct"] / count, "loss": totals["loss"] / count,
-          "count": round(count)}
+          "count": round(count), "predicted": np.concatenate(predicted)}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import functools
 import itertools
 import warnings
+import zlib
 
 import jax
 import numpy as np
@@ -62,6 +63,11 @@ class Resident:
     self._dataset = dataset
     self.size, self.class_names = len(dataset.labels), dataset.class_names
     self.image_shape = dataset.images.shape[1:]
+
+  @functools.cached_property
+  def checksum(self) -> int:
+    """The CRC-32 of all images and labels."""
+    return zlib.crc32(np.ascontiguousarray(self._dataset.labels), zlib.crc32(np.ascontiguousarray(self._dataset.images)))
 
   @functools.cached_property
   def on_devices(self) -> DeviceData:
@@ -192,9 +198,10 @@ def check(config):
   """Raises ConfigError if the images do not fit the config."""
   data = split(config, "train")
   channels = data.image_shape[-1]
-  if len(config.data.mean) not in (1, channels):
-    raise ConfigError(f"config.data.mean has {len(config.data.mean)} values, but the images of "
-                      f"{config.data.name} have {channels} channels.")
+  for field, counts in (("data", (1, channels)), ("teacher_input", (0, 1, channels))):
+    if (count := len(config[field].mean)) not in counts:
+      raise ConfigError(f"config.{field}.mean has {count} values, but the images of {config.data.name} have "
+                        f"{channels} channels.")
   if config.batch_size > data.size:
     raise ConfigError(f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
                       f"{data.size} training examples.")

@@ -87,7 +87,8 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
   check_classes(path, data.class_names)
   model = start.model(config, "student", len(data.class_names))
   network = start.load(path, model, data.image_shape, complete=True)
-  return score(config, model, parallel.replicate(network), split)
+  found = score(config, model, parallel.replicate(network), split)
+  return {name: found[name] for name in ("accuracy", "loss", "count")}
 
 
 def trained(config, which: str, workdir: pathlib.Path) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.data import order
-from apprentice_jax.data.augment import Augmentation, normalise, training_batch
+from apprentice_jax.data.augment import Augmentation, augmented, normalise
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer
 from apprentice_jax.models import health
 from apprentice_jax.models.residual import ResNet
@@ -22,14 +22,29 @@ from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.optimizer import SGD
 
 
+class View(NamedTuple):
+  """How a teacher sees the images.
+
+  Attributes:
+    mean, std: that it was trained with; (): the student's.
+    augmented: as the student does; otherwise as they are stored.
+    epochs: of augmentation, which then repeat, of which a fixed teacher's logits are known; 0: it is run.
+  """
+  mean: tuple[float, ...] = ()
+  std: tuple[float, ...] = ()
+  augmented: bool = True
+  epochs: int = 0
+
+
 class Settings(NamedTuple):
   """All that a program depends on; hashable.
 
   Attributes:
-    student, teacher: the networks; teacher None without one.
+    student, teacher: the networks; teacher None without one, or where its logits are known.
     student_optimizer, teacher_optimizer: teacher_optimizer None if the teacher is fixed.
     teacher_gradient: whether the distillation term trains the teacher too.
     augmentation, mean, std: of the images.
+    view: how the teacher sees them.
     steps_per_dispatch: steps in one call at most.
   """
   student: ResNet
@@ -40,13 +55,16 @@ class Settings(NamedTuple):
   augmentation: Augmentation = Augmentation()
   mean: tuple[float, ...] = (0.5,)
   std: tuple[float, ...] = (0.5,)
+  view: View = View()
   steps_per_dispatch: int = 1
 
 
 class DeviceData(NamedTuple):
-  """A set that lives on every device: images uint8 (size, h, w, c), labels int32 (size,)."""
+  """A set that lives on every device: images uint8 (size, h, w, c), labels int32 (size,); and, where a fixed
+  teacher's logits are known, these: float32 (epochs of augmentation, size, classes)."""
   images: Any
   labels: Any
+  logits: Any = None
 
 
 class DeviceBatch(NamedTuple):
@@ -174,17 +192,30 @@ class Program:
 
   def _fed_step(self, state, batch, weights, rates, observe):
     """The step of `feed`, on one replica."""
-    s = self.settings
-    images = normalise(batch.images, s.mean, s.std, s.student.dtype)
-    return self.trainer.step(state, Batch(images, batch.labels), weights, rates, observe)
+    return self.trainer.step(state, self._seen(batch.images, batch.images, batch.labels), weights, rates,
+                             observe)
 
   def _step(self, state, data, index, epoch, i, _, weights, rates, key, observe):
     """Step ``i`` of a dispatch, on one replica."""
-    s = self.settings
-    images, labels = training_batch(data.images, data.labels, index[i], epoch[i], key,
-                                    s.augmentation, s.mean, s.std, s.student.dtype)
-    return self.trainer.step(state, Batch(images, labels), weights,
-                             Rates(rates.student[i], rates.teacher[i]), observe)
+    view, index, epoch = self.settings.view, index[i], epoch[i]
+    logits = None
+    if data.logits is not None:
+      logits = data.logits[epoch % len(data.logits), index]
+      if view.augmented:
+        epoch = epoch % len(data.logits)
+    images = augmented(data.images, index, epoch, key, self.settings.augmentation)
+    stored = images if view.augmented else jnp.take(data.images, index, axis=0)
+    batch = self._seen(images, stored, jnp.take(data.labels, index), logits)
+    return self.trainer.step(state, batch, weights, Rates(rates.student[i], rates.teacher[i]), observe)
+
+  def _seen(self, images, stored, labels, logits=None) -> Batch:
+    """The batch of uint8 images as each network sees them; ``stored``: those for the teacher."""
+    s, view = self.settings, self.settings.view
+    batch = Batch(normalise(images, s.mean, s.std, s.student.dtype), labels, teacher_logits=logits)
+    mean, std = view.mean or s.mean, view.std or s.std
+    if s.teacher is None or logits is not None or (stored is images and (mean, std) == (s.mean, s.std)):
+      return batch
+    return batch._replace(teacher_images=normalise(stored, mean, std, s.teacher.dtype))
 
   def _steps(self, state, data, index, epoch, first, count, weights, rates, key, observe):
     """``count`` steps of a dispatch from step ``first``, on one replica."""

@@ -1,6 +1,7 @@
 """One training run, from its newest checkpoint to its result."""
 
 import collections
+import functools
 import json
 import math
 import pathlib
@@ -18,9 +19,9 @@ from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.models import health
-from apprentice_jax.training import inputs, parallel, preemption, processes, start
+from apprentice_jax.training import inputs, parallel, preemption, processes, start, teacher_logits
 from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.evaluation import evaluator
+from apprentice_jax.training.evaluation import agreement, evaluator
 from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
                                              host_memory)
 from apprentice_jax.training.optimizer import learning_rates
@@ -29,9 +30,10 @@ from apprentice_jax.training.program import example_indices, program
 from apprentice_jax.training.workdir import claim_classes, write_atomically, write_config
 
 
-def score(config, model, network: Network, split: str, check=lambda: None) -> dict:
-  """Accuracy, loss and count of a network, on every device, on a split; see `Evaluator`."""
-  score_of = evaluator(model, tuple(config.data.mean), tuple(config.data.std))
+def score(config, model, network: Network, split: str, check=lambda: None, which: str = "student") -> dict:
+  """What `Evaluator` says of a network, on every device, on a split; ``which`` it is of the config's, for the
+  normalisation of its images."""
+  score_of = evaluator(model, *start.normalisation(config, which))
   data = inputs.split(config, split)
   if isinstance(data, inputs.Streamed):
     with data.evaluation(config) as feed:
@@ -53,6 +55,9 @@ class Run:
     self.settings = start.settings(config, len(self.data.class_names))
     self.program = program(self.settings)
     self.initial = start.initial_state(config, self.settings, teacher, student)
+    # A fixed teacher whose logits are known, on the host: it is needed for them and at the end, not in between.
+    self.teacher = start.fixed_teacher(config, teacher) if self.settings.view.epochs else None
+    self.logits = None
 
     recipe = start.student_recipe(config)
     self.per_epoch = self.data.size / config.batch_size
@@ -72,11 +77,26 @@ class Run:
     # metrics) of one step.
     self.history = []
     # What a run must find again when it continues, beside its config.
-    self.identity = {"train_size": self.data.size, "teacher": _fixed_teacher(self.settings, self.initial)}
+    self.identity = {"train_size": self.data.size, "teacher": self._teachers_checksum()}
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
     self.feed, self.inflight = None, collections.deque()
     self.chunk = None  # see `_prepared`
+
+  def _teachers_checksum(self) -> int:
+    """The sum of the CRC-32 of a fixed teacher's arrays, which are in no checkpoint; 0 without one."""
+    teacher = self.teacher.network if self.teacher else self.initial.teacher
+    if teacher is None or self.settings.teacher_optimizer is not None:
+      return 0
+    arrays = jax.tree.leaves(jax.device_get((teacher.params, teacher.batch_stats)))
+    return sum(zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays)
+
+  def _known_logits(self):
+    """The fixed teacher's logits, on every device."""
+    return parallel.replicate(teacher_logits.known(
+        self.teacher.model, parallel.replicate(self.teacher.network), self.identity["teacher"], self.settings,
+        self.data, self.config.seed, self.key, self.config.batch_size,
+        functools.partial(_check_stop, "computing the teacher's logits; finished epochs are kept")))
 
   def run(self) -> dict:
     config = self.config
@@ -84,6 +104,8 @@ class Run:
     with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
       state, step, seconds = self._begin()
       processes.on_first(lambda: write_config(self.workdir, config))
+      if self.teacher is not None and step < self.steps:
+        self.logits = self._known_logits()
       self.began = self.read_at = time.monotonic() - seconds
       with MetricsWriter(self.workdir, step) as self.metrics:
         self.progress = Progress(self.workdir.name, self.steps, step)
@@ -165,7 +187,7 @@ class Run:
 
   def _advance(self, state: State, batch, step: int, end: int) -> tuple[State, int]:
     """Takes steps, at least one and at most to ``end``; returns the new state and how many."""
-    config, s, began = self.config, self.settings, time.monotonic()
+    began = time.monotonic()
     if batch is not None:
       state, metrics = self.program.feed(
           state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]),
@@ -179,7 +201,7 @@ class Run:
     first, index, epoch, rates = self._prepared(self._chunk(step), end)
     self.waited += time.monotonic() - began
     state, metrics = self.program.train(
-        state, self.data.on_devices, index, epoch, count, self.weights, rates, self.key,
+        state, self.data.on_devices._replace(logits=self.logits), index, epoch, count, self.weights, rates, self.key,
         observe=step + count == end, first=step - first)
     self.history.append((count, metrics))
     return state, count
@@ -253,21 +275,20 @@ class Run:
           self._save_within_chunk(state, step)
         raise
 
-  def _scores(self, state: State, split: str) -> dict:
-    """Accuracy and loss of the student, and of a teacher that trains, on a split."""
-    def check():
-      if number := preemption.requested(together=False):
-        raise Preempted(f"stopped by {signal.Signals(number).name} while scoring; training is saved: "
-                        "the same command continues.", number)
-
-    networks = [("student", self.settings.student, state.student)]
-    if self.settings.teacher_optimizer:
-      networks.append(("teacher", self.settings.teacher, state.teacher))
-    scores = {}
-    for name, model, network in networks:
-      found = score(self.config, model, network, split, check)
-      prefix = split if name == "student" else f"{split}_teacher"
-      scores.update({f"{prefix}_{k}": found[k] for k in ("accuracy", "loss", "count")})
+  def _scores(self, state: State, split: str, final: bool = False) -> dict:
+    """Accuracy and loss of the student, and of a teacher that trains, on a split; in the end of any teacher, and
+    on how many images it and the student agree."""
+    networks = {"student": (self.settings.student, state.student)}
+    if self.settings.teacher_optimizer or final and state.teacher:
+      networks["teacher"] = self.settings.teacher, state.teacher
+    elif final and self.teacher:
+      networks["teacher"] = self.teacher.model, parallel.replicate(self.teacher.network)
+    check = functools.partial(_check_stop, "scoring; training is saved")
+    found = {which: score(self.config, *network, split, check, which) for which, network in networks.items()}
+    scores = {f"{split}{'' if which == 'student' else '_teacher'}_{k}": scored[k]
+              for which, scored in found.items() for k in ("accuracy", "loss", "count")}
+    if final and "teacher" in found:
+      scores[f"{split}_agreement"] = agreement(found["student"], found["teacher"])
     return scores
 
   def _save(self, state: State, step: int):
@@ -292,10 +313,16 @@ class Run:
                     f"{self.steps}: the same command continues from there.", number)
 
   def _finish(self, state: State) -> dict:
-    scores = self._scores(state, self.config.eval.final)
+    scores = self._scores(state, self.config.eval.final, final=True)
     self.metrics.write_once(self.steps, scores)
     return {**scores, "steps": self.steps, "examples": self.steps * self.config.batch_size,
             "seconds": time.monotonic() - self.began}
+
+
+def _check_stop(doing: str):
+  """Raises Preempted if the run is to stop."""
+  if number := preemption.requested(together=False):
+    raise Preempted(f"stopped by {signal.Signals(number).name} while {doing}: the same command continues.", number)
 
 
 def _joined(history) -> dict[str, np.ndarray]:
@@ -308,14 +335,6 @@ def _joined(history) -> dict[str, np.ndarray]:
 def _check(history: dict[str, np.ndarray], last: int):
   # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
   check_finite(history["loss"] + history["gradient_norm"], last - len(history["loss"]) + 1)
-
-
-def _fixed_teacher(settings, state: State) -> int:
-  """The sum of the CRC-32 of a fixed teacher's arrays, which are in no checkpoint; 0 without one."""
-  if settings.teacher is None or settings.teacher_optimizer is not None:
-    return 0
-  arrays = jax.tree.leaves(jax.device_get((state.teacher.params, state.teacher.batch_stats)))
-  return sum(zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays)
 
 
 def _health(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, float]:

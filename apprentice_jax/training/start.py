@@ -1,11 +1,12 @@
 """Where networks come from: built from the config, initialised, or read from a trained one."""
 
+import math
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
@@ -13,12 +14,13 @@ from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.models import fit, pretrained
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, parallel, processes
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
-from apprentice_jax.training.program import Settings, initialiser
+from apprentice_jax.training.program import Settings, View, initialiser
 from apprentice_jax.training.workdir import read_config, result
 
 FULL_PRECISION = "32A,32W"
@@ -38,6 +40,8 @@ def full_precision(config, which: str):
   if which == "teacher":
     alone.student.update(config.teacher)
     alone.recipe.student.update(config.recipe.teacher)
+    alone.data.mean, alone.data.std = normalisation(config, "teacher")
+    alone.teacher_input.update(configs.base().teacher_input)
   alone.student.init = ""
   return alone
 
@@ -56,18 +60,45 @@ def model(config, which: str, num_classes: int) -> ResNet:
 def settings(config, num_classes: int) -> Settings:
   """What the config's program depends on."""
   scheme = SCHEMES[config.scheme]
+  view = _view(config)
   optimizer = lambda recipe: SGD(recipe.momentum, recipe.nesterov, recipe.weight_decay,
                                  tuple(recipe.decay))
   return Settings(
       student=model(config, "student", num_classes),
       student_optimizer=optimizer(student_recipe(config)),
-      teacher=model(config, "teacher", num_classes) if scheme.teacher else None,
+      teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.epochs else None,
       teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
       teacher_gradient=config.loss.teacher_gradient,
       augmentation=(Augmentation() if config.data.image_size  # streamed images come augmented
                     else Augmentation(config.data.pad, config.data.flip)),
-      mean=tuple(config.data.mean), std=tuple(config.data.std),
+      mean=tuple(config.data.mean), std=tuple(config.data.std), view=view,
       steps_per_dispatch=config.steps_per_dispatch)
+
+
+def normalisation(config, which: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and standard deviation of the images that the config's "student" or "teacher" is made for."""
+  own = config.data
+  if which == "teacher":
+    if config.teacher_input.mean:
+      own = config.teacher_input
+    elif config.teacher.init and _source(config.teacher.init).is_dir():
+      own = workdir_config(config.teacher.init).data
+  return tuple(own.mean), tuple(own.std)
+
+
+def _view(config) -> View:
+  """How the config's teacher sees the images; the default where there is none."""
+  scheme, given = SCHEMES[config.scheme], config.teacher_input
+  if not scheme.teacher:
+    return View()
+  mean, std = normalisation(config, "teacher")
+  if (mean, std) == (tuple(config.data.mean), tuple(config.data.std)):
+    mean, std = (), ()
+  if scheme.teacher != "fixed":
+    return View(mean, std)
+  changes = bool(config.data.pad or config.data.flip)
+  different = math.ceil(student_recipe(config).epochs) if given.augmented and changes else 1
+  return View(mean, std, given.augmented or not changes, min(given.cache_epochs, different))
 
 
 def student_recipe(config):
@@ -84,7 +115,6 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
     teacher_path, student_path: trained networks to start from, or "": a random initialisation.
   """
   key = jax.random.key(config.seed)
-  scheme = SCHEMES[config.scheme]
   data = inputs.split(config, "train")
   first = permutation(config.seed, 0, data.size)[:config.batch_size]
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
@@ -100,26 +130,41 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
     return state._replace(opt_state=jax.jit(optimizer.build().init)(state.params)) if optimizer else state
 
   teacher = None
-  if scheme.teacher:
+  if built.teacher:
     teacher = start("teacher", built.teacher, teacher_path, built.teacher_optimizer)
   student = start("student", built.student, student_path, built.student_optimizer)
   return parallel.replicate(parallel.same_on_all(State(student, teacher)))
 
 
-def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Network:
+class Teacher(NamedTuple):
+  """A fixed teacher, on the host."""
+  model: ResNet
+  network: Network
+
+
+def fixed_teacher(config, path: str) -> Teacher:
+  """The config's teacher, as it is in ``path``."""
+  data = inputs.split(config, "train")
+  network = model(config, "teacher", len(data.class_names))
+  return Teacher(network, parallel.same_on_all(load(path, network, data.image_shape, which="teacher")))
+
+
+def load(path: str, network: ResNet, image_shape, complete: bool = False, which: str = "student") -> Network:
   """Reads trained parameters and batch statistics for ``network``.
 
   Args:
-    path: a workdir of ours (its student is taken), or a PyTorch checkpoint of the same network.
+    path: a workdir of ours (its student is taken), or a checkpoint of the same network by PyTorch's names; see
+      `models.pretrained`.
     network: what they are for; where it has quantizer parameters that the file does not, these are
       left out, for `initialiser` to fill in.
     image_shape: (height, width, channels).
     complete: nothing may be left out.
+    which: "student" or "teacher", the network's place in the config.
 
   Raises:
     ConfigError: nothing there, or it does not fit; the message lists what differs.
   """
-  source = _source(path)
+  source, spelled = _source(path), None
   if source.is_dir():
     with Checkpoints(source) as checkpoints:
       if checkpoints.latest() is None:
@@ -130,13 +175,15 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False) -> Net
       raise ConfigError(f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
                         "it back from a copy, or train anew.")
   else:
-    from apprentice_jax.models import pretrained
     try:
-      found = Network(*pretrained.load(source))
+      given = pretrained.load(source)
     except ValueError as error:
       prefix = "" if source.name in str(error) else f"{path}: "
       raise ConfigError(f"{prefix}{error}") from None
-  _check_fit(path, found, network, image_shape, complete)
+    found, spelled = Network(given.params, given.batch_stats), given.spelled
+  have = fit.shapes(found.params, found.batch_stats)
+  if trouble := fit.trouble(have, network, image_shape, which, complete, spelled):
+    raise ConfigError(f"{path} {trouble}")
   return found
 
 
@@ -146,26 +193,6 @@ def _source(path: str) -> pathlib.Path:
   if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   return source
-
-
-def _check_fit(path, found: Network, network: ResNet, image_shape, complete):
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  expected = jax.eval_shape(lambda k, x: network.clone(norm_axis=None).init(k, x, True),
-                            jax.random.key(0), images)
-  for collection, tree in (("params", found.params), ("batch_stats", found.batch_stats)):
-    shapes = lambda t: {"/".join(k.key for k in p): np.shape(a)
-                        for p, a in jax.tree_util.tree_leaves_with_path(t)}
-    want, have = shapes(expected[collection]), shapes(tree)
-    essential = ("kernel", "scale", "bias", "mean", "var")
-    wrong = [f"{name} is {have.get(name, 'missing')}, not {shape}" for name, shape in want.items()
-             if have.get(name) != shape and (name in have or name.endswith(essential))]
-    wrong += [f"{name} is not in the network" for name in have if name not in want]
-    if complete and not wrong and set(want) - set(have):
-      raise ConfigError(f"{path} has no {min(set(want) - set(have))}: it holds a network of another "
-                        "precision; a full-precision one is precision=32A32W.")
-    if wrong:
-      shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-      raise ConfigError(f"{path} holds another network: {shown}.")
 
 
 def preflight(config, recipes=None):
@@ -180,7 +207,7 @@ def preflight(config, recipes=None):
   data = processes.agreed(lambda: _checked_data(config, recipes))
   for which in ("teacher", "student"):
     if path := config[which].init:
-      load(path, model(config, which, len(data.class_names)), data.image_shape)
+      load(path, model(config, which, len(data.class_names)), data.image_shape, which=which)
 
 
 def _checked_data(config, recipes):

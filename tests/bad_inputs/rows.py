@@ -10,8 +10,13 @@ import re
 import shutil
 from typing import Callable, NamedTuple
 
+import jax
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from apprentice_jax.models import pretrained
+from apprentice_jax.training.checkpoint import Checkpoints
 
 SMALL = "student=resnet8,teacher=resnet8,width=0.25"
 SHORT = ("--config.recipe.student.epochs=0.5 --config.recipe.finetune.epochs=0.5 "
@@ -130,6 +135,20 @@ def torch_file(content):
     torch = pytest.importorskip("torch")
     torch.save(content(torch), place / "teacher.pth")
   return make
+
+
+def by_torchvision(workdir, path):
+  """Writes the network of a workdir to a safetensors file, by torchvision's names."""
+  with Checkpoints(workdir) as checkpoints:
+    network, _ = checkpoints.student()
+  spelled, tensors = pretrained.Pretrained({}, {}, {}).spelled, {}
+  for tree in network.params, network.batch_stats:
+    for key, array in jax.tree_util.tree_leaves_with_path(tree):
+      name, shape = spelled("/".join(k.key for k in key), array.shape)
+      axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))  # the other way round: out, in, height, width
+      tensors[name] = np.ascontiguousarray(np.transpose(array, axes))
+      assert tensors[name].shape == shape
+  save_file(tensors, path, {"format": "pt"})
 
 
 def steps(workdir):

@@ -77,6 +77,28 @@ def test_damage_is_noticed(written, tmp_path):
     stablehlo.load(tmp_path / "x")
 
 
+def _drop(key):
+  return lambda data, said: (data, {k: v for k, v in said.items() if k != key})
+
+
+@pytest.mark.parametrize("change", [
+    lambda data, said: (b"no program", said),
+    lambda data, said: (data[:len(data) // 2], said),
+    lambda data, said: (data, {**said, "class_names": said["class_names"][1:]}),
+    lambda data, said: (data, {**said, "class_names": [*range(len(said["class_names"]))]}),
+    lambda data, said: (data, {**said, "image_shape": [13, 17, 3]}),
+    lambda data, said: (data, {**said, "resize": "much"}), _drop("resize"), _drop("class_names"),
+    lambda data, said: (bytes(jax.export.export(jax.jit(lambda x: x))(1.0).serialize()), said)])
+def test_what_was_never_written_together_is_refused(change, written, tmp_path):
+  _, path = written
+  data, said = change(path.read_bytes(), json.loads(path.with_name("student.json").read_text()))
+  said["sha256"] = stablehlo._checksum(data, said)  # by someone who knows how
+  (tmp_path / "x").write_bytes(data)
+  (tmp_path / "x.json").write_text(json.dumps(said))
+  with pytest.raises(BadFile, match="are not a program of images"):
+    stablehlo.load(tmp_path / "x")
+
+
 def test_files_are_told_apart(written, tmp_path):
   network, path = written
   packed.write(network, tmp_path / "packed")

@@ -1,99 +1,221 @@
-"""PyTorch checkpoints under our names: against PyTorch's own forward pass, and by hand."""
+"""Checkpoints of PyTorch's under our names: against PyTorch's own forward pass, and by hand."""
+
+import argparse
+import json
+import os
+import pathlib
+import pickle
+import struct
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from apprentice_jax.models import pretrained, resnet
+from apprentice_jax.models import fit, pretrained, resnet, state_dict
 
-
-def _torch_resnet(torch, blocks, projection):
-  """A 6n+2 network written in PyTorch with the usual repositories' names."""
-  nn, functional = torch.nn, torch.nn.functional
-
-  class Block(nn.Module):
-    def __init__(self, channels, features, stride):
-      super().__init__()
-      self.conv1 = nn.Conv2d(channels, features, 3, stride, 1, bias=False)
-      self.bn1 = nn.BatchNorm2d(features)
-      self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
-      self.bn2 = nn.BatchNorm2d(features)
-      self.stride, self.extra = stride, features - channels
-      if projection and stride != 1:
-        self.shortcut = nn.Sequential(nn.Conv2d(channels, features, 1, stride, bias=False),
-                                      nn.BatchNorm2d(features))
-
-    def forward(self, x):
-      y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-      if hasattr(self, "shortcut"):
-        return torch.relu(y + self.shortcut(x))
-      x = x[:, :, ::self.stride, ::self.stride]
-      half = self.extra // 2
-      return torch.relu(y + functional.pad(x, (0, 0, 0, 0, half, self.extra - half)))
-
-  class Net(nn.Module):
-    def __init__(self):
-      super().__init__()
-      self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-      channels = 16
-      for stage, features in enumerate((16, 32, 64), 1):
-        layers = []
-        for block in range(blocks):
-          layers.append(Block(channels, features, 2 if stage > 1 and block == 0 else 1))
-          channels = features
-        setattr(self, f"layer{stage}", nn.Sequential(*layers))
-      self.linear = nn.Linear(64, 10)
-
-    def forward(self, x):
-      x = torch.relu(self.bn1(self.conv1(x)))
-      return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
-
-  return Net()
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
-@pytest.mark.parametrize("projection", [False, True])
-def test_logits_equal_pytorchs(projection, tmp_path):
-  torch = pytest.importorskip("torch")
-  torch.manual_seed(0)
-  net = _torch_resnet(torch, 2, projection)
-  for module in net.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-      torch.nn.init.normal_(module.running_mean, 0, 0.1)
-      torch.nn.init.uniform_(module.running_var, 0.5, 2)
-      torch.nn.init.uniform_(module.weight, 0.5, 2)
-  net.eval()
-  state = {"module." + k: v for k, v in net.state_dict().items()}
-  torch.save({"state_dict": state, "best": 0.5}, tmp_path / "net.th")
-  params, stats = pretrained.load(tmp_path / "net.th")
-  images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
-  model = resnet("resnet14", 10, shortcut="conv" if projection else "pad")
-  ours = model.apply({"params": params, "batch_stats": stats}, jnp.asarray(images), False)
-  with torch.no_grad():
-    theirs = net(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-  np.testing.assert_allclose(ours, theirs, atol=1e-4)
+@pytest.fixture
+def nets():
+  """The networks written in PyTorch."""
+  pytest.importorskip("torch")
+  import torch_resnets
+  return torch_resnets
+
+
+def _write(state, path, prefix="", wrapper=None):
+  """Saves a state dict as people do."""
+  import torch
+  from safetensors import torch as tensors
+  state = {prefix + name: tensor.contiguous() for name, tensor in state.items()}
+  if path.suffix == ".safetensors":
+    tensors.save_file(state, path, {"format": "pt"})
+  else:
+    torch.save({**wrapper, next(iter(wrapper)): state} if wrapper else state, path)
+
+
+def _assert_logits(net, path, name, size, **kind):
+  """Our network, with what the file holds, computes what PyTorch's does, to 2e-5 of the logits' standard deviation."""
+  import torch_resnets
+  found = pretrained.load(path)
+  model = resnet(name, 10, **kind)
+  random = np.random.default_rng(0)
+  images = (random.normal(size=(2, size, size, 3)) + random.normal(size=(2, 1, 1, 3))).astype(np.float32)
+  have = fit.shapes(found.params, found.batch_stats)
+  assert fit.trouble(have, model, images.shape[1:], "student", complete=True) == ""
+  # Operation by operation: the compiler takes longer over a deep network than it takes to run once.
+  ours = model.apply({"params": found.params, "batch_stats": found.batch_stats}, jnp.asarray(images), False)
+  theirs = torch_resnets.logits(net, images)
+  assert np.ptp(theirs, axis=0).mean() > 0.1 * theirs.std()  # images are told apart
+  np.testing.assert_allclose(ours / theirs.std(), theirs / theirs.std(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("depth, file", [(18, "timm.safetensors"), (34, "net.pth"), (50, "timm.safetensors"),
+                                         (101, "net.pth"), (152, "net.safetensors")])
+def test_imagenet_logits_equal_pytorchs(depth, file, nets, tmp_path):
+  net = nets.randomised(nets.imagenet(depth))
+  _write(net.state_dict(), tmp_path / file)
+  _assert_logits(net, tmp_path / file, f"resnet{depth}", 64)
+
+
+@pytest.mark.parametrize("depth, shortcut, head, file, prefix, wrapper", [
+    (20, "pad", "linear", "akamaster.th", "module.", {"state_dict": None, "best_prec1": 0.5}),
+    (56, "pad", "linear", "akamaster.safetensors", "module.", None),
+    (20, "downsample", "fc", "chenyaofo.pt", "", None),
+    (56, "shortcut", "linear", "kuangliu.pth", "module.", {"net": None, "acc": 93.1, "epoch": 199}),
+    (20, "downsample", "fc", "references.pth", "_orig_mod.module.",
+     {"model": None, "args": argparse.Namespace(lr=0.1), "epoch": 3}),
+    (20, "downsample", "fc", "lightning.ckpt", "model.", {"state_dict": None, "pytorch-lightning_version": "2"}),
+    (20, "downsample", "fc", "averaged.pth", "module.", {"model_ema": None, "model": "resnet20"})])
+def test_small_logits_equal_pytorchs(depth, shortcut, head, file, prefix, wrapper, nets, tmp_path):
+  net = nets.randomised(nets.small(depth, shortcut=shortcut, head=head))
+  _write(net.state_dict(), tmp_path / file, prefix, wrapper)
+  _assert_logits(net, tmp_path / file, f"resnet{depth}", 16, shortcut="pad" if shortcut == "pad" else "conv")
 
 
 def test_names_and_axes():
-  kernel = np.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7)  # out, in, height, width
-  params, stats = pretrained.convert({
-      "conv1.weight": kernel, "layer2.0.bn2.running_var": np.ones(4),
-      "layer2.0.downsample.0.weight": kernel, "layer2.0.downsample.1.bias": np.ones(2),
-      "layer2.0.bn2.num_batches_tracked": np.array(3), "fc.weight": np.ones((10, 64))})
+  """Both ways."""
+  kernel = np.arange(2 * 3 * 5 * 7).reshape(2, 3, 5, 7).astype(np.float32)  # out, in, height, width
+  ones = lambda *shape: np.ones(shape, np.float32)
+  params, stats, names = pretrained.convert({
+      "conv1.weight": kernel, "layer2.0.bn2.running_var": ones(4),
+      "layer2.0.downsample.0.weight": kernel, "layer2.0.downsample.1.bias": ones(2),
+      "layer2.0.bn2.num_batches_tracked": np.array(3), "fc.weight": ones(10, 64)})
   assert params["stem"]["kernel"].shape == (5, 7, 3, 2)
   assert params["stem"]["kernel"][4, 6, 2, 1] == kernel[1, 2, 4, 6]
   assert params["stage2_block1"]["shortcut"]["kernel"].shape == (5, 7, 3, 2)
   assert params["stage2_block1"]["shortcut_norm"]["bias"].shape == (2,)
   assert params["head"]["kernel"].shape == (64, 10)
   assert list(stats["stage2_block1"]["norm2"]) == ["var"]
+  assert names["stage2_block1/shortcut_norm/bias"] == "layer2.0.downsample.1.bias"
+  spelled = pretrained.Pretrained(params, stats, names).spelled
+  assert spelled("stem/kernel", (5, 7, 3, 2)) == ("conv1.weight", (2, 3, 5, 7))
+  assert spelled("head/kernel", (64, 10)) == ("fc.weight", (10, 64))
+  assert spelled("stage3_block2/norm1/mean", (4,)) == ("layer3.1.bn1.running_mean", (4,))
 
 
-def test_an_unknown_name_is_named():
-  with pytest.raises(ValueError, match="'features.0.weight' is not a name of a ResNet"):
-    pretrained.convert({"features.0.weight": np.ones(3)})
+def test_half_precision_is_read_as_it_is(tmp_path):
+  """Numbers whose 16 bits are known."""
+  header = {"a": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]},
+            "b": {"dtype": "F16", "shape": [2], "data_offsets": [8, 12]}}
+  text = json.dumps(header).encode()
+  data = struct.pack("<4H", 0x3F80, 0xC020, 0x0001, 0x7F7F) + struct.pack("<2H", 0x3C00, 0xFBFF)
+  (tmp_path / "x").write_bytes(struct.pack("<Q", len(text)) + text + data)  # whatever it is called
+  found = state_dict.read(tmp_path / "x")
+  assert {name: array.dtype for name, array in found.items()} == {"a": np.float32, "b": np.float32}
+  np.testing.assert_array_equal(found["a"], [[1, -2.5], [2.0**-133, (2 - 2.0**-7) * 2.0**127]])
+  np.testing.assert_array_equal(found["b"], [1, -65504])
 
 
-def test_a_file_that_is_no_checkpoint(tmp_path):
-  pytest.importorskip("torch")
-  (tmp_path / "x.th").write_bytes(b"no")
-  with pytest.raises(ValueError, match="is not a PyTorch checkpoint"):
-    pretrained.load(tmp_path / "x.th")
+@pytest.mark.parametrize("file", ["x.safetensors", "x.pth"])
+def test_every_bfloat16_is_pytorchs(file, tmp_path):
+  torch = pytest.importorskip("torch")
+  values = torch.arange(-2**15, 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+  _write({"x": values, "n": torch.tensor(3)}, tmp_path / file)
+  found = state_dict.read(tmp_path / file)
+  np.testing.assert_array_equal(found["x"], values.float().numpy())
+  assert found["x"].dtype == np.float32 and found["n"] == 3
+
+
+# What is refused, and how. Each sentence names the file, or is prefixed by it in `start.load`.
+
+
+def _refusal(state):
+  with pytest.raises(ValueError) as error:
+    pretrained.convert({name: np.ones(shape, np.float32) for name, shape in state.items()})
+  assert "\n" not in str(error.value)
+  return str(error.value)
+
+
+def test_unknown_names_are_named():
+  assert _refusal({"features.0.weight": 3, "conv1.weight": (4, 3, 3, 3)}) == (
+      "'features.0.weight' is not a name of a ResNet of torchvision, timm or the 6n+2 repositories.")
+  transformer = {f"module.blocks.{i}.attn.weight": 3 for i in range(6)}
+  assert _refusal(transformer) == (
+      "'module.blocks.0.attn.weight', 'module.blocks.1.attn.weight', 'module.blocks.2.attn.weight', "
+      "'module.blocks.3.attn.weight' and 2 more are not names of a ResNet of torchvision, timm or the 6n+2 "
+      "repositories.")
+  assert "'layer1.0.se.fc1.weight' is not a name" in _refusal({"layer1.0.se.fc1.weight": 3})
+  assert "'layer1.0.downsample.2.weight' is not a name" in _refusal({"layer1.0.downsample.2.weight": 3})
+
+
+def test_timms_deep_stem_is_another_network():
+  """resnet50d: three convolutions, an average pooling before the shortcut's."""
+  names = ["conv1.0.weight", "conv1.1.weight", "conv1.3.weight", "conv1.6.weight", "bn1.weight",
+           "layer1.0.downsample.1.weight", "layer1.0.downsample.2.weight"]
+  assert _refusal({name: 3 for name in names}) == (
+      "'conv1.0.weight', 'conv1.1.weight' and 2 more are of a stem of three convolutions, as timm's resnet50d and its "
+      "like have it, which is another network: take one with a single first convolution, such as resnet50.")
+
+
+def test_two_networks_in_one_are_refused():
+  assert _refusal({"module.fc.weight": (2, 2), "model.fc.weight": (2, 2)}) == (
+      "'module.fc.weight' and 'model.fc.weight' have the same place in a ResNet: save one network alone.")
+
+
+def test_whole_numbers_are_no_weights():
+  with pytest.raises(ValueError, match="'conv1.weight' holds numbers of type int8, not floats"):
+    pretrained.convert({"conv1.weight": np.ones((4, 3, 3, 3), np.int8)})
+
+
+class _Malice:
+  def __reduce__(self):
+    return os.mkdir, (os.environ["MALICE"],)
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "pickle", "module"])
+def test_nothing_pickled_is_run(how, tmp_path, monkeypatch):
+  torch = pytest.importorskip("torch")
+  monkeypatch.setenv("MALICE", str(tmp_path / "ran"))
+  path, content = tmp_path / "x.pth", {"state_dict": {"conv1.weight": torch.zeros(3)}, "more": _Malice()}
+  if how == "pickle":
+    path.write_bytes(pickle.dumps(content, protocol=2))
+  else:
+    torch.save(torch.nn.Linear(2, 2) if how == "module" else content, path,
+               _use_new_zipfile_serialization=how != "legacy")
+  with pytest.raises(ValueError) as error:
+    pretrained.load(path)
+  assert not (tmp_path / "ran").exists()
+  what = "torch.nn.modules.linear.Linear" if how == "module" else f"{os.name}.mkdir"
+  if how != "pickle":  # of tensors pickled by hand, their own functions come first
+    assert str(error.value) == (
+        f"{path} has {what} pickled in it, and nothing pickled is run here: if you trust it, open it with PyTorch and "
+        "save its tensors alone, torch.save(model.state_dict(), FILE).")
+  assert "\n" not in str(error.value)
+  if how == "pickle":
+    pickle.loads(path.read_bytes())
+    assert (tmp_path / "ran").exists()  # that is what it would have done
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+  torch = pytest.importorskip("torch")
+  def sentence(name, content):
+    path = tmp_path / name
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError) as error:
+      pretrained.load(path)
+    return str(error.value).replace(str(path), "FILE")
+
+  assert sentence("x.th", b"no") == "FILE is not a PyTorch checkpoint with a state dict (UnpicklingError)."
+  assert sentence("x.pth", torch.zeros(3)).startswith(
+      "FILE is not a PyTorch checkpoint with a state dict: it holds a Tensor, and no tensors by name, alone or under ")
+  assert "it holds 'epoch', 'weights' and" not in sentence("x.pth", {"epoch": 3})
+  assert "it holds 'epoch', 'weights', and no tensors by name" in sentence(
+      "x.pth", {"epoch": 3, "weights": {"conv1.weight": torch.zeros(3)}})
+  assert sentence("x.safetensors", b"no").startswith("FILE is not a safetensors file, or one that was cut off (")
+  save_file({"conv1.weight": np.ones(3, np.float32)}, tmp_path / "whole.safetensors")
+  whole = (tmp_path / "whole.safetensors").read_bytes()
+  assert "or one that was cut off" in sentence("y", whole[:-1])
+  module = torch.jit.script(torch.nn.Linear(2, 2))
+  torch.jit.save(module, tmp_path / "script.pt")
+  assert "is a TorchScript program: save its tensors" in sentence("z.pt", (tmp_path / "script.pt").read_bytes())
+
+
+def test_a_type_that_is_not_read(tmp_path):
+  text = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+  (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"ab")
+  with pytest.raises(ValueError, match="x.safetensors: 'a' is of type F8_E4M3, which is not read: convert it to F32."):
+    pretrained.load(tmp_path / "x.safetensors")

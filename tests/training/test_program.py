@@ -207,7 +207,7 @@ def test_activations_are_looked_at_in_the_last_step_alone(data):
 def test_synchronised_batch_norm_is_that_of_the_whole_batch(plain_one_by_one, data):
   settings = PLAIN._replace(student=NET.clone(norm_axis=parallel.AXIS))
   state, _ = train(Program(settings), settings, data)
-  whole = Batch(*(jnp.concatenate(parts) for parts in zip(*shares(data, settings))))
+  whole = Batch(*(jnp.concatenate(parts) for parts in list(zip(*shares(data, settings)))[:2]))
   expected, _ = jax.jit(Trainer(make_apply(NET), SGD().build()).step)(
       initial(PLAIN, data), whole, WEIGHTS, Rates(np.float32(0.1), np.float32(0.05)))
   assert_close(state, expected, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,141 @@
+"""A fixed teacher's logits, computed once instead of in every step.
+
+What a teacher that is trained and fixed says of an image depends on the image alone, and augmentation depends on the
+seed, the epoch and the example (`data.augment`). So the logits of some epochs of augmentation can be kept, and be
+what the teacher would have said, to the rounding of another program; a run that is longer repeats these epochs'
+augmentation, in another order. Epochs are kept one by one: a run that is interrupted, or a longer one, goes on.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+from typing import Callable
+import uuid
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data import order
+from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.sources import cache_dir
+from apprentice_jax.distill.step import Network
+from apprentice_jax.models.residual import ResNet
+from apprentice_jax.training import parallel, processes
+from apprentice_jax.training.aot import Kept
+from apprentice_jax.training.program import DeviceData, Settings, View, make_apply
+
+
+def known(model: ResNet, teacher: Network, identity: int, settings: Settings, data, seed: int, key, batch: int,
+          check: Callable[[], None]) -> np.ndarray:
+  """The logits of settings.view.epochs epochs: computed, or read where they are kept.
+
+  Args:
+    model, teacher: the network, and its state on every device.
+    identity: a checksum of that state.
+    settings: of the run, for how its images are augmented and how the teacher sees them.
+    data: the training split, an `inputs.Resident`.
+    seed, key: of the run's augmentation.
+    batch: examples at a time: the run's batch size, so that they are computed in the same shares.
+    check: called between batches; what it raises ends the work, and finished epochs are kept.
+
+  Returns:
+    float32 (settings.view.epochs, size, classes), on the host; the same on every process.
+
+  Raises:
+    ConfigError: the disk is too full, or not writable.
+  """
+  view = settings.view
+  about = (model, identity, view._replace(epochs=0), settings.mean, settings.std, data.checksum,
+           (settings.augmentation, seed) if view.augmented and any(settings.augmentation) else ())
+  folder = cache_dir() / "logits" / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+  shape = (data.size, model.num_classes)
+  found = [_read(folder, e, shape) if processes.first() else None for e in range(view.epochs)]
+  missing = processes.share([e for e, logits in enumerate(found) if logits is None])
+  if missing:
+    processes.on_first(lambda: _announce(folder, shape, view.epochs, len(missing)))
+    logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
+    for done, epoch in enumerate(missing, 1):
+      found[epoch] = _epoch(logits_of, teacher, data.on_devices, epoch, key, batch, check)
+      processes.on_first(lambda: _write(folder, epoch, found[epoch]))
+      if processes.first():
+        print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)
+  nothing = np.zeros(shape, np.float32)
+  return parallel.same_on_all(np.stack([nothing if logits is None else logits for logits in found]))
+
+
+def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
+  """program(network, data, index, epoch, key, i) -> logits of the i-th batch, of all devices."""
+  apply = make_apply(model)
+  mean, std = view.mean or mean, view.std or std
+
+  def logits(network, data, index, epoch, key, i):
+    images = (augmented(data.images, index[i], jnp.full(index.shape[1:], epoch), key, augmentation)
+              if view.augmented else jnp.take(data.images, index[i], axis=0))
+    found, _ = apply(network.params, network.batch_stats, normalise(images, mean, std, model.dtype), False)
+    return jax.lax.all_gather(found, parallel.AXIS, tiled=True)
+
+  over = parallel.over_replicas(logits, (False, False, True, False, False, False))
+  return Kept(over, "teacher_logits", model, augmentation, view, mean, std)
+
+
+def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch: int, check) -> np.ndarray:
+  size = len(data.labels)
+  index = parallel.split(order.padded(size, batch)[0])
+  parts = []
+  for i in range(index.shape[1]):
+    check()
+    parts.append(jax.device_get(logits_of(teacher, data, index, np.int32(epoch), key, np.int32(i))))
+  return np.concatenate(parts)[:size].astype(np.float32)
+
+
+def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):
+  """Says how large it will be, and that there is room for it."""
+  size = 4 * shape[0] * shape[1]
+  print(f"teacher's logits: {epochs} epochs x {shape[0]:,} images x {shape[1]:,} classes, {_bytes(epochs * size)} on "
+        f"every device and in {folder}; {epochs - missing} epochs of them are there", flush=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+  except OSError as error:
+    raise _unwritable(folder, error) from None
+  if free < missing * size:
+    raise ConfigError(f"the teacher's logits take {_bytes(missing * size)}, and {folder} has {_bytes(free)} free: make "
+                      "room, set APPRENTICE_CACHE to another folder, or lower config.teacher_input.cache_epochs.")
+
+
+def _write(folder: pathlib.Path, epoch: int, logits: np.ndarray):
+  path = folder / f"{epoch:05d}-{zlib.crc32(logits.tobytes()):08x}.npy"
+  temporary = folder / f"{uuid.uuid4().hex}.tmp"
+  try:
+    with temporary.open("wb") as file:
+      np.save(file, logits)
+    os.replace(temporary, path)
+  except OSError as error:
+    raise _unwritable(folder, error) from None
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _read(folder: pathlib.Path, epoch: int, shape) -> np.ndarray | None:
+  """The logits of an epoch, or None where they are not kept, or are damaged."""
+  for path in folder.glob(f"{epoch:05d}-*.npy"):
+    try:
+      logits = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+      continue
+    if logits.shape == shape and path.stem.endswith(f"{zlib.crc32(logits.tobytes()):08x}"):
+      return logits
+  return None
+
+
+def _unwritable(folder, error) -> ConfigError:
+  return ConfigError(f"cannot keep the teacher's logits in {folder}: {error.strerror or error}; set APPRENTICE_CACHE to "
+                     "another folder, or config.teacher_input.cache_epochs to 0.")
+
+
+def _bytes(count: int) -> str:
+  return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,37 @@
+"""Makes trials.md of trials.csv: every trial beside the base of its scheme, over the seeds that both have."""
+
+import csv
+import pathlib
+import statistics
+
+HERE = pathlib.Path(__file__).parent
+
+
+def main():
+  rows = list(csv.DictReader((HERE / "trials.csv").open()))
+  found = {(r["trial"], r["scheme"], r["seed"]): r for r in rows}
+  names = dict.fromkeys(r["trial"] for r in rows)
+  lines = ["| trial | without teacher % | against base | scheme B % | against base | agreement % | teacher % |",
+           "|---|---|---|---|---|---|---|"]
+  for name in names:
+    cells = [name]
+    for scheme in ("baseline", "B"):
+      of = {seed: 100 * float(r["validation_accuracy"]) for (t, s, seed), r in found.items() if (t, s) == (name, scheme)}
+      base = {seed: 100 * float(r["validation_accuracy"]) for (t, s, seed), r in found.items() if (t, s) == ("base", scheme)}
+      cells += [_spread(list(of.values())), _spread([v - base[s] for s, v in of.items() if s in base], "+")]
+    for field in ("agreement", "teacher_accuracy"):
+      cells.append(_spread([100 * float(r[field]) for (t, s, _), r in found.items() if t == name and s == "B" and r[field]]))
+    lines.append("| " + " | ".join(cells) + " |")
+  (HERE / "trials.md").write_text("\n".join(lines) + "\n")
+
+
+def _spread(values, sign: str = "") -> str:
+  """Mean, with the lowest and highest of several."""
+  if not values:
+    return ""
+  text = f"{statistics.mean(values):{sign}.2f}"
+  return text + (f" ({min(values):{sign}.2f} to {max(values):{sign}.2f})" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+  main()
