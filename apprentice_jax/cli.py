@@ -208,7 +208,7 @@ def _train(command: str, config, workdir: str) -> int:
         with trouble(pathlib.Path(workdir)):
           print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
     else:
-      from apprentice_jax import study
+      from apprentice_jax.study import run as study
       table = study.run(config, workdir)
       if processes.first():
         print(table)
@@ -218,9 +218,9 @@ def _train(command: str, config, workdir: str) -> int:
 def _read_study(command: str, workdir: str, out: str) -> str:
   os.environ["JAX_PLATFORMS"] = "cpu"  # before jax starts
   if command == "study":
-    from apprentice_jax import progress
+    from apprentice_jax.study import progress
     return progress.status(workdir)
-  from apprentice_jax import merge
+  from apprentice_jax.study import merge
   return merge.run([workdir] if pathlib.Path(workdir).exists() else workdir.split(","), out)
 
 

@@ -9,9 +9,9 @@ import re
 
 import ml_collections
 
-from apprentice_jax import grid, references
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
+from apprentice_jax.study import grid, references
 
 ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
 # Apprentice to the letter, as far as that is known: its quantizers with their literal grids (WRPN's [-1, 1] and
@@ -96,6 +96,7 @@ def base() -> ml_collections.ConfigDict:
           final="test"),       # the split scored at the end: "test" or "validation"
       study=dict(
           precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS,
+          jobs=1,              # cells trained at once, each in a process, where there is no accelerator
           grid="",             # further fields, and the values to train at: see `grid`
           references=())))     # published accuracies to compare with: see `references`
 
@@ -332,7 +333,7 @@ _LEAST = {
     "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
-    "seed": 0, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
+    "seed": 0, "study.jobs": 1, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "momentum": 0,
 }

@@ -1,4 +1,4 @@
-"""What a run leaves for its reader: report.md and curves.png; of a study see `study_report`."""
+"""What a run leaves for its reader: report.md and curves.png; of a study see `study.report`."""
 
 import json
 import pathlib

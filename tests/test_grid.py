@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from apprentice_jax import cells, grid, study
+
 from apprentice_jax import config as configs
-from apprentice_jax.cells import Cell
+from apprentice_jax.study import cells, grid, run as study
+from apprentice_jax.study.cells import Cell
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import loop, start

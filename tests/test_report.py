@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from apprentice_jax import cells, cli, document, merge, progress, references, results
+from apprentice_jax import cli
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
-from apprentice_jax.study_report import NAMES
+from apprentice_jax.study import cells, document, merge, progress, references, results
+from apprentice_jax.study.report import NAMES
 from apprentice_jax.training.workdir import write_config
 
 CURVES = {"baseline": (20, 60, 80, 80), "A": (20, 50, 70, 79), "B": (50, 76, 78, 78), "C": (79.6, 80, 81, 81)}

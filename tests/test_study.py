@@ -4,15 +4,17 @@ import csv
 import json
 import pathlib
 import shutil
+import signal
 import statistics
 
 import pytest
 
 from apprentice_jax import config as configs
-from apprentice_jax import study, study_report
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Trainer
+from apprentice_jax.study import cells, jobs, report as study_report, run as study
 from apprentice_jax.training import loop, program
+from apprentice_jax.training.preemption import Preempted
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 
@@ -191,3 +193,60 @@ def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
   (row,), original = rows(tmp_path), rows(workdir)[0]
   assert original["cell"] == "teacher" and row["accuracy"] == original["accuracy"]
   assert row["workdir"] == config.teacher.init
+
+
+def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatch):
+  config = tiny()
+  config.study.jobs, config.study.seeds = 2, (0,)
+  begun = []
+
+  def stop(together=True):  # once two are in hand
+    return signal.SIGTERM if len(begun) == 2 else None
+  monkeypatch.setattr(jobs.preemption, "requested", stop)
+  run = jobs.run
+  monkeypatch.setattr(jobs, "run", lambda config, workdir, begins: run(
+      config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))))
+  with pytest.raises(Preempted, match="all that was begun is saved: the same command continues"):
+    study.run(config, tmp_path)
+  assert [cell.kind for cell in begun[1]] == ["teacher", "student"]
+  begun.append(None)
+  study.run(config, tmp_path)
+  alone = {(r["cell"], r["precision"]): r for r in rows(finished[0]) if r["seed"] == "0"}
+  found = {(r["cell"], r["precision"]): r for r in rows(tmp_path)}
+  assert found.keys() == alone.keys()
+  for key, row in found.items():
+    for field in ("accuracy", "loss", "steps", "agreement"):
+      assert row[field] == alone[key][field], (key, field)
+  # Each begins after what it starts from, and only two at once.
+  hands = [{cell.kind for cell in hand} for hand in begun if hand]
+  assert max(map(len, hands)) == 2
+  assert not any(hand >= {"teacher", "B"} or hand >= {"student", "C"} for hand in hands)
+
+
+def test_a_cell_goes_where_its_program_is():
+  config = tiny()
+  config.study.precisions = ("8A,2W", "8A,4W")
+  cells_of = {(c.kind, c.precision): c for c in cells.cells(config) if c.seed == 0}
+  at = lambda kind, precision="8A,2W": cells_of[kind, precision]
+  workers = [jobs._Worker(None, None, set()), jobs._Worker(None, None, set())]
+  order = lambda w, left, in_hand=(): jobs._next(workers[w], workers, left, in_hand)
+  left = list(cells_of.values())
+  assert order(0, left) == at("teacher", "32A,32W")
+  waiting = [at("B"), at("C"), at("C-control")]
+  assert order(0, waiting, [at("teacher", "32A,32W"), at("student", "32A,32W")]) is None
+  assert order(0, waiting, [at("student", "32A,32W")]) == at("B")
+  workers[0].programs.update(map(jobs._program, [at("baseline"), at("B", "8A,4W")]))
+  left = [at("A"), at("baseline"), at("B", "8A,4W"), at("C-control")]
+  assert order(0, left) == at("baseline")  # not the first, but it has this one
+  assert order(1, left) == at("A")  # new to all
+  assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("C-control")  # rather another's than none
+  workers[1].programs.add(jobs._program(at("C", "8A,4W")))
+  assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("B", "8A,4W")
+
+
+def test_a_process_that_ends_without_a_word():
+  import multiprocessing
+  ours, theirs = multiprocessing.Pipe()
+  theirs.close()
+  error = jobs._received(ours, cells.cells(tiny())[0])
+  assert "the process that trained teacher-32A32W-seed0 ended without a word" in str(error)

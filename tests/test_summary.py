@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from apprentice_jax import summary
+from apprentice_jax.study import summary
 
 
 def row(cell, seed, accuracy, point=""):

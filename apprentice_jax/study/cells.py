@@ -4,8 +4,8 @@ import pathlib
 from typing import NamedTuple
 
 from apprentice_jax import config as configs
-from apprentice_jax import grid
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.study import grid
 from apprentice_jax.training import start
 
 ALONE = ("teacher", "student")  # the kinds of cells that train at full precision and without a teacher

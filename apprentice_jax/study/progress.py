@@ -1,12 +1,13 @@
 """How far a study is: a table of its cells, from what lies in its workdir."""
 
+from collections.abc import Collection
 import pathlib
 import statistics
 import time
 from typing import NamedTuple, Optional
 
-from apprentice_jax import cells, results
-from apprentice_jax.cells import Cell
+from apprentice_jax.study import cells, results
+from apprentice_jax.study.cells import Cell
 from apprentice_jax.training import metrics, start
 from apprentice_jax.training.workdir import result
 
@@ -28,20 +29,20 @@ class Progress(NamedTuple):
   age: Optional[float] = None
 
 
-def read(config, workdir, running: Optional[Cell] = None) -> dict[Cell, Progress]:
+def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Progress]:
   """The progress of every cell of a study; nothing is written, and another process may be at it.
 
   Args:
     config: the study's.
     workdir: the study's.
-    running: the cell that begins now; None: those that have begun count as running.
+    running: cells that begin now; those that have begun count as running, too.
   """
   found = {}
   for cell in cells.cells(config):
     if cells.given(config, cell):
       found[cell] = Progress("given")
     else:
-      found[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell == running)
+      found[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
   return found
 
 

@@ -3,9 +3,10 @@
 import pathlib
 import statistics
 
-from apprentice_jax import document, grid, plots, references, summary
+from apprentice_jax import plots
 from apprentice_jax.config import CELLS
-from apprentice_jax.document import Heading, Picture, Table, Text
+from apprentice_jax.study import document, grid, references, summary
+from apprentice_jax.study.document import Heading, Picture, Table, Text
 from apprentice_jax.training import metrics
 
 NAMES = {

@@ -3,11 +3,12 @@
 import pathlib
 
 from apprentice_jax import config as configs
-from apprentice_jax import export, grid, progress, references, results, study_report
-from apprentice_jax.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
+from apprentice_jax import export
 from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.study import grid, jobs, progress, references, report, results
+from apprentice_jax.study.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
 from apprentice_jax.training import inputs, loop, preemption, processes, start
 from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
@@ -46,7 +47,7 @@ def run(config, workdir) -> str:
     rows = _rows(config, workdir)
     if not processes.first():
       return ""
-    return study_report.write(shared, workdir, results.located(rows, shared, workdir), points(config))
+    return report.write(shared, workdir, results.located(rows, shared, workdir), points(config))
 
 
 def _preflight(config, point: grid.Point, workdir, recipes):
@@ -66,10 +67,16 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
     config: before it is scaled for the devices: a learning rate of the grid is scaled as any other.
     workdir: the study's.
   """
+  def begins(in_hand: list[Cell]):
+    if processes.first():
+      print("\n".join([progress.table(progress.read(config, workdir, in_hand)), *(c.name for c in in_hand)]), flush=True)
+
+  if jobs.count(config) > 1:
+    jobs.run(config, workdir, begins)
   rows = []
   for cell in cells(config):
-    if processes.first() and not given(config, cell) and result(cell_dir(workdir, cell)) is None:
-      print(f"{progress.table(progress.read(config, workdir, cell))}\n{cell.name}", flush=True)
+    if not given(config, cell) and result(cell_dir(workdir, cell)) is None:
+      begins([cell])
     rows.append(_row(config, cell, workdir))
     if processes.first():
       results.write(workdir / "results.csv", rows)
@@ -80,15 +87,12 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
 
 def _row(config, cell: Cell, workdir) -> dict:
   run_config = processes.agreed(lambda: start.scaled(cell_config(config, cell), workdir))
-  place, own = cell_dir(workdir, cell), given(config, cell)
-  final = config.eval.final
+  own, final = given(config, cell), config.eval.final
   if own:  # the user's own network: scored, not trained
     scores = loop.evaluate_network(run_config, own, final)
     found = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    paths = {kind: config[kind].init or str(cell_dir(workdir, cell.source(kind)))
-             for kind in starts_from(cell.kind)}
-    found = loop.train(run_config, place, **paths)
+    found = jobs.train(config, cell, workdir)
   data = inputs.split(run_config, "train")
   model = start.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))

@@ -115,10 +115,13 @@ def name(point: Point) -> str:
 def _unused(kind: str, precision: Precision) -> tuple[str, ...]:
   """The beginnings of the fields that a kind of cell does not read."""
   scheme = SCHEMES.get(kind)
+  view = "teacher_input.augmented", "teacher_input.cache_epochs"  # of a fixed teacher
   if scheme is None:
     other = "student" if kind == "teacher" else "teacher"
-    return f"{other}.", f"recipe.{other}.", "recipe.finetune.", "loss.", "quantization."
-  unused = () if scheme.teacher else ("teacher.", "recipe.teacher.")
+    seen = view if kind == "teacher" else ("teacher_input.",)
+    return f"{other}.", f"recipe.{other}.", "recipe.finetune.", "loss.", "quantization.", *seen
+  unused = () if scheme.teacher else ("teacher.", "teacher_input.", "recipe.teacher.")
+  unused += () if scheme.teacher == "fixed" else view
   unused += () if scheme.recipe == "finetune" else ("recipe.finetune.",)
   unused += () if scheme.distills else ("loss.",)
   unused += () if scheme.teacher == "joint" else ("loss.alpha",)

@@ -9,17 +9,18 @@ import contextlib
 import multiprocessing
 from multiprocessing import connection as pipes
 import os
+import pathlib
 import signal
 import sys
 from typing import Callable, NamedTuple, Optional
 
 import jax
 
-from apprentice_jax import cells
-from apprentice_jax.cells import Cell
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.study import cells
+from apprentice_jax.study.cells import Cell
 from apprentice_jax.training import devices, loop, preemption, processes, start
 from apprentice_jax.training.checkpoint import BrokenCheckpoints
 from apprentice_jax.training.metrics import NonFiniteLoss
@@ -72,13 +73,18 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
     in_hand: dict[pipes.Connection, Cell] = {}
     while left or in_hand:
       for worker in workers:
-        if worker.pipe not in in_hand and (cell := _next(worker, workers, left, in_hand.values(), config)):
+        if worker.pipe not in in_hand and (cell := _next(worker, workers, left, in_hand.values())):
           left.remove(cell)
           worker.programs.add(_program(cell))
           in_hand[worker.pipe] = cell
           worker.pipe.send(cell)
           begins(list(in_hand.values()))
-      for pipe in pipes.wait(list(in_hand), timeout=0.2):
+      ended = pipes.wait(list(in_hand), timeout=0.2)
+      if number := preemption.requested(together=False):
+        _stop(workers, in_hand, number)
+        raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
+                        "continues.", number)
+      for pipe in ended:
         cell = in_hand.pop(pipe)
         error = _received(pipe, cell)
         if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
@@ -86,13 +92,9 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
         elif error is not None:
           _stop(workers, in_hand)
           raise error
-      if number := preemption.requested(together=False):
-        _stop(workers, in_hand, number)
-        raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
-                        "continues.", number)
 
 
-def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand, config) -> Optional[Cell]:
+def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Optional[Cell]:
   """The cell that a worker is to train now; None while what is left has to wait for others."""
   waiting = {*left, *in_hand}
   ready = [c for c in left if not any(c.source(kind) in waiting for kind in cells.starts_from(c.kind))]
@@ -114,7 +116,7 @@ def _received(pipe, cell: Cell) -> Optional[Exception]:
   """What a worker says when it is done with a cell: None, or the error."""
   try:
     return pipe.recv()
-  except EOFError:
+  except (EOFError, OSError):
     return RuntimeError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
                         "memory; lower config.study.jobs.")
 
@@ -125,7 +127,7 @@ def _stop(workers: list[_Worker], in_hand, number: int = signal.SIGTERM):
     if worker.pipe in in_hand and worker.process.is_alive():
       os.kill(worker.process.pid, number)
   for pipe in list(in_hand):
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
       pipe.recv()
 
 
@@ -133,7 +135,7 @@ def _stop(workers: list[_Worker], in_hand, number: int = signal.SIGTERM):
 def _worker(config, workdir):
   context = multiprocessing.get_context("spawn")  # jax has threads, which a fork would not survive
   ours, theirs = context.Pipe()
-  process = context.Process(target=_work, args=(theirs, config, str(workdir)), daemon=True)
+  process = context.Process(target=_work, args=(theirs, config, workdir), daemon=True)
   process.start()
   theirs.close()
   try:
@@ -145,7 +147,7 @@ def _worker(config, workdir):
     process.kill()
 
 
-def _work(pipe, config, workdir: str):
+def _work(pipe, config, workdir: pathlib.Path):
   """A worker process: trains the cells that it is sent, until it is sent None."""
   processes.end_with_parent()
   sys.stdout = open(os.devnull, "w")  # the study's process says how far they are

@@ -1,10 +1,9 @@
 """The report of studies that are there: of one anew, or one of several parts."""
 
 import contextlib
-import pathlib
 
-from apprentice_jax import cells, results, study_report
 from apprentice_jax.config import ConfigError
+from apprentice_jax.study import cells, report, results
 from apprentice_jax.training.workdir import local, trouble, writing
 
 
@@ -42,7 +41,7 @@ def run(folders: list[str], out: str = "") -> str:
   with trouble(out), writing(out) if own else contextlib.nullcontext():
     out.mkdir(parents=True, exist_ok=True)
     results.write(out / "results.csv", rows)
-    return study_report.write(config, out, rows, points, missing)
+    return report.write(config, out, rows, points, missing)
 
 
 def _union(lists) -> tuple:

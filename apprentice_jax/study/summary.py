@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from scipy import special
 
-from apprentice_jax import grid
+from apprentice_jax.study import grid
 
 # Each kind of cell and what it is compared with, seed by seed.
 COMPARISONS = (

@@ -6,8 +6,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 from apprentice_jax import config as configs
-from apprentice_jax import cells, references
 from apprentice_jax.config import ConfigError
+from apprentice_jax.study import cells, references
 from apprentice_jax.training import start, workdir
 
 FIELDS = ("cell", "precision", "point", "seed", "accuracy", "loss", "count", "teacher_accuracy", "agreement",
