@@ -80,18 +80,18 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
           worker.pipe.send(cell)
           begins(list(in_hand.values()))
       ended = pipes.wait(list(in_hand), timeout=0.2)
-      if number := preemption.requested(together=False):
+      number = preemption.requested(together=False)
+      for pipe in ended:
+        error = _received(pipe, in_hand.pop(pipe))
+        if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
+          number = number or error.signal
+        elif error is not None and not number:
+          _stop(workers, in_hand)
+          raise error
+      if number:
         _stop(workers, in_hand, number)
         raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
                         "continues.", number)
-      for pipe in ended:
-        cell = in_hand.pop(pipe)
-        error = _received(pipe, cell)
-        if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
-          left.append(cell)
-        elif error is not None:
-          _stop(workers, in_hand)
-          raise error
 
 
 def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Optional[Cell]:
