@@ -97,8 +97,8 @@ def base() -> ml_collections.ConfigDict:
       study=dict(
           precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS,
           jobs=1,              # cells trained at once, each in a process, where there is no accelerator
-          grid="",             # further fields, and the values to train at: see `grid`
-          references=())))     # published accuracies to compare with: see `references`
+          grid="",             # further fields, and the values to train at: see `study.grid`
+          references=())))     # published accuracies to compare with: see `study.references`
 
 
 def parse(argument: str) -> dict[str, str]:

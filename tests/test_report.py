@@ -96,13 +96,19 @@ def test_every_number_of_the_significance_table(reported):
   assert columns == ["difference of", "setting", "points", "95% interval", "p", "p, Holm", "seeds"]
   # Three schemes at two points against two others, C against its control, and the two without a point.
   assert len(lines) == 3 * 2 * 2 + 2 + 1 + 2
+  values = []
   for what, point, points, interval, p, _, seeds in lines:
     one, other = (names[n] for n in what.split(" − "))
     test = stats.ttest_rel(by(one, point), by(other, ""))
     low, high = test.confidence_interval(0.95)
     assert points == f"{np.mean(by(one, point)) - np.mean(by(other, '')):+.2f}" and seeds == "0, 1, 2"
     assert interval == f"{low:+.2f} to {high:+.2f}"
-    assert p == (f"{test.pvalue:.3f}" if test.pvalue >= 0.001 else "<0.001")
+    shown = lambda value: f"{value:.3f}" if value >= 0.001 else "<0.001"
+    assert p == shown(test.pvalue)
+    values.append(test.pvalue)
+  # Holm's, as the largest of what smaller ones and itself come to.
+  steps = [min(1, q * sum(other >= q for other in values)) for q in values]
+  assert [line[5] for line in lines] == [shown(max(s for s, q in zip(steps, values) if q <= p)) for p in values]
   assert "corrected for the 17 tests of this table" in text
 
 
@@ -299,16 +305,16 @@ def test_status_of_a_study_that_another_process_runs(tmp_path, capsys):
 
 def test_time_left_is_that_of_cells_alike():
   cell = cells.Cell
-  done, waiting = lambda s: progress.Progress("done", 50.0, s), progress.Progress("waiting")
+  done, waiting = lambda s: progress.Status("done", 50.0, s), progress.Status("waiting")
   point = (("loss.gamma", 0.25),)
-  found = {cell("A", "8A,2W", 0): waiting, cell("teacher", "32A,32W", 0): progress.Progress("given")}
+  found = {cell("A", "8A,2W", 0): waiting, cell("teacher", "32A,32W", 0): progress.Status("given")}
   assert progress.time_left(found) is None and "left" not in progress.table(found)
   assert progress.table(found).splitlines()[0] == "0 of 1 cells done"
   found |= {cell("B", "8A,2W", 0): done(7), cell("A", "8A,4W", 0): done(30), cell("A", "8A,2W", 1, point): done(20)}
   assert progress.time_left(found) == 20  # that of another point comes before that of another precision
   found |= {cell("A", "8A,2W", 2): done(10), cell("A", "8A,2W", 3): done(14)}
   assert progress.time_left(found) == 12
-  found[cell("C", "8A,2W", 0)] = progress.Progress("running", None, 6.2)
+  found[cell("C", "8A,2W", 0)] = progress.Status("running", None, 6.2)
   assert progress.time_left(found) == pytest.approx(12 + (7 + 30 + 20 + 10 + 14) / 5 - 6.2)
 
 

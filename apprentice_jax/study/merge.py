@@ -1,10 +1,8 @@
 """The report of studies that are there: of one anew, or one of several parts."""
 
-import contextlib
-
 from apprentice_jax.config import ConfigError
 from apprentice_jax.study import cells, report, results
-from apprentice_jax.training.workdir import local, trouble, writing
+from apprentice_jax.training.workdir import local, trouble
 
 
 def run(folders: list[str], out: str = "") -> str:
@@ -38,9 +36,10 @@ def run(folders: list[str], out: str = "") -> str:
   done = {(row["cell"], row["precision"], row["point"], row["seed"]) for row in rows}
   missing = [cell.name for study in studies for cell in cells.cells(study.config)
              if (cell.kind, cell.precision, cell.at, cell.seed) not in done]
-  with trouble(out), writing(out) if own else contextlib.nullcontext():
+  with trouble(out):
     out.mkdir(parents=True, exist_ok=True)
-    results.write(out / "results.csv", rows)
+    if not own:  # it is there, and the study may be running and add to it
+      results.write(out / "results.csv", rows)
     return report.write(config, out, rows, points, missing)
 
 

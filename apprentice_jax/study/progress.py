@@ -12,7 +12,7 @@ from apprentice_jax.training import metrics, start
 from apprentice_jax.training.workdir import result
 
 
-class Progress(NamedTuple):
+class Status(NamedTuple):
   """Of one cell.
 
   Attributes:
@@ -29,7 +29,7 @@ class Progress(NamedTuple):
   age: Optional[float] = None
 
 
-def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Progress]:
+def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
   """The progress of every cell of a study; nothing is written, and another process may be at it.
 
   Args:
@@ -40,24 +40,24 @@ def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Progress
   found = {}
   for cell in cells.cells(config):
     if cells.given(config, cell):
-      found[cell] = Progress("given")
+      found[cell] = Status("given")
     else:
       found[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
   return found
 
 
-def _read(place: pathlib.Path, split: str, running: bool) -> Progress:
+def _read(place: pathlib.Path, split: str, running: bool) -> Status:
   if (end := result(place)) is not None:
-    return Progress("done", 100 * end[f"{split}_accuracy"], end["seconds"])
+    return Status("done", 100 * end[f"{split}_accuracy"], end["seconds"])
   if not running and not (place / "config.json").exists():
-    return Progress("waiting")
+    return Status("waiting")
   records = [r for r in metrics.read(place) if "epoch" in r]
   last = records[-1] if records else {}
   age = time.time() - (place / "metrics.jsonl").stat().st_mtime if records else None
-  return Progress("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
+  return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
 
 
-def time_left(found: dict[Cell, Progress]) -> Optional[float]:
+def time_left(found: dict[Cell, Status]) -> Optional[float]:
   """Seconds until all cells are done, from the mean of the finished ones that are most like each: at the same point
   and precision, at the same precision, of the same kind, or any; None before one is finished."""
   done = {cell: p.seconds for cell, p in found.items() if p.state == "done"}
@@ -73,7 +73,7 @@ def time_left(found: dict[Cell, Progress]) -> Optional[float]:
   return sum(max(expected(cell) - p.seconds, 0.0) for cell, p in found.items() if p.state in ("running", "waiting"))
 
 
-def table(found: dict[Cell, Progress]) -> str:
+def table(found: dict[Cell, Status]) -> str:
   """The view of a study: what is done, how long it may take, and a row for each network, precision and point with a
   column for each seed."""
   trained = [p for p in found.values() if p.state != "given"]

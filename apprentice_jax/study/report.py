@@ -81,11 +81,11 @@ def significance(found: list[summary.Entry], what: str) -> list:
                    ", ".join(map(str, f.seeds))])
     tests = sum(c.corrected is not None for c in members)
     columns = ["difference of", *at[0], "points", "95% interval", "p", "p, Holm", "seeds"]
-    blocks.append(Table(
-        f"{precision} ({what}): mean difference of accuracies of the same seed, its 95% interval and the p-value of "
-        f"the paired t-test (Student's t, n − 1 degrees of freedom). p, Holm: corrected for the {tests} tests of "
-        "this table; intervals are not corrected. With few seeds a difference that is there may well not show.",
-        columns, rows))
+    how = (
+        "its 95% interval and the p-value of the paired t-test (Student's t, n − 1 degrees of freedom). p, Holm: "
+        f"corrected for the {tests} tests of this table; intervals are not corrected. With few seeds a difference that "
+        "is there may well not show." if tests else "of which too few seeds say nothing more.")
+    blocks.append(Table(f"{precision} ({what}): mean difference of accuracies of the same seed, {how}", columns, rows))
   return [Heading("Which differences are significant"), *blocks] if blocks else []
 
 
@@ -218,7 +218,8 @@ def _p(value: float) -> str:
 
 
 def _seeds(rows) -> str:
-  return "seeds " + ", ".join(map(str, sorted({row["seed"] for row in rows})))
+  seeds = sorted({row["seed"] for row in rows})
+  return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _size(count: int) -> str:
