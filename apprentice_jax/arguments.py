@@ -18,7 +18,8 @@ PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
 # What each command takes; a "config" can be changed by --config.a.b=value.
 FLAGS = {
     "train": ("config", "workdir", *PROCESS_FLAGS),
-    "study": ("config", "workdir", *PROCESS_FLAGS),
+    "study": ("config", "workdir", "status", *PROCESS_FLAGS),
+    "report": ("workdir", "out"),
     "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
     "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
     "predict": ("model", "image"),
@@ -48,7 +49,7 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_string(name, "", "", flag_values=values)
   flags.DEFINE_list("topology", [], "", flag_values=values)
   flags.DEFINE_multi_string("image", [], "", flag_values=values)
-  for name in ("max_batch", "scaling", "lowered", "layers"):
+  for name in ("max_batch", "scaling", "lowered", "layers", "status"):
     flags.DEFINE_bool(name, False, "", flag_values=values)
   for name in ("examples", "classes"):
     flags.DEFINE_integer(name, 0, "", lower_bound=0, flag_values=values)

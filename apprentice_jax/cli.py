@@ -22,6 +22,9 @@ USAGE = """usage: apprentice COMMAND [flags]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE IMAGE...                                what an exported network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+           [--config.study.grid="loss.gamma=0.25|0.5, quantization.weights=twn|ttq"]     also at these settings
+           --status --workdir=DIR                               how far a study is, running or not
+  report   --workdir=DIR[,DIR,...] [--out=DIR]                  a study's report anew, or one of its parts
   prepare  --dataset=NAME [--data_dir=DIR]
   plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...] [--max_batch] [--scaling]
            [--examples=N --classes=N] [--out=FILE.json]         what a TPU slice would make of it
@@ -35,7 +38,7 @@ train, study and eval on several machines: TPU pods and SLURM are found; elsewhe
 
 config arguments: student, teacher, precision, scheme, width, preset, runlocal (see configs/)
 """
-COMMANDS = ("train", "eval", "export", "predict", "study", "bench", "prepare", "plan")
+COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "prepare", "plan")
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
@@ -167,6 +170,9 @@ def _run(command: str, arguments: list[str]) -> int:
   if command == "plan":
     _plan(_need(config, "config"), given)
     return 0
+  if command == "report" or command == "study" and given.status:  # no device is needed: one may be in use
+    print(_read_study(command, _need(given.workdir, "workdir"), given.out))
+    return 0
   from apprentice_jax.training import processes
   joined = tuple(getattr(given, name) for name in PROCESS_FLAGS)
   processes.check(*joined)
@@ -176,7 +182,8 @@ def _run(command: str, arguments: list[str]) -> int:
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
   if command == "bench" and given.what == "torch":  # both have their memory on one GPU, of which jax would take most
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
-  _start_devices(config.cpu_devices if config is not None else None, given.workdir)
+  from apprentice_jax.training import devices
+  devices.start(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
     _eval(config, given)
   elif command == "export":
@@ -189,10 +196,10 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _train(command: str, config, workdir: str) -> int:
-  from apprentice_jax.training import preemption, processes
+  from apprentice_jax.training import devices, preemption, processes
   from apprentice_jax.training.workdir import trouble
   with preemption.listening():  # also while devices start, programs compile, and between runs
-    _start_devices(config.cpu_devices, workdir)
+    devices.start(config.cpu_devices, workdir)
     if command == "train":
       from apprentice_jax.training import loop
       loop.train(config, workdir)
@@ -201,11 +208,20 @@ def _train(command: str, config, workdir: str) -> int:
         with trouble(pathlib.Path(workdir)):
           print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
     else:
-      from apprentice_jax import study
+      from apprentice_jax.study import run as study
       table = study.run(config, workdir)
       if processes.first():
         print(table)
   return 0
+
+
+def _read_study(command: str, workdir: str, out: str) -> str:
+  os.environ["JAX_PLATFORMS"] = "cpu"  # before jax starts
+  if command == "study":
+    from apprentice_jax.study import progress
+    return progress.status(workdir)
+  from apprentice_jax.study import merge
+  return merge.run([workdir] if pathlib.Path(workdir).exists() else workdir.split(","), out)
 
 
 def _eval(config, given):
@@ -292,24 +308,3 @@ def _need(value, flag: str):
   if not value:
     raise ConfigError(f"this command needs --{flag}=...; see apprentice --help.")
   return value
-
-
-def _start_devices(cpu_devices, workdir):
-  """Chooses the number of host devices and turns the compilation cache on."""
-  import jax
-
-  from apprentice_jax.data.sources import cache_dir
-  from apprentice_jax.training import aot
-  if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
-    from apprentice_jax.training.workdir import read_config
-    cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
-  if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
-    jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-    # Small programs too: hundreds of them, a few hundredths of a second each, add up.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    aot.keep_in(cache_dir() / "programs")
-  if not jax.process_index():
-    among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)

@@ -11,6 +11,7 @@ import ml_collections
 
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
+from apprentice_jax.study import grid, references
 
 ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
 # Apprentice to the letter, as far as that is known: its quantizers with their literal grids (WRPN's [-1, 1] and
@@ -93,7 +94,11 @@ def base() -> ml_collections.ConfigDict:
           every_epochs=0.0,    # of the validation split while training; 0: at the end only
           batch_size=1000,
           final="test"),       # the split scored at the end: "test" or "validation"
-      study=dict(precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS)))
+      study=dict(
+          precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS,
+          jobs=1,              # cells trained at once, each in a process, where there is no accelerator
+          grid="",             # further fields, and the values to train at: see `study.grid`
+          references=())))     # published accuracies to compare with: see `study.references`
 
 
 def parse(argument: str) -> dict[str, str]:
@@ -234,6 +239,7 @@ def validate(config, precisions=()):
           f"config.study.{field} is {values!r}: it must name at least one, and none twice.")
   check(all(isinstance(s, int) and s >= 0 for s in config.study.seeds),
         f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.")
+  _check_study(config, precisions)
   for name in ("student", "teacher", "finetune"):
     recipe = config.recipe[name]
     for leaf in recipe.decay:
@@ -278,12 +284,34 @@ def _check_numbers(config, check):
     value = flat(config)[key]
     if isinstance(default, float) and number(value):
       check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
-    if isinstance(default, (tuple, list)) and (not default or number(default[0])):
+    if isinstance(default, (tuple, list)) and (number(default[0]) if default else key.startswith("teacher_input.")):
       check(all(number(v) and math.isfinite(v) for v in value),
             f"config.{key} is {value!r}: it must be a list of numbers.")
   seeds = tuple(config.study.seeds)
   check(max(config.seed, *seeds, 0) < 2**32,
         f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.")
+
+
+def _check_study(config, precisions):
+  """Raises ConfigError for a wrong grid or reference; of a study (``precisions``) every point has to be able to run."""
+  try:
+    for text in config.study.references:
+      references.parse(text)
+    points = grid.points(config.study.grid, flat(base()))
+  except ValueError as error:
+    raise ConfigError(str(error)) from None
+  if not config.study.grid or not precisions:
+    return
+  if config.batch_per_device and any(key == "batch_size" for key, _ in points[0]):
+    raise ConfigError("config.study.grid varies batch_size, but the batch follows the devices: set "
+                      "config.batch_per_device=0.")
+  for point in points:
+    at = grid.applied(config, point)
+    at.study.grid, at.precision = "", precisions[0]
+    try:
+      validate(at, precisions)
+    except ConfigError as error:
+      raise ConfigError(f"config.study.grid at {grid.label(point)}: {str(error).removeprefix('config: ')}") from None
 
 
 def _check_streaming(data, check):
@@ -305,7 +333,7 @@ _LEAST = {
     "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
-    "seed": 0, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
+    "seed": 0, "study.jobs": 1, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "momentum": 0,
 }

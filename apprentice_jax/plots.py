@@ -1,10 +1,13 @@
 """Plots, as PNG files."""
 
-import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+import numpy as np
 
 COLOURS = {"teacher": "0.6", "student": "0.2", "baseline": "tab:orange", "A": "tab:blue",
            "B": "tab:green", "C": "tab:red", "C-control": "tab:purple"}
+MARKERS = "osD^vP*X<>"  # one a precision
 
 
 def run_curves(records: list[dict], path) -> bool:
@@ -32,13 +35,12 @@ def run_curves(records: list[dict], path) -> bool:
   return True
 
 
-def study_curves(by_cell: dict, precision: str, path) -> bool:
-  """Accuracy by epoch, mean over seeds, one line per cell of one precision.
+def study_curves(by_cell: dict, title: str, path) -> bool:
+  """Accuracy by epoch, mean over seeds, one line per cell.
 
   Args:
-    by_cell: cell -> the records of each seed's run. The validation accuracy is drawn where there is
-      one, else the training accuracy.
-    precision: for the title.
+    by_cell: cell -> the `summary.Curve` of each seed's run.
+    title: the precision, and the point of the grid.
     path: PNG to write.
 
   Returns:
@@ -47,44 +49,63 @@ def study_curves(by_cell: dict, precision: str, path) -> bool:
   figure = Figure(figsize=(6, 4), layout="constrained")
   axes = figure.subplots()
   lows = []
-  for cell, runs in by_cell.items():
-    series = [_series(records) for records in runs if records]
-    if not series:
-      continue
-    length = min(len(x) for x, _, _ in series)
-    accuracy = np.mean([y[:length] for _, y, _ in series], axis=0)
-    axes.plot(series[0][0][:length], accuracy, label=cell, color=COLOURS[cell])
-    axes.set_ylabel(f"{series[0][2]} accuracy %")
+  for cell, curves in by_cell.items():
+    length = min(len(curve.epochs) for curve in curves)
+    accuracy = np.mean([curve.accuracy[:length] for curve in curves], axis=0)
+    axes.plot(curves[0].epochs[:length], accuracy, label=cell, color=COLOURS[cell])
+    axes.set_ylabel(f"{curves[0].split} accuracy %")
     lows.append(np.percentile(accuracy, 25) if len(accuracy) > 8 else min(accuracy))
-  if lows:
-    axes.set_ylim(bottom=min(lows) - 1)  # the first steps from chance level say little
-  axes.set(xlabel="epoch", title=precision)
+  if not lows:
+    return False
+  axes.set_ylim(bottom=min(lows) - 1)  # the first steps from chance level say little
+  axes.set_xlabel("epoch")
+  axes.set_title(title, fontsize="medium", wrap=True)
   axes.legend()
   figure.savefig(path, dpi=110)
-  return bool(lows)
+  return True
 
 
-def accuracy_against_size(entries: list[dict], path):
-  """Mean accuracy (error bars: standard deviation) against bytes, one point per cell."""
-  figure = Figure(figsize=(6, 4), layout="constrained")
+def accuracy_against(entries: list, costs: list[float], best: list[int], label: str, path):
+  """Mean accuracy (error bars: standard deviation) against a cost, and the front of those that none dominates.
+
+  A cell has its colour and a precision its marker, filled on the front; cells of equal cost are drawn side by side.
+
+  Args:
+    entries: `summary.Entry`s.
+    costs: one of each.
+    best: the indices of those on the front, by cost.
+    label: of the costs, with their unit.
+    path: PNG to write.
+  """
+  figure = Figure(figsize=(7.5, 4.2), layout="constrained")
   axes = figure.subplots()
-  for e in entries:
-    axes.errorbar(e["bytes"] / 1000, e["mean"], yerr=e["sd"] or 0, fmt="o", capsize=3,
-                  color=COLOURS[e["cell"]], label=e["cell"])
-  axes.set(xscale="log", xlabel="size, kB", ylabel="accuracy %")
-  handles, labels = axes.get_legend_handles_labels()
-  unique = dict(zip(labels, handles))
-  axes.legend(unique.values(), unique.keys(), fontsize="small")
+  precisions = list(dict.fromkeys(e.precision for e in entries))
+  marker = {p: MARKERS[i % len(MARKERS)] for i, p in enumerate(precisions)}
+  limits = min(costs) / 1.6, max(costs) * 1.6
+  # Level from one point to the next: more cost alone buys nothing.
+  axes.step([*(costs[i] for i in best), limits[1]], [entries[i].mean for i in (*best, best[-1])], where="post",
+            color="0.7", zorder=1)
+  for i, (e, at) in enumerate(zip(entries, _side_by_side(costs))):
+    axes.errorbar(at, e.mean, yerr=e.sd or 0, fmt=marker[e.precision], capsize=3, color=COLOURS[e.cell],
+                  markerfacecolor=COLOURS[e.cell] if i in best else "white", zorder=2)
+  axes.set(xscale="log", xlabel=label, ylabel="accuracy %", xlim=limits)
+  axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+  axes.xaxis.set_minor_formatter(NullFormatter())
+  line = lambda **style: Line2D([], [], **style)
+  handles = [line(color=COLOURS[cell], linewidth=4, label=cell) for cell in dict.fromkeys(e.cell for e in entries)]
+  handles += [line(color="0.2", marker=marker[p], linestyle="", markerfacecolor="none", label=p) for p in precisions]
+  handles.append(line(color="0.7", marker="o", label="not dominated"))
+  figure.legend(handles=handles, loc="outside right upper", fontsize="small")
   figure.savefig(path, dpi=110)
 
 
-def _series(records):
-  """(epochs, accuracies in percent, which split) of one run."""
-  at = {r["step"]: r["epoch"] for r in records if "epoch" in r}
-  scored = [r for r in records if "validation_accuracy" in r]
-  if scored:
-    return ([at[r["step"]] for r in scored], [100 * r["validation_accuracy"] for r in scored],
-            "validation")
-  training = [r for r in records if "student_accuracy" in r]
-  return ([r["epoch"] for r in training], [100 * r["student_accuracy"] for r in training],
-          "training")
+def _side_by_side(costs: list[float]) -> list[float]:
+  """Where to draw points of these costs on a logarithmic axis: equal ones beside each other, in a twelfth of it."""
+  width = np.log(1.6**2 * max(costs) / min(costs))
+  result = []
+  for i, cost in enumerate(costs):
+    count, number = costs.count(cost), costs[:i].count(cost)
+    step = min(width / 70, width / 12 / count)
+    result.append(cost * float(np.exp(step * (number - (count - 1) / 2))))
+  return result

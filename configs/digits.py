@@ -20,6 +20,7 @@ def get_config(argument=""):
   config.batch_size = 64
   config.recipe.student.epochs = config.recipe.teacher.epochs = 12.0
   config.recipe.finetune.epochs = 6.0
+  config.cpu_devices, config.study.jobs = 1, 2  # networks this small do not use two cores together
   return base.apply_argument(config, argument, runlocal={
       "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
       "study.precisions": ("8A,2W",), "study.seeds": (0,)})

@@ -4,15 +4,17 @@ import csv
 import json
 import pathlib
 import shutil
+import signal
 import statistics
 
 import pytest
 
 from apprentice_jax import config as configs
-from apprentice_jax import report, study
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Trainer
+from apprentice_jax.study import cells, jobs, report as study_report, run as study
 from apprentice_jax.training import loop, program
+from apprentice_jax.training.preemption import Preempted
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 
@@ -72,7 +74,10 @@ def test_every_cell_is_there_with_its_own_runs_numbers(finished):
     assert int(row["count"]) == result["test_count"] == 360
     assert float(row["epochs"]) == pytest.approx(0.58, abs=0.01)  # 13 steps of 64
     assert config["seed"] == int(row["seed"]) and config["precision"] == row["precision"]
-    assert bool(row["teacher_accuracy"]) == (row["cell"] == "A")
+    for field in ("teacher_accuracy", "agreement", "steps"):
+      assert row[field] == str(result.get(field if field == "steps" else f"test_{field}", ""))
+    assert row["teacher_accuracy"] or row["cell"] != "A"
+    assert row["network"] == "resnet8 at width 0.25" and row["point"] == ""
     # What starts from a trained network takes the same seed's.
     starts = {"B": ("teacher",), "C": ("teacher", "student"), "C-control": ("student",)}
     assert counts["starts"][row["workdir"].rpartition("/")[2]] == {
@@ -90,7 +95,7 @@ def test_the_tables_numbers_are_those_of_the_csv(finished):
   accuracy = {(r["cell"], r["seed"]): 100 * float(r["accuracy"]) for r in found}
   lines = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()[2:]]
   assert [line[:2] for line in lines] == [
-      [report.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS]
+      [study_report.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS]
   for kind, (_, _, mean, gap, size) in zip(KINDS, lines):
     values = [accuracy[kind, s] for s in "01"]
     assert mean == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
@@ -107,7 +112,7 @@ def test_the_report_holds_the_table_and_its_plots(finished):
   text = (workdir / "report.md").read_text()
   assert table in text and "360 images of the test split" in text
   plots = sorted(p.name for p in workdir.glob("*.png"))
-  assert plots == ["accuracy-size.png", "curves-32A32W.png", "curves-8A2W.png"]
+  assert plots == ["accuracy-bops.png", "accuracy-size.png", "curves-32A32W.png", "curves-8A2W.png"]
   for plot in plots:
     assert f"({plot})" in text
     assert (workdir / plot).read_bytes().startswith(b"\x89PNG")
@@ -142,16 +147,31 @@ def test_another_studys_workdir_is_refused(finished):
     study.run(config, finished[0])
 
 
-def test_summaries_by_hand():
-  row = lambda cell, seed, accuracy: dict(cell=cell, precision="8A,2W", seed=seed, bytes=1000,
-                                          accuracy=accuracy)
-  entries = report.summaries([row("student", 0, 0.90), row("student", 1, 0.80), row("B", 0, 0.88),
-                              row("B", 1, 0.84), row("A", 0, 0.5)])
-  by_cell = {e["cell"]: e for e in entries}
-  assert by_cell["B"]["mean"] == pytest.approx(86) and by_cell["B"]["seeds"] == 2
-  assert by_cell["B"]["sd"] == pytest.approx(8**0.5)  # of 88 and 84, n - 1
-  assert by_cell["B"]["gap"] == pytest.approx((-2 + 4) / 2)
-  assert by_cell["A"]["sd"] is None and by_cell["A"]["gap"] == pytest.approx(-40)
+def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(finished, tmp_path, monkeypatch, capsys):
+  moved = shutil.copytree(finished[0], tmp_path / "moved")
+  before, began, train = rows(moved), [], loop.Run
+  monkeypatch.setattr(loop, "Run", lambda config, place, *starts: began.append(
+      (place.name, config.loss.gamma, pathlib.Path(starts[0]).name)) or train(config, place, *starts))
+  config = tiny()
+  config.study.update(dict(grid="loss.gamma=0.25|0.5", cells=("teacher", "student", "baseline", "B"), seeds=(1,)))
+  table = study.run(config, moved)
+  names = [f"B-8A2W-loss.gamma={gamma}-seed1" for gamma in (0.25, 0.5)]
+  assert began == [(name, gamma, "teacher-32A32W-seed1") for name, gamma in zip(names, (0.25, 0.5))]
+  found = rows(moved)
+  assert [r for r in found if r["cell"] != "B"] == [
+      r for r in before if r["cell"] in ("teacher", "student", "baseline") and r["seed"] == "1"]
+  # The point at which nothing is changed is what was trained without a grid.
+  changed, same = (r for r in found if r["cell"] == "B")
+  plain, = (r for r in before if (r["cell"], r["seed"]) == ("B", "1"))
+  timed = ("seconds", "workdir", "point")
+  assert {k: v for k, v in same.items() if k not in timed} == {k: v for k, v in plain.items() if k not in timed}
+  assert (changed["point"], same["point"]) == ("loss.gamma=0.25", "loss.gamma=0.5")
+  assert changed["loss"] != same["loss"]
+  assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == ["", "", "", "loss.gamma=0.25", "loss.gamma=0.5"]
+  # The view, before the first cell that is trained and after each one.
+  views = [line for line in capsys.readouterr().out.splitlines() if "cells done" in line]
+  assert [view.partition(",")[0] for view in views] == [f"{n} of 5 cells done" for n in (3, 4, 5)]
+  assert all("left" in view for view in views[:2]) and "left" not in views[2]
 
 
 def test_what_cells_start_from_has_to_be_there(tmp_path):
@@ -173,3 +193,60 @@ def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
   (row,), original = rows(tmp_path), rows(workdir)[0]
   assert original["cell"] == "teacher" and row["accuracy"] == original["accuracy"]
   assert row["workdir"] == config.teacher.init
+
+
+def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatch):
+  config = tiny()
+  config.study.jobs, config.study.seeds = 2, (0,)
+  begun = []
+
+  def stop(together=True):  # once two are in hand
+    return signal.SIGTERM if len(begun) == 2 else None
+  monkeypatch.setattr(jobs.preemption, "requested", stop)
+  run = jobs.run
+  monkeypatch.setattr(jobs, "run", lambda config, workdir, begins: run(
+      config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))))
+  with pytest.raises(Preempted, match="all that was begun is saved: the same command continues"):
+    study.run(config, tmp_path)
+  assert [cell.kind for cell in begun[1]] == ["teacher", "student"]
+  begun.append(None)
+  study.run(config, tmp_path)
+  alone = {(r["cell"], r["precision"]): r for r in rows(finished[0]) if r["seed"] == "0"}
+  found = {(r["cell"], r["precision"]): r for r in rows(tmp_path)}
+  assert found.keys() == alone.keys()
+  for key, row in found.items():
+    for field in ("accuracy", "loss", "steps", "agreement"):
+      assert row[field] == alone[key][field], (key, field)
+  # Each begins after what it starts from, and only two at once.
+  hands = [{cell.kind for cell in hand} for hand in begun if hand]
+  assert max(map(len, hands)) == 2
+  assert not any(hand >= {"teacher", "B"} or hand >= {"student", "C"} for hand in hands)
+
+
+def test_a_cell_goes_where_its_program_is():
+  config = tiny()
+  config.study.precisions = ("8A,2W", "8A,4W")
+  cells_of = {(c.kind, c.precision): c for c in cells.cells(config) if c.seed == 0}
+  at = lambda kind, precision="8A,2W": cells_of[kind, precision]
+  workers = [jobs._Worker(None, None, set()), jobs._Worker(None, None, set())]
+  order = lambda w, left, in_hand=(): jobs._next(workers[w], workers, left, in_hand)
+  left = list(cells_of.values())
+  assert order(0, left) == at("teacher", "32A,32W")
+  waiting = [at("B"), at("C"), at("C-control")]
+  assert order(0, waiting, [at("teacher", "32A,32W"), at("student", "32A,32W")]) is None
+  assert order(0, waiting, [at("student", "32A,32W")]) == at("B")
+  workers[0].programs.update(map(jobs._program, [at("baseline"), at("B", "8A,4W")]))
+  left = [at("A"), at("baseline"), at("B", "8A,4W"), at("C-control")]
+  assert order(0, left) == at("baseline")  # not the first, but it has this one
+  assert order(1, left) == at("A")  # new to all
+  assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("C-control")  # rather another's than none
+  workers[1].programs.add(jobs._program(at("C", "8A,4W")))
+  assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("B", "8A,4W")
+
+
+def test_a_process_that_ends_without_a_word():
+  import multiprocessing
+  ours, theirs = multiprocessing.Pipe()
+  theirs.close()
+  error = jobs._received(ours, cells.cells(tiny())[0])
+  assert "the process that trained teacher-32A32W-seed0 ended without a word" in str(error)

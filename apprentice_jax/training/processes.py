@@ -119,7 +119,7 @@ def guarded(arguments: list[str]) -> Optional[int]:
   SIGINT on.
   """
   if os.environ.get(_GUARDED):
-    _end_with_parent()
+    end_with_parent()
     return None
   child = subprocess.Popen([sys.executable, "-m", "apprentice_jax", *arguments],
                            env={**os.environ, _GUARDED: "1"}, process_group=0)
@@ -140,7 +140,8 @@ LOST = ("another process of the run was lost (its own output says why): the same
         "continues from the last checkpoint.")
 
 
-def _end_with_parent():
+def end_with_parent():
+  """Has the system end this process with the one that started it."""
   if sys.platform == "linux":  # a guard that is killed takes the work along, as one process would
     import ctypes
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,1 @@
+"""A study: many training runs side by side, what they say together, and its report."""

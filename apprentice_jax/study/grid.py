@@ -1,0 +1,163 @@
+"""The grid of a study: settings of the config at which its cells are trained, and which cells they concern.
+
+A grid is a text, ``"quantization.weights=twn|ttq, loss.gamma=0.25|0.5"``: fields of the config, each with its
+values, of the field's own type; a tuple is written ``(stem,head)``, an empty string ``''``. A *point* of it has one
+value of each field: ``(("loss.gamma", 0.25), ("quantization.weights", "twn"))``, in the order of the names.
+"""
+
+import itertools
+import re
+from typing import Any
+import urllib.parse
+
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.models.precision import FULL, Precision, nearest
+
+Point = tuple[tuple[str, Any], ...]
+
+_IMAGES = "cells would train on, or be scored on, different images: run a study for each"
+_NO_DIFFERENCE = "it does not change a result"
+# Fields, or beginnings of fields, that are the same for a whole study, and why.
+_REFUSED = {
+    "study.": "that is what the study is made of",
+    "seed": "list seeds in study.seeds",
+    "scheme": "list schemes in study.cells",
+    "precision": "list precisions in study.precisions",
+    "cpu_devices": "devices are started once, before any cell",
+    "batch_per_device": "the devices are the same for all cells: vary batch_size",
+    "largest_batch": "the devices are the same for all cells: vary batch_size",
+    "teacher.init": "a network that is given is given to all cells: run a study for each",
+    "student.init": "a network that is given is given to all cells: run a study for each",
+    **dict.fromkeys(("data.name", "data.dir", "data.train_split", "data.test_split", "data.validation",
+                     "eval.final"), _IMAGES),
+    **dict.fromkeys(("checkpoint.", "eval.", "data.threads", "data.workers", "data.unreadable"),
+                    _NO_DIFFERENCE)}
+
+
+def parse(text: str, defaults: dict[str, Any]) -> dict[str, tuple]:
+  """Reads a grid.
+
+  Args:
+    text: the grid; "" has no fields.
+    defaults: every field of a config, with a value of its type.
+
+  Returns:
+    Field -> its values.
+
+  Raises:
+    ValueError: one sentence about what is wrong.
+  """
+  result = {}
+  for item in filter(None, map(str.strip, _split(text))):
+    key, equals, values = (part.strip() for part in item.partition("="))
+    if not equals or not key:
+      raise ValueError(f"config.study.grid has {item!r}: write FIELD=VALUE|VALUE, and a comma between fields.")
+    if key not in defaults:
+      raise ValueError(f"config.study.grid has {key!r}, which is no field of the config: {nearest(key, defaults)}")
+    for field, why in _REFUSED.items():
+      if key == field or field.endswith(".") and key.startswith(field):
+        raise ValueError(f"config.study.grid cannot vary {key}: {why}.")
+    if key in result:
+      raise ValueError(f"config.study.grid has {key} twice: write all its values together, {key}=VALUE|VALUE.")
+    result[key] = tuple(_value(key, value.strip(), defaults[key]) for value in values.split("|"))
+    if len(set(result[key])) < len(result[key]):
+      raise ValueError(f"config.study.grid has a value of {key} twice: {values}.")
+  return result
+
+
+def points(text: str, defaults: dict[str, Any]) -> list[Point]:
+  """All points of a grid, the last field varying fastest; of "" the one point that changes nothing."""
+  fields = parse(text, defaults)
+  return [tuple(sorted(zip(fields, values))) for values in itertools.product(*fields.values())]
+
+
+def applied(config, point: Point):
+  """A copy of the config at a point."""
+  result = config.copy_and_resolve_references()
+  result.update_from_flattened_dict(dict(point))
+  return result
+
+
+def restricted(point: Point, kind: str, precision: str) -> Point:
+  """The part of a point that a cell's result depends on: cells that agree in it are one cell.
+
+  It leaves out only what this kind of cell never reads, neither in its own training nor in that of the
+  full-precision networks it starts from: the teacher and its recipe where there is none; the student where the
+  teacher alone trains; the fine-tuning recipe where nothing is fine-tuned; the loss where nothing is distilled;
+  alpha where the teacher does not train; quantization at full precision, and the weights' or activations' where
+  these alone are. Any other field counts, and so does a value that comes to the same as another, such as
+  "default" and "twn".
+
+  Args:
+    point: fields and values.
+    kind: of the cell, one of `config.CELLS`.
+    precision: of the cell.
+  """
+  unused = _unused(kind, Precision.parse(precision))
+  return tuple((key, value) for key, value in point if not key.startswith(unused))
+
+
+def label(point: Point) -> str:
+  """A point as text, for tables and files: ``loss.gamma=0.25, quantization.weights=twn``."""
+  return ", ".join(f"{key}={_text(value)}" for key, value in point)
+
+
+def unlabelled(text: str) -> Point:
+  """The point of a `label`, its values as text."""
+  return tuple(tuple(item.strip().split("=", 1)) for item in filter(None, _split(text)))
+
+
+def name(point: Point) -> str:
+  """A point as a part of a file's name; no two have the same."""
+  return "+".join(f"{key}={urllib.parse.quote(_text(value), safe='(),')}" for key, value in point)
+
+
+def _unused(kind: str, precision: Precision) -> tuple[str, ...]:
+  """The beginnings of the fields that a kind of cell does not read."""
+  scheme = SCHEMES.get(kind)
+  view = "teacher_input.augmented", "teacher_input.cache_epochs"  # of a fixed teacher
+  if scheme is None:
+    other = "student" if kind == "teacher" else "teacher"
+    seen = view if kind == "teacher" else ("teacher_input.",)
+    return f"{other}.", f"recipe.{other}.", "recipe.finetune.", "loss.", "quantization.", *seen
+  unused = () if scheme.teacher else ("teacher.", "teacher_input.", "recipe.teacher.")
+  unused += () if scheme.teacher == "fixed" else view
+  unused += () if scheme.recipe == "finetune" else ("recipe.finetune.",)
+  unused += () if scheme.distills else ("loss.",)
+  unused += () if scheme.teacher == "joint" else ("loss.alpha",)
+  if precision == Precision():
+    return *unused, "quantization."
+  if precision.weights == FULL:
+    unused += ("quantization.weights", "quantization.per_channel", "quantization.wrpn_scale")
+  if precision.activations == FULL:
+    unused += ("quantization.activations",)
+  return unused
+
+
+def _split(text: str) -> list[str]:
+  """The items of a list, at commas that are in no parentheses."""
+  return re.split(r",(?![^()]*\))", text)
+
+
+def _value(key: str, text: str, default):
+  """A value of the default's type."""
+  wanted = {bool: "True or False", int: "a whole number", float: "a number", str: "a word ('': an empty one)"}.get(
+      type(default), "a tuple, such as " + _text(default))
+  try:
+    if isinstance(default, bool):
+      return {"true": True, "false": False}[text.lower()]
+    if isinstance(default, (tuple, list)):
+      if not re.fullmatch(r"\(.*\)", text):
+        raise ValueError
+      return tuple(_value(key, item.strip(), default[0]) for item in text[1:-1].split(",") if item.strip())
+    if isinstance(default, str):
+      if not text:
+        raise ValueError
+      return text.strip("'\"")
+    return type(default)(text)
+  except (KeyError, ValueError):
+    raise ValueError(f"config.study.grid has {key}={text}: {key} takes {wanted}.") from None
+
+
+def _text(value) -> str:
+  return f"({','.join(map(_text, value))})" if isinstance(value, (tuple, list)) else str(value) or "''"

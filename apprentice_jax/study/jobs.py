@@ -1,0 +1,162 @@
+"""Several cells of a study at once, each in a process of its own on this machine.
+
+Small networks cannot use a CPU's cores together as well as apart: two runs on one core each take less time than one
+run on two, one after the other. The study's own process hands out cells and trains none. A cell goes to a process that
+has compiled its program, then to one for which it is new to all; what has been compiled anywhere is in the cache.
+"""
+
+import contextlib
+import multiprocessing
+from multiprocessing import connection as pipes
+import os
+import pathlib
+import signal
+import sys
+from typing import Callable, NamedTuple, Optional
+
+import jax
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data.images import UnreadableImage
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.study import cells
+from apprentice_jax.study.cells import Cell
+from apprentice_jax.training import devices, loop, preemption, processes, start
+from apprentice_jax.training.checkpoint import BrokenCheckpoints
+from apprentice_jax.training.metrics import NonFiniteLoss
+from apprentice_jax.training.preemption import Preempted
+from apprentice_jax.training.workdir import result
+
+# What a run says of itself in one sentence; anything else is an error of ours.
+SENTENCES = (ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints, Preempted)
+
+
+class _Worker(NamedTuple):
+  process: multiprocessing.Process
+  pipe: pipes.Connection
+  programs: set  # of `_program`, that it has compiled
+
+
+def count(config) -> int:
+  """How many cells to train at once: ``config.study.jobs``; one where an accelerator does the work, or several
+  processes do it together."""
+  if jax.process_count() > 1 or jax.devices()[0].platform != "cpu":
+    return 1
+  return config.study.jobs
+
+
+def train(config, cell: Cell, workdir) -> dict:
+  """Trains a cell, or finds it done; returns its result."""
+  run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
+  paths = {kind: config[kind].init or str(cells.cell_dir(workdir, cell.source(kind)))
+           for kind in cells.starts_from(cell.kind)}
+  return loop.train(run_config, cells.cell_dir(workdir, cell), **paths)
+
+
+def run(config, workdir, begins: Callable[[list[Cell]], None]):
+  """Trains the cells that are not finished, several at once.
+
+  Args:
+    config: the study's.
+    workdir: the study's.
+    begins: called with the cells in hand whenever one begins.
+
+  Raises:
+    ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints: what the first run to fail raised; the others have
+      been told to stop, and have saved.
+    Preempted: SIGTERM or SIGINT came; all have saved.
+  """
+  left = [cell for cell in cells.cells(config)
+          if not cells.given(config, cell) and result(cells.cell_dir(workdir, cell)) is None]
+  with contextlib.ExitStack() as stack:
+    workers = [stack.enter_context(_worker(config, workdir)) for _ in range(min(count(config), len(left)))]
+    in_hand: dict[pipes.Connection, Cell] = {}
+    while left or in_hand:
+      for worker in workers:
+        if worker.pipe not in in_hand and (cell := _next(worker, workers, left, in_hand.values())):
+          left.remove(cell)
+          worker.programs.add(_program(cell))
+          in_hand[worker.pipe] = cell
+          worker.pipe.send(cell)
+          begins(list(in_hand.values()))
+      ended = pipes.wait(list(in_hand), timeout=0.2)
+      number = preemption.requested(together=False)
+      for pipe in ended:
+        error = _received(pipe, in_hand.pop(pipe))
+        if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
+          number = number or error.signal
+        elif error is not None and not number:
+          _stop(workers, in_hand)
+          raise error
+      if number:
+        _stop(workers, in_hand, number)
+        raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
+                        "continues.", number)
+
+
+def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Optional[Cell]:
+  """The cell that a worker is to train now; None while what is left has to wait for others."""
+  waiting = {*left, *in_hand}
+  ready = [c for c in left if not any(c.source(kind) in waiting for kind in cells.starts_from(c.kind))]
+  others = set().union(*(w.programs for w in workers if w is not worker))
+
+  def cost(cell: Cell) -> int:
+    program = _program(cell)
+    return 0 if program in worker.programs else 1 if program not in others else 2
+  return min(ready, key=cost, default=None)  # of those alike, the first
+
+
+def _program(cell: Cell) -> tuple:
+  """What cells with one compiled program have in common."""
+  scheme = SCHEMES.get(cell.kind)
+  return (scheme.teacher if scheme else cell.kind), cell.precision, cell.point
+
+
+def _received(pipe, cell: Cell) -> Optional[Exception]:
+  """What a worker says when it is done with a cell: None, or the error."""
+  try:
+    return pipe.recv()
+  except (EOFError, OSError):
+    return RuntimeError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
+                        "memory; lower config.study.jobs.")
+
+
+def _stop(workers: list[_Worker], in_hand, number: int = signal.SIGTERM):
+  """Tells the workers to stop, and waits until they have saved."""
+  for worker in workers:
+    if worker.pipe in in_hand and worker.process.is_alive():
+      os.kill(worker.process.pid, number)
+  for pipe in list(in_hand):
+    with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
+      pipe.recv()
+
+
+@contextlib.contextmanager
+def _worker(config, workdir):
+  context = multiprocessing.get_context("spawn")  # jax has threads, which a fork would not survive
+  ours, theirs = context.Pipe()
+  process = context.Process(target=_work, args=(theirs, config, workdir), daemon=True)
+  process.start()
+  theirs.close()
+  try:
+    yield _Worker(process, ours, set())
+  finally:
+    with contextlib.suppress(OSError):
+      ours.send(None)
+    process.join(timeout=10)
+    process.kill()
+
+
+def _work(pipe, config, workdir: pathlib.Path):
+  """A worker process: trains the cells that it is sent, until it is sent None."""
+  processes.end_with_parent()
+  sys.stdout = open(os.devnull, "w")  # the study's process says how far they are
+  with preemption.listening():
+    devices.start(config.cpu_devices, workdir)
+    while (cell := pipe.recv()) is not None:
+      error = None
+      try:
+        train(config, cell, workdir)
+      except SENTENCES as caught:
+        error = caught
+      pipe.send(error)

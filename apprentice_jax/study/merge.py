@@ -1,0 +1,47 @@
+"""The report of studies that are there: of one anew, or one of several parts."""
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.study import cells, report, results
+from apprentice_jax.training.workdir import local, trouble
+
+
+def run(folders: list[str], out: str = "") -> str:
+  """Writes results.csv, report.md, report.html and plots of studies.
+
+  Args:
+    folders: the workdirs of one study, or of its parts, which have the same config but for seeds, precisions, cells,
+      the grid and paths.
+    out: where to; "": the workdir of the one study.
+
+  Returns:
+    The report's table.
+
+  Raises:
+    ConfigError: they are no studies, no parts of one, or ``out`` holds another one.
+  """
+  folders = [local(folder) for folder in folders]
+  if len({folder.resolve() for folder in folders}) < len(folders):
+    raise ConfigError("--workdir names a study twice.")
+  if not out and len(folders) > 1:
+    raise ConfigError("a report of several studies needs --out=DIR.")
+  out = local(out or folders[0])
+  own = len(folders) == 1 and out.resolve() == folders[0].resolve()
+  if not own and (out / "config.json").exists():
+    raise ConfigError(f"{out} holds a run or a study of its own: choose another --out.")
+  studies = [results.load(folder) for folder in folders]
+  rows = results.merged(studies)
+  config = studies[0].config.copy_and_resolve_references()
+  config.study.references = _union(study.config.study.references for study in studies)
+  points = _union(cells.points(study.config) for study in studies)
+  done = {(row["cell"], row["precision"], row["point"], row["seed"]) for row in rows}
+  missing = [cell.name for study in studies for cell in cells.cells(study.config)
+             if (cell.kind, cell.precision, cell.at, cell.seed) not in done]
+  with trouble(out):
+    out.mkdir(parents=True, exist_ok=True)
+    if not own:  # it is there, and the study may be running and add to it
+      results.write(out / "results.csv", rows)
+    return report.write(config, out, rows, points, missing)
+
+
+def _union(lists) -> tuple:
+  return tuple(dict.fromkeys(item for items in lists for item in items))

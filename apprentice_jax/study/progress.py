@@ -1,0 +1,119 @@
+"""How far a study is: a table of its cells, from what lies in its workdir."""
+
+from collections.abc import Collection
+import pathlib
+import statistics
+import time
+from typing import NamedTuple, Optional
+
+from apprentice_jax.study import cells, results
+from apprentice_jax.study.cells import Cell
+from apprentice_jax.training import metrics, start
+from apprentice_jax.training.workdir import result
+
+
+class Status(NamedTuple):
+  """Of one cell.
+
+  Attributes:
+    state: "done", "running" (or begun, and interrupted), "waiting", or "given": a network of the user's own.
+    accuracy: percent, of one that is done.
+    seconds: spent on it.
+    epoch: of one that is running.
+    age: seconds since its last record.
+  """
+  state: str
+  accuracy: Optional[float] = None
+  seconds: float = 0.0
+  epoch: float = 0.0
+  age: Optional[float] = None
+
+
+def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
+  """The progress of every cell of a study; nothing is written, and another process may be at it.
+
+  Args:
+    config: the study's.
+    workdir: the study's.
+    running: cells that begin now; those that have begun count as running, too.
+  """
+  found = {}
+  for cell in cells.cells(config):
+    if cells.given(config, cell):
+      found[cell] = Status("given")
+    else:
+      found[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
+  return found
+
+
+def _read(place: pathlib.Path, split: str, running: bool) -> Status:
+  if (end := result(place)) is not None:
+    return Status("done", 100 * end[f"{split}_accuracy"], end["seconds"])
+  if not running and not (place / "config.json").exists():
+    return Status("waiting")
+  records = [r for r in metrics.read(place) if "epoch" in r]
+  last = records[-1] if records else {}
+  age = time.time() - (place / "metrics.jsonl").stat().st_mtime if records else None
+  return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
+
+
+def time_left(found: dict[Cell, Status]) -> Optional[float]:
+  """Seconds until all cells are done, from the mean of the finished ones that are most like each: at the same point
+  and precision, at the same precision, of the same kind, or any; None before one is finished."""
+  done = {cell: p.seconds for cell, p in found.items() if p.state == "done"}
+  if not done:
+    return None
+
+  def expected(cell: Cell) -> float:
+    for alike in (lambda c: c._replace(seed=0) == cell._replace(seed=0), lambda c: c[:2] == cell[:2],
+                  lambda c: c.kind == cell.kind, lambda c: True):
+      if seconds := [s for c, s in done.items() if alike(c)]:
+        return statistics.mean(seconds)
+
+  return sum(max(expected(cell) - p.seconds, 0.0) for cell, p in found.items() if p.state in ("running", "waiting"))
+
+
+def table(found: dict[Cell, Status]) -> str:
+  """The view of a study: what is done, how long it may take, and a row for each network, precision and point with a
+  column for each seed."""
+  trained = [p for p in found.values() if p.state != "given"]
+  lines = [f"{sum(p.state == 'done' for p in trained)} of {len(trained)} cells done"]
+  left = time_left(found)
+  if left:
+    lines[0] += f", about {_clock(left)} left"
+  seeds = sorted({cell.seed for cell in found})
+  rows, gridded = {}, any(cell.point for cell in found)
+  for cell, p in found.items():
+    key = (cell.kind, cell.precision, *([cell.at] if gridded else []))
+    rows.setdefault(key, {})[cell.seed] = p.state if p.accuracy is None else f"{p.accuracy:.2f}"
+  head = ["network", "precision", *(["setting"] if gridded else []), *(f"seed {seed}" for seed in seeds)]
+  grid = [head, *([*key, *(by_seed.get(seed, "") for seed in seeds)] for key, by_seed in rows.items())]
+  widths = [max(map(len, column)) for column in zip(*grid)]
+  words = len(head) - len(seeds)
+  for row in grid:
+    lines.append("  ".join(cell.ljust(w) if i < words else cell.rjust(w)
+                           for i, (cell, w) in enumerate(zip(row, widths))).rstrip())
+  return "\n".join(lines)
+
+
+def status(workdir) -> str:
+  """The view of the study in workdir, and the cells in hand.
+
+  Raises:
+    ConfigError: there is no study.
+  """
+  config = results.study_config(pathlib.Path(workdir))
+  found = read(config, workdir)
+  lines = [table(found)]
+  for cell, p in found.items():
+    if p.state == "running":
+      epochs = start.student_recipe(cells.cell_config(config, cell)).epochs
+      lines.append(f"{cell.name}: " + ("no records yet" if p.age is None else
+                   f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age)} ago"))
+  return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,32 @@
+"""The devices of this process, and the cache of what is compiled for them."""
+
+import os
+import pathlib
+from typing import Optional
+
+import jax
+
+from apprentice_jax.data.sources import cache_dir
+from apprentice_jax.training import aot
+from apprentice_jax.training.workdir import read_config
+
+
+def start(cpu_devices: Optional[int], workdir=""):
+  """Chooses the number of host devices and turns the compilation cache on, before any of jax's devices is used.
+
+  Args:
+    cpu_devices: where there is no accelerator; None: as the run in workdir has it, or one.
+    workdir: of a run, or "".
+  """
+  if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
+    cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
+  if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    # Small programs too: hundreds of them, a few hundredths of a second each, add up.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    aot.keep_in(cache_dir() / "programs")
+  if not jax.process_index():
+    among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)
