@@ -9,6 +9,15 @@ results/cifar10. The mean and std are those of the usual 6n+2 repositories, for 
 
 from apprentice_jax import config as base
 
+# Published accuracies (see study.references), each as its source states it.
+REFERENCES = (
+    "resnet20|32A,32W|92.60|chenyaofo/pytorch-cifar-models", "resnet20|32A,32W|91.73|akamaster/pytorch_resnet_cifar10",
+    "resnet20|32A,2W|91.13|TTQ, czhu95/ternarynet, best epoch", "resnet20|4A,4W|92.45|APoT, yhhhli/APoT",
+    "resnet20|8A,3W|91.66|DoReFa with distillation, IntelLabs/distiller, mean of 4",
+    "resnet56|32A,32W|94.37|chenyaofo/pytorch-cifar-models", "resnet56|32A,32W|93.39|akamaster/pytorch_resnet_cifar10",
+    "resnet56|32A,2W|93.56|TTQ, czhu95/ternarynet, best epoch", "resnet56|4A,4W|93.93|APoT, yhhhli/APoT",
+    "resnet56|8A,3W|93.01|DoReFa with distillation, IntelLabs/distiller, mean of 4")
+
 
 def get_config(argument=""):
   config = base.base()
@@ -25,6 +34,7 @@ def get_config(argument=""):
   config.steps_per_dispatch = 100
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0, 1, 2)
+  config.study.references = REFERENCES
   return base.apply_argument(config, argument, runlocal={
       "batch_size": 64, "student.width": 0.25, "teacher.width": 0.25, "student.name": "resnet8",
       "teacher.name": "resnet14", "steps_per_dispatch": 20, "recipe.student.epochs": 0.05,

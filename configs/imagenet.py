@@ -24,6 +24,13 @@ Not run on the real set yet. runlocal is the recipe on digits, in seconds, throu
 
 from apprentice_jax import config as base
 
+# Top-1 accuracies of the paper's table (Mishra & Marr, 2018): 100 less the errors that it gives.
+REFERENCES = (
+    "resnet50|32A,32W|76.2|the paper", "resnet18|32A,2W|66.6|the paper: TTQ, no distillation",
+    "resnet34|32A,2W|71.7|the paper: TTQ, no distillation", "resnet50|32A,2W|74.4|the paper: TTQ, no distillation",
+    "resnet50|8A,4W|71.5|the paper: no distillation", "resnet50|8A,2W|70.76|the paper: FGQ, no distillation",
+    "resnet50|32A,2W|74.7|the paper: schemes A and B", "resnet50|32A,2W|75.3|the paper: scheme C",
+    "resnet50|8A,4W|74.5|the paper: schemes A and B", "resnet50|8A,4W|74.9|the paper: scheme C")
 TEACHERS = {"resnet18": "resnet34", "resnet34": "resnet50", "resnet50": "resnet101"}
 
 
@@ -45,6 +52,7 @@ def get_config(argument=""):
   config.checkpoint.every_epochs = 1.0
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0,)
+  config.study.references = REFERENCES
   return base.apply_argument(config, argument, runlocal={
       "data.name": "digits", "data.test_split": "test", "data.mean": (0.3053,), "data.std": (0.3763,),
       "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32,

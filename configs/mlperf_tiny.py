@@ -29,6 +29,7 @@ def get_config(argument=""):
   config.steps_per_dispatch = 100
   config.study.precisions = ("8A,4W", "8A,2W")
   config.study.seeds = (0, 1, 2)
+  config.study.references = ("resnet8|8A,8W|85.0|MLPerf Tiny's quality target for int8",)
   return base.apply_argument(config, argument, runlocal={
       "batch_size": 64, "student.width": 0.5, "teacher.width": 0.25, "teacher.name": "resnet14",
       "steps_per_dispatch": 20, "recipe.student.epochs": 0.05, "recipe.teacher.epochs": 0.05,
