@@ -54,6 +54,7 @@ def base() -> ml_collections.ConfigDict:
           train_split="train", test_split="test",
           validation=0,     # examples held out from the training split, for making choices
           pad=4, flip=True,  # shift by up to pad pixels, and mirror, on the device
+          augmentation_epochs=0,  # after so many epochs the same shifts and mirrorings again, in another order; 0: never
           mean=(0.5,), std=(0.5,),  # per channel, of images scaled to [0, 1]
           # Images of any size, streamed: random crops of this side to train and, after a resize of
           # the short side, the centre to evaluate. 0: images are as stored and live on the device.
@@ -66,9 +67,9 @@ def base() -> ml_collections.ConfigDict:
       teacher_input=dict(
           mean=(), std=(),   # that it was trained with; (): as data.mean and data.std, or those of its workdir
           augmented=True,    # as the student does; False: a fixed teacher sees them as they are stored
-          # Keep a fixed teacher's logits of so many epochs of augmentation, which then repeat; 0: run it in
-          # every step. One is enough where there is no augmentation. See `training.teacher_logits`.
-          cache_epochs=0),
+          # Compute a fixed teacher's logits once, of every epoch (of data.augmentation_epochs, if that is not 0; of
+          # one where it sees no augmentation), instead of in every step; see `training.teacher_logits`.
+          cached=False),
       precision="8A,2W",
       quantization=dict(
           weights="default", activations="default", per_channel=True, wrpn_scale="max",
@@ -268,9 +269,9 @@ def validate(config, precisions=()):
     check(len(mean) == len(std) and all(s > 0 for s in std) and (std or field != "data"),
           f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.")
   view = config.teacher_input
-  check(not config.data.image_size or view.augmented and not view.cache_epochs,
-        "config.teacher_input.augmented and cache_epochs are for images that live on the device "
-        "(config.data.image_size=0): a streamed image is cropped before it gets there.")
+  check(not config.data.image_size or view.augmented and not view.cached and not config.data.augmentation_epochs,
+        "config.teacher_input.augmented, teacher_input.cached and data.augmentation_epochs are for images that live on "
+        "the device (config.data.image_size=0): a streamed image is cropped before it gets there.")
   _check_streaming(config.data, check)
   check(not config.eval.every_epochs or config.data.validation,
         "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
@@ -333,7 +334,7 @@ _LEAST = {
     "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
-    "seed": 0, "study.jobs": 1, "teacher_input.cache_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
+    "seed": 0, "study.jobs": 1, "data.augmentation_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "momentum": 0,
 }

@@ -61,6 +61,7 @@ def test_grammar(text, expected):
     ("study.seeds=(1)", "cannot vary study.seeds: that is what the study is made of."),
     ("seed=1|2", "cannot vary seed: list seeds in study.seeds."),
     ("scheme=A|B", "cannot vary scheme: list schemes in study.cells."),
+    ("teacher_input.mean=(0.5)|()", "cannot vary teacher_input.mean: the two go together, and with the teacher."),
     ("precision=8A2W", "cannot vary precision: list precisions in study.precisions."),
     ("cpu_devices=1|2", "cannot vary cpu_devices: devices are started once"),
     ("batch_per_device=8", "cannot vary batch_per_device: the devices are the same for all cells"),

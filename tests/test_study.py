@@ -2,10 +2,12 @@
 
 import csv
 import json
+import multiprocessing
 import pathlib
 import shutil
 import signal
 import statistics
+import types
 
 import pytest
 
@@ -208,7 +210,7 @@ def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatc
       config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))))
   with pytest.raises(Preempted, match="all that was begun is saved: the same command continues"):
     study.run(config, tmp_path)
-  assert [cell.kind for cell in begun[1]] == ["teacher", "student"]
+  assert [cell.kind for cell in begun[1]] == ["teacher", "student"] and rows(tmp_path) == []
   begun.append(None)
   study.run(config, tmp_path)
   alone = {(r["cell"], r["precision"]): r for r in rows(finished[0]) if r["seed"] == "0"}
@@ -244,8 +246,19 @@ def test_a_cell_goes_where_its_program_is():
   assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("B", "8A,4W")
 
 
+def test_processes_are_told_to_stop_as_often_as_need_be():
+  # A second SIGINT would act at once, in the middle of a save: after Ctrl-C they have had one.
+  sent = []
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jobs.os, "kill", lambda pid, number: sent.append((pid, number)))
+    ours, theirs = multiprocessing.Pipe()
+    theirs.send(None)
+    process = types.SimpleNamespace(pid=7, is_alive=lambda: True)
+    jobs._stop([jobs._Worker(process, ours, set()), jobs._Worker(process, None, set())], {ours: None})
+  assert sent == [(7, signal.SIGTERM)]
+
+
 def test_a_process_that_ends_without_a_word():
-  import multiprocessing
   ours, theirs = multiprocessing.Pipe()
   theirs.close()
   error = jobs._received(ours, cells.cells(tiny())[0])

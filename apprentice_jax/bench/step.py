@@ -62,7 +62,7 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
   a batch that is on the devices already, as `Program.feed` does.
   """
   rng = np.random.default_rng(0)
-  size, known = max(SIZE, batch_size), built.view.epochs
+  size, known = max(SIZE, batch_size), built.view.known and (built.augmentation.epochs or 1)
   data = DeviceData(rng.integers(0, 256, (size, *image_shape), np.uint8),
                     rng.integers(0, built.student.num_classes, size).astype(np.int32),
                     np.zeros((known, size, built.student.num_classes), np.float32) if known else None)

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 
 class Augmentation(NamedTuple):
-  """Training augmentation: shift by up to ``pad`` pixels (zero filling), flip left-right."""
+  """Training augmentation: shift by up to ``pad`` pixels (zero filling), flip left-right; the same again after
+  ``epochs`` epochs, unless that is 0."""
   pad: int = 0
   flip: bool = False
+  epochs: int = 0
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype) -> jax.Array:
@@ -30,7 +32,7 @@ def augment(images: jax.Array, keys: jax.Array, augmentation: Augmentation) -> j
   Returns:
     uint8, the same shape.
   """
-  pad, flip = augmentation
+  pad, flip, _ = augmentation
   if not pad and not flip:
     return images
   height, width = images.shape[1:3]
@@ -59,6 +61,8 @@ def augmented(images, index, epoch, key, augmentation) -> jax.Array:
   Returns:
     uint8 (batch, height, width, channels).
   """
+  if augmentation.epochs:
+    epoch = epoch % augmentation.epochs
   keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)
   return augment(jnp.take(images, index, axis=0), keys, augmentation)
 

@@ -48,7 +48,7 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{path} is not a safetensors file, or one that was cut off "
                      f"({' '.join(str(error).split())[:100]}).") from None
   header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
-  if header.get("__metadata__", {}).get("format", "").startswith("apprentice-jax packed"):
+  if (header.get("__metadata__") or {}).get("format", "").startswith("apprentice-jax packed"):
     raise ValueError(f"{path} is a packed network, which `apprentice export` wrote: give the workdir that it was "
                      "exported from.")
   found = {}

@@ -89,7 +89,8 @@ def lower(config, data: Data, devices) -> Step:
     size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
   else:
     stored = DeviceData(_array((data.size, *data.shape), jnp.uint8), _array((data.size,), jnp.int32),
-                        _array((built.view.epochs, data.size, data.classes)) if built.view.epochs else None)
+                        _array((start.known_epochs(built, start.student_recipe(config).epochs), data.size,
+                                data.classes)) if built.view.known else None)
     steps = (built.steps_per_dispatch,)
     index = _array((count, *steps, share), jnp.int32)
     lowered = program.lower_train(state, stored, index, index, weights,

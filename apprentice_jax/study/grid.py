@@ -30,6 +30,7 @@ _REFUSED = {
     "student.init": "a network that is given is given to all cells: run a study for each",
     **dict.fromkeys(("data.name", "data.dir", "data.train_split", "data.test_split", "data.validation",
                      "eval.final"), _IMAGES),
+    **dict.fromkeys(("teacher_input.mean", "teacher_input.std"), "the two go together, and with the teacher"),
     **dict.fromkeys(("checkpoint.", "eval.", "data.threads", "data.workers", "data.unreadable"),
                     _NO_DIFFERENCE)}
 
@@ -115,7 +116,7 @@ def name(point: Point) -> str:
 def _unused(kind: str, precision: Precision) -> tuple[str, ...]:
   """The beginnings of the fields that a kind of cell does not read."""
   scheme = SCHEMES.get(kind)
-  view = "teacher_input.augmented", "teacher_input.cache_epochs"  # of a fixed teacher
+  view = "teacher_input.augmented", "teacher_input.cached"  # of a fixed teacher
   if scheme is None:
     other = "student" if kind == "teacher" else "teacher"
     seen = view if kind == "teacher" else ("teacher_input.",)
@@ -149,7 +150,7 @@ def _value(key: str, text: str, default):
     if isinstance(default, (tuple, list)):
       if not re.fullmatch(r"\(.*\)", text):
         raise ValueError
-      return tuple(_value(key, item.strip(), default[0]) for item in text[1:-1].split(",") if item.strip())
+      return tuple(_value(key, item.strip(), default[0] if default else "") for item in text[1:-1].split(",") if item.strip())
     if isinstance(default, str):
       if not text:
         raise ValueError

@@ -12,6 +12,7 @@ import os
 import pathlib
 import signal
 import sys
+import traceback
 from typing import Callable, NamedTuple, Optional
 
 import jax
@@ -89,7 +90,7 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
           _stop(workers, in_hand)
           raise error
       if number:
-        _stop(workers, in_hand, number)
+        _stop(workers, in_hand)
         raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
                         "continues.", number)
 
@@ -117,15 +118,15 @@ def _received(pipe, cell: Cell) -> Optional[Exception]:
   try:
     return pipe.recv()
   except (EOFError, OSError):
-    return RuntimeError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
-                        "memory; lower config.study.jobs.")
+    return ConfigError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
+                       "memory; lower config.study.jobs. What was saved is kept: the same command continues.")
 
 
-def _stop(workers: list[_Worker], in_hand, number: int = signal.SIGTERM):
+def _stop(workers: list[_Worker], in_hand):
   """Tells the workers to stop, and waits until they have saved."""
   for worker in workers:
     if worker.pipe in in_hand and worker.process.is_alive():
-      os.kill(worker.process.pid, number)
+      os.kill(worker.process.pid, signal.SIGTERM)  # not SIGINT: they may have had one, and another acts at once
   for pipe in list(in_hand):
     with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
       pipe.recv()
@@ -159,4 +160,6 @@ def _work(pipe, config, workdir: pathlib.Path):
         train(config, cell, workdir)
       except SENTENCES as caught:
         error = caught
+      except Exception:
+        error = RuntimeError(f"{cell.name}:\n{traceback.format_exc()}")
       pipe.send(error)

@@ -57,9 +57,9 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
   return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
 
 
-def time_left(found: dict[Cell, Status]) -> Optional[float]:
-  """Seconds until all cells are done, from the mean of the finished ones that are most like each: at the same point
-  and precision, at the same precision, of the same kind, or any; None before one is finished."""
+def time_left(found: dict[Cell, Status], at_once: int = 1) -> Optional[float]:
+  """Seconds until all cells are done, so many ``at_once``: from the mean of the finished ones that are most like each,
+  at the same point and precision, at the same precision, of the same kind, or any; None before one is finished."""
   done = {cell: p.seconds for cell, p in found.items() if p.state == "done"}
   if not done:
     return None
@@ -70,15 +70,16 @@ def time_left(found: dict[Cell, Status]) -> Optional[float]:
       if seconds := [s for c, s in done.items() if alike(c)]:
         return statistics.mean(seconds)
 
-  return sum(max(expected(cell) - p.seconds, 0.0) for cell, p in found.items() if p.state in ("running", "waiting"))
+  left = [max(expected(cell) - p.seconds, 0.0) for cell, p in found.items() if p.state in ("running", "waiting")]
+  return sum(left) / max(min(at_once, len(left)), 1)
 
 
-def table(found: dict[Cell, Status]) -> str:
+def table(found: dict[Cell, Status], at_once: int = 1) -> str:
   """The view of a study: what is done, how long it may take, and a row for each network, precision and point with a
   column for each seed."""
   trained = [p for p in found.values() if p.state != "given"]
   lines = [f"{sum(p.state == 'done' for p in trained)} of {len(trained)} cells done"]
-  left = time_left(found)
+  left = time_left(found, at_once)
   if left:
     lines[0] += f", about {_clock(left)} left"
   seeds = sorted({cell.seed for cell in found})
@@ -104,7 +105,7 @@ def status(workdir) -> str:
   """
   config = results.study_config(pathlib.Path(workdir))
   found = read(config, workdir)
-  lines = [table(found)]
+  lines = [table(found, config.study.jobs)]
   for cell, p in found.items():
     if p.state == "running":
       epochs = start.student_recipe(cells.cell_config(config, cell)).epochs

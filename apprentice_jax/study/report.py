@@ -31,7 +31,9 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
   found = summary.entries(rows)
   what = f"{config.eval.final} split, {rows[0]['count']:,} images, last epoch, {_seeds(rows)}"
   runs = {str(row["place"]): metrics.read(row["place"]) for row in rows}
-  curves = lambda row, smooth=False: summary.curve(runs[str(row["place"])], smooth)
+  # Not validation accuracies of some runs beside training accuracies of others.
+  scored = all(summary.curve(records).split == "validation" for records in runs.values() if summary.curve(records))
+  curves = lambda row, smooth=False: summary.curve(runs[str(row["place"])], smooth, scored)
   table = accuracies(config, found, what)
   blocks = [
       Heading(f"Apprentice study on {config.data.name}", 1),

@@ -15,7 +15,7 @@ FIELDS = ("cell", "precision", "point", "seed", "accuracy", "loss", "count", "te
 _INTEGERS = ("seed", "count", "steps", "parameters", "bytes", "bops", "peak_bytes")
 _NUMBERS = ("accuracy", "loss", "teacher_accuracy", "agreement", "epochs", "seconds")
 # What may differ between parts of one study, beside what each cell has of its own.
-_FREE = tuple(key for key in workdir.FREE if key != "cpu_devices") + (
+_FREE = tuple(key for key in workdir.FREE if key not in ("cpu_devices", "eval.every_epochs")) + (
     "seed", "scheme", "precision", "teacher.init", "student.init")
 
 

@@ -67,22 +67,32 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
     config: before it is scaled for the devices: a learning rate of the grid is scaled as any other.
     workdir: the study's.
   """
-  def begins(in_hand: list[Cell]):
-    if processes.first():
-      print("\n".join([progress.table(progress.read(config, workdir, in_hand)), *(c.name for c in in_hand)]), flush=True)
+  rows = {}
 
+  def note():
+    """Adds the rows of the cells that are done, and writes all of them."""
+    done = processes.share([bool(given(config, cell)) or result(cell_dir(workdir, cell)) is not None for cell in every])
+    rows.update({cell: _row(config, cell, workdir) for cell, d in zip(every, done) if d and cell not in rows})
+    if processes.first():
+      results.write(workdir / "results.csv", [rows[cell] for cell in every if cell in rows])
+
+  def begins(in_hand: list[Cell]):
+    note()
+    if processes.first():
+      found = progress.read(config, workdir, in_hand)
+      print("\n".join([progress.table(found, jobs.count(config)), *(c.name for c in in_hand)]), flush=True)
+
+  every = cells(config)
   if jobs.count(config) > 1:
     jobs.run(config, workdir, begins)
-  rows = []
-  for cell in cells(config):
-    if not given(config, cell) and result(cell_dir(workdir, cell)) is None:
+  for cell in every:
+    if not given(config, cell) and processes.share(result(cell_dir(workdir, cell)) is None):
       begins([cell])
-    rows.append(_row(config, cell, workdir))
-    if processes.first():
-      results.write(workdir / "results.csv", rows)
+      jobs.train(config, cell, workdir)
+  note()
   if processes.first():
     print(progress.table(progress.read(config, workdir)), flush=True)
-  return rows
+  return [rows[cell] for cell in every]
 
 
 def _row(config, cell: Cell, workdir) -> dict:
@@ -92,7 +102,7 @@ def _row(config, cell: Cell, workdir) -> dict:
     scores = loop.evaluate_network(run_config, own, final)
     found = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    found = jobs.train(config, cell, workdir)
+    found = jobs.train(config, cell, workdir)  # it is done: this is its result
   data = inputs.split(run_config, "train")
   model = start.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))

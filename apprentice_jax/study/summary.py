@@ -161,18 +161,19 @@ class Curve(NamedTuple):
   split: str
 
 
-def curve(records: list[dict], smooth: bool = False) -> Optional[Curve]:
+def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Optional[Curve]:
   """The curve of the records of a metrics.jsonl; None without any.
 
   Args:
     records: in their order.
     smooth: training accuracies as their mean over each epoch, at the epoch's last step.
+    scored: whether to take validation accuracies where there are any.
   """
   at = {r["step"]: r["epoch"] for r in records if "epoch" in r}
-  scored = {at[r["step"]]: r["validation_accuracy"] for r in records
-            if "validation_accuracy" in r and r["step"] in at}
-  if len(scored) > 1:
-    return Curve(np.array(list(scored)), 100 * np.array(list(scored.values())), "validation")
+  found = {at[r["step"]]: r["validation_accuracy"] for r in records
+           if scored and "validation_accuracy" in r and r["step"] in at}
+  if len(found) > 1:
+    return Curve(np.array(list(found)), 100 * np.array(list(found.values())), "validation")
   training = [r for r in records if "student_accuracy" in r and "epoch" in r]
   if not training:
     return None

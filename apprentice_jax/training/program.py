@@ -28,12 +28,12 @@ class View(NamedTuple):
   Attributes:
     mean, std: that it was trained with; (): the student's.
     augmented: as the student does; otherwise as they are stored.
-    epochs: of augmentation, which then repeat, of which a fixed teacher's logits are known; 0: it is run.
+    known: whether what it says of them is known, see `DeviceData`, and it is not run.
   """
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
   augmented: bool = True
-  epochs: int = 0
+  known: bool = False
 
 
 class Settings(NamedTuple):
@@ -61,7 +61,7 @@ class Settings(NamedTuple):
 
 class DeviceData(NamedTuple):
   """A set that lives on every device: images uint8 (size, h, w, c), labels int32 (size,); and, where a fixed
-  teacher's logits are known, these: float32 (epochs of augmentation, size, classes)."""
+  teacher's logits are known, these: float32 (epochs, size, classes), of the first epochs or of all that differ."""
   images: Any
   labels: Any
   logits: Any = None
@@ -201,8 +201,6 @@ class Program:
     logits = None
     if data.logits is not None:
       logits = data.logits[epoch % len(data.logits), index]
-      if view.augmented:
-        epoch = epoch % len(data.logits)
     images = augmented(data.images, index, epoch, key, self.settings.augmentation)
     stored = images if view.augmented else jnp.take(data.images, index, axis=0)
     batch = self._seen(images, stored, jnp.take(data.labels, index), logits)

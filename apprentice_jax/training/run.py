@@ -30,10 +30,10 @@ from apprentice_jax.training.program import example_indices, program
 from apprentice_jax.training.workdir import claim_classes, write_atomically, write_config
 
 
-def score(config, model, network: Network, split: str, check=lambda: None, which: str = "student") -> dict:
-  """What `Evaluator` says of a network, on every device, on a split; ``which`` it is of the config's, for the
-  normalisation of its images."""
-  score_of = evaluator(model, *start.normalisation(config, which))
+def score(config, model, network: Network, split: str, check=lambda: None, normalisation=None) -> dict:
+  """What `Evaluator` says of a network, on every device, on a split; ``normalisation``: mean and standard deviation of
+  its images, where these are not the config's own."""
+  score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
   data = inputs.split(config, split)
   if isinstance(data, inputs.Streamed):
     with data.evaluation(config) as feed:
@@ -56,7 +56,7 @@ class Run:
     self.program = program(self.settings)
     self.initial = start.initial_state(config, self.settings, teacher, student)
     # A fixed teacher whose logits are known, on the host: it is needed for them and at the end, not in between.
-    self.teacher = start.fixed_teacher(config, teacher) if self.settings.view.epochs else None
+    self.teacher = start.fixed_teacher(config, teacher) if self.settings.view.known else None
     self.logits = None
 
     recipe = start.student_recipe(config)
@@ -95,7 +95,7 @@ class Run:
     """The fixed teacher's logits, on every device."""
     return parallel.replicate(teacher_logits.known(
         self.teacher.model, parallel.replicate(self.teacher.network), self.identity["teacher"], self.settings,
-        self.data, self.config.seed, self.key, self.config.batch_size,
+        self.data, start.known_epochs(self.settings, self.steps / self.per_epoch), self.key, self.config.batch_size,
         functools.partial(_check_stop, "computing the teacher's logits; finished epochs are kept")))
 
   def run(self) -> dict:
@@ -104,9 +104,9 @@ class Run:
     with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
       state, step, seconds = self._begin()
       processes.on_first(lambda: write_config(self.workdir, config))
+      self.began = self.read_at = time.monotonic() - seconds
       if self.teacher is not None and step < self.steps:
         self.logits = self._known_logits()
-      self.began = self.read_at = time.monotonic() - seconds
       with MetricsWriter(self.workdir, step) as self.metrics:
         self.progress = Progress(self.workdir.name, self.steps, step)
         if isinstance(self.data, inputs.Streamed):
@@ -283,8 +283,9 @@ class Run:
       networks["teacher"] = self.settings.teacher, state.teacher
     elif final and self.teacher:
       networks["teacher"] = self.teacher.model, parallel.replicate(self.teacher.network)
-    check = functools.partial(_check_stop, "scoring; training is saved")
-    found = {which: score(self.config, *network, split, check, which) for which, network in networks.items()}
+    check, s = functools.partial(_check_stop, "scoring; training is saved"), self.settings
+    own = {"student": (s.mean, s.std), "teacher": (s.view.mean or s.mean, s.view.std or s.std)}
+    found = {which: score(self.config, *network, split, check, own[which]) for which, network in networks.items()}
     scores = {f"{split}{'' if which == 'student' else '_teacher'}_{k}": scored[k]
               for which, scored in found.items() for k in ("accuracy", "loss", "count")}
     if final and "teacher" in found:

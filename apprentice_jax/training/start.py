@@ -66,11 +66,11 @@ def settings(config, num_classes: int) -> Settings:
   return Settings(
       student=model(config, "student", num_classes),
       student_optimizer=optimizer(student_recipe(config)),
-      teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.epochs else None,
+      teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.known else None,
       teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
       teacher_gradient=config.loss.teacher_gradient,
       augmentation=(Augmentation() if config.data.image_size  # streamed images come augmented
-                    else Augmentation(config.data.pad, config.data.flip)),
+                    else Augmentation(config.data.pad, config.data.flip, config.data.augmentation_epochs)),
       mean=tuple(config.data.mean), std=tuple(config.data.std), view=view,
       steps_per_dispatch=config.steps_per_dispatch)
 
@@ -81,7 +81,7 @@ def normalisation(config, which: str) -> tuple[tuple[float, ...], tuple[float, .
   if which == "teacher":
     if config.teacher_input.mean:
       own = config.teacher_input
-    elif config.teacher.init and _source(config.teacher.init).is_dir():
+    elif config.teacher.init and os.path.exists(pathlib.Path(config.teacher.init, "config.json")):
       own = workdir_config(config.teacher.init).data
   return tuple(own.mean), tuple(own.std)
 
@@ -97,8 +97,17 @@ def _view(config) -> View:
   if scheme.teacher != "fixed":
     return View(mean, std)
   changes = bool(config.data.pad or config.data.flip)
-  different = math.ceil(student_recipe(config).epochs) if given.augmented and changes else 1
-  return View(mean, std, given.augmented or not changes, min(given.cache_epochs, different))
+  return View(mean, std, given.augmented or not changes, given.cached)
+
+
+def known_epochs(built: Settings, passes: float) -> int:
+  """Of how many epochs a fixed teacher's logits are to be known, for a run of so many passes over the images: of all
+  in which it sees them differently."""
+  pad, flip, repeat = built.augmentation
+  if not built.view.augmented or not (pad or flip):
+    return 1
+  every = math.ceil(passes)
+  return min(every, repeat) if repeat else every
 
 
 def student_recipe(config):

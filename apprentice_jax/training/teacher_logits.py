@@ -1,9 +1,9 @@
 """A fixed teacher's logits, computed once instead of in every step.
 
 What a teacher that is trained and fixed says of an image depends on the image alone, and augmentation depends on the
-seed, the epoch and the example (`data.augment`). So the logits of some epochs of augmentation can be kept, and be
-what the teacher would have said, to the rounding of another program; a run that is longer repeats these epochs'
-augmentation, in another order. Epochs are kept one by one: a run that is interrupted, or a longer one, goes on.
+seed, the epoch and the example (`data.augment`). So the logits of every epoch can be kept, and be what the teacher would have
+said, to the rounding of another program; ``data.augmentation_epochs`` keeps their number small. Epochs are kept one by
+one: a run that is interrupted, or a longer one, goes on.
 """
 
 import hashlib
@@ -29,34 +29,34 @@ from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.program import DeviceData, Settings, View, make_apply
 
 
-def known(model: ResNet, teacher: Network, identity: int, settings: Settings, data, seed: int, key, batch: int,
+def known(model: ResNet, teacher: Network, identity: int, settings: Settings, data, epochs: int, key, batch: int,
           check: Callable[[], None]) -> np.ndarray:
-  """The logits of settings.view.epochs epochs: computed, or read where they are kept.
+  """The logits of the first epochs: computed, or read where they are kept.
 
   Args:
     model, teacher: the network, and its state on every device.
     identity: a checksum of that state.
     settings: of the run, for how its images are augmented and how the teacher sees them.
     data: the training split, an `inputs.Resident`.
-    seed, key: of the run's augmentation.
+    epochs: how many.
+    key: of the run's augmentation.
     batch: examples at a time: the run's batch size, so that they are computed in the same shares.
     check: called between batches; what it raises ends the work, and finished epochs are kept.
 
   Returns:
-    float32 (settings.view.epochs, size, classes), on the host; the same on every process.
+    float32 (epochs, size, classes), on the host; the same on every process.
 
   Raises:
     ConfigError: the disk is too full, or not writable.
   """
   view = settings.view
-  about = (model, identity, view._replace(epochs=0), settings.mean, settings.std, data.checksum,
-           (settings.augmentation, seed) if view.augmented and any(settings.augmentation) else ())
+  about = model, identity, view, settings.mean, settings.std, data.checksum, _crops(settings, data, key)
   folder = cache_dir() / "logits" / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
   shape = (data.size, model.num_classes)
-  found = [_read(folder, e, shape) if processes.first() else None for e in range(view.epochs)]
+  found = [_read(folder, e, shape) if processes.first() else None for e in range(epochs)]
   missing = processes.share([e for e, logits in enumerate(found) if logits is None])
   if missing:
-    processes.on_first(lambda: _announce(folder, shape, view.epochs, len(missing)))
+    processes.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
     logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
     for done, epoch in enumerate(missing, 1):
       found[epoch] = _epoch(logits_of, teacher, data.on_devices, epoch, key, batch, check)
@@ -65,6 +65,16 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
         print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)
   nothing = np.zeros(shape, np.float32)
   return parallel.same_on_all(np.stack([nothing if logits is None else logits for logits in found]))
+
+
+def _crops(settings: Settings, data, key) -> int:
+  """A checksum of how the first images are augmented in epoch 0: it tells seeds, kinds of random numbers, and versions
+  of what makes them apart. 0 where the teacher sees all images as they are stored."""
+  if not settings.view.augmented or not (settings.augmentation.pad or settings.augmentation.flip):
+    return 0
+  first = np.arange(min(16, data.size), dtype=np.int32)
+  images = augmented(jnp.asarray(data.sample(first)), jnp.asarray(first), jnp.zeros_like(first), key, settings.augmentation)
+  return zlib.crc32(np.ascontiguousarray(images))
 
 
 def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
@@ -104,7 +114,7 @@ def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):
     raise _unwritable(folder, error) from None
   if free < missing * size:
     raise ConfigError(f"the teacher's logits take {_bytes(missing * size)}, and {folder} has {_bytes(free)} free: make "
-                      "room, set APPRENTICE_CACHE to another folder, or lower config.teacher_input.cache_epochs.")
+                      "room, set APPRENTICE_CACHE to another folder, or set config.data.augmentation_epochs.")
 
 
 def _write(folder: pathlib.Path, epoch: int, logits: np.ndarray):
@@ -134,7 +144,7 @@ def _read(folder: pathlib.Path, epoch: int, shape) -> np.ndarray | None:
 
 def _unwritable(folder, error) -> ConfigError:
   return ConfigError(f"cannot keep the teacher's logits in {folder}: {error.strerror or error}; set APPRENTICE_CACHE to "
-                     "another folder, or config.teacher_input.cache_epochs to 0.")
+                     "another folder, or config.teacher_input.cached to False.")
 
 
 def _bytes(count: int) -> str:

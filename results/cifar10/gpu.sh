@@ -11,8 +11,8 @@ python=${PYTHON:-python}
 for student in ${STUDENTS:-resnet20 resnet56}; do
   argument=student=$student${ARGUMENT:+,$ARGUMENT}
   # A trained teacher's logits of forty epochs of augmentation: 80 MB on the device, instead of a ResNet-56 in each step.
+  # All cells repeat these forty.
   bash launch/restart.sh "$python" -m apprentice_jax study --config="configs/cifar10.py:$argument" \
-    --config.data.dir="$DATA" --config.teacher_input.cache_epochs=40 --workdir="$WORKDIR/$student" "$@"
-  mkdir -p "results/cifar10/$student"
-  cp "$WORKDIR/$student"/{config.json,results.csv,report.md,report.html} "$WORKDIR/$student"/*.png "results/cifar10/$student/"
+    --config.data.dir="$DATA" --config.teacher_input.cached --config.data.augmentation_epochs=40 --workdir="$WORKDIR/$student" "$@"
+  bash results/keep_study.sh "$WORKDIR/$student" "results/cifar10/$student"
 done

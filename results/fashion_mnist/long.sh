@@ -12,11 +12,8 @@ for seed in "$@"; do
   piece=$WORKDIR/seed$seed
   bash launch/restart.sh "$python" -m apprentice_jax study --config=configs/fashion_mnist.py --config.data.dir="$DATA" \
     --config.recipe.student.epochs=20 --config.recipe.teacher.epochs=20 --config.recipe.finetune.epochs=10 \
-    --config.teacher_input.cache_epochs=10 --config.eval.every_epochs=0 --config.cpu_devices=1 --config.study.jobs=2 \
+    --config.teacher_input.cached --config.data.augmentation_epochs=10 --config.eval.every_epochs=0 --config.cpu_devices=1 --config.study.jobs=2 \
     --config.study.seeds="($seed,)" --workdir="$piece"
-  mkdir -p "$kept/seed$seed/cells"
-  cp "$piece/results.csv" "$kept/seed$seed/"
-  sed "s|\"data.dir\": \".*\"|\"data.dir\": \"\$DATA\"|" "$piece/config.json" > "$kept/seed$seed/config.json"
-  for cell in "$piece"/cells/*; do "$python" results/keep.py "$cell" "$kept/seed$seed/cells/$(basename "$cell")"; done
+  bash results/keep_study.sh "$piece" "$kept/seed$seed"
 done
 "$python" -m apprentice_jax report --workdir="$(echo $kept/seed* | tr ' ' ,)" --out=$kept

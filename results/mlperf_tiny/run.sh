@@ -9,11 +9,11 @@ here=$(cd "$(dirname "$0")" && pwd) && cd "$here/../.."
 scheme=$1 precision=$2 seed=$3
 python=${PYTHON:-python} name=$scheme-$precision-seed$seed
 taught=()
-case $scheme in B|C) taught=(--config.teacher.init="$TEACHER" --config.teacher_input.cache_epochs=6
+case $scheme in B|C) taught=(--config.teacher.init="$TEACHER" --config.teacher_input.cached
   --config.teacher_input.mean="(0.485, 0.456, 0.406)" --config.teacher_input.std="(0.229, 0.224, 0.225)");; esac
 PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} "$python" -m apprentice_jax train \
   --config="configs/mlperf_tiny.py:scheme=$scheme,precision=$precision,teacher=resnet20" --config.data.dir="$DATA" \
   --config.seed="$seed" --config.cpu_devices=1 --config.checkpoint.every_epochs=2 --config.recipe.student.epochs=54 \
   --config.recipe.student.learning_rate=0.3 --config.recipe.student.weight_decay=2e-4 \
-  --config.recipe.student.warmup_epochs=2 "${taught[@]}" "${@:4}" --workdir="$WORKDIR/$name"
+  --config.recipe.student.warmup_epochs=2 --config.data.augmentation_epochs=6 "${taught[@]}" "${@:4}" --workdir="$WORKDIR/$name"
 "$python" results/keep.py "$WORKDIR/$name" "results/mlperf_tiny/$name"

@@ -84,7 +84,7 @@ def row(workdir, data, name, scheme, seed, changes) -> dict:
   fields = dict(changes)
   if scheme == "B":
     fields["teacher.init"] = teacher(workdir, data, fields.get("teacher.name", "resnet14"), seed)
-    fields.setdefault("teacher_input.cache_epochs", 10)  # no more epochs than a run has: nothing repeats
+    fields["teacher_input.cached"] = True
   found = train(place, data, f"scheme={scheme},precision=8A2W", seed, fields)
   records = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
   last = [r["student_accuracy"] for r in records if "student_accuracy" in r][-10:]

@@ -88,11 +88,11 @@ ROWS = [
         "config.teacher_input.mean and config.teacher_input.std must have one value per channel, std above 0."),
     Row("text for a teacher's mean", TRAIN + "--config.teacher_input.mean=('grey',)",
         "config.teacher_input.mean is ('grey',): it must be a list of numbers."),
-    Row("logits of streamed images", FOLDER + "--config.teacher_input.cache_epochs=3",
-        "config.teacher_input.augmented and cache_epochs are for images that live on the device "
-        "(config.data.image_size=0): a streamed image is cropped before it gets there."),
-    Row("less than no epochs", TRAIN + "--config.teacher_input.cache_epochs=-1",
-        "config.teacher_input.cache_epochs is -1: it must be at least 0."),
+    Row("logits of streamed images", FOLDER + "--config.teacher_input.cached",
+        "config.teacher_input.augmented, teacher_input.cached and data.augmentation_epochs are for images that live on "
+        "the device (config.data.image_size=0): a streamed image is cropped before it gets there."),
+    Row("less than no epochs", TRAIN + "--config.data.augmentation_epochs=-1",
+        "config.data.augmentation_epochs is -1: it must be at least 0."),
     Row("an unclosed list", TRAIN + "--config.data.mean=(0.5",
         "config.data.mean is ('(0.5',): it must be a list of numbers."),
     Row("half a precision", TRAIN + "--config.precision=8A",

@@ -63,8 +63,8 @@ def computed(pretrained, tmp_path_factory):
 
 
 def test_a_run_with_kept_logits_is_the_run_without(computed, pretrained, cache, tmp_path, capsys):
-  result = loop.train(config_of(pretrained, teacher_input__cache_epochs=10), tmp_path / "run")
-  # No more epochs than the run has; what they take is said first.
+  result = loop.train(config_of(pretrained, teacher_input__cached=True), tmp_path / "run")
+  # As many epochs as the run begins; what they take is said first.
   assert sorted(p.name[:5] for p in cache.glob("*/*")) == ["00000", "00001", "00002"]
   said = capsys.readouterr().out
   assert "teacher's logits: 3 epochs x 1,437 images x 10 classes, 0.2 MB on every device" in said
@@ -80,7 +80,7 @@ def test_a_run_with_kept_logits_is_the_run_without(computed, pretrained, cache, 
   for epoch in (0, 2):
     np.testing.assert_allclose(kept(cache, epoch)[indices], logits_by_hand(config, epoch, indices), atol=1e-4)
   # Another run finds them there.
-  again = loop.train(config_of(pretrained, teacher_input__cache_epochs=10), tmp_path / "again")
+  again = loop.train(config_of(pretrained, teacher_input__cached=True), tmp_path / "again")
   assert "3 epochs of them are there" not in capsys.readouterr().out  # nothing is said where nothing is to be done
   assert untimed(again) == untimed(result)
 
@@ -111,7 +111,7 @@ def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path,
     seen.append((np.asarray(index), np.asarray(epoch), data.logits.shape))
     return train(self, state, data, index, epoch, count, *rest, **kwargs)
 
-  config = config_of(pretrained, teacher_input__cache_epochs=1)
+  config = config_of(pretrained, teacher_input__cached=True, data__augmentation_epochs=1)
   monkeypatch.setattr(program.Program, "train", look)
   loop.train(config, tmp_path / "run")
   assert {shape for *_, shape in seen} == {(1, 1437, 10)}
@@ -128,7 +128,7 @@ def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path,
 def test_a_teacher_that_sees_images_as_they_are(pretrained, cache, tmp_path):
   plain = dict(teacher_input__augmented=False)
   loop.train(config_of(pretrained, **plain), tmp_path / "computed")
-  loop.train(config_of(pretrained, teacher_input__cache_epochs=5, **plain), tmp_path / "kept")
+  loop.train(config_of(pretrained, teacher_input__cached=True, **plain), tmp_path / "kept")
   assert len(list(cache.glob("*/*"))) == 1
   np.testing.assert_allclose(losses(tmp_path / "kept"), losses(tmp_path / "computed"), rtol=1e-4, atol=1e-6)
   indices = np.array([3, 77])
@@ -148,7 +148,7 @@ def test_the_teachers_own_normalisation(computed, pretrained, tmp_path):
 
 
 def test_finished_epochs_survive_a_stop_and_damage(pretrained, cache, tmp_path, monkeypatch):
-  config = config_of(pretrained, teacher_input__cache_epochs=3)
+  config = config_of(pretrained, teacher_input__cached=True)
   write, stopped = teacher_logits._write, []
 
   def stop(folder, epoch, logits):
@@ -172,7 +172,7 @@ def test_finished_epochs_survive_a_stop_and_damage(pretrained, cache, tmp_path, 
 
 
 def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
-  config = config_of(pretrained, teacher_input__cache_epochs=3, recipe__student__epochs=2.4)
+  config = config_of(pretrained, teacher_input__cached=True, recipe__student__epochs=2.4)
   loop.train(config, tmp_path / "unbroken")
   requested = []
 
@@ -193,4 +193,4 @@ def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
 def test_no_room(pretrained, tmp_path, monkeypatch):
   monkeypatch.setattr(teacher_logits.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
   with pytest.raises(ConfigError, match="the teacher's logits take 0.1 MB, and .* has 0.0 MB free: make room"):
-    loop.train(config_of(pretrained, teacher_input__cache_epochs=1), tmp_path / "run")
+    loop.train(config_of(pretrained, teacher_input__cached=True, data__augmentation_epochs=1), tmp_path / "run")
