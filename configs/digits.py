@@ -23,4 +23,4 @@ def get_config(argument=""):
   config.cpu_devices, config.study.jobs = 1, 2  # networks this small do not use two cores together
   return base.apply_argument(config, argument, runlocal={
       "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
-      "study.precisions": ("8A,2W",), "study.seeds": (0,)})
+      "study.precisions": ("8A,2W",), "study.seeds": (0,), "study.jobs": 1})

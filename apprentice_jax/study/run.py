@@ -71,7 +71,8 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
 
   def note():
     """Adds the rows of the cells that are done, and writes all of them."""
-    done = processes.share([bool(given(config, cell)) or result(cell_dir(workdir, cell)) is not None for cell in every])
+    done = processes.share([cell in rows or bool(given(config, cell)) or result(cell_dir(workdir, cell)) is not None
+                            for cell in every])
     rows.update({cell: _row(config, cell, workdir) for cell, d in zip(every, done) if d and cell not in rows})
     if processes.first():
       results.write(workdir / "results.csv", [rows[cell] for cell in every if cell in rows])
@@ -88,7 +89,7 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
   for cell in every:
     if not given(config, cell) and processes.share(result(cell_dir(workdir, cell)) is None):
       begins([cell])
-      jobs.train(config, cell, workdir)
+      rows[cell] = _row(config, cell, workdir)
   note()
   if processes.first():
     print(progress.table(progress.read(config, workdir)), flush=True)
@@ -102,7 +103,7 @@ def _row(config, cell: Cell, workdir) -> dict:
     scores = loop.evaluate_network(run_config, own, final)
     found = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    found = jobs.train(config, cell, workdir)  # it is done: this is its result
+    found = jobs.train(config, cell, workdir)
   data = inputs.split(run_config, "train")
   model = start.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))

@@ -46,7 +46,7 @@ def made(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop, "train", began)
     with contextlib.suppress(Began):  # claims its workdir
-      cli.main("study --config={digits} --workdir={study}".format(**names).split())
+      cli.main("study --config={digits} --workdir={study} --config.study.jobs=1".format(**names).split())
   return names
 
 
