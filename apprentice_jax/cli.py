@@ -22,7 +22,7 @@ USAGE = """usage: apprentice COMMAND [flags]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE IMAGE...                                what an exported network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
-           [--config.study.grid="loss.gamma=0.25|0.5, quantization.weights=twn|ttq"]     at these settings, each
+           [--config.study.grid="loss.gamma=0.25|0.5, recipe.student.epochs=5|10"]     at these settings, each
            --status --workdir=DIR                               how far a study is, running or not
   report   --workdir=DIR[,DIR,...] [--out=DIR]                  a study's report anew, or one of its parts
   prepare  --dataset=NAME [--data_dir=DIR]

@@ -84,6 +84,8 @@ def load(path) -> Predictor:
     return formats.load(path)
   except (BadFile, OSError) as error:
     why = error.strerror if isinstance(error, OSError) else error
+    if pathlib.Path(path).is_dir():
+      why = "it is a folder; `apprentice export` writes a workdir's network to a file"
     raise ConfigError(f"cannot read {path}: {why}.") from None
 
 

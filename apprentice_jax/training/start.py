@@ -199,6 +199,8 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
 def _source(path: str) -> pathlib.Path:
   """The workdir, or the checkpoint file, at path."""
   source = pathlib.Path(path)
+  if (source / "cells").is_dir():
+    raise ConfigError(f"{path} holds a study: give the workdir of one of its runs, {path}/cells/...")
   if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   return source

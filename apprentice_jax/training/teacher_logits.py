@@ -10,6 +10,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import time
 from typing import Callable
 import uuid
 import zlib
@@ -95,9 +96,12 @@ def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
 def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch: int, check) -> np.ndarray:
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
-  parts = []
+  parts, shown = [], time.monotonic()
   for i in range(index.shape[1]):
     check()
+    if processes.first() and time.monotonic() - shown > 10:
+      shown = time.monotonic()
+      print(f"teacher's logits: epoch {epoch}, {i / index.shape[1]:.0%}", flush=True)
     parts.append(jax.device_get(logits_of(teacher, data, index, np.int32(epoch), key, np.int32(i))))
   return np.concatenate(parts)[:size].astype(np.float32)
 
