@@ -9,8 +9,8 @@ our convolutions have no biases, which a batch norm that follows takes up; at st
 every side, Keras on the far sides alone; and images are normalised. Weights in convolutions and classifier: 77,360,
 as there.
 
-The benchmark trains 500 epochs with Adam; these are 200 by cosine, as in configs/cifar10.py, and were not run to
-their end: results/deploy has what was measured.
+The benchmark trains 500 epochs with Adam; these are 200 by cosine, as in configs/cifar10.py, and have not been run.
+54 epochs at a rate of 0.3 gave 86.71% at 8A,4W under scheme B (one seed): results/mlperf_tiny.
 """
 
 from apprentice_jax import config as base
