@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 
 import numpy as np
 import onnx as library
@@ -87,10 +88,16 @@ def test_float_activations(kind, tmp_path):
                              atol=1e-5 * np.abs(wanted).max())
 
 
+def _processor() -> str:
+  path = pathlib.Path("/proc/cpuinfo")
+  return path.read_text() if path.exists() else "vnni"
+
+
 @pytest.mark.parametrize("kind", FAST, ids=str)
 def test_the_fast_form_misses_few_levels_by_one(kind, tmp_path):
   images = made(**kind)[3]
-  for ends in ("float", "8bit"):
+  # Without VNNI, ONNX Runtime adds two products of uint8 and int8 in 16 bits, which the 8-bit weights of the ends exceed.
+  for ends in ("float", "8bit") if "vnni" in _processor() else ("float",):
     network = lowered(ends, **kind)
     data = onnx.encode(network)
     assert _said(data)["form"] == "fast"

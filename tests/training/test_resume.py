@@ -147,7 +147,7 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
   assert [r["step"] for r in records[0]] == [5, 10, 15]  # step 15 is not scored
   loop.train(config, tmp_path / "run")
   records = [[untimed(r) for r in metrics.read(tmp_path / name)] for name in ("run", "unbroken")]
-  assert records[0] == records[1] and [r["step"] for r in records[0]] == [5, 10, 15, 15, 20, 20]
+  assert records[0] == records[1] and [r["step"] for r in records[0]] == [5, 10, 15, 15, 20, 20, 20]  # the end adds the teacher
 
 
 def damage(folder, how):
