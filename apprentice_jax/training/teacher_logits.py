@@ -1,9 +1,9 @@
 """A fixed teacher's logits, computed once instead of in every step.
 
 What a teacher that is trained and fixed says of an image depends on the image alone, and augmentation depends on the
-seed, the epoch and the example (`data.augment`). So the logits of every epoch can be kept, and be what the teacher would have
-said, to the rounding of another program; ``data.augmentation_epochs`` keeps their number small. Epochs are kept one by
-one: a run that is interrupted, or a longer one, goes on.
+seed, the epoch and the example (`data.augment`). So the logits of every epoch can be kept, and be what the teacher
+would have said, to the rounding of another program; ``data.augmentation_epochs`` keeps their number small. Epochs are
+kept one by one: a run that is interrupted, or a longer one, goes on.
 """
 
 import hashlib
