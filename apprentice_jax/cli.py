@@ -18,7 +18,7 @@ USAGE = """usage: apprentice COMMAND [flags]
   train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
            --model=FILE --config=FILE[:key=value,...] [--split=test]     an exported file, or a checkpoint
-  export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit] [--packing=bits|base3]
+  export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit|7bit] [--packing=bits|base3]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE IMAGE...                                what an exported network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]

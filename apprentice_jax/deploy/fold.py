@@ -13,7 +13,7 @@ import math
 import jax
 import numpy as np
 
-from apprentice_jax.deploy.network import FRACTION, FULL, BadNetwork, Network, check
+from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Network, check
 from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, Weights)
 from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.models.norm import EPSILON
@@ -32,15 +32,17 @@ def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean,
     image_shape, class_names, mean, std, resize, architecture: see `Network`.
     ends: "float", or "8bit": layers that training left in full precision get 8-bit weights, symmetric, with one
       scale per output channel; and where activations are quantized, the images are put on a signed 8-bit grid
-      that holds all normalised pixels, and the mean before the classifier on an unsigned one.
+      that holds all normalised pixels, and the mean before the classifier on an unsigned one. "7bit": likewise
+      with weights of 7 bits, of which two products with 8-bit activations fit 16 bits: processors without VNNI
+      add them so (see `onnx_fast`).
 
   Raises:
     BadNetwork: a number is not finite, or a grid has no positive step.
   """
-  if ends == "8bit" and model.quantization.precision.weights == FULL:
-    raise BadNetwork(f"8-bit ends are for networks with quantized weights, not {model.quantization.precision}")
+  if ENDS[ends] != FULL and model.quantization.precision.weights == FULL:
+    raise BadNetwork(f"{ENDS[ends]}-bit ends are for networks with quantized weights, not {model.quantization.precision}")
   numpy = functools.partial(jax.tree.map, np.asarray)
-  lowering = _Lowering(model, numpy(params), numpy(batch_stats), image_shape, ends == "8bit")
+  lowering = _Lowering(model, numpy(params), numpy(batch_stats), image_shape, ENDS[ends])
   mean, std = (tuple(map(float, v)) for v in (mean, std))
   network = Network(
       tuple(lowering.nodes(mean, std)), tuple(image_shape), tuple(class_names), architecture,
@@ -52,9 +54,9 @@ def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean,
 class _Lowering:
   """The nodes of one network, made in the order in which `ResNet` applies its layers."""
 
-  def __init__(self, model: ResNet, params, stats, image_shape, eight: bool):
+  def __init__(self, model: ResNet, params, stats, image_shape, ends: int):
     self._model, self._params, self._stats = model, params, stats
-    self._image_shape, self._eight = image_shape, eight
+    self._image_shape, self._ends = image_shape, ends
     self._q, self._found = model.quantization, []
     self._quantized = self._q.precision.activations != FULL
 
@@ -79,11 +81,11 @@ class _Lowering:
     return node.name
 
   def _image(self, mean, std):
-    """The images, (name, step); on a grid where the stem has 8 bits."""
+    """The images, (name, step); on a grid where the stem's weights are integers."""
     channels = self._image_shape[-1]
     mean, std = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (mean, std))
     multiplier, addend = 1 / (255 * std), -mean / std
-    if not (self._quantized and self._has_eight("stem")):
+    if not (self._quantized and self._integer_end("stem")):
       return self._add(Image("image", False, _float32(multiplier)[None], _float32(addend))), 1.0
     step = _step("image_act", np.max(np.abs([addend, 255 * multiplier + addend])) / 127)
     self._add(Image("image", True, *_in_fractions(multiplier[None], addend, step)))
@@ -117,7 +119,7 @@ class _Lowering:
     height, width = self._image_shape[:2]
     halvings = len(self._model.stages) - 1 + 2 * self._model.imagenet_stem
     pixels = -(-height // 2**halvings) * -(-width // 2**halvings)
-    if self._quantized and self._has_eight("head"):
+    if self._quantized and self._integer_end("head"):
       top = 2**self._q.precision.activations - 1
       grid = _step("mean_act", step * top / 255)  # the mean of few levels lies between them
       self._add(Mean("mean", x, True, float(_float32(step / grid * FRACTION / pixels))))
@@ -153,17 +155,18 @@ class _Lowering:
       levels = levels.astype(np.int16 if q.weight_level > 127 else np.int8)
       scale = scale.astype(np.float64).reshape((2, 1) if q.weights == "ttq" else (1, -1))
       weights = Weights(_as_filter(levels), q.precision.weights, q.weights == "dorefa")
-    elif self._eight:
-      scale = np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(np.float64) / 127
+    elif self._ends != FULL:
+      top = 2**(self._ends - 1) - 1
+      scale = np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(np.float64) / top
       levels = np.rint(kernel / np.where(scale == 0, 1, scale))
       _require_finite(path, levels)
-      weights, scale = Weights(_as_filter(levels.astype(np.int8)), 8), scale.reshape(1, -1)
+      weights, scale = Weights(_as_filter(levels.astype(np.int8)), self._ends), scale.reshape(1, -1)
     else:
       weights, scale = Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL), np.ones((1, 1))
     return weights, scale
 
-  def _has_eight(self, path: str) -> bool:
-    return self._eight and not self._q.quantizes_weights(path)
+  def _integer_end(self, path: str) -> bool:
+    return self._ends != FULL and not self._q.quantizes_weights(path)
 
   def _grid(self, path: str) -> float:
     """The step of the activation at path; 1 where activations are not quantized."""

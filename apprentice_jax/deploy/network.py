@@ -13,7 +13,7 @@ from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, 
 
 FULL = 32  # bits of full precision
 FRACTION = 2.0**20  # fixed numbers to a step: float32 has them all up to 16 steps, and is as fine beyond
-ENDS = ("float", "8bit")  # what layers that training left in full precision become
+ENDS = {"float": FULL, "8bit": 8, "7bit": 7}  # bits of the weights of layers that training left in full precision
 
 
 class BadNetwork(ValueError):

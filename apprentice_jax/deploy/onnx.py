@@ -13,6 +13,7 @@ In both, weights of up to 4 bits are packed, and restored to int8 or float32 whe
 import hashlib
 import json
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -32,6 +33,8 @@ def write(network: Network, path, form: str = "auto", packing: str = "bits"):
     form: "exact", "fast", or "auto": fast for a network that has such a form.
     packing: of ternary weights, "bits" (2 bits) or "base3" (1.6).
 
+  Warns of layers that processors without VNNI would compute wrongly in the fast form.
+
   Raises:
     ConfigError: it has no fast form, or onnx is not installed.
   """
@@ -50,6 +53,10 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   if form == "fast" and why:
     raise ConfigError(f"the network has no fast form: {why}.")
   form = ("exact" if why else "fast") if form == "auto" else form
+  saturating = onnx_fast.needs_vnni(network, known) if form == "fast" else []
+  if saturating:
+    warnings.warn(f"on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, and the "
+                  f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is --ends=7bit or --form=exact.")
   graph = Graph(packing)
   head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")
   graph.add("Identity", head, name="logits")

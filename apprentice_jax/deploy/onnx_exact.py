@@ -18,6 +18,8 @@ from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
 EXACT = 2**24  # float32 has all whole numbers up to here
 SPATIAL = np.array([2, 3])
+# x86 processors without VNNI add products of uint8 and int8 in pairs, in 16 bits, which hold 2 * 255 * 64.
+LARGEST_WEIGHT = 64
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
@@ -82,11 +84,18 @@ def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
     return [g.add("Round", s) for s in sums]  # or ONNX Runtime multiplies the weights by what they are multiplied by
   convolve = functools.partial(g.add, op, x, **attributes)
   if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
-    half = _half(g, w, layout)
-    sums = [g.add("Add", *(convolve(half, zero(value), np.int8(point)) for point in (0, -1)))]
+    half = _as_uint8(g, layout(w.levels // 2))
+    sums = [g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in (ZERO, ZERO - 1)))]
+  elif w.top > LARGEST_WEIGHT:
+    sums = [convolve(_as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
   else:
     sums = [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)]
   return [g.cast(s, np.float32) for s in sums]
+
+
+def _as_uint8(g, levels):
+  """For `LARGEST_WEIGHT`: products of uint8 and uint8 are exact on every processor."""
+  return g.constant((levels.astype(np.int16) + ZERO).astype(np.uint8))
 
 
 def _scaled(g, node: Conv, sums, form):
@@ -110,14 +119,9 @@ def _float_levels(g, node: Conv, layout):
   """The levels that meet each row of multipliers, in float32."""
   w = node.weights
   if w.odd and w.bits == 8:
-    half = g.cast(_half(g, w, layout), np.float32)
+    half = g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)
     return [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
   return [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(node.multiplier)]
-
-
-def _half(g, w, layout):
-  """Of odd levels ``2 * half + 1`` that are beyond int8."""
-  return g.constant(layout(w.levels // 2).astype(np.int8))
 
 
 def _sides(multiplier):

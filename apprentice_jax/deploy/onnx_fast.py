@@ -6,8 +6,8 @@ and QLinearAdd. These round a sum times one scale, with the bias in units of the
 the exact form.
 
 Weights are int8 whatever the bits of their levels. What is left of int8 is used: the levels times a whole *gain*, so
-that the units of the bias are as much finer. Two products of 255 and a weight of at most 64 fit int16, so that no CPU
-saturates, not even those without VNNI, on which full int8 weights do.
+that the units of the bias are as much finer, but not beyond `onnx_exact.LARGEST_WEIGHT`, so that no processor
+saturates. Weights of 8 bits are beyond it: `needs_vnni` names their layers.
 """
 
 import dataclasses
@@ -17,10 +17,9 @@ import numpy as np
 from apprentice_jax.deploy import onnx_exact
 from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
 from apprentice_jax.deploy.nodes import Add, Conv, Image, Quantize, Rescale, inputs
-from apprentice_jax.deploy.onnx_exact import filters, padded, subsampled, window, zero
+from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, padded, subsampled, window, zero
 from apprentice_jax.deploy.onnx_graph import Graph
 
-LARGEST_WEIGHT = 64
 LARGEST_BIAS = 2.0**30
 NEGLIGIBLE = 2.0**-10  # of a level
 
@@ -41,6 +40,12 @@ def unfit(network: Network, known: dict[str, Value]) -> str:
       if node.weights.levels.dtype != np.int8:
         return f"{node.name} has levels up to {node.weights.top}, which int8 cannot hold"
   return ""
+
+
+def needs_vnni(network: Network, known: dict[str, Value]) -> list[str]:
+  """The convolutions that x86 processors without VNNI compute wrongly in this form: they saturate at 16 bits."""
+  return [node.name for node in network.nodes[:-1] if isinstance(node, Conv) and known[node.input].kind == "levels"
+          and node.weights.top > LARGEST_WEIGHT]
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:

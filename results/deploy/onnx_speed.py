@@ -11,7 +11,6 @@ compared are medians.
 
 import json
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ THREADS, ROUNDS = 2, 7
 WARM_UP, TURN = 0.05, 0.2  # seconds; the first also lets other contestants' threads go to sleep
 NETWORKS = {"resnet18": (224, 1000), "resnet20": (32, 10)}  # side, classes
 BATCHES = (1, 16)
-ENDS = ("float", "8bit")
+ENDS = {"float": "float", "8bit": "8bit", "7bit": "8bit"}  # of ours, and of the static int8 network beside it
 
 
 def networks(name: str, precision: str, *ends: str, **quantization):
@@ -53,6 +52,7 @@ def make(folder):
       onnx.write(student, file(f"8A,2W fast, {ends} ends"), "fast")
       onnx.write(student, file(f"8A,2W exact, {ends} ends"), "exact")
       packed.write(student, folder / f"{name} 8A,2W {ends} ends.packed")
+    for ends in set(ENDS.values()):
       static_int8(file("float32"), file(f"static int8, {ends} ends"), NETWORKS[name][0], ends)
 
 
@@ -148,7 +148,8 @@ def timed(contestants, images):
 def measure(folder):
   import onnxruntime
   import torch
-  result = {"processor": platform.processor() or platform.machine(), "threads": THREADS,
+  from apprentice_jax.bench.machine import processor
+  result = {"processor": processor(), "vnni": "vnni" in pathlib.Path("/proc/cpuinfo").read_text(), "threads": THREADS,
             "onnxruntime": onnxruntime.__version__, "torch": torch.__version__, "networks": {}}
   for name, (side, _) in NETWORKS.items():
     files = {p.stem.removeprefix(f"{name} "): p for p in sorted(folder.glob(f"{name} *.onnx"))}
@@ -180,10 +181,10 @@ def table(result) -> str:
       size, load = found["bytes"].get(kind), found["seconds to load"].get(kind)
       lines.append(f"| {kind} | {size / 1e6:.3f} | " if size else f"| {kind} | | ")
       lines[-1] += " | ".join(cells) + (f" | {load:.2f} |" if load else " | |")
-    lines += [""] + [f"Of ONNX Runtime's static int8, {ends} ends: the fast export takes " + ", ".join(
+    lines += [""] + [f"Of ONNX Runtime's static int8, {theirs} ends: the fast export, {ends} ends, takes " + ", ".join(
         "{:.2f} of the time at batch {}".format(
-            times[f"8A,2W fast, {ends} ends"] / times[f"static int8, {ends} ends"], batch)
-        for batch, times in found["milliseconds"].items()) + "." for ends in ENDS] + [""]
+            times[f"8A,2W fast, {ends} ends"] / times[f"static int8, {theirs} ends"], batch)
+        for batch, times in found["milliseconds"].items()) + "." for ends, theirs in ENDS.items()] + [""]
   return "\n".join(lines)
 
 

@@ -69,22 +69,23 @@ def test_a_layer_by_hand():
   assert nodes["stage1_block1/identity"].multiplier == pytest.approx(before / out * FRACTION)
 
 
-def test_8_bit_ends():
-  float_ends, eight = lowered(), lowered("8bit")
+@pytest.mark.parametrize("bits", [7, 8])
+def test_integer_ends(bits):
+  float_ends, eight = lowered(), lowered(f"{bits}bit")
   _, params, _, images = made()
   convs = {n.name: n for n in eight.nodes if isinstance(n, Conv)}
   for name in ("stem", "head"):
     kernel = params[name]["kernel"]
-    assert convs[name].weights.bits == 8
-    scale = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(0) / 127
+    assert convs[name].weights.bits == bits
+    scale = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(0) / (2**(bits - 1) - 1)
     difference = convs[name].weights.levels.reshape(kernel.shape) * scale - kernel
     assert np.all(np.abs(difference) <= scale / 2 * 1.0001)
   names = [n.name for n in eight.nodes if isinstance(n, Quantize)]
   assert names[0] == "image_act" and names[-1] == "mean_act"
   a, b = integer.run(float_ends, images), integer.run(eight, images)
   assert 0 < np.abs(a - b).max() < 0.2 * np.abs(a).max()
-  with pytest.raises(BadNetwork, match="8-bit ends are for networks with quantized weights"):
-    lowered("8bit", precision="32A,32W")
+  with pytest.raises(BadNetwork, match=f"{bits}-bit ends are for networks with quantized weights"):
+    lowered(f"{bits}bit", precision="32A,32W")
 
 
 @pytest.mark.parametrize("path, value, sentence", [
