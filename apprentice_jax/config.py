@@ -214,15 +214,15 @@ def validate(config, precisions=()):
       raise ConfigError(sentence)
 
   def choice(field, known):
-    value = flat(config)[field]
+    value = given.get(field)
     check(value in known, f"config.{field} {value!r} does not exist: {nearest(value, known)}")
 
-  known = flat(base())
-  for key in flat(config):
+  known, given = flat(base()), flat(config)
+  for key in given:
     if key not in known:  # not `check`: looking for what is nearest takes its time
       raise ConfigError(f"config.{key} does not exist: {nearest(key, known)}")
   for key in known:
-    check(key in flat(config), f"config.{key} is missing: build the config on "
+    check(key in given, f"config.{key} is missing: build the config on "
                                "apprentice_jax.config.base().")
   choice("scheme", SCHEMES)
   choice("dtype", DTYPES)
@@ -281,8 +281,9 @@ def validate(config, precisions=()):
 
 def _check_numbers(config, check):
   number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+  given = flat(config)
   for key, default in flat(base()).items():
-    value = flat(config)[key]
+    value = given[key]
     if isinstance(default, float) and number(value):
       check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
     if isinstance(default, (tuple, list)) and (number(default[0]) if default else key.startswith("teacher_input.")):

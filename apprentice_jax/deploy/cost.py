@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.deploy import packed
 from apprentice_jax.deploy.fold import lower
 from apprentice_jax.deploy.network import FULL, Network, check
 from apprentice_jax.deploy.nodes import Conv, Image, MaxPool, Mean, Quantize, Relu, inputs
+from apprentice_jax.models.residual import variable_shapes
 
 
 class LayerCost(NamedTuple):
@@ -136,7 +136,7 @@ def table(network: Network, packing: str = "bits", by_layer: bool = False) -> st
 
 def parameters(model: nn.Module, image_shape) -> int:
   """The number of trained parameters, batch norm's included, of the model on images (h, w, c)."""
-  return sum(a.size for a in jax.tree.leaves(_shapes(model, image_shape)["params"]))
+  return sum(a.size for a in jax.tree.leaves(variable_shapes(model, tuple(image_shape))["params"]))
 
 
 def blank(model: nn.Module, image_shape, **about) -> Network:
@@ -151,13 +151,8 @@ def blank(model: nn.Module, image_shape, **about) -> Network:
     one = path[-1].key in ("clip", "weight_step", "activation_step")  # zero is no step
     return np.broadcast_to(np.float32(one), leaf.shape)
 
-  shapes = _shapes(model, image_shape)
+  shapes = variable_shapes(model, tuple(image_shape))
   params, stats = (jax.tree_util.tree_map_with_path(fill, shapes[k]) for k in ("params", "batch_stats"))
   about = {"class_names": tuple(map(str, range(model.num_classes))), "mean": (0.5,), "std": (0.5,), **about}
   return lower(model, params, stats, image_shape=tuple(image_shape), **about)
 
-
-def _shapes(model, image_shape):
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  init = model.clone(norm_axis=None).init
-  return jax.eval_shape(lambda k, x: init(k, x, False), jax.random.key(0), images)

@@ -1,15 +1,13 @@
 """Whether trained variables fit a network, and which network they are of if not."""
 
 import collections
-import functools
 import re
 from typing import Callable, Optional
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.models.residual import NAMES, ResNet, resnet
+from apprentice_jax.models.residual import NAMES, ResNet, resnet, variable_shapes
 
 # What every network has; the rest are parameters of quantizers.
 ESSENTIAL = ("kernel", "scale", "bias", "mean", "var")
@@ -25,11 +23,9 @@ def shapes(params, batch_stats) -> Shapes:
           for path, array in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-@functools.lru_cache(maxsize=16)  # a deep network's take a second
-def expected(network: ResNet, image_shape: tuple[int, ...]) -> Shapes:
+def expected(network: ResNet, image_shape: tuple[int, int, int]) -> Shapes:
   """The shapes that a network's variables have."""
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  variables = jax.eval_shape(lambda k, x: network.clone(norm_axis=None).init(k, x, True), jax.random.key(0), images)
+  variables = variable_shapes(network, image_shape)
   return shapes(variables["params"], variables["batch_stats"])
 
 

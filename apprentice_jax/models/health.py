@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.models.precision import Quantization
-from apprentice_jax.models.residual import ResNet
+from apprentice_jax.models.residual import ResNet, variable_shapes
 
 
 IMAGES = 4  # of each replica's batch, looked at for the health of activations
@@ -72,9 +72,7 @@ def activations(sown: Any) -> jax.Array:
 
 def names(model: ResNet, image_shape: tuple[int, int, int]) -> Names:
   """The rows' names of a network for images of (height, width, channels)."""
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  found = jax.eval_shape(
-      lambda key, x: model.clone(norm_axis=None).init(key, x, True), jax.random.key(0), images)
+  found = variable_shapes(model, image_shape)
   sown = jax.tree_util.tree_leaves_with_path(found.get("health", {}))
   quantized = []
   jax.eval_shape(lambda params: quantized.extend(_levels(model.quantization, params)), found["params"])
