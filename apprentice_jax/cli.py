@@ -202,8 +202,12 @@ def _train(command: str, config, workdir: str) -> int:
     devices.start(config.cpu_devices, workdir)
     if command == "train":
       from apprentice_jax.training import loop
+      from apprentice_jax.training.workdir import result
+      finished = result(pathlib.Path(workdir)) is not None
       loop.train(config, workdir)
       if processes.first():
+        if finished:
+          print(f"{workdir} had finished before: nothing was trained.")
         from apprentice_jax import report  # here: it loads matplotlib
         with trouble(pathlib.Path(workdir)):
           print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md

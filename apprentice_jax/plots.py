@@ -57,7 +57,8 @@ def study_curves(by_cell: dict, title: str, path) -> bool:
     lows.append(np.percentile(accuracy, 25) if len(accuracy) > 8 else min(accuracy))
   if not lows:
     return False
-  axes.set_ylim(bottom=min(lows) - 1)  # the first steps from chance level say little
+  # The first steps from chance level say little, and there is nothing above 100.
+  axes.set_ylim(min(lows) - 1, min(axes.get_ylim()[1], 100.5))
   axes.set_xlabel("epoch")
   axes.set_title(title, fontsize="medium", wrap=True)
   axes.legend()

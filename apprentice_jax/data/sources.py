@@ -138,6 +138,9 @@ def open_builder(name: str, data_dir: str | None):
     # the prepared files may be of another; all that reading takes is in the files.
     return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
   folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+  deeper = next((up for up in (root, root.parent) if up.name == base), None)  # the dataset's folder, or a version's
+  if deeper is not None:
+    raise ValueError(f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which holds it.")
   if base in folders or base in tfds.list_builders(with_community_datasets=False):
     found = sorted(path.name for path in (root / base).iterdir()) if base in folders else []
     other = f" (but {', '.join(found)} is)" if found else ""  # Versions or configs.

@@ -1,6 +1,7 @@
 """The paper's table on the user's data: every scheme and its control, side by side."""
 
 import pathlib
+import sys
 
 from apprentice_jax import config as configs
 from apprentice_jax import export
@@ -81,7 +82,10 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
     note()
     if processes.first():
       found = progress.read(config, workdir, in_hand)
-      print("\n".join([progress.table(found, jobs.count(config)), *(c.name for c in in_hand)]), flush=True)
+      view = progress.table(found, jobs.count(config))
+      if not sys.stdout.isatty():  # in a log the first line is enough; the whole comes at the end
+        view = view.partition("\n")[0]
+      print("\n".join([view, *(c.name for c in in_hand)]), flush=True)
 
   every = cells(config)
   if jobs.count(config) > 1:

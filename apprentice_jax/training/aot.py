@@ -12,6 +12,7 @@ import os
 import pathlib
 import pickle
 import platform
+import time
 from typing import Any, Callable, Optional
 import uuid
 
@@ -21,6 +22,7 @@ from jax.experimental import serialize_executable
 import apprentice_jax
 
 _folder: Optional[pathlib.Path] = None
+_seconds = 0.0
 
 
 def keep_in(folder: Optional[pathlib.Path]):
@@ -32,6 +34,11 @@ def keep_in(folder: Optional[pathlib.Path]):
 def folder() -> Optional[pathlib.Path]:
   """Where programs are kept; None: nowhere."""
   return _folder
+
+
+def seconds() -> float:
+  """How long this process has taken so far to find programs, on disk or by compiling them."""
+  return _seconds
 
 
 class Kept:
@@ -56,7 +63,10 @@ class Kept:
       except TypeError:  # before anything ran: the arguments are of other shapes
         pass
     if (key := self._key(args)) not in self._programs:
+      global _seconds
+      began = time.monotonic()
       self._programs[key] = self._find(_folder / f"{key}.program", args)
+      _seconds += time.monotonic() - began
     self._program = self._programs[key]
     return self._program(*args)
 

@@ -154,6 +154,8 @@ class Progress:
     self._out = out or sys.stdout
     self._started = self._shown = time.monotonic()
     self._live = self._out.isatty()
+    if first_step < steps:
+      print(f"{name}: {steps - first_step:,} steps to train", file=self._out, flush=True)
 
   def show(self, step: int, record: dict):
     now = time.monotonic()

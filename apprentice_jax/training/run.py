@@ -19,7 +19,7 @@ from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.models import health
-from apprentice_jax.training import inputs, parallel, preemption, processes, start, teacher_logits
+from apprentice_jax.training import aot, inputs, parallel, preemption, processes, start, teacher_logits
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import agreement, evaluator
 from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
@@ -146,7 +146,7 @@ class Run:
     return state, meta["step"], meta["seconds"]
 
   def _loop(self, state: State, step: int) -> State:
-    self.read_at = time.monotonic()
+    self.read_at, self.compiled = time.monotonic(), aot.seconds()
     pending = None  # the chunk before, whose metrics are read while the devices do the next
     self._score_if_due(state, step)  # a stop may have come between
     while step < self.steps:
@@ -226,17 +226,18 @@ class Run:
     now = time.monotonic()
     record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
     images = (last - first) * self.config.batch_size
+    trained = now - self.read_at - (aot.seconds() - self.compiled)  # a rate is not to depend on what is in the cache
     record.update(
         epoch=last * self.config.batch_size / self.data.size,
         examples=last * self.config.batch_size,
         learning_rate=float(self.rates[last - 1]),
-        images_per_second=images / (now - self.read_at),
-        data_wait=self.waited / (now - self.read_at),
+        images_per_second=images / trained,
+        data_wait=self.waited / trained,
         seconds=now - self.began, **host_memory())
     if self.feed is not None:
       record["unreadable_images"] = self._unreadable()
     record.update(_health(self.names, history))
-    self.read_at, self.waited = now, 0.0
+    self.read_at, self.waited, self.compiled = now, 0.0, aot.seconds()
     self.metrics.write(last, record)
     if processes.first():
       self.progress.show(last, record)
