@@ -40,7 +40,8 @@ def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean,
     BadNetwork: a number is not finite, or a grid has no positive step.
   """
   if ENDS[ends] != FULL and model.quantization.precision.weights == FULL:
-    raise BadNetwork(f"{ENDS[ends]}-bit ends are for networks with quantized weights, not {model.quantization.precision}")
+    raise BadNetwork(f"{ENDS[ends]}-bit ends are for networks with quantized weights, not "
+                     f"{model.quantization.precision}")
   numpy = functools.partial(jax.tree.map, np.asarray)
   lowering = _Lowering(model, numpy(params), numpy(batch_stats), image_shape, ENDS[ends])
   mean, std = (tuple(map(float, v)) for v in (mean, std))

@@ -266,7 +266,8 @@ def test_not_prepared(data_dir):
       + how % "tiny_colour:9.9.9",
   )
   for deeper in ("tiny_colour", "tiny_colour/1.2.3"):
-    _fails("tiny_colour", "validation", f"{data_dir}/{deeper}", rf"{deeper} is a folder of tiny_colour itself: give {where}, which holds it.")
+    _fails("tiny_colour", "validation", f"{data_dir}/{deeper}",
+           rf"data_dir {where}/{deeper} is a folder of tiny_colour itself: give {where}, which holds it\.")
 
 
 def test_no_such_split(data_dir):
