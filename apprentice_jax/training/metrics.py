@@ -85,15 +85,21 @@ class MetricsWriter:
       return
     self._file.write(json.dumps({"step": step, **record}) + "\n")
     self._file.flush()
-    from tensorboardX.proto.summary_pb2 import Summary
+    events = self._events()
+    from tensorboardX.proto.summary_pb2 import Summary  # after `_events`, which says how it is imported
     values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items()]
-    self._events().file_writer.add_summary(Summary(value=values), step)  # one event of all: add_scalar queues each
+    events.file_writer.add_summary(Summary(value=values), step)  # one event of all: add_scalar queues each
 
 
 def _events(folder: pathlib.Path, step: int):
-  """TensorBoard's writer of a run that continues from a step. Not before there is anything to write: it takes
-  a second to import where there is PyTorch, which it looks for."""
-  from tensorboardX import SummaryWriter
+  """TensorBoard's writer of a run that continues from a step."""
+  # It would load PyTorch where that is installed, which takes seconds, for tensors that it is never given.
+  hidden = sys.modules.setdefault("torch", None) is None
+  try:
+    from tensorboardX import SummaryWriter
+  finally:
+    if hidden:
+      del sys.modules["torch"]
   return SummaryWriter(str(folder), purge_step=step + 1)
 
 
