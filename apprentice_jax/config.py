@@ -92,7 +92,7 @@ def base() -> ml_collections.ConfigDict:
       remat="none",
       checkpoint=dict(every_epochs=10.0, keep=2),  # 0: at the end only
       eval=dict(
-          every_epochs=0.0,    # of the validation split while training; 0: at the end only
+          every_epochs=0.0,    # of the validation split while training; 0: never
           batch_size=1000,
           final="test"),       # the split scored at the end: "test" or "validation"
       study=dict(

@@ -88,9 +88,9 @@ def test_the_process_ends_with_the_status():
 
 
 def test_train_then_eval_on_any_number_of_devices(tmp_path):
-  process = command("train", f"--config={TINY}", f"--workdir={tmp_path}", "--config.cpu_devices=2",
-                    "--config.recipe.student.learning_rate=0.08",
-                    "--config.recipe.student.warmup_epochs=0.2")
+  train = ("train", f"--config={TINY}", f"--workdir={tmp_path}", "--config.cpu_devices=2",
+           "--config.recipe.student.learning_rate=0.08", "--config.recipe.student.warmup_epochs=0.2")
+  process = command(*train)
   assert process.returncode == 0, process.stderr
   result = json.loads((tmp_path / "result.json").read_text())
   config = json.loads((tmp_path / "config.json").read_text())
@@ -104,6 +104,9 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
   assert f"{tmp_path.name}: 22 steps to train\n" in process.stdout
   assert "step 22/22" in process.stdout and json.loads(
       (tmp_path / "teacher" / "result.json").read_text())["steps"] == 22
+
+  again = command(*train)
+  assert again.returncode == 0 and f"{tmp_path} had finished before: nothing was trained.\n" in again.stdout
 
   found = {8: apprentice_jax.evaluate(tmp_path)}
   for devices in (1,):

@@ -170,8 +170,10 @@ def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(finished, tmp_pa
   assert (changed["point"], same["point"]) == ("loss.gamma=0.25", "loss.gamma=0.5")
   assert changed["loss"] != same["loss"]
   assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == ["", "", "", "loss.gamma=0.25", "loss.gamma=0.5"]
-  # The view, before the first cell that is trained and after each one.
-  views = [line for line in capsys.readouterr().out.splitlines() if "cells done" in line]
+  # The view, before the first cell that is trained and after each one; in a log, its table at the end alone.
+  said = capsys.readouterr().out.splitlines()
+  views = [line for line in said if "cells done" in line]
+  assert [line.startswith("network ") for line in said].count(True) == 1
   assert [view.partition(",")[0] for view in views] == [f"{n} of 5 cells done" for n in (3, 4, 5)]
   assert all("left" in view for view in views[:2]) and "left" not in views[2]
 

@@ -138,7 +138,9 @@ def open_builder(name: str, data_dir: str | None):
     # the prepared files may be of another; all that reading takes is in the files.
     return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
   folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-  deeper = next((up for up in (root, root.parent) if up.name == base), None)  # the dataset's folder, or a version's
+  # The dataset's folder, or a version's.
+  deeper = next((up for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json"))
+                 if up.name == base and any(root.glob(info))), None)
   if deeper is not None:
     raise ValueError(f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which holds it.")
   if base in folders or base in tfds.list_builders(with_community_datasets=False):

@@ -9,7 +9,7 @@ A node's result is one of three kinds:
 The order of operations is stated so that every backend computes the same bits. A multiplication whose
 product is added to something is rounded to a whole number first (`fixed`), so that no compiler can contract
 the two into one fused multiply-add; nothing is divided; and sums of levels times levels are whole numbers.
-What is left to a backend's own order of summation is float: the ends, where they are not 8-bit, and
+What is left to a backend's own order of summation is float: the ends, where their weights are float, and
 networks with float activations. `integer` computes all this in NumPy and is the definition.
 """
 

@@ -55,8 +55,9 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   form = ("exact" if why else "fast") if form == "auto" else form
   saturating = onnx_fast.needs_vnni(network, known) if form == "fast" else []
   if saturating:
+    fitting = "--ends=7bit or --form=exact" if saturating == ["stem"] else "--form=exact"
     warnings.warn(f"on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, and the "
-                  f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is --ends=7bit or --form=exact.")
+                  f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is {fitting}.")
   graph = Graph(packing)
   head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")
   graph.add("Identity", head, name="logits")

@@ -95,7 +95,7 @@ class Block(nn.Module):
 @functools.lru_cache(maxsize=64)  # a deep network's take a second
 def variable_shapes(model: "ResNet", image_shape: tuple[int, int, int]) -> dict:
   """What initialisation gives for images of (height, width, channels), as shapes: the collections "params",
-  "batch_stats" and "health"."""
+  "batch_stats", "accumulators" and, where activations are quantized, "health"."""
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   init = model.clone(norm_axis=None).init  # without synchronised batch norm: nothing waits for other replicas
   return jax.eval_shape(lambda key, x: init(key, x, True), jax.random.key(0), images)

@@ -37,7 +37,8 @@ def folder() -> Optional[pathlib.Path]:
 
 
 def seconds() -> float:
-  """How long this process has taken so far to find programs, on disk or by compiling them."""
+  """How long this process has taken so far to find programs, on disk or by compiling them. A rate leaves it out, so as
+  not to depend on what is in the cache; where programs are not kept it is not known, and 0."""
   return _seconds
 
 

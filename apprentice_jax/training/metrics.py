@@ -155,12 +155,12 @@ def read(workdir) -> list[dict]:
 class Progress:
   """The progress line: rewritten in place on a terminal, a new one every ten seconds elsewhere."""
 
-  def __init__(self, name: str, steps: int, first_step: int, out=None):
+  def __init__(self, name: str, steps: int, first_step: int, out=None, announced: bool = True):
     self._name, self._steps, self._first = name, steps, first_step
     self._out = out or sys.stdout
     self._started = self._shown = time.monotonic()
     self._live = self._out.isatty()
-    if first_step < steps:
+    if announced and first_step < steps:
       print(f"{name}: {steps - first_step:,} steps to train", file=self._out, flush=True)
 
   def show(self, step: int, record: dict):

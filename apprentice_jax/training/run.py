@@ -108,7 +108,7 @@ class Run:
       if self.teacher is not None and step < self.steps:
         self.logits = self._known_logits()
       with MetricsWriter(self.workdir, step) as self.metrics:
-        self.progress = Progress(self.workdir.name, self.steps, step)
+        self.progress = Progress(self.workdir.name, self.steps, step, announced=processes.first())
         if isinstance(self.data, inputs.Streamed):
           with self.data.training(config, step, self.steps) as self.feed:
             state = self._loop(state, step)
@@ -226,7 +226,7 @@ class Run:
     now = time.monotonic()
     record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
     images = (last - first) * self.config.batch_size
-    trained = now - self.read_at - (aot.seconds() - self.compiled)  # a rate is not to depend on what is in the cache
+    trained = now - self.read_at - (aot.seconds() - self.compiled)  # see `aot.seconds`
     record.update(
         epoch=last * self.config.batch_size / self.data.size,
         examples=last * self.config.batch_size,

@@ -117,6 +117,11 @@ def test_the_fast_form_misses_few_levels_by_one(kind, tmp_path):
     np.testing.assert_allclose(wanted, free, atol=0.02 * np.abs(free).max())
 
 
+def test_8_bit_weights_throughout_want_vnni_or_the_exact_form():
+  with pytest.warns(UserWarning, match="stage1_block1/conv1.* what fits is --form=exact."):
+    onnx.encode(lowered(residual=True, precision="8A,8W"), "fast")
+
+
 @pytest.mark.parametrize("op", ["MatMulInteger", "ConvInteger"])
 @pytest.mark.parametrize("bits, odd", [(8, False), (8, True), (7, True), (7, False)])
 def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch):
