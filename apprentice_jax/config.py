@@ -19,7 +19,8 @@ ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "ru
 PRESETS = {"paper": {
     "quantization.weights": "paper", "quantization.activations": "paper", "quantization.per_channel": False,
     "quantization.wrpn_scale": "unit", "quantization.full_precision": ("stem", "head"), "quantization.residual": False,
-    "loss.alpha": 1.0, "loss.beta": 0.5, "loss.gamma": 0.5, "loss.temperature": 1.0, "loss.teacher_gradient": False}}
+    "loss.alpha": 1.0, "loss.beta": 0.5, "loss.gamma": 0.5, "loss.temperature": 1.0, "loss.teacher_gradient": False,
+    **{f"recipe.{name}.settle_steps": 0 for name in ("student", "teacher", "finetune")}}}
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
@@ -35,8 +36,8 @@ def recipe(**changes) -> ml_collections.ConfigDict:
   """How one network is trained; `training.optimizer` says what each field does."""
   fields = ml_collections.ConfigDict(dict(
       epochs=30.0, learning_rate=0.1, schedule="cosine", warmup_epochs=1.0,
-      milestones=(0.5, 0.75), factor=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4,
-      decay=("kernel", "clip")))
+      milestones=(0.5, 0.75), factor=0.1, settle_steps=50, momentum=0.9, nesterov=True,
+      weight_decay=1e-4, decay=("kernel", "clip")))
   fields.update(changes)
   return fields
 
@@ -337,7 +338,7 @@ _LEAST = {
     "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
     "seed": 0, "study.jobs": 1, "data.augmentation_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
-    "momentum": 0,
+    "settle_steps": 0, "momentum": 0,
 }
 
 

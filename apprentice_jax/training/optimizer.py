@@ -36,10 +36,15 @@ class SGD(NamedTuple):
 def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   """The learning rate of every step.
 
+  In the end it is 0 for some steps, in which batch norm's running statistics become those of the final weights. Low-bit
+  weights flip between levels to the last, at any rate, and every flip moves the statistics of what follows: without
+  this they are those of weights that are gone (Nagel et al., "Overcoming Oscillations in Quantization-Aware Training",
+  2022, https://icml.cc/virtual/2022/poster/17839, find the same); results/recipe has what it gains.
+
   Args:
     recipe: with ``learning_rate`` (the peak), ``warmup_epochs`` (linear from 0), ``schedule``
-      ("cosine" to 0, "step" or "constant"), and for "step" ``milestones`` (as fractions of the
-      run) and ``factor``.
+      ("cosine" to 0, "step" or "constant"), for "step" ``milestones`` (as fractions of what comes before
+      the end) and ``factor``, and ``settle_steps``, how many the steps of the end are; at most a tenth of all.
     steps: of the whole run.
     steps_per_epoch: for the warm-up.
 
@@ -48,6 +53,8 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   """
   if not steps:
     return np.zeros(0, np.float32)
+  settling = min(recipe.settle_steps, steps // 10)
+  steps -= settling
   peak, warmup = recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch)
   if recipe.schedule == "cosine":
     main = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
@@ -59,4 +66,5 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   # The warm-up's first step already moves.
   schedule = optax.join_schedules(
       [lambda step: peak * (step + 1) / max(warmup, 1), main], [warmup])
-  return np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
+  moving = np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
+  return np.concatenate([moving, np.zeros(settling, np.float32)])

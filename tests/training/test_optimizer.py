@@ -52,9 +52,20 @@ def test_what_decays(decay, decaying):
   np.testing.assert_array_equal(updates["kernel"], 0.5 if "kernel" in decaying else 0.0)
 
 
+@pytest.mark.parametrize("settle_steps, steps, settling", [(0, 10, 0), (50, 11, 1), (2, 29, 2), (2, 30, 2), (5, 9, 0)])
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_the_last_steps_are_at_rate_zero(settle_steps, steps, settling, schedule):
+  r = recipe(schedule=schedule, settle_steps=settle_steps, warmup_epochs=0.5)
+  rates = learning_rates(r, steps, 4.0)
+  assert rates.dtype == np.float32 and len(rates) == steps
+  assert np.all(rates[:steps - settling] > 0) and np.all(rates[steps - settling:] == 0)
+  shorter = learning_rates(recipe(schedule=schedule, settle_steps=0, warmup_epochs=0.5), steps - settling, 4.0)
+  np.testing.assert_array_equal(rates[:steps - settling], shorter)
+
+
 def test_warm_up_then_cosine():
   # Ten steps, two of warm-up: 0.4 * (1/2, 2/2), then 0.4 * (1 + cos(pi t / 8)) / 2.
-  rates = learning_rates(recipe(learning_rate=0.4, warmup_epochs=0.5), 10, 4.0)
+  rates = learning_rates(recipe(learning_rate=0.4, warmup_epochs=0.5, settle_steps=0), 10, 4.0)
   cosine = [0.2 * (1 + math.cos(math.pi * t / 8)) for t in range(8)]
   assert rates.dtype == np.float32
   np.testing.assert_allclose(rates, [0.2, 0.4, *cosine], rtol=1e-5)
@@ -71,7 +82,7 @@ def test_cosine_without_warm_up_starts_at_the_peak():
 @pytest.mark.parametrize("warmup_epochs, first", [(0.0, []), (0.5, [0.5, 1.0])])
 def test_milestones_are_fractions_of_the_whole_run(warmup_epochs, first):
   rates = learning_rates(recipe(learning_rate=1.0, schedule="step", milestones=(0.5, 0.75),
-                                factor=0.1, warmup_epochs=warmup_epochs), 12, 4.0)
+                                factor=0.1, warmup_epochs=warmup_epochs, settle_steps=0), 12, 4.0)
   np.testing.assert_allclose(rates, first + [1.0] * (6 - len(first)) + [0.1] * 3 + [0.01] * 3,
                              rtol=1e-5)
 
