@@ -223,8 +223,7 @@ def validate(config, precisions=()):
     if key not in known:  # not `check`: looking for what is nearest takes its time
       raise ConfigError(f"config.{key} does not exist: {nearest(key, known)}")
   for key in known:
-    check(key in given, f"config.{key} is missing: build the config on "
-                               "apprentice_jax.config.base().")
+    check(key in given, f"config.{key} is missing: build the config on apprentice_jax.config.base().")
   choice("scheme", SCHEMES)
   choice("dtype", DTYPES)
   choice("eval.final", ("test", "validation"))

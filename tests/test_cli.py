@@ -89,14 +89,15 @@ def test_the_process_ends_with_the_status():
 
 def test_train_then_eval_on_any_number_of_devices(tmp_path):
   train = ("train", f"--config={TINY}", f"--workdir={tmp_path}", "--config.cpu_devices=2",
-           "--config.recipe.student.learning_rate=0.08", "--config.recipe.student.warmup_epochs=0.2")
+           "--config.recipe.student.learning_rate=0.08", "--config.recipe.student.warmup_epochs=0.2",
+           "--config.recipe.student.settle_steps=0", "--config.recipe.teacher.settle_steps=0")
   process = command(*train)
   assert process.returncode == 0, process.stderr
   result = json.loads((tmp_path / "result.json").read_text())
   config = json.loads((tmp_path / "config.json").read_text())
   assert config["recipe.student.learning_rate"] == 0.08 and config["student.width"] == 0.25
   assert result["steps"] == 22 and result["test_count"] == 360
-  assert result["test_accuracy"] > 0.15  # chance is 0.1; after one epoch of 22 steps
+  assert result["test_accuracy"] > 0.2  # twice as good as chance, after one epoch
   report = (tmp_path / "report.md").read_text()
   assert report.partition("\nHealth")[0].strip() in process.stdout  # all but the table of layers
   assert f"test accuracy: {result['test_accuracy']:.2%}" in report

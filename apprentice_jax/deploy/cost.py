@@ -155,4 +155,3 @@ def blank(model: nn.Module, image_shape, **about) -> Network:
   params, stats = (jax.tree_util.tree_map_with_path(fill, shapes[k]) for k in ("params", "batch_stats"))
   about = {"class_names": tuple(map(str, range(model.num_classes))), "mean": (0.5,), "std": (0.5,), **about}
   return lower(model, params, stats, image_shape=tuple(image_shape), **about)
-

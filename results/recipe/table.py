@@ -1,14 +1,18 @@
-"""Makes trials.md of trials.csv: every trial beside the base of its scheme, over the seeds that both have."""
+"""Makes trials.md of trials.csv: every trial beside the base of its scheme, over the seeds that both have.
+
+    python results/recipe/table.py [NAME]      NAME.md of NAME.csv; default: trials
+"""
 
 import csv
 import pathlib
 import statistics
+import sys
 
 HERE = pathlib.Path(__file__).parent
 
 
-def main():
-  rows = list(csv.DictReader((HERE / "trials.csv").open()))
+def main(name: str = "trials"):
+  rows = list(csv.DictReader((HERE / f"{name}.csv").open()))
   found = {(r["trial"], r["scheme"], r["seed"]): r for r in rows}
   names = dict.fromkeys(r["trial"] for r in rows)
   lines = ["| trial | without teacher % | against base | scheme B % | against base | agreement % | teacher % |",
@@ -22,7 +26,7 @@ def main():
     for field in ("agreement", "teacher_accuracy"):
       cells.append(_spread([100 * float(r[field]) for (t, s, _), r in found.items() if t == name and s == "B" and r[field]]))
     lines.append("| " + " | ".join(cells) + " |")
-  (HERE / "trials.md").write_text("\n".join(lines) + "\n")
+  (HERE / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
 def _spread(values, sign: str = "") -> str:
@@ -34,4 +38,4 @@ def _spread(values, sign: str = "") -> str:
 
 
 if __name__ == "__main__":
-  main()
+  main(*sys.argv[1:])

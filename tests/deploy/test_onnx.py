@@ -134,7 +134,8 @@ def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch
   value, g = networks.Value((1, 1, 64), "levels", 0, 255, 8), Graph()
   made = onnx_exact.dense(g, node, value, "x") if op == "MatMulInteger" else onnx_exact.rule(g, node, [value], ["x"])
   g.add("Identity", made, name="y")
-  model = g.model([("x", np.uint8, [3, 64, 1, 1])], [("y", np.float32, [3, 24] if op == "MatMulInteger" else [3, 24, 1, 1])], {}, "test")
+  shape = [3, 24] if op == "MatMulInteger" else [3, 24, 1, 1]
+  model = g.model([("x", np.uint8, [3, 64, 1, 1])], [("y", np.float32, shape)], {}, "test")
   assert op in {n.op_type for n in model.graph.node}
   session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
   found = session.run(["y"], {"x": np.full((3, 64, 1, 1), 255, np.uint8)})[0].reshape(3, 24)
