@@ -154,6 +154,18 @@ def test_a_fixed_teacher_runs_in_inference_mode():
   assert float(metrics["teacher_accuracy"]) == np.mean(np.argmax(logits[False], -1) == data.labels)
 
 
+@pytest.mark.parametrize("name", SCHEMES)
+def test_at_rate_zero_statistics_move_and_nothing_that_is_trained(name):
+  trainer, state, weights = setting(name)
+  after, _ = run(trainer, state, weights, rates=Rates(jnp.float32(0), jnp.float32(0)))
+  chex.assert_trees_all_equal(after.student.params, state.student.params)
+  np.testing.assert_allclose(
+      after.student.batch_stats["mean"],
+      0.9 * state.student.batch_stats["mean"] + 0.1 * batch().images.reshape(8, -1).mean(0), rtol=1e-5)
+  if state.teacher:
+    chex.assert_trees_all_equal(after.teacher.params, state.teacher.params)
+
+
 def test_many_steps_one_trace():
   trainer, state, weights = setting("A")
   chex.clear_trace_counter()
