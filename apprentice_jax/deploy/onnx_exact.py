@@ -84,16 +84,16 @@ def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
     return [g.add("Round", s) for s in sums]  # or ONNX Runtime multiplies the weights by what they are multiplied by
   convolve = functools.partial(g.add, op, x, **attributes)
   if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
-    half = _as_uint8(g, layout(w.levels // 2))
+    half = as_uint8(g, layout(w.levels // 2))
     sums = [g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in (ZERO, ZERO - 1)))]
   elif w.top > LARGEST_WEIGHT:
-    sums = [convolve(_as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
+    sums = [convolve(as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
   else:
     sums = [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)]
   return [g.cast(s, np.float32) for s in sums]
 
 
-def _as_uint8(g, levels):
+def as_uint8(g, levels):
   """For `LARGEST_WEIGHT`: products of uint8 and uint8 are exact on every processor."""
   return g.constant((levels.astype(np.int16) + ZERO).astype(np.uint8))
 

@@ -2,23 +2,23 @@
 
 Convolutions and additions stand between DequantizeLinear and QuantizeLinear, which ONNX Runtime makes QLinearConv
 and QLinearAdd. These round a sum times one scale, with the bias in units of the sum, where `integer` rounds to
-1/FRACTION of a step first: levels close to the middle between two may get the other one. The ends are as in
-the exact form.
+1/FRACTION of a step first: levels close to the middle between two may get the other one. Float ends are as in
+the exact form; of 8-bit ends, the mean and the logits are 8-bit operators too.
 
 Weights are int8 whatever the bits of their levels. What is left of int8 is used: the levels times a whole *gain*, so
 that the units of the bias are as much finer, but not beyond `onnx_exact.LARGEST_WEIGHT`, so that no processor
 saturates. Weights of 8 bits are beyond it: `needs_vnni` names their layers.
 """
 
-import dataclasses
+from typing import Optional
 
 import numpy as np
 
 from apprentice_jax.deploy import onnx_exact
 from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
-from apprentice_jax.deploy.nodes import Add, Conv, Image, Quantize, Rescale, inputs
-from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, padded, subsampled, window, zero
-from apprentice_jax.deploy.onnx_graph import Graph
+from apprentice_jax.deploy.nodes import Add, Conv, Image, Mean, Quantize, Rescale, inputs
+from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, subsampled, window, zero
+from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
 LARGEST_BIAS = 2.0**30
 NEGLIGIBLE = 2.0**-10  # of a level
@@ -60,18 +60,42 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
         _addition(g, node, before, by_name, known, steps)
       elif isinstance(before, Conv):
         _convolution(g, node, before, known[before.input], steps)
+      elif isinstance(before, Mean):
+        onnx_exact.on_grid(g, node, _mean(g, before, known[before.input], node.step / FRACTION), node.step)
+      elif isinstance(before, Image):
+        _image(g, node, before, network.image_shape, images)
       else:
         onnx_exact.rule(g, node, values, names)
     elif isinstance(node, Rescale):
-      x = subsampled(g, node.input, node.stride)
-      g.add("Identity", padded(g, x, node.channels - values[0].shape[-1], zero(values[0])), name=node.name)
-    elif isinstance(node, Image):
-      onnx_exact.rule(g, dataclasses.replace(node, fixed=False), values, names)  # a pass over all pixels less
-    elif not isinstance(node, Add) and not (isinstance(node, Conv) and node.fixed):
+      _rescale(g, node, values[0], np.float32(steps[node.input]))
+    elif isinstance(node, Mean) and not node.fixed:
+      _mean(g, node, values[0])
+    elif not isinstance(node, Add) and not getattr(node, "fixed", False):
       onnx_exact.rule(g, node, values, names)
       steps[node.name] = steps.get(names[0])
   head = network.nodes[-1]
-  return onnx_exact.dense(g, head, known[head.input], head.input)
+  return dense(g, head, known[head.input], steps.get(head.input))
+
+
+def _image(g: Graph, node: Quantize, image: Image, shape, images: str):
+  """Pixels on their grid, by rows: ONNX Runtime is slow where three numbers, one per channel, recur over and over."""
+  height, width, channels = shape
+  x = g.cast(g.add("Reshape", images, np.array([0, height, width * channels])), np.float32)
+  x = g.add("Add", g.add("Mul", x, np.tile(image.multiplier[0], width)), np.tile(image.addend, width), name=image.name)
+  x = g.add("Reshape", onnx_exact.on_grid(g, node, x, FRACTION, named=False), np.array([0, *shape]))
+  g.add("Transpose", x, perm=[0, 3, 1, 2], name=node.name)
+
+
+def _rescale(g: Graph, node: Rescale, value: Value, step: np.float32):
+  """The pixels of a shortcut; to more channels by a convolution that copies, which takes less time than Slice and Pad."""
+  extra = node.channels - value.shape[-1]
+  if not extra:
+    g.add("Identity", subsampled(g, node.input, node.stride), name=node.name)
+    return
+  kernel = np.eye(node.channels, value.shape[-1], -(extra // 2), dtype=np.int8)[..., None, None]
+  x = g.add("DequantizeLinear", node.input, step, zero(value))
+  x = g.add("Conv", x, g.add("DequantizeLinear", kernel, np.float32(1), np.int8(0)), strides=[node.stride] * 2)
+  g.add("QuantizeLinear", x, step, zero(value), name=node.name)
 
 
 def _addition(g, node: Quantize, add: Add, by_name, known, steps):
@@ -98,6 +122,29 @@ def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
     weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
     bias = g.add("DequantizeLinear", bias, scale * step, np.zeros(len(scale), np.int32), axis=0)
     onnx_exact.on_grid(g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step)
+
+
+def _mean(g: Graph, node: Mean, value: Value, unit: float = 1.0) -> str:
+  """The mean of levels as a float; ``unit``: what 1 in the node's result stands for."""
+  pixels = value.shape[0] * value.shape[1]
+  x = g.add("DequantizeLinear", node.input, np.float32(node.multiplier * pixels * unit), zero(value))
+  return g.add("GlobalAveragePool", x, name=node.name)
+
+
+def dense(g: Graph, node: Conv, value: Value, step: Optional[float]) -> str:
+  """The logits: of levels, a Gemm between scales. Weights of 8 bits are uint8, see `onnx_exact.as_uint8`."""
+  multiplier, addend, w = node.multiplier[0], node.addend, node.weights
+  scales = len(node.multiplier) == 1 and np.all(multiplier > 0) and np.all(np.abs(addend) < LARGEST_BIAS * multiplier)
+  if value.kind != "levels" or w.bits == FULL or not scales:
+    return onnx_exact.dense(g, node, value, node.input)
+  each = lambda point: np.full(len(multiplier), point)
+  numbers, point = (onnx_exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO)) if w.top > LARGEST_WEIGHT else (
+      g.levels(w, w.levels[0, 0]), np.int8(0))
+  x = g.add("DequantizeLinear", g.add("Flatten", node.input), np.float32(step), zero(value))
+  weights = g.add("DequantizeLinear", numbers, multiplier / np.float32(step), each(point), axis=1)
+  bias = np.rint(addend / multiplier).astype(np.int32)
+  bias = g.add("DequantizeLinear", bias, multiplier, each(np.int32(0)), axis=0)
+  return g.add("Gemm", x, weights, bias, name=node.name)
 
 
 def _channels_last(g: Graph, x: str, name: str):
