@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-THREADS, ROUNDS = 2, 7
+THREADS, ROUNDS = 2, 15
 WARM_UP, TURN = 0.05, 0.2  # seconds; the first also lets other contestants' threads go to sleep
 NETWORKS = {"resnet18": (224, 1000), "resnet20": (32, 10)}  # side, classes
 BATCHES = (1, 16)
