@@ -87,6 +87,7 @@ def check(network: Network) -> dict[str, Value]:
   last = network.nodes[-1].name if network.nodes else ""
   _require(unread == {last} and isinstance(network.nodes[-1], Conv),
            f"one result is not read by others, the logits of a Conv at the end; not {sorted(unread)[:3]}")
+  _require(network.nodes[-1].weights.levels.shape[:2] == (1, 1), f"node {last}: a classifier of more than one pixel")
   _require(known[last][:2] == ((1, 1, len(network.class_names)), "float"),
            f"the logits are {known[last].kind} {known[last].shape} for {len(network.class_names)} classes")
   return known

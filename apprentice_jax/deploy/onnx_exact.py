@@ -30,13 +30,13 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
     images: the name of the input.
   """
   for node in network.nodes[:-1]:
-    rule(g, node, [known[name] for name in inputs(node)], inputs(node) or [images])
+    rule(g, node, [known[name] for name in inputs(node) or [node.name]], inputs(node) or [images])
   head = network.nodes[-1]
   return dense(g, head, known[head.input], head.input)
 
 
 def rule(g: Graph, node, values, names) -> str:
-  """Adds one node; ``values``, ``names``: of what it reads."""
+  """Adds one node; ``values``, ``names``: of what it reads (an `Image`: of its own result, and of the input)."""
   return _RULES[type(node)](g, node, *values, *names)
 
 
@@ -142,10 +142,13 @@ def _channels(array) -> np.ndarray:
   return np.reshape(array, (-1, 1, 1))
 
 
-def _image(g, node: Image, images):
-  x = g.cast(g.add("Transpose", images, perm=[0, 3, 1, 2]), np.float32)
-  x = g.add("Mul", x, _channels(node.multiplier[0]))
-  return g.add("Add", g.add("Round", x) if node.fixed else x, _channels(node.addend), name=node.name)
+def _image(g, node: Image, value: Value, images):
+  """By rows: ONNX Runtime is slow where constants of three numbers, one per channel, recur from pixel to pixel."""
+  height, width, channels = value.shape
+  x = g.cast(g.add("Reshape", images, np.array([0, height, width * channels])), np.float32)
+  x = g.add("Mul", x, np.tile(node.multiplier[0], width))
+  x = g.add("Add", g.add("Round", x) if node.fixed else x, np.tile(node.addend, width))
+  return g.add("Transpose", g.add("Reshape", x, np.array([0, *value.shape])), perm=[0, 3, 1, 2], name=node.name)
 
 
 def _rescale(g, node: Rescale, value: Value, x):

@@ -2,21 +2,24 @@
 
 Convolutions and additions stand between DequantizeLinear and QuantizeLinear, which ONNX Runtime makes QLinearConv
 and QLinearAdd. These round a sum times one scale, with the bias in units of the sum, where `integer` rounds to
-1/FRACTION of a step first: levels close to the middle between two may get the other one. Float ends are as in
-the exact form; of 8-bit ends, the mean and the logits are 8-bit operators too.
+1/FRACTION of a step first: levels close to the middle between two may get the other one. Float ends are float
+operators; of 8-bit ends, the mean and the logits are 8-bit operators too.
 
-Weights are int8 whatever the bits of their levels. What is left of int8 is used: the levels times a whole *gain*, so
-that the units of the bias are as much finer, but not beyond `onnx_exact.LARGEST_WEIGHT`, so that no processor
-saturates. Weights of 8 bits are beyond it: `needs_vnni` names their layers.
+Weights of convolutions are int8 whatever the bits of their levels. What is left of int8 is used: the levels times a
+whole *gain*, so that the units of the bias are as much finer, but not beyond `onnx_exact.LARGEST_WEIGHT`, so that no
+processor saturates. Levels of 8 bits are beyond it by themselves: `needs_vnni` names their layers. The classifier's are
+uint8, which all processors add up right, and too slow for more than a classifier.
 """
 
+import collections
+import dataclasses
 from typing import Optional
 
 import numpy as np
 
 from apprentice_jax.deploy import onnx_exact
 from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
-from apprentice_jax.deploy.nodes import Add, Conv, Image, Mean, Quantize, Rescale, inputs
+from apprentice_jax.deploy.nodes import Add, Conv, Image, Mean, Quantize, Rescale, Weights, inputs
 from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, subsampled, window, zero
 from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
@@ -27,6 +30,7 @@ NEGLIGIBLE = 2.0**-10  # of a level
 def unfit(network: Network, known: dict[str, Value]) -> str:
   """Why a network has no fast form; "" if it has one."""
   by_name = {node.name: node for node in network.nodes}
+  readers = collections.Counter(name for node in network.nodes for name in inputs(node))
   for node in network.nodes:
     if isinstance(node, Quantize) and node.bits != 8:
       return f"{node.name} has {node.bits} bits, and what ONNX multiplies and adds fast has 8"
@@ -34,11 +38,28 @@ def unfit(network: Network, known: dict[str, Value]) -> str:
                                          for name in inputs(node)):
       return ("its additions are not of 8-bit activations: train with --config.quantization.residual, "
               "or export the exact form")
+    if isinstance(node, Quantize) and (isinstance(by_name[node.input], Rescale) or readers[node.input] > 1):
+      return f"{node.name} quantizes what is a shortcut, or read by others as well"
     if isinstance(node, Conv) and known[node.input].kind == "levels":
-      if node.weights.bits == FULL:
-        return f"{node.name} has float weights for 8-bit activations"
-      if node.weights.levels.dtype != np.int8:
-        return f"{node.name} has levels up to {node.weights.top}, which int8 cannot hold"
+      why = _unfit_weights(node)
+      if why:
+        return f"{node.name} has {why}"
+  return ""
+
+
+def _unfit_weights(node: Conv) -> str:
+  w = node.weights
+  if w.bits == FULL:
+    return "float weights for 8-bit activations"
+  if w.levels.dtype != np.int8:
+    return f"levels up to {w.top}, which int8 cannot hold"
+  if w.levels[..., 0].size * LARGEST_WEIGHT * 255 > LARGEST_BIAS:
+    return "more inputs than sums of 31 bits can hold"
+  if len(node.multiplier) == 2:
+    plus, minus = node.multiplier
+    first, second = np.abs(node.multiplier[:, np.argmax(np.abs(node.multiplier).max(0))])
+    if np.any(plus * minus > 0) or not np.allclose(np.abs(plus) * second, np.abs(minus) * first, rtol=1e-4, atol=0):
+      return "two magnitudes that are not of two signs, or not in one ratio"
   return ""
 
 
@@ -49,60 +70,55 @@ def needs_vnni(network: Network, known: dict[str, Value]) -> list[str]:
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
-  """As `onnx_exact.build`; convolutions and additions whose results are quantized are one with the Quantize."""
+  """As `onnx_exact.build`, but that results that are quantized have no name of their own: they are one with the Quantize."""
   steps, by_name = {}, {node.name: node for node in network.nodes}
   for node in network.nodes[:-1]:
     values, names = [known[name] for name in inputs(node)], inputs(node) or [images]
     before = by_name.get(names[0])
+    of_levels = bool(values) and values[0].kind == "levels"
     if isinstance(node, Quantize):
       steps[node.name] = node.step
       if isinstance(before, Add):
-        _addition(g, node, before, by_name, known, steps)
+        _addition(g, node, before, by_name, known)
       elif isinstance(before, Conv):
         _convolution(g, node, before, known[before.input], steps)
       elif isinstance(before, Mean):
         onnx_exact.on_grid(g, node, _mean(g, before, known[before.input], node.step / FRACTION), node.step)
-      elif isinstance(before, Image):
-        _image(g, node, before, network.image_shape, images)
       else:
         onnx_exact.rule(g, node, values, names)
-    elif isinstance(node, Rescale):
-      _rescale(g, node, values[0], np.float32(steps[node.input]))
-    elif isinstance(node, Mean) and not node.fixed:
-      _mean(g, node, values[0])
-    elif not isinstance(node, Add) and not getattr(node, "fixed", False):
+    elif isinstance(node, Rescale) and of_levels:
+      _rescale(g, node, values[0])
+    elif isinstance(node, Mean) and of_levels:
+      if not node.fixed:
+        _mean(g, node, values[0])
+    elif isinstance(node, Image):
+      unrounded = dataclasses.replace(node, fixed=False)  # a pass over all pixels less
+      onnx_exact.rule(g, unrounded, [known[node.name]], names)
+    elif not isinstance(node, Add) and not (isinstance(node, Conv) and node.fixed):
       onnx_exact.rule(g, node, values, names)
       steps[node.name] = steps.get(names[0])
   head = network.nodes[-1]
   return dense(g, head, known[head.input], steps.get(head.input))
 
 
-def _image(g: Graph, node: Quantize, image: Image, shape, images: str):
-  """Pixels on their grid, by rows: ONNX Runtime is slow where three numbers, one per channel, recur over and over."""
-  height, width, channels = shape
-  x = g.cast(g.add("Reshape", images, np.array([0, height, width * channels])), np.float32)
-  x = g.add("Add", g.add("Mul", x, np.tile(image.multiplier[0], width)), np.tile(image.addend, width), name=image.name)
-  x = g.add("Reshape", onnx_exact.on_grid(g, node, x, FRACTION, named=False), np.array([0, *shape]))
-  g.add("Transpose", x, perm=[0, 3, 1, 2], name=node.name)
-
-
-def _rescale(g: Graph, node: Rescale, value: Value, step: np.float32):
-  """The pixels of a shortcut; to more channels by a convolution that copies, which takes less time than Slice and Pad."""
-  extra = node.channels - value.shape[-1]
-  if not extra:
+def _rescale(g: Graph, node: Rescale, value: Value):
+  """The levels of a shortcut; to more channels by a convolution that copies, in less time than Slice and Pad take."""
+  channels = value.shape[-1]
+  if node.channels == channels:
     g.add("Identity", subsampled(g, node.input, node.stride), name=node.name)
     return
-  kernel = np.eye(node.channels, value.shape[-1], -(extra // 2), dtype=np.int8)[..., None, None]
-  x = g.add("DequantizeLinear", node.input, step, zero(value))
-  x = g.add("Conv", x, g.add("DequantizeLinear", kernel, np.float32(1), np.int8(0)), strides=[node.stride] * 2)
-  g.add("QuantizeLinear", x, step, zero(value), name=node.name)
+  copies = np.eye(node.channels, channels, -((node.channels - channels) // 2), np.int8)[..., None, None]
+  kernel = g.add("DequantizeLinear", g.levels(Weights(copies, 2), copies), np.float32(1), np.int8(0))
+  x = g.add("DequantizeLinear", node.input, np.float32(1), zero(value))
+  x = g.add("Conv", x, kernel, strides=[node.stride] * 2)
+  g.add("QuantizeLinear", x, np.float32(1), zero(value), name=node.name)
 
 
-def _addition(g, node: Quantize, add: Add, by_name, known, steps):
+def _addition(g, node: Quantize, add: Add, by_name, known):
   values = []
-  for name in inputs(add):
-    source = by_name[name].input
-    values.append(g.add("DequantizeLinear", name, np.float32(steps[source]), zero(known[source])))
+  for rescale in (by_name[name] for name in inputs(add)):
+    step = np.float32(rescale.multiplier / FRACTION * node.step)
+    values.append(g.add("DequantizeLinear", rescale.name, step, zero(known[rescale.input])))
   onnx_exact.on_grid(g, node, g.add("Add", *values, name=add.name), node.step)
 
 
@@ -165,22 +181,26 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
     multiplier, addend: of the convolution, in levels of the result.
     largest: magnitude of its input.
   """
-  w, row = conv.weights, np.abs(multiplier).max(0)
-  negative = multiplier[0] < 0
+  w, magnitude = conv.weights, np.abs(multiplier)
+  row = magnitude.max(0)
   dead = row * largest * np.abs(w.levels.astype(np.int32)).sum((0, 1, 2)) < NEGLIGIBLE
+  dead |= np.abs(addend) > LARGEST_BIAS * row  # in whose units the bias would not fit
   row = np.where(dead, NEGLIGIBLE, row)
   room = np.min(LARGEST_BIAS * row / np.maximum(np.abs(addend), NEGLIGIBLE))
   top = int(np.clip(room, 1, LARGEST_WEIGHT))
-  levels = w.levels if w.odd else np.where(dead, 0, w.levels)
+  levels = np.where(dead, 0, w.levels)
   if len(multiplier) == 1:
-    gain = max(top // w.top, 1)
-    numbers = g.levels(w, filters(np.where(negative, -levels, levels)), lambda x: gain * np.clip(x, -w.top, w.top))
+    gain, levels = max(top // w.top, 1), filters(np.where(multiplier[0] < 0, -levels, levels))
+    if w.odd and np.any(dead):  # 0 is no odd number, and has no place in their packed form
+      numbers = g.constant((gain * levels).astype(np.int8))
+    else:
+      numbers = g.levels(w, levels, lambda x: gain * np.clip(x, -w.top, w.top))
     scale = row / gain
   else:
-    channel = np.argmax(row)
-    plus, minus = _ratio(*np.abs(multiplier[:, channel]), top)
+    plus, minus = _ratio(*magnitude[:, np.argmax(magnitude.max(0))], top)
     numbers = g.levels(w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8))
-    if np.any(negative):  # of one sign in a channel, with scales that are positive
+    negative = multiplier[0] < multiplier[1]
+    if np.any(negative):  # for scales that are positive
       signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
       numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
     scale = row / max(plus, minus)
@@ -189,6 +209,8 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
 
 def _ratio(first: float, second: float, top: int) -> tuple[int, int]:
   """Two whole numbers up to ``top`` in the ratio of two magnitudes, as nearly as that goes."""
+  if not max(first, second):
+    return 1, 1
   ratio = min(first, second) / max(first, second)
   large = max(range(1, top + 1), key=lambda n: (-abs(round(n * ratio) / n - ratio), n))
   small = round(large * ratio)

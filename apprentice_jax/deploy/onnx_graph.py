@@ -5,6 +5,7 @@ of the levels that it stands for: Cast, Gather, Reshape of constants, which ONNX
 loads the file. The table may hold other numbers than the levels, such as the positive ones alone.
 """
 
+import collections
 from typing import Callable, Optional
 
 import numpy as np
@@ -31,11 +32,14 @@ class Graph:
     if packing not in PACKINGS:
       raise ValueError(f"packing {packing!r} does not exist: choose one of {', '.join(PACKINGS)}.")
     self.packing = packing
-    self._nodes, self._constants, self._taken = [], {}, set()
+    self._nodes, self._constants, self._taken, self._named = [], {}, set(), collections.Counter()
 
   def add(self, op: str, *inputs, name: str = "", **attributes) -> str:
     """Adds a node of one result and gives its name; inputs are names, or arrays, which become constants."""
-    output = self._name(name or op.lower())
+    if name and name in self._taken:
+      raise ValueError(f"two results of the name {name}")
+    self._taken.add(name)
+    output = name or self._free(op.lower())
     names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
     self._nodes.append(helper.make_node(op, names, [output], name=output, **attributes))
     return output
@@ -48,7 +52,7 @@ class Graph:
     array = np.asarray(array, order="C")
     key = (array.dtype.str, array.shape, array.tobytes())
     if key not in self._constants:
-      self._constants[key] = numpy_helper.from_array(array, self._name("constant"))
+      self._constants[key] = numpy_helper.from_array(array, self._free("constant"))
     return self._constants[key].name
 
   def levels(self, weights: Weights, levels: np.ndarray, numbers: Optional[Callable] = None) -> str:
@@ -90,10 +94,7 @@ class Graph:
     onnx.checker.check_model(model, full_check=True)
     return model
 
-  def _name(self, name: str) -> str:
-    number, free = 1, name
-    while free in self._taken:
-      number += 1
-      free = f"{name}_{number}"
-    self._taken.add(free)
-    return free
+  def _free(self, kind: str) -> str:
+    """A name that no node of a network can have: theirs begin with a letter, a digit or _."""
+    self._named[kind] += 1
+    return f".{kind}_{self._named[kind]}"

@@ -5,7 +5,8 @@
 Exact: the reference goes on from the levels that ONNX Runtime has after the stem, whose sums of floats differ in their
 order; from there on every level has to be equal. Fast, of students with quantization points before additions: each
 layer of the reference is given the levels that ONNX Runtime has before it. Logits and classes are of the whole
-file beside those of the training network.
+file beside those of the training network. "7bit": the fast form with ends of 7 bits, likewise; as its logits are not those
+of the training network's float ends, they are beside those of the reference.
 """
 
 import collections
@@ -41,18 +42,19 @@ class Observed:
             else x.transpose(0, 2, 3, 1) for name, x in zip(self._known, found)}
 
 
-def written(network):
-  """form -> (Predictor, Observed), of the forms that a network has."""
+def written(config, workdir):
+  """form -> (Predictor, Observed, network), of the forms that a student has."""
   found = {}
-  for form in ("exact", "fast"):
+  for name, form, ends in (("exact", "exact", "float"), ("fast", "fast", "float"), ("7bit", "fast", "7bit")):
     try:
+      network = export.lowered(config, str(workdir), ends=ends)
       data = onnx.encode(network, form)
     except ConfigError:
       continue
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder) / "student.onnx"
       path.write_bytes(data)
-      found[form] = onnx.load(path), Observed(data, network)
+      found[name] = onnx.load(path), Observed(data, network), network
   return found
 
 
@@ -62,18 +64,19 @@ def compare(workdir, data_dir):
   data = inputs.split(config, "test")
   model = start.model(config, "student", len(data.class_names))
   variables = start.load(str(workdir), model, data.image_shape, complete=True)
-  network = export.lowered(config, str(workdir))
-  reference, forms = trained(config, model, variables), written(network)
-  counts, logits, wanted, labels = collections.defaultdict(collections.Counter), collections.defaultdict(list), [], []
+  reference, forms = trained(config, model, variables), written(config, workdir)
+  counts, logits, wanted = (collections.defaultdict(kind) for kind in (collections.Counter, list, list))
+  labels = []
   for images, label in data.batches(config):
     labels.append(label)
-    wanted.append(np.asarray(reference(images)[0]))
-    for form, (predictor, observed) in forms.items():
+    ours = np.asarray(reference(images)[0])
+    for form, (predictor, observed, network) in forms.items():
       logits[form].append(predictor.logits(images))
+      wanted[form].append(integer.run(network, images) if form == "7bit" else ours)
       levels, own, count = observed(images), {}, counts[form]
       if not levels:
         continue
-      given = {k: v for k, v in levels.items() if form == "fast" or k == "stem_act"}
+      given = {k: v for k, v in levels.items() if form != "exact" or k == "stem_act"}
       integer.run(network, images, given, lambda name, _, value: own.update({name: value}))
       for name, x in levels.items():
         difference = np.abs(x.astype(np.int16) - own[name])
@@ -81,18 +84,19 @@ def compare(workdir, data_dir):
         count[kind] += difference.size
         count[f"{kind} off by one"] += int(np.sum(difference == 1))
         count[f"{kind} off by more"] += int(np.sum(difference > 1))
-  wanted, labels = np.concatenate(wanted), np.concatenate(labels)
-  top = np.sort(wanted, -1)
+  labels, ours = np.concatenate(labels), np.concatenate(wanted["exact"])
   result = {"precision": network.precision, "weights": config.quantization.weights,
             "residual": bool(config.quantization.residual), "images": len(labels),
-            "largest logit": float(np.abs(wanted).max()),
-            "accuracy of the training network": float(np.mean(wanted.argmax(-1) == labels))}
+            "largest logit": float(np.abs(ours).max()),
+            "accuracy of the training network": float(np.mean(ours.argmax(-1) == labels))}
   for form in forms:
-    found = np.concatenate(logits[form])
-    far, other = np.abs(found - wanted).max(), found.argmax(-1) != wanted.argmax(-1)
+    found, right = np.concatenate(logits[form]), np.concatenate(wanted[form])
+    top = np.sort(right, -1)
+    far, other = np.abs(found - right).max(), found.argmax(-1) != right.argmax(-1)
     result[form] = {
         **counts[form], "largest logit difference": float(far), "images of another class": int(other.sum()),
         "of them with a margin above that": int(np.sum(other & (top[:, -1] - top[:, -2] > far))),
+        "of them with a margin above twice that": int(np.sum(other & (top[:, -1] - top[:, -2] > 2 * far))),
         "accuracy": float(np.mean(found.argmax(-1) == labels))}
   return result
 

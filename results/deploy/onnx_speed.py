@@ -1,7 +1,8 @@
 """ONNX Runtime on two threads: our 8-bit exports beside float32, beside its own static int8, and beside PyTorch.
 
     python results/deploy/onnx_speed.py make FOLDER      # writes the files
-    python results/deploy/onnx_speed.py time FOLDER OUT  # OUT.json and OUT.md, on a machine that does nothing else
+    python results/deploy/onnx_speed.py time FOLDER OUT  # OUT.json and OUT.md, on a machine that does nothing else;
+                                                         # OUT_no_vnni.* on a processor without VNNI
 
 Networks of random weights, whose batch norms have the statistics of random images. The float32 network is our export at
 32A,32W; the static int8 ones are what onnxruntime.quantization makes of that file, QDQ, per channel, uint8
@@ -195,6 +196,7 @@ if __name__ == "__main__":
     make(place)
   else:
     report = measure(place)
-    pathlib.Path(sys.argv[3] + ".json").write_text(json.dumps(report, indent=1) + "\n")
-    pathlib.Path(sys.argv[3] + ".md").write_text(table(report) + "\n")
+    out = sys.argv[3] + "_no_vnni" * (not report["vnni"])
+    pathlib.Path(out + ".json").write_text(json.dumps(report, indent=1) + "\n")
+    pathlib.Path(out + ".md").write_text(table(report) + "\n")
     print(table(report))

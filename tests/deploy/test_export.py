@@ -42,7 +42,7 @@ def command(capsys):
   return run
 
 
-@pytest.mark.parametrize("name", ["packed", "stablehlo"])
+@pytest.mark.parametrize("name", ["packed", "onnx", "stablehlo"])
 def test_an_exported_network_scores_what_the_trained_one_does(name, workdir, command, tmp_path):
   out = tmp_path / "student"
   status, said, err = command("export", f"--workdir={workdir}", f"--format={name}", f"--out={out}")
