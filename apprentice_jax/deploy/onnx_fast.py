@@ -70,7 +70,7 @@ def needs_vnni(network: Network, known: dict[str, Value]) -> list[str]:
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
-  """As `onnx_exact.build`, but that results that are quantized have no name of their own: they are one with the Quantize."""
+  """As `onnx_exact.build`; but what is quantized is one with its Quantize, and nothing else has its result."""
   steps, by_name = {}, {node.name: node for node in network.nodes}
   for node in network.nodes[:-1]:
     values, names = [known[name] for name in inputs(node)], inputs(node) or [images]

@@ -27,7 +27,8 @@ KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=Tru
          dict(precision="4A,8W", weights="dorefa"), dict(precision="8A,32W"), dict(full_precision=(), weights="ttq"),
          dict(name="resnet18", width=0.0625), dict(name="resnet50", width=0.0625, residual=True)]
 FAST = [dict(residual=True), dict(residual=True, weights="ttq", shortcut="conv"),
-        dict(residual=True, precision="8A,4W"), dict(name="resnet50", width=0.0625, residual=True), dict(residual=True, weights="dorefa"),
+        dict(residual=True, precision="8A,4W"), dict(name="resnet50", width=0.0625, residual=True),
+        dict(residual=True, weights="dorefa"),
         dict(residual=True, full_precision=())]
 lowered = functools.lru_cache(maxsize=None)(small.lowered)
 
@@ -81,7 +82,8 @@ def test_the_exact_form_is_equal_in_every_bit_after_the_stem(kind, tmp_path):
     np.testing.assert_allclose(predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [dict(weights="ttq", residual=True), dict(precision="8A,8W", weights="dorefa")], ids=str)
+@pytest.mark.parametrize("kind", [dict(weights="ttq", residual=True), dict(precision="8A,8W", weights="dorefa")],
+                         ids=str)
 def test_integer_and_float_convolutions_give_the_same_bits(kind, monkeypatch):
   images, network, found = made(**kind)[3], lowered("8bit", **kind), []
   for exact, op in ((2**24, "Conv"), (0, "ConvInteger")):
@@ -109,7 +111,7 @@ def _processor() -> str:
 
 
 def misses(data, network, images):
-  """The reference's logits, each layer given the levels that ONNX Runtime has before it, and by how much those differ."""
+  """The reference's logits, each layer given the levels that ONNX Runtime has before it, and how much those differ."""
   found, own = levels(data, network, images), {}
   known = networks.check(network)
   given = {k: v.astype(np.int8 if known[k].low < 0 else np.uint8) for k, v in found.items()}
