@@ -99,6 +99,7 @@ def in_torch(file):
   nodes = [(n.op_type, list(n.input), n.output[0], {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute})
            for n in graph.node]
   rules = {
+      "Reshape": lambda a, x, to: x.reshape([int(n) or x.shape[i] for i, n in enumerate(to)]),
       "Transpose": lambda a, x: x.permute(a["perm"]), "Cast": lambda a, x: x.to(torch.float32),
       "Mul": lambda a, x, y: x * y, "Add": lambda a, x, y: x + y, "Relu": lambda a, x: F.relu(x),
       "Conv": lambda a, x, w, b: F.conv2d(x, w, b, a["strides"], a["pads"][:2]),
