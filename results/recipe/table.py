@@ -14,17 +14,17 @@ HERE = pathlib.Path(__file__).parent
 def main(name: str = "trials"):
   rows = list(csv.DictReader((HERE / f"{name}.csv").open()))
   found = {(r["trial"], r["scheme"], r["seed"]): r for r in rows}
-  names = dict.fromkeys(r["trial"] for r in rows)
+  trials = dict.fromkeys(r["trial"] for r in rows)
   lines = ["| trial | without teacher % | against base | scheme B % | against base | agreement % | teacher % |",
            "|---|---|---|---|---|---|---|"]
-  for name in names:
-    cells = [name]
+  for trial in trials:
+    cells = [trial]
     for scheme in ("baseline", "B"):
-      of = {seed: 100 * float(r["validation_accuracy"]) for (t, s, seed), r in found.items() if (t, s) == (name, scheme)}
+      of = {seed: 100 * float(r["validation_accuracy"]) for (t, s, seed), r in found.items() if (t, s) == (trial, scheme)}
       base = {seed: 100 * float(r["validation_accuracy"]) for (t, s, seed), r in found.items() if (t, s) == ("base", scheme)}
       cells += [_spread(list(of.values())), _spread([v - base[s] for s, v in of.items() if s in base], "+")]
     for field in ("agreement", "teacher_accuracy"):
-      cells.append(_spread([100 * float(r[field]) for (t, s, _), r in found.items() if t == name and s == "B" and r[field]]))
+      cells.append(_spread([100 * float(r[field]) for (t, s, _), r in found.items() if t == trial and s == "B" and r[field]]))
     lines.append("| " + " | ".join(cells) + " |")
   (HERE / f"{name}.md").write_text("\n".join(lines) + "\n")
 
