@@ -5,8 +5,8 @@
 Exact: the reference goes on from the levels that ONNX Runtime has after the stem, whose sums of floats differ in their
 order; from there on every level has to be equal. Fast, of students with quantization points before additions: each
 layer of the reference is given the levels that ONNX Runtime has before it. Logits and classes are of the whole
-file beside those of the training network. "7bit": the fast form with ends of 7 bits, likewise; as its logits are not those
-of the training network's float ends, they are beside those of the reference.
+file beside those of the training network. Where activations are quantized, also with 8-bit ends (exact: from the pixels
+on) and with 7-bit ends (fast), whose logits are beside those of the reference of the same network.
 """
 
 import collections
@@ -24,6 +24,10 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import integer, network as networks, onnx
 from apprentice_jax.training import inputs, start
 from compare import BATCH, trained
+
+
+FORMS = (("exact", "exact", "float"), ("exact, 8-bit ends", "exact", "8bit"), ("fast", "fast", "float"),
+         ("fast, 7-bit ends", "fast", "7bit"))
 
 
 class Observed:
@@ -45,11 +49,13 @@ class Observed:
 def written(config, workdir):
   """form -> (Predictor, Observed, network), of the forms that a student has."""
   found = {}
-  for name, form, ends in (("exact", "exact", "float"), ("fast", "fast", "float"), ("7bit", "fast", "7bit")):
+  for name, form, ends in FORMS:
     try:
       network = export.lowered(config, str(workdir), ends=ends)
       data = onnx.encode(network, form)
     except ConfigError:
+      continue
+    if ends != "float" and network.precision.startswith("32A"):
       continue
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder) / "student.onnx"
@@ -72,11 +78,11 @@ def compare(workdir, data_dir):
     ours = np.asarray(reference(images)[0])
     for form, (predictor, observed, network) in forms.items():
       logits[form].append(predictor.logits(images))
-      wanted[form].append(integer.run(network, images) if form == "7bit" else ours)
+      wanted[form].append(integer.run(network, images) if "ends" in form else ours)
       levels, own, count = observed(images), {}, counts[form]
       if not levels:
         continue
-      given = {k: v for k, v in levels.items() if form != "exact" or k == "stem_act"}
+      given = {k: v for k, v in levels.items() if form.startswith("fast") or form == "exact" and k == "stem_act"}
       integer.run(network, images, given, lambda name, _, value: own.update({name: value}))
       for name, x in levels.items():
         difference = np.abs(x.astype(np.int16) - own[name])
