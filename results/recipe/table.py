@@ -1,6 +1,8 @@
 """Makes trials.md of trials.csv: every trial beside the base of its scheme, over the seeds that both have.
 
     python results/recipe/table.py [NAME]      NAME.md of NAME.csv; default: trials
+
+Under that of the trials is by how much they differ from the same ones in unsettled.csv.
 """
 
 import csv
@@ -26,7 +28,23 @@ def main(name: str = "trials"):
     for field in ("agreement", "teacher_accuracy"):
       cells.append(_spread([100 * float(r[field]) for (t, s, _), r in found.items() if t == trial and s == "B" and r[field]]))
     lines.append("| " + " | ".join(cells) + " |")
+  if name == "trials":
+    lines += ["", repeats(found)]
   (HERE / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def repeats(found) -> str:
+  """How well trials repeat: these, by (trial, scheme, seed), beside the same ones before settle_steps."""
+  points = {}
+  for r in csv.DictReader((HERE / "unsettled.csv").open()):
+    key = (r["trial"], r["scheme"], r["seed"])
+    if key in found:
+      points[key] = 100 * abs(float(found[key]["validation_accuracy"]) - float(r["validation_accuracy"]))
+  ttq = [v for (trial, *_), v in points.items() if trial.startswith("ttq")]
+  others = [v for (trial, *_), v in points.items() if not trial.startswith("ttq")]
+  median = statistics.median(points.values())
+  return (f"{len(points)} of them are in unsettled.csv, too. The two differ by {median:.1f} points in the median, by "
+          f"{max(others):.1f} at most, and with TTQ by {_spread(ttq)}.")
 
 
 def _spread(values, sign: str = "") -> str:

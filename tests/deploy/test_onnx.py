@@ -173,8 +173,8 @@ def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch
   node = Conv("conv", "x", 1, False, weights, np.ones((1, 24), np.float32), np.zeros(24, np.float32))
   value, g = networks.Value((1, 1, 64), "levels", 0, 255, 8), Graph()
   logits = {"MatMulInteger": lambda: onnx_exact.dense(g, node, value, "x"),
-          "QGemm": lambda: onnx_fast.dense(g, node, value, 1),
-          "ConvInteger": lambda: onnx_exact.rule(g, node, [value], ["x"])}[op]()
+            "QGemm": lambda: onnx_fast.dense(g, node, value, 1),
+            "ConvInteger": lambda: onnx_exact.rule(g, node, [value], ["x"])}[op]()
   g.add("Identity", logits, name="y")
   shape = [3, 24, 1, 1] if op == "ConvInteger" else [3, 24]
   model = g.model([("x", np.uint8, [3, 64, 1, 1])], [("y", np.float32, shape)], {}, "test")
