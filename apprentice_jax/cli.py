@@ -196,8 +196,11 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _train(command: str, config, workdir: str) -> int:
+  from apprentice_jax.study import jobs
   from apprentice_jax.training import devices, preemption, processes
   from apprentice_jax.training.workdir import trouble
+  if command == "study":
+    jobs.share_memory(config)
   with preemption.listening():  # also while devices start, programs compile, and between runs
     devices.start(config.cpu_devices, workdir)
     if command == "train":

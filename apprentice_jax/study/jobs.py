@@ -1,8 +1,10 @@
 """Several cells of a study at once, each in a process of its own on this machine.
 
 Small networks cannot use a CPU's cores together as well as apart: two runs on one core each take less time than one
-run on two, one after the other. The study's own process hands out cells and trains none. A cell goes to a process that
-has compiled its program, then to one for which it is new to all; what has been compiled anywhere is in the cache.
+run on two, one after the other. Nor can they fill a GPU, whose time goes by in starting kernels: runs share it, best
+under NVIDIA's Multi-Process Service (https://docs.nvidia.com/deploy/mps), without which they take turns. The study's own
+process hands out cells and trains none. A cell goes to a process that has compiled its program, then to one for which it
+is new to all; what has been compiled anywhere is in the cache.
 """
 
 import contextlib
@@ -39,11 +41,18 @@ class _Worker(NamedTuple):
 
 
 def count(config) -> int:
-  """How many cells to train at once: ``config.study.jobs``; one where an accelerator does the work, or several
-  processes do it together."""
-  if jax.process_count() > 1 or jax.devices()[0].platform != "cpu":
+  """How many cells to train at once: ``config.study.jobs``; one on TPUs, which a process has to itself, or where
+  several processes do the work together."""
+  if jax.process_count() > 1 or jax.devices()[0].platform not in ("cpu", "gpu"):
     return 1
   return config.study.jobs
+
+
+def share_memory(config):
+  """Lets the processes of a study's jobs share a GPU: each takes what memory it needs, instead of most of it. To be
+  called before any of jax's devices is used."""
+  if config.study.jobs > 1:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def train(config, cell: Cell, workdir) -> dict:
