@@ -1,7 +1,8 @@
 """Whole image-classification datasets in memory, read through tfds without TensorFlow.
 
 A dataset is prepared once as ArrayRecord. Its images are decoded once as well: the decoded arrays
-are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on.
+are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on, until a file of
+the dataset changes.
 """
 
 from concurrent import futures
@@ -230,9 +231,12 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cache_path(builder, split: str) -> pathlib.Path:
-  """Returns where the decoded split is kept; data prepared elsewhere or anew has another path."""
+  """Returns where the decoded split is kept; data prepared elsewhere, or anew, or changed has another path."""
   info_file = builder.data_path / "dataset_info.json"
-  source = f"{builder.data_path.resolve()}\n{info_file.stat().mtime}\n{info_file.read_text()}"
+  # The records too: whoever replaces their files may leave the description as it is.
+  files = [info_file, *builder.info.splits[split].filepaths]
+  stats = [(stat.mtime, stat.length) for stat in (file.stat() for file in files)]
+  source = f"{builder.data_path.resolve()}\n{stats}\n{info_file.read_text()}"
   digest = hashlib.sha256(source.encode()).hexdigest()[:16]
   file_name = f"{builder.info.full_name}-{split}-{digest}.npy".replace("/", "-")
   return cache_dir() / "decoded" / file_name

@@ -1,12 +1,14 @@
 """Loading, the cache of decoded images, holding out, and every complaint."""
 
 import io
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import threading
 
+from array_record.python import array_record_module
 import numpy as np
 from PIL import Image
 import pytest
@@ -186,6 +188,23 @@ def test_splits_and_data_dirs_do_not_collide(data_dir, cache, tmp_path):
   for split, where in (("train", data_dir), ("test", data_dir), ("test", str(other))):
     sources.load("digits", split, where)
   assert len(list((cache / "decoded").iterdir())) == 3
+
+
+def test_records_that_were_replaced_are_read_anew(cache, tmp_path):
+  where = digits.prepare(tmp_path)
+  first = sources.load("digits", "test", where)
+  (records,) = tmp_path.glob("**/digits-test*")
+  reader = array_record_module.ArrayRecordReader(str(records))
+  turned = [reader.read([i])[0] for i in reversed(range(reader.num_records()))]
+  reader.close()
+  writer = array_record_module.ArrayRecordWriter(str(records), "group_size:1")
+  for record in turned:
+    writer.write(record)
+  writer.close()
+  os.utime(records, (2e9, 2e9))  # Times of files count in seconds.
+  second = sources.load("digits", "test", where)
+  np.testing.assert_array_equal(second.images, first.images[::-1])
+  np.testing.assert_array_equal(second.labels, first.labels[::-1])
 
 
 @pytest.mark.parametrize("damage", ["empty", "garbage", "images", "labels", "other", "types"])
