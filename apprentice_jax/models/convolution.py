@@ -1,4 +1,4 @@
-"""A 2-D convolution that is fast on CPU, forward and backward.
+"""A 2-D convolution that is fast on CPU, forward and backward, and of bfloat16 on GPUs.
 
 XLA:CPU has fast convolutions (YNNPACK's) for wide layers only: at 16 channels and fewer it falls back to a routine
 that reaches half of the processor's speed, at 4 channels a twentieth, and so it does for images of a few pixels. And
@@ -6,6 +6,9 @@ a filter's gradient is to it a convolution over transposed arrays. Here, on CPU,
 of pixels at once, as if these were channels; images of a few pixels are one matrix product; gradients of inputs are
 convolutions like those of the forward pass; and gradients of filters are matrix products of patches, a few images at
 a time so that the patches stay in cache.
+
+cuDNN has no convolution of bfloat16 whose result is float32: XLA computes one in TF32, of float32 copies of what goes
+in. On GPUs the result is bfloat16 instead; the sums inside are float32 either way.
 """
 
 import functools
@@ -32,14 +35,18 @@ def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = 
     strides: of both directions.
     im2col: whether what is float32 is computed as this module's docstring says where the program is compiled for
       CPU; equal to XLA's own up to rounding, and exactly where all sums are whole numbers below 2**24.
-    preferred_element_type: of the result.
+    preferred_element_type: of the result; one wider than x's dtype is rounded to that on the way, on GPUs.
 
   Returns:
     (batch, height', width', features).
   """
   if im2col and x.dtype == jnp.float32:
     return _for_cpu(strides, preferred_element_type, x, w)
-  return _plain(strides, preferred_element_type, x, w)
+  plain = functools.partial(_plain, strides, preferred_element_type)
+  if preferred_element_type in (None, x.dtype):
+    return plain(x, w)
+  on_gpu = lambda x, w: _plain(strides, None, x, w).astype(preferred_element_type)
+  return jax.lax.platform_dependent(x, w, cuda=on_gpu, rocm=on_gpu, default=plain)
 
 
 def _plain(strides, preferred_element_type, x, w):

@@ -4,6 +4,7 @@ A quantized activation travels as `Quantized(levels, scale)`. A layer multiplies
 levels of its own weights and applies the scales to the sums. Whole numbers to 256 are exact in
 bfloat16 and sums to 2**24 in float32, so the sums (the accumulators) are those of integer inference,
 whatever the order of summation, as long as they are bounded by 2**24: see `accumulator_bound`.
+Where a GPU computes in bfloat16, they are rounded to it: see `convolution`.
 """
 
 import functools

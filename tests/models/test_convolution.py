@@ -1,5 +1,7 @@
 """The convolution's gradients, beside PyTorch's, and what is compiled for which platform."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from apprentice_jax.models import convolution as module
 from apprentice_jax.models.convolution import convolution, filter_gradient
+from apprentice_jax.models.residual import resnet
 
 SHAPES = [  # batch, height, width, channels, features, size, strides
     (4, 8, 8, 3, 5, (3, 3), 1), (4, 8, 8, 3, 5, (3, 3), 2), (3, 7, 9, 2, 4, (3, 3), 2), (2, 9, 6, 2, 3, (5, 3), 1),
@@ -91,6 +94,20 @@ def test_where_the_filters_gradient_is_a_convolution(platform, dtype, im2col, co
   loss = lambda x, w: jnp.sum(convolution(x, w, im2col=im2col).astype(jnp.float32))
   text = jax.jit(jax.grad(loss, (0, 1))).trace(x, w).lower(lowering_platforms=(platform,)).as_text()
   assert text.count("stablehlo.convolution") == count
+
+
+@pytest.mark.parametrize("platform, results", [("cuda", {"bf16"}), ("rocm", {"bf16"}), ("tpu", {"bf16", "f32"})])
+def test_what_a_networks_convolutions_of_bfloat16_result_in(platform, results):
+  """Forward, of weights and levels alike, and backward; a result of float32 is XLA's TF32 of float32 on a GPU."""
+  network = resnet("resnet8", 10, "8A,2W", width=0.25, dtype=jnp.bfloat16)
+  x = jnp.ones((2, 16, 16, 3), jnp.bfloat16)
+  variables = network.init(jax.random.key(0), x, train=False)
+  loss = lambda v: network.apply(v, x, train=False).astype(jnp.float32).sum()
+  text = jax.jit(jax.grad(loss, allow_int=True)).trace(variables).lower(lowering_platforms=(platform,)).as_text()
+  lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+  found = [re.search(r"\((\S+), (\S+)\) -> (\S+)$", line).groups() for line in lines]
+  assert {re.search(r"x([a-z]+\d+)>$", result)[1] for *_, result in found} == results
+  assert all(operand.endswith("xbf16>") for *operands, _ in found for operand in operands)
 
 
 def test_gradients_are_those_of_differences():
