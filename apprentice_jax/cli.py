@@ -42,8 +42,10 @@ COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "p
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
-# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of megabytes.
-MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
+# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of megabytes. The heaps of further
+# arenas would be given back whenever they are empty, at any threshold.
+MALLOC = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:"
+          "glibc.malloc.arena_max=1")
 
 
 def command() -> int:
@@ -196,13 +198,10 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _train(command: str, config, workdir: str) -> int:
-  from apprentice_jax.study import jobs
   from apprentice_jax.training import devices, preemption, processes
   from apprentice_jax.training.workdir import trouble
-  if command == "study":
-    jobs.share_memory(config)
   with preemption.listening():  # also while devices start, programs compile, and between runs
-    devices.start(config.cpu_devices, workdir)
+    devices.start(config.cpu_devices, workdir, config.study.jobs if command == "study" else 1)
     if command == "train":
       from apprentice_jax.training import loop
       from apprentice_jax.training.workdir import result

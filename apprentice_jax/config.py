@@ -98,7 +98,7 @@ def base() -> ml_collections.ConfigDict:
           final="test"),       # the split scored at the end: "test" or "validation"
       study=dict(
           precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS,
-          jobs=1,              # cells trained at once, each in a process; not on TPUs: see `study.jobs`
+          jobs=1,              # cells trained at once, each in a process: on CPU, or on one GPU; see study/jobs.py
           grid="",             # further fields, and the values to train at: see `study.grid`
           references=())))     # published accuracies to compare with: see `study.references`
 

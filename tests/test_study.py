@@ -1,8 +1,10 @@
 """A study on the digits: what it writes, what it shares, and what it does not do twice."""
 
+import contextlib
 import csv
 import json
 import multiprocessing
+import os
 import pathlib
 import shutil
 import signal
@@ -15,7 +17,7 @@ from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Trainer
 from apprentice_jax.study import cells, jobs, report as study_report, run as study
-from apprentice_jax.training import loop, program
+from apprentice_jax.training import devices, loop, program
 from apprentice_jax.training.preemption import Preempted
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
@@ -265,3 +267,62 @@ def test_a_process_that_ends_without_a_word():
   theirs.close()
   error = jobs._received(ours, cells.cells(tiny())[0])
   assert "the process that trained teacher-32A32W-seed0 ended without a word" in str(error)
+
+
+@pytest.mark.parametrize("platform, devices, processes, expected", [
+    ("cpu", 2, 1, 3), ("cpu", 2, 2, 1), ("gpu", 1, 1, 3), ("gpu", 4, 1, 1), ("gpu", 1, 2, 1), ("tpu", 1, 1, 1)])
+def test_how_many_cells_at_once(platform, devices, processes, expected, monkeypatch):
+  config = tiny()
+  config.study.jobs = 3
+  monkeypatch.setattr(jobs.jax, "devices", lambda: [types.SimpleNamespace(platform=platform)] * devices)
+  monkeypatch.setattr(jobs.jax, "device_count", lambda: devices)
+  monkeypatch.setattr(jobs.jax, "process_count", lambda: processes)
+  assert jobs.count(config) == expected
+
+
+@pytest.mark.parametrize("number, own, expected", [(1, None, None), (2, None, "false"), (2, "true", "true")])
+def test_jobs_take_of_a_gpu_what_they_need(number, own, expected, monkeypatch):
+  name = "XLA_PYTHON_CLIENT_PREALLOCATE"
+  monkeypatch.delenv(name, raising=False)
+  if own:
+    monkeypatch.setenv(name, own)
+  monkeypatch.setattr(devices, "jax", types.SimpleNamespace(
+      config=types.SimpleNamespace(update=lambda *_: None, jax_compilation_cache_dir="somewhere"),
+      process_index=lambda: 1))
+  devices.start(1, jobs=number)
+  assert os.environ.get(name) == expected
+  monkeypatch.delenv(name, raising=False)
+
+
+def test_a_device_without_room_is_said_in_a_sentence(monkeypatch):
+  class JaxRuntimeError(RuntimeError):
+    pass
+  config = tiny()
+  cell = cells.cells(config)[0]
+  for error, kind, text in ((JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), ConfigError,
+                             f"too small for {cell.name} beside the others: lower config.study.jobs, now"),
+                            (ZeroDivisionError("1 / 0"), RuntimeError, "ZeroDivisionError: 1 / 0"),
+                            (Preempted("stopped", 15), Preempted, "stopped")):
+    monkeypatch.setattr(jobs, "train", lambda *_, error=error: (_ for _ in ()).throw(error))
+    found = jobs._error_of(config, cell, pathlib.Path("nowhere"))
+    assert type(found) is kind and text in str(found)
+
+
+@pytest.mark.parametrize("fails", ["begins", "pipe"])
+def test_whatever_fails_the_others_are_told_to_stop(fails, tmp_path, monkeypatch):
+  config = tiny()
+  config.study.jobs, stopped = 2, []
+  pipes = [multiprocessing.Pipe() for _ in range(2)]
+  workers = iter(contextlib.nullcontext(jobs._Worker(None, ours, set())) for ours, _ in pipes)
+  monkeypatch.setattr(jobs, "_worker", lambda *_: next(workers))
+  monkeypatch.setattr(jobs, "_stop", lambda workers, in_hand: stopped.append(len(in_hand)))
+  if fails == "pipe":
+    pipes[1][1].close()  # the second ended before it was given anything
+    pipes[1][0].close()
+
+  def begins(in_hand):
+    if fails == "begins" and len(in_hand) == 2:
+      raise OSError("no space left")
+  with pytest.raises(OSError if fails == "begins" else ConfigError, match="no space|ended without a word"):
+    jobs.run(config, tmp_path, begins)
+  assert stopped == [2 if fails == "begins" else 1]

@@ -148,15 +148,18 @@ class _Twins:
     return self._ask(name)[1]
 
   def _ask(self, name):
-    self._here.send(name)
-    return self._here.recv()
+    try:
+      self._here.send(name)
+      return self._here.recv()
+    except (EOFError, OSError):
+      return 0.0, "its process ended without a word"
 
 
 def _serve(connection, flat, image_shape, num_classes, device, steps_a_call):
   """Answers names of ways to run with (seconds of a step, "") or (0, why it failed)."""
   import torch
   jax.config.update("jax_platforms", "cpu")  # the GPU's memory is not for a second jax
-  torch.set_num_threads(os.cpu_count())
+  torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
   torch.backends.cudnn.benchmark = True
   torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
   config, steps = configs.base(), {}

@@ -192,7 +192,5 @@ def _files(builder) -> list[tuple[str, os.PathLike[str], int]]:
   """Returns (file, the same as ArrayRecord, examples in it) of all splits."""
   files = []
   for split in builder.info.splits.values():
-    template = split.filename_template.replace(filetype_suffix=_FORMAT)
-    targets = template.sharded_filepaths(len(split.shard_lengths))
-    files += zip(map(os.fspath, split.filepaths), targets, split.shard_lengths, strict=True)
+    files += zip(map(os.fspath, split.filepaths), sources.record_files(split), split.shard_lengths, strict=True)
   return files

@@ -1,8 +1,8 @@
 """Whole image-classification datasets in memory, read through tfds without TensorFlow.
 
 A dataset is prepared once as ArrayRecord. Its images are decoded once as well: the decoded arrays
-are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on, until a file of
-the dataset changes.
+are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on, until the size or
+the time (in seconds) of a file of the dataset changes.
 """
 
 from concurrent import futures
@@ -230,11 +230,17 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
   return images, labels
 
 
+def record_files(split_info) -> list:
+  """The ArrayRecord files of a split, which need not be the format that it was prepared in first."""
+  template = split_info.filename_template.replace(filetype_suffix="array_record")
+  return template.sharded_filepaths(len(split_info.shard_lengths))
+
+
 def _cache_path(builder, split: str) -> pathlib.Path:
-  """Returns where the decoded split is kept; data prepared elsewhere, or anew, or changed has another path."""
+  """Returns where the decoded split is kept; data prepared elsewhere, or anew, has another path."""
   info_file = builder.data_path / "dataset_info.json"
   # The records too: whoever replaces their files may leave the description as it is.
-  files = [info_file, *builder.info.splits[split].filepaths]
+  files = [info_file, *record_files(builder.info.splits[split])]
   stats = [(stat.mtime, stat.length) for stat in (file.stat() for file in files)]
   source = f"{builder.data_path.resolve()}\n{stats}\n{info_file.read_text()}"
   digest = hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -82,7 +82,8 @@ class Trainer:
       batch: this replica's share.
       weights: "alpha", "beta", "gamma" and "temperature" of `apprentice_loss`.
       rates: learning rates.
-      observe: whether to look at the health of activations; the same on every replica.
+      observe: whether to look at the health of activations; the same on every replica. False itself, not an array,
+        leaves the look out of the program.
 
     Returns:
       The new state, and metrics, float32: scalars "loss", its unweighted terms, "gradient_norm" (of
@@ -147,10 +148,16 @@ class Trainer:
     arguments = (student.params, student.batch_stats, images)
     found = jax.eval_shape(self.activation_health, *arguments)
     nothing = jnp.zeros(found.shape, found.dtype)
-    if not found.size:
+    if not found.size or observe is False:
       return nothing
     with jax.named_scope("health"):
       return jax.lax.cond(observe, self.activation_health, lambda *_: nothing, *arguments)
+
+  def look(self, params, batch_stats, images: jax.Array) -> jax.Array:
+    """The health of the student's activations, as `step` finds it, from the parameters and statistics before it."""
+    with jax.named_scope("health"):
+      found = self.activation_health(params, batch_stats, images)
+      return found if self.axis is None else jax.lax.pmean(found, self.axis)
 
 
 def evaluate_batch(apply: Apply, network: Network, batch: Batch, mask: jax.Array) -> tuple[dict, jax.Array]:

@@ -8,7 +8,7 @@ convolutions like those of the forward pass; and gradients of filters are matrix
 a time so that the patches stay in cache.
 
 cuDNN has no convolution of bfloat16 whose result is float32: XLA computes one in TF32, of float32 copies of what goes
-in. On GPUs the result is bfloat16 instead; the sums inside are float32 either way.
+in. On GPUs the result is bfloat16 instead, unless all of its digits are asked for; the sums inside are float32 either way.
 """
 
 import functools
@@ -25,7 +25,7 @@ FEW = 3
 TINY = 4  # pixels up to which an image is multiplied as a whole
 
 
-def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = True,
+def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = True, exact: bool = False,
                 preferred_element_type=None) -> jax.Array:
   """A convolution with padding ``(size - 1) // 2`` on every side, as `jax.lax.conv_general_dilated`.
 
@@ -35,7 +35,8 @@ def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = 
     strides: of both directions.
     im2col: whether what is float32 is computed as this module's docstring says where the program is compiled for
       CPU; equal to XLA's own up to rounding, and exactly where all sums are whole numbers below 2**24.
-    preferred_element_type: of the result; one wider than x's dtype is rounded to that on the way, on GPUs.
+    exact: whether a result of another dtype than x's has all of that dtype's digits on GPUs, too, and not x's.
+    preferred_element_type: of the result.
 
   Returns:
     (batch, height', width', features).
@@ -43,7 +44,7 @@ def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = 
   if im2col and x.dtype == jnp.float32:
     return _for_cpu(strides, preferred_element_type, x, w)
   plain = functools.partial(_plain, strides, preferred_element_type)
-  if preferred_element_type in (None, x.dtype):
+  if exact or preferred_element_type in (None, x.dtype):
     return plain(x, w)
   on_gpu = lambda x, w: _plain(strides, None, x, w).astype(preferred_element_type)
   return jax.lax.platform_dependent(x, w, cuda=on_gpu, rocm=on_gpu, default=plain)

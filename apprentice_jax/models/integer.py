@@ -28,7 +28,8 @@ def convolution_sums(product, strides: int, top: int, compute: str, x: jax.Array
     w: float (height, width, channels, features), whole numbers from -127 to 127.
 
   Returns:
-    float32 (batch, height', width', features), the same in either way wherever they are below 2**24.
+    float32 (batch, height', width', features), the same in either way wherever they are below 2**24 (and ``product``
+    does not round them: `convolution` does, of bfloat16 on GPUs).
   """
   if compute == "auto" and math.prod(w.shape[:2]) * w.shape[-1] < PAYS:
     compute = "float"

@@ -4,7 +4,8 @@ A quantized activation travels as `Quantized(levels, scale)`. A layer multiplies
 levels of its own weights and applies the scales to the sums. Whole numbers to 256 are exact in
 bfloat16 and sums to 2**24 in float32, so the sums (the accumulators) are those of integer inference,
 whatever the order of summation, as long as they are bounded by 2**24: see `accumulator_bound`.
-Where a GPU computes in bfloat16, they are rounded to it: see `convolution`.
+Where a GPU computes in bfloat16, a convolution's are rounded to it, but for the collection "accumulators": see
+`convolution`.
 """
 
 import functools
@@ -40,7 +41,7 @@ def accumulator_bound(fan_in: int, weight_level: int, activation_level: int) -> 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _accumulate(product, x, w):
-  """product(x, w) accumulated and returned in float32; gradients are computed in x's dtype."""
+  """product(x, w) accumulated in float32, and returned so; gradients are computed in x's dtype."""
   return product(x, w, preferred_element_type=jnp.float32)
 
 
@@ -183,7 +184,10 @@ class QuantConv(_Weighted):
     """(batch, height, width, channels) -> (batch, height', width', features), of self.dtype."""
     channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
     kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
-    product = functools.partial(convolution, strides=self.strides, im2col=self.im2col)
+    # Of sums that are to be subtracted from each other, and of those that are compared, all digits count.
+    exact = (isinstance(x, Quantized) and self.quantization.weights == "ttq"
+             or self.is_mutable_collection("accumulators"))
+    product = functools.partial(convolution, strides=self.strides, im2col=self.im2col, exact=exact)
     return self._multiply(product, x, kernel)
 
   def _sums(self, product, levels, weight_levels):

@@ -41,18 +41,10 @@ class _Worker(NamedTuple):
 
 
 def count(config) -> int:
-  """How many cells to train at once: ``config.study.jobs``; one on TPUs, which a process has to itself, or where
-  several processes do the work together."""
-  if jax.process_count() > 1 or jax.devices()[0].platform not in ("cpu", "gpu"):
-    return 1
-  return config.study.jobs
-
-
-def share_memory(config):
-  """Lets the processes of a study's jobs share a GPU: each takes what memory it needs, instead of most of it. To be
-  called before any of jax's devices is used."""
-  if config.study.jobs > 1:
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+  """How many cells to train at once: ``config.study.jobs`` on CPU or on one GPU; else one, which has all devices. (A
+  process has TPUs to itself, and several programs on the same GPUs would wait for each other's all-reduces.)"""
+  shared = jax.devices()[0].platform == "cpu" or jax.devices()[0].platform == "gpu" and jax.device_count() == 1
+  return config.study.jobs if shared and jax.process_count() == 1 else 1
 
 
 def train(config, cell: Cell, workdir) -> dict:
@@ -81,27 +73,37 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
   with contextlib.ExitStack() as stack:
     workers = [stack.enter_context(_worker(config, workdir)) for _ in range(min(count(config), len(left)))]
     in_hand: dict[pipes.Connection, Cell] = {}
-    while left or in_hand:
-      for worker in workers:
-        if worker.pipe not in in_hand and (cell := _next(worker, workers, left, in_hand.values())):
-          left.remove(cell)
-          worker.programs.add(_program(cell))
-          in_hand[worker.pipe] = cell
-          worker.pipe.send(cell)
-          begins(list(in_hand.values()))
-      ended = pipes.wait(list(in_hand), timeout=0.2)
-      number = preemption.requested(together=False)
-      for pipe in ended:
-        error = _received(pipe, in_hand.pop(pipe))
-        if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
-          number = number or error.signal
-        elif error is not None and not number:
-          _stop(workers, in_hand)
-          raise error
-      if number:
-        _stop(workers, in_hand)
-        raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
-                        "continues.", number)
+    try:
+      while left or in_hand:
+        for worker in workers:
+          if worker.pipe not in in_hand and (cell := _next(worker, workers, left, in_hand.values())):
+            left.remove(cell)
+            _hand(worker, cell, in_hand)
+            begins(list(in_hand.values()))
+        ended = pipes.wait(list(in_hand), timeout=0.2)
+        number = preemption.requested(together=False)
+        for pipe in ended:
+          error = _received(pipe, in_hand.pop(pipe))
+          if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
+            number = number or error.signal
+          elif error is not None and not number:
+            raise error
+        if number:
+          raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
+                          "continues.", number)
+    except BaseException:  # whatever it is, and wherever it comes from: nothing that was trained is lost
+      _stop(workers, in_hand)
+      raise
+
+
+def _hand(worker: _Worker, cell: Cell, in_hand: dict):
+  """Gives a worker a cell."""
+  try:
+    worker.pipe.send(cell)
+  except OSError:  # it is not there any more
+    raise _gone(cell) from None
+  worker.programs.add(_program(cell))
+  in_hand[worker.pipe] = cell
 
 
 def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Optional[Cell]:
@@ -127,8 +129,12 @@ def _received(pipe, cell: Cell) -> Optional[Exception]:
   try:
     return pipe.recv()
   except (EOFError, OSError):
-    return ConfigError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
-                       "memory; lower config.study.jobs. What was saved is kept: the same command continues.")
+    return _gone(cell)
+
+
+def _gone(cell: Cell) -> ConfigError:
+  return ConfigError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
+                     "memory; lower config.study.jobs. What was saved is kept: the same command continues.")
 
 
 def _stop(workers: list[_Worker], in_hand):
@@ -139,6 +145,7 @@ def _stop(workers: list[_Worker], in_hand):
   for pipe in list(in_hand):
     with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
       pipe.recv()
+      del in_hand[pipe]
 
 
 @contextlib.contextmanager
@@ -162,13 +169,19 @@ def _work(pipe, config, workdir: pathlib.Path):
   processes.end_with_parent()
   sys.stdout = open(os.devnull, "w")  # the study's process says how far they are
   with preemption.listening():
-    devices.start(config.cpu_devices, workdir)
+    devices.start(config.cpu_devices, workdir, config.study.jobs)
     while (cell := pipe.recv()) is not None:
-      error = None
-      try:
-        train(config, cell, workdir)
-      except SENTENCES as caught:
-        error = caught
-      except Exception:
-        error = RuntimeError(f"{cell.name}:\n{traceback.format_exc()}")
-      pipe.send(error)
+      pipe.send(_error_of(config, cell, workdir))
+
+
+def _error_of(config, cell: Cell, workdir: pathlib.Path) -> Optional[Exception]:
+  """Trains a cell; returns what was wrong, if anything was."""
+  try:
+    train(config, cell, workdir)
+  except SENTENCES as error:
+    return error
+  except Exception as error:
+    if processes.out_of_memory(error):
+      return ConfigError(f"the memory of a device is too small for {cell.name} beside the others: lower config.study.jobs, "
+                         f"now {config.study.jobs}, or take a smaller batch_size. What was saved is kept.")
+    return RuntimeError(f"{cell.name}:\n{traceback.format_exc()}")

@@ -22,6 +22,8 @@ def run(config, workdir) -> str:
       config.
     workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md, report.html and plots.
 
+  On one GPU, ``config.study.jobs`` above 1 wants `devices.start` to have been told of it, as the command does.
+
   Returns:
     The report's table as text.
 

@@ -100,9 +100,11 @@ class Program:
     settings: what it depends on.
     backend, devices: see `parallel.over_replicas`.
     loop: whether several steps run in one dispatch, as a loop on the device; default: except on CPU.
+    fixed: whether that loop takes as many turns for any number of steps, and has no branches; default: on GPUs, whose
+      host would have to wait for the device in every turn, to read what decides.
   """
 
-  def __init__(self, settings: Settings, backend: str = "pmap", devices=None, loop=None):
+  def __init__(self, settings: Settings, backend: str = "pmap", devices=None, loop=None, fixed=None):
     self.settings = settings
     self.trainer = Trainer(
         student=make_apply(settings.student),
@@ -117,14 +119,14 @@ class Program:
         parallel.over_replicas, mapped=(False, False, True, True, *[False] * 6),
         donate=(0,), backend=backend, devices=devices)
     kept = lambda function, name: function if devices else Kept(function, type(self), name, settings, backend)
-    self._one, self._many = kept(over(self._step), "one"), kept(over(self._steps), "many")
+    platform = (devices or jax.devices())[0].platform
+    fixed = platform == "gpu" if fixed is None else fixed
+    self._one, self._many = kept(over(self._step), "one"), kept(over(self._turns if fixed else self._steps), "many")
     self._fed = kept(parallel.over_replicas(
         self._fed_step, mapped=(False, True, False, False, False), donate=(0,), backend=backend,
         devices=devices), "fed")
-    if loop is None:
-      loop = (devices or jax.devices())[0].platform != "cpu"
     #: Whether `train` returns before the devices are done.
-    self.asynchronous = loop
+    self.asynchronous = platform != "cpu" if loop is None else loop
 
   def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
             rates: Rates, key, observe: bool = True, first: int = 0):
@@ -227,6 +229,26 @@ class Program:
     metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, 1, *rest, observe)[1]
     history = jax.tree.map(lambda m: jnp.zeros((index.shape[0], *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, count, body, (state, history))
+
+  def _turns(self, state, data, index, epoch, first, count, weights, rates, key, observe):
+    """`_steps` in as many turns as there are steps in a dispatch: what those beyond ``count`` change is dropped, and
+    activations are looked at after the loop, whatever ``observe`` is."""
+    del observe
+    step = lambda state, i: self._step(state, data, index, epoch, first + i, 1, weights, rates, key, False)
+    health_of = lambda student: (student.params, student.batch_stats)
+
+    def turn(carry, i):
+      state, seen = carry  # seen: what the last step that counts began with
+      new, metrics = step(state, i)
+      keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(i < count, new, old))
+      return (keep(new, state), keep(health_of(state.student), seen)), metrics
+
+    turns = jnp.arange(index.shape[0])
+    (state, seen), history = jax.lax.scan(turn, (state, health_of(state.student)), turns)
+    last = first + count - 1
+    images = augmented(data.images, index[last], epoch[last], key, self.settings.augmentation)
+    found = self.trainer.look(*seen, normalise(images, self.settings.mean, self.settings.std, self.settings.student.dtype))
+    return state, {**history, "activations": history["activations"].at[count - 1].set(found)}
 
 
 @functools.lru_cache(maxsize=32)

@@ -1,6 +1,7 @@
 """Loading, the cache of decoded images, holding out, and every complaint."""
 
 import io
+import json
 import os
 import pathlib
 import re
@@ -190,8 +191,16 @@ def test_splits_and_data_dirs_do_not_collide(data_dir, cache, tmp_path):
   assert len(list((cache / "decoded").iterdir())) == 3
 
 
-def test_records_that_were_replaced_are_read_anew(cache, tmp_path):
+@pytest.mark.parametrize("converted", [False, True])
+def test_records_that_were_replaced_are_read_anew(converted, cache, tmp_path):
   where = digits.prepare(tmp_path)
+  if converted:  # Prepared as TFRecord, whose files are not needed any more.
+    (description,) = tmp_path.glob("**/dataset_info.json")
+    info = json.loads(description.read_text())
+    info.update(fileFormat="tfrecord", alternativeFileFormats=["array_record"])
+    for split in info["splits"]:
+      split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    description.write_text(json.dumps(info))
   first = sources.load("digits", "test", where)
   (records,) = tmp_path.glob("**/digits-test*")
   reader = array_record_module.ArrayRecordReader(str(records))

@@ -188,6 +188,33 @@ def test_a_loop_on_the_device_gives_the_same_numbers(plain_one_by_one, data):
   assert_close(history(metrics, 2), history(plain_one_by_one[1], 2), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("first, count", [(0, 2), (1, 2), (0, CHUNK)])
+def test_a_loop_of_fixed_length_takes_as_many_steps(first, count, loops, data):
+  settings, dynamic, fixed = loops
+  found = [program.train(parallel.replicate(initial(settings, data)), parallel.replicate(data), *sorted_indices(CHUNK),
+                         count, WEIGHTS, rates(), jax.random.key(0), first=first) for program in (dynamic, fixed)]
+  (state, metrics), (fixed_state, fixed_metrics) = jax.device_get(found)
+  assert_close(fixed_state, state, rtol=1e-5, atol=1e-6)
+  assert_close(history(fixed_metrics, count), history(metrics, count), rtol=1e-5, atol=1e-6)
+  assert metrics["activations"][count - 1].any() and not metrics["activations"][:count - 1].any()
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_loop_of_fixed_length_has_no_branch(fixed, loops, data, monkeypatch):
+  conditionals, cond = [], jax.lax.cond
+  monkeypatch.setattr(jax.lax, "cond", lambda *args: conditionals.append(args) or cond(*args))
+  settings, arguments = loops[0], (initial(loops[0], data), data, *sorted_indices(CHUNK), np.int32(0), np.int32(2))
+  Program(settings, loop=True, fixed=fixed)._many.lower(*arguments, WEIGHTS, rates(), jax.random.key(0), np.bool_(True))
+  assert bool(conditionals) != fixed
+
+
+@pytest.fixture(scope="module")
+def loops():
+  """Settings of quantized activations, and their program in a loop: of a length that varies, and of a fixed one."""
+  settings = PLAIN._replace(student=NET.clone(quantization=Quantization(Precision(2, 32))))
+  return settings, *(Program(settings, loop=True, fixed=fixed) for fixed in (False, True))
+
+
 def test_activations_are_looked_at_in_the_last_step_alone(data):
   model = NET.clone(quantization=Quantization(Precision(2, 32)))
   settings = PLAIN._replace(student=model)
