@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every measurement on one GPU, on synthetic images: nothing to prepare. Meant to take ten minutes on an H100; it has not
-# been run on a GPU yet.
+# Every measurement on one GPU, on synthetic images: nothing to prepare. On an H200 the first comparison alone was not done
+# in 160 seconds, so this may take half an hour; it has not been run to its end. `gpu_step.py` is for a few minutes.
 #
 #   pip install -e .[cuda] && pip install torch triton          PyTorch with CUDA
 #   bash results/bench/gpu.sh                                    writes results/bench/gpu/*.json
