@@ -62,10 +62,10 @@ def accuracies(config, found: list[summary.Entry], what: str) -> Table:
   rows = []
   for e in found:
     own = known.get((e.network, e.precision), ())
-    gap = "" if e.gap is None else f"{e.gap:+.2f}"
+    gap = "" if e.gap is None else f"{e.gap:+z.2f}"
     rows.append([NAMES[e.cell], e.precision, *at[1](e), _spread(e.accuracy.values()), gap, _size(e.cost("bytes"))])
     if known:
-      rows[-1] += ["; ".join(f"{r.accuracy:.2f}" for r in own), "; ".join(f"{e.mean - r.accuracy:+.2f}" for r in own)]
+      rows[-1] += ["; ".join(f"{r.accuracy:.2f}" for r in own), "; ".join(f"{e.mean - r.accuracy:+z.2f}" for r in own)]
   return Table(f"Accuracy ({what}), mean ± standard deviation over seeds. Gap: to the full-precision student of the "
                "same seeds, in points. Size: the packed file's, ends in float32.", columns, rows)
 
@@ -77,9 +77,9 @@ def significance(found: list[summary.Entry], what: str) -> list:
     rows = []
     for c in members:
       f = c.found
-      numbers = [f"{f.low:+.2f} to {f.high:+.2f}", _p(f.p), _p(c.corrected)] if f.p is not None else [
+      numbers = [f"{f.low:+z.2f} to {f.high:+z.2f}", _p(f.p), _p(c.corrected)] if f.p is not None else [
           "one seed: no test" if len(f.seeds) == 1 else "all seeds alike: no test", "", ""]
-      rows.append([f"{NAMES[c.one.cell]} − {NAMES[c.other.cell]}", *at[1](c.one), f"{f.difference:+.2f}", *numbers,
+      rows.append([f"{NAMES[c.one.cell]} − {NAMES[c.other.cell]}", *at[1](c.one), f"{f.difference:+z.2f}", *numbers,
                    ", ".join(map(str, f.seeds))])
     tests = sum(c.corrected is not None for c in members)
     columns = ["difference of", *at[0], "points", "95% interval", "p", "p, Holm", "seeds"]
