@@ -100,8 +100,8 @@ class Program:
     settings: what it depends on.
     backend, devices: see `parallel.over_replicas`.
     loop: whether several steps run in one dispatch, as a loop on the device; default: except on CPU.
-    fixed: whether that loop takes as many turns for any number of steps, and has no branches; default: on GPUs, whose
-      host would have to wait for the device in every turn, to read what decides.
+    fixed: whether that loop takes as many turns for any number of steps, and a step has no branch; default: on GPUs,
+      whose host would have to wait for the device in every step, to read what decides.
   """
 
   def __init__(self, settings: Settings, backend: str = "pmap", devices=None, loop=None, fixed=None):
@@ -115,16 +115,18 @@ class Program:
         weight_health=functools.partial(health.weights, settings.student.quantization),
         activation_health=functools.partial(health.activations_of, settings.student),
         axis=parallel.AXIS)
-    over = functools.partial(
-        parallel.over_replicas, mapped=(False, False, True, True, *[False] * 6),
-        donate=(0,), backend=backend, devices=devices)
-    kept = lambda function, name: function if devices else Kept(function, type(self), name, settings, backend)
     platform = (devices or jax.devices())[0].platform
-    fixed = platform == "gpu" if fixed is None else fixed
-    self._one, self._many = kept(over(self._step), "one"), kept(over(self._turns if fixed else self._steps), "many")
-    self._fed = kept(parallel.over_replicas(
-        self._fed_step, mapped=(False, True, False, False, False), donate=(0,), backend=backend,
-        devices=devices), "fed")
+    self._fixed = platform == "gpu" if fixed is None else fixed
+
+    def kept(name: str, function, mapped, donate=(0,)):
+      over = parallel.over_replicas(function, mapped=mapped, donate=donate, backend=backend, devices=devices)
+      return over if devices else Kept(over, type(self), name, settings, backend)
+
+    dispatched, fed = (False, False, True, True, *[False] * 6), (False, True, False, False, False)
+    self._one = kept("one", self._step, dispatched)
+    self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
+    self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
+    self._look = kept("look", self._look_at, (False, False, True), donate=())
     #: Whether `train` returns before the devices are done.
     self.asynchronous = platform != "cpu" if loop is None else loop
 
@@ -176,7 +178,11 @@ class Program:
     Returns:
       The new state, and the step's metrics.
     """
+    # Before the step, which takes the state.
+    seen = self._look(*_health_of(state.student), batch.images) if self._fixed and observe else None
     state, metrics = self._fed(state, batch, weights, rates, np.bool_(observe))
+    if seen is not None:
+      metrics = {**metrics, "activations": seen}
     if not self.asynchronous:
       jax.block_until_ready(metrics)  # see `train`
     return state, metrics
@@ -196,6 +202,15 @@ class Program:
     """The step of `feed`, on one replica."""
     return self.trainer.step(state, self._seen(batch.images, batch.images, batch.labels), weights, rates,
                              observe)
+
+  def _fed_blindly(self, state, batch, weights, rates, _):
+    """`_fed_step` without a look at activations, nor a branch."""
+    return self._fed_step(state, batch, weights, rates, False)
+
+  def _look_at(self, params, batch_stats, images):
+    """The health of activations on a batch of uint8 images, on one replica."""
+    s = self.settings
+    return self.trainer.look(params, batch_stats, normalise(images, s.mean, s.std, s.student.dtype))
 
   def _step(self, state, data, index, epoch, i, _, weights, rates, key, observe):
     """Step ``i`` of a dispatch, on one replica."""
@@ -235,20 +250,22 @@ class Program:
     activations are looked at after the loop, whatever ``observe`` is."""
     del observe
     step = lambda state, i: self._step(state, data, index, epoch, first + i, 1, weights, rates, key, False)
-    health_of = lambda student: (student.params, student.batch_stats)
-
     def turn(carry, i):
       state, seen = carry  # seen: what the last step that counts began with
       new, metrics = step(state, i)
       keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(i < count, new, old))
-      return (keep(new, state), keep(health_of(state.student), seen)), metrics
+      return (keep(new, state), keep(_health_of(state.student), seen)), metrics
 
     turns = jnp.arange(index.shape[0])
-    (state, seen), history = jax.lax.scan(turn, (state, health_of(state.student)), turns)
+    (state, seen), history = jax.lax.scan(turn, (state, _health_of(state.student)), turns)
     last = first + count - 1
     images = augmented(data.images, index[last], epoch[last], key, self.settings.augmentation)
-    found = self.trainer.look(*seen, normalise(images, self.settings.mean, self.settings.std, self.settings.student.dtype))
-    return state, {**history, "activations": history["activations"].at[count - 1].set(found)}
+    return state, {**history, "activations": history["activations"].at[count - 1].set(self._look_at(*seen, images))}
+
+
+def _health_of(student: Network) -> tuple:
+  """What the health of its activations depends on."""
+  return student.params, student.batch_stats
 
 
 @functools.lru_cache(maxsize=32)

@@ -16,8 +16,8 @@ from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.evaluation import evaluator
-from apprentice_jax.training.program import (DeviceData, Program, Settings,
-                                             example_indices, initialiser, make_apply)
+from apprentice_jax.training.program import (DeviceBatch, DeviceData, Program, Settings, example_indices,
+                                             initialiser, make_apply)
 
 DEVICES, BATCH, SIZE, CHUNK = 8, 32, 100, 3
 CLASSES = 5
@@ -197,6 +197,18 @@ def test_a_loop_of_fixed_length_takes_as_many_steps(first, count, loops, data):
   assert_close(fixed_state, state, rtol=1e-5, atol=1e-6)
   assert_close(history(fixed_metrics, count), history(metrics, count), rtol=1e-5, atol=1e-6)
   assert metrics["activations"][count - 1].any() and not metrics["activations"][:count - 1].any()
+
+
+def test_a_batch_that_is_fed_without_a_branch_is_looked_at_as_well(loops, data):
+  settings, dynamic, fixed = loops
+  index = sorted_indices()[0][:, 0]
+  batch = DeviceBatch(data.images[index], data.labels[index], np.ones(index.shape, np.float32))
+  found = [program.feed(parallel.replicate(initial(settings, data)), batch, WEIGHTS, Rates(np.float32(0.1), np.float32(0)),
+                        observe=observe) for program in (dynamic, fixed) for observe in (True, False)]
+  seen, unseen, fixed_seen, fixed_unseen = jax.device_get(found)
+  assert_close(fixed_seen, seen, rtol=1e-5, atol=1e-6)
+  assert_close(fixed_unseen, unseen, rtol=1e-5, atol=1e-6)
+  assert seen[1]["activations"].any() and not fixed_unseen[1]["activations"].any()
 
 
 @pytest.mark.parametrize("fixed", [False, True])
