@@ -42,10 +42,9 @@ COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "p
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
-# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of megabytes. The heaps of further
-# arenas would be given back whenever they are empty, at any threshold.
-MALLOC = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:"
-          "glibc.malloc.arena_max=1")
+# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of megabytes. Not in one arena
+# (arena_max=1): it gives nothing back, but is taken apart, grows for many steps, and the replicas wait for its lock.
+MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
 
 
 def command() -> int:

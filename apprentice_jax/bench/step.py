@@ -42,7 +42,11 @@ def loss_weights(config) -> dict[str, float]:
 
 
 def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
-  """Seconds of each of some functions, which return them, called in turns; once before that, to compile."""
+  """Seconds of each of some functions, which return them, called in turns; once before that, to compile.
+
+  Every turn begins with a call that does not count: training has no pauses, and after one of seconds memory that went
+  back to the system has to be taken again, which can double the time of a step.
+  """
   for step in steps.values():
     step()
   seconds, began = {name: [] for name in steps}, time.monotonic()
@@ -50,6 +54,7 @@ def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
     if done >= 3 and time.monotonic() - began > SECONDS:
       break
     for name, step in steps.items():
+      step()
       seconds[name].append(step())
   return seconds
 
