@@ -2,7 +2,7 @@
 
     apprentice study --config=configs/digits.py --workdir=runs/digits
 
-138 to 157 seconds on two CPU cores with nothing compiled before: 24 runs, two at once. The README has the table.
+63 to 157 seconds on two CPU cores with nothing compiled before: 24 runs, two at once. The README has the table.
 """
 
 from apprentice_jax import config as base
