@@ -43,7 +43,7 @@ SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
 # Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of megabytes. Not in one arena
-# (arena_max=1): it gives nothing back, but is taken apart, grows for many steps, and the replicas wait for its lock.
+# (arena_max=1): it gives nothing back, but is taken apart and grows for many steps (results/bench/pause.py).
 MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
 
 

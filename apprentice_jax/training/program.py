@@ -250,6 +250,7 @@ class Program:
     activations are looked at after the loop, whatever ``observe`` is."""
     del observe
     step = lambda state, i: self._step(state, data, index, epoch, first + i, 1, weights, rates, key, False)
+
     def turn(carry, i):
       state, seen = carry  # seen: what the last step that counts began with
       new, metrics = step(state, i)

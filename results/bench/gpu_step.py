@@ -2,7 +2,7 @@
 
     python results/bench/gpu_step.py configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT
 
-For minutes on a machine that is lent: `apprentice bench --what=torch` measures in turns and takes three times as long.
+For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer.
 Computes in bfloat16, batch and steps of a dispatch as the config says. Writes OUT.json, of medians, and OUT.txt: of all
 steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
 """
