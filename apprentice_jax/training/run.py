@@ -165,12 +165,13 @@ class Run:
         raise
       state, count = self._advance(state, batch, step, end)
       step += count
+      chunks = []
       if step == end:
-        self._record(pending)
-        pending, self.history = (step, self.history), []
+        chunks, pending, self.history = [pending], (step, self.history), []
       save = step == end and self._due(self.config.checkpoint.every_epochs, step)
       if save or not self.program.asynchronous or self._scores_due(step):
-        pending = self._record(pending)  # see above
+        chunks, pending = [*chunks, pending], None  # see above
+      self._record(*chunks)
       if save:  # before scoring, which takes time in which a machine may be taken away
         self._save(state, step)
       self._score_if_due(state, step)
@@ -215,29 +216,33 @@ class Run:
       self.chunk = first, *examples, parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates)))
     return self.chunk
 
-  def _record(self, chunk):
-    """Writes the mean metrics of a chunk (its last step, its history), if there is one."""
-    if chunk is None:
+  def _record(self, *chunks):
+    """Writes the mean metrics of chunks (each its last step, its history), of those that there are.
+
+    The devices do not say when they were done with which: rates are those of all of them together.
+    """
+    chunks = [(last, _joined(history)) for last, history in filter(None, chunks)]
+    if not chunks:
       return
-    last, history = chunk
-    history = _joined(history)
-    first = last - len(history["loss"])
-    _check(history, last)
     now = time.monotonic()
-    record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
-    images = (last - first) * self.config.batch_size
     trained = now - self.read_at - (aot.seconds() - self.compiled)  # see `aot.seconds`
+    rates = {"images_per_second": sum(len(h["loss"]) for _, h in chunks) * self.config.batch_size / trained,
+             "data_wait": self.waited / trained}
+    self.read_at, self.waited, self.compiled = now, 0.0, aot.seconds()
+    for last, history in chunks:
+      self._write(last, history, {**rates, "seconds": now - self.began})
+
+  def _write(self, last: int, history: dict, times: dict):
+    """Writes the means of steps' metrics, of which the last is ``last``."""
+    _check(history, last)
+    record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
     record.update(
         epoch=last * self.config.batch_size / self.data.size,
         examples=last * self.config.batch_size,
-        learning_rate=float(self.rates[last - 1]),
-        images_per_second=images / trained,
-        data_wait=self.waited / trained,
-        seconds=now - self.began, **host_memory())
+        learning_rate=float(self.rates[last - 1]), **times, **host_memory())
     if self.feed is not None:
       record["unreadable_images"] = self._unreadable()
     record.update(_health(self.names, history))
-    self.read_at, self.waited, self.compiled = now, 0.0, aot.seconds()
     self.metrics.write(last, record)
     if processes.first():
       self.progress.show(last, record)

@@ -9,6 +9,7 @@ kept one by one: a run that is interrupted, or a longer one, goes on.
 import hashlib
 import os
 import pathlib
+import random
 import shutil
 import time
 from typing import Callable
@@ -59,9 +60,13 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
   if missing:
     processes.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
     logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
-    for done, epoch in enumerate(missing, 1):
-      found[epoch] = _epoch(logits_of, teacher, data.on_devices, epoch, key, batch, check)
-      processes.on_first(lambda: _write(folder, epoch, found[epoch]))
+    # Other runs of a study may be at the same epochs: each takes them in an order of its own, and what is there by then.
+    for done, epoch in enumerate(processes.share(random.sample(missing, len(missing))), 1):
+      if processes.first():
+        found[epoch] = _read(folder, epoch, shape)
+      if processes.share(found[epoch] is None):
+        found[epoch] = _epoch(logits_of, teacher, data.on_devices, epoch, key, batch, check)
+        processes.on_first(lambda: _write(folder, epoch, found[epoch]))
       if processes.first():
         print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)
   nothing = np.zeros(shape, np.float32)
@@ -97,13 +102,16 @@ def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
   parts, shown = [], time.monotonic()
+  one_by_one = jax.devices()[0].platform == "cpu"  # host devices share threads: see `Program.train`
   for i in range(index.shape[1]):
     check()
     if processes.first() and time.monotonic() - shown > 10:
       shown = time.monotonic()
       print(f"teacher's logits: epoch {epoch}, {i / index.shape[1]:.0%}", flush=True)
-    parts.append(jax.device_get(logits_of(teacher, data, index, np.int32(epoch), key, np.int32(i))))
-  return np.concatenate(parts)[:size].astype(np.float32)
+    parts.append(logits_of(teacher, data, index, np.int32(epoch), key, np.int32(i)))
+    if one_by_one:
+      jax.block_until_ready(parts[-1])
+  return np.concatenate(jax.device_get(parts))[:size].astype(np.float32)
 
 
 def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):

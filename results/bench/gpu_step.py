@@ -2,11 +2,14 @@
 
     python results/bench/gpu_step.py configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT
 
-For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer.
-Computes in bfloat16, batch and steps of a dispatch as the config says. Writes OUT.json, of medians, and OUT.txt: of all
-steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
+For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer. ``--ways`` says how
+PyTorch is to run, ``--set=FIELD=VALUE`` changes the config (steps_per_dispatch, say). Computes in bfloat16. Writes
+OUT.json, of medians, and OUT.txt: of all steps of one dispatch, each kernel's microseconds and number in a step (by
+`jax.profiler`).
 """
 
+import argparse
+import ast
 import collections
 import glob
 import importlib.util
@@ -14,69 +17,83 @@ import json
 import os
 import re
 import statistics
-import sys
 import tempfile
+import time
 
-ROUNDS = 7
+WAYS = ("eager", "channels_last", "compiled", "cuda_graphs")
 
 
-def main(spec: str, out: str):
+def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7):
   os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")  # PyTorch is in the same process
   import jax
-  from apprentice_jax.bench import step
-  from apprentice_jax.bench.machine import machine
+  from apprentice_jax.bench import step, versus
+  from apprentice_jax.bench.machine import machine, peak
   from apprentice_jax.training import devices
-  config = config_of(spec)
+  config = config_of(spec, changes)
   devices.start(config.cpu_devices)
   shape, classes = step.synthetic(config)
   built = step.settings(config, classes)
+  began = time.monotonic()
   take = step.stepper(built, step.loss_weights(config), config.batch_size, shape)
-  found = {"config": spec, "dtype": config.dtype, "batch_size": config.batch_size, "machine": machine(),
-           "step_seconds": {"apprentice": median(take)}}
+  take()
+  found = {"config": spec, **dict(changes), "dtype": config.dtype, "batch_size": config.batch_size, "machine": machine(),
+           "flops": versus.flops(built, config.batch_size, shape), "compile_seconds": {"apprentice": time.monotonic() - began},
+           "step_seconds": {}}
+
+  def note(way: str, seconds: float):
+    found["step_seconds"][way] = seconds
+    rate = {"images_per_second": config.batch_size / seconds}
+    if most := peak(found["machine"]["kind"], config.dtype):
+      rate["peak_share"] = found["flops"] / seconds / most
+    found.setdefault("rates", {})[way] = rate
+    print(way, f"{1000 * seconds:.3f} ms", rate, flush=True)
+    with open(out + ".json", "w") as file:
+      json.dump(found, file, indent=1)
+
+  note("apprentice", median(take, rounds))
   with tempfile.TemporaryDirectory() as folder:
     with jax.profiler.trace(folder):
       take()
-    text = kernels(glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch)
-  with open(out + ".txt", "w") as file:
-    file.write(text)
-  print(text)
-  found["step_seconds"].update(pytorch(config, shape, classes, found))
-  with open(out + ".json", "w") as file:
-    json.dump(found, file, indent=1)
-  print(json.dumps(found["step_seconds"], indent=1))
+    with open(out + ".txt", "w") as file:
+      file.write(kernels(glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch))
+  pytorch(config, shape, classes, ways, rounds, found, note)
 
 
-def config_of(spec: str):
+def config_of(spec: str, changes):
+  """The config, for one GPU."""
+  from apprentice_jax.config import scaled
   path, _, argument = spec.partition(":")
   module_spec = importlib.util.spec_from_file_location("config", path)
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
   config = module.get_config(argument)
   config.dtype = "bfloat16"
-  return config
+  config.update_from_flattened_dict(dict(changes))
+  return scaled(config, 1)
 
 
-def median(take) -> float:
-  take()  # compiles
-  return statistics.median(take() for _ in range(ROUNDS))
+def median(take, rounds: int) -> float:
+  return statistics.median(take() for _ in range(rounds))
 
 
-def pytorch(config, shape, classes, found) -> dict:
-  """Seconds of a step in each way to run it; what fails is left out, and said."""
+def pytorch(config, shape, classes, ways, rounds, found, note):
+  """Notes seconds of a step in each way to run it; what fails is left out, and said."""
   import torch
   from apprentice_jax.bench import versus
   found["machine"]["torch"] = torch.__version__
   if not torch.cuda.is_available():
-    return {}
+    return
   torch.backends.cudnn.benchmark = True
   torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
-  result = {}
-  for way in ("eager", "channels_last", "compiled", "cuda_graphs"):
+  for way in ways:
     try:
-      result[way] = median(versus._torch_stepper(config, shape, classes, way, "cuda", config.steps_per_dispatch))
+      began = time.monotonic()
+      take = versus._torch_stepper(config, shape, classes, way, "cuda", config.steps_per_dispatch)
+      take()
+      found["compile_seconds"][way] = time.monotonic() - began
+      note(way, median(take, rounds))
     except Exception as error:
-      print(f"PyTorch ({way}) failed: {str(error)[:300]}")
-  return result
+      print(f"PyTorch ({way}) failed: {str(error)[:300]}", flush=True)
 
 
 def kernels(path: str, steps: int) -> str:
@@ -100,5 +117,17 @@ def kernels(path: str, steps: int) -> str:
   return "\n".join(lines) + "\n"
 
 
+def change(text: str):
+  field, _, value = text.partition("=")
+  return field, ast.literal_eval(value)
+
+
 if __name__ == "__main__":
-  main(*sys.argv[1:])
+  parser = argparse.ArgumentParser()
+  parser.add_argument("spec")
+  parser.add_argument("out")
+  parser.add_argument("--ways", default=",".join(WAYS))
+  parser.add_argument("--set", dest="changes", type=change, action="append", default=[])
+  parser.add_argument("--rounds", type=int, default=7)
+  given = parser.parse_args()
+  main(given.spec, given.out, [w for w in given.ways.split(",") if w], given.changes, given.rounds)

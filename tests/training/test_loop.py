@@ -12,7 +12,7 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
 from apprentice_jax.training import loop, metrics, run, start
 from apprentice_jax.training.metrics import NonFiniteLoss
-from apprentice_jax.training.program import program
+from apprentice_jax.training.program import Program, program
 from runs import STEPS, TIMING, final_state, scheme_config, tiny
 
 
@@ -31,6 +31,21 @@ def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):
   workdir = unbroken("B")
   monkeypatch.setattr(loop, "Run", None)  # whatever would be started fails
   assert loop.train(scheme_config("B", pretrained), workdir) == loop.result(workdir)
+
+
+def test_rates_where_the_next_steps_are_under_way(tmp_path, monkeypatch):
+  """Metrics are then read late, the last two chunks' together: neither's rate is the time between two readings."""
+  init = Program.__init__
+  monkeypatch.setattr(Program, "__init__", lambda self, settings: init(self, settings, loop=True))
+  program.cache_clear()
+  result = loop.train(tiny(scheme="baseline", checkpoint__every_epochs=0.0), tmp_path)
+  program.cache_clear()
+  records = [r for r in metrics.read(tmp_path) if "loss" in r]
+  assert [r["step"] for r in records] == [5, 10, 15, 20, 25, 27]
+  rates = [r["images_per_second"] for r in records]
+  assert rates[-1] == rates[-2]
+  seconds = sum(64 * n / rate for n, rate in zip((5, 5, 5, 5, 5, 2), rates))
+  assert 0 < seconds < result["seconds"]
 
 
 def test_what_a_run_leaves(unbroken):

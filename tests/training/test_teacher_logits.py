@@ -154,21 +154,43 @@ def test_finished_epochs_survive_a_stop_and_damage(pretrained, cache, tmp_path, 
   def stop(folder, epoch, logits):
     write(folder, epoch, logits)
     stopped.append(epoch)
-    if epoch == 1:
+    if len(stopped) == 2:
       monkeypatch.setattr(preemption, "requested", lambda together: 15)
   monkeypatch.setattr(teacher_logits, "_write", stop)
   usual = preemption.requested
   with pytest.raises(Preempted, match="while computing the teacher's logits; finished epochs are kept"):
     loop.train(config, tmp_path / "run")
   monkeypatch.setattr(preemption, "requested", usual)
-  file, = cache.glob("*/00000-*")
+  file, = cache.glob(f"*/{stopped[0]:05d}-*")
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
   loop.train(config, tmp_path / "run")
-  assert stopped == [0, 1, 0, 2]
+  missing, = {0, 1, 2} - set(stopped[:2])
+  assert len(stopped) == 4 and set(stopped[2:]) == {stopped[0], missing}
   loop.train(config, tmp_path / "unbroken")
   assert losses(tmp_path / "run").tolist() == losses(tmp_path / "unbroken").tolist()
+
+
+def test_what_another_run_has_computed_by_then(pretrained, cache, tmp_path, monkeypatch):
+  config = config_of(pretrained, teacher_input__cached=True)
+  loop.train(config, tmp_path / "run")
+  folder, = cache.iterdir()
+  expected = [kept(cache, epoch) for epoch in range(3)]
+  for path in folder.iterdir():
+    path.unlink()
+  computed, compute = [], teacher_logits._epoch
+
+  def beside_another(logits_of, teacher, data, epoch, *rest):
+    for other in {0, 1, 2} - {epoch}:
+      teacher_logits._write(folder, other, expected[other])
+    computed.append(epoch)
+    return compute(logits_of, teacher, data, epoch, *rest)
+
+  monkeypatch.setattr(teacher_logits, "_epoch", beside_another)
+  loop.train(config, tmp_path / "again")
+  assert len(computed) == 1
+  assert losses(tmp_path / "again").tolist() == losses(tmp_path / "run").tolist()
 
 
 def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
