@@ -14,7 +14,9 @@ while true; do
   child=$!
   wait "$child"
   code=$?
-  while [ -n "$woken" ]; do  # the wait ended for a signal to this script, not for the command's end
+  # The wait ended for a signal to this script, or because the command was paused (SIGSTOP), not for its end.
+  while [ -n "$woken" ] || kill -0 "$child" 2>/dev/null; do
+    [ -n "$woken" ] || sleep 1
     woken=""
     wait "$child"
     code=$?

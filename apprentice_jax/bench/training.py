@@ -2,8 +2,8 @@
 
 - The step: dispatched again and again on images that are on the devices.
 - Dispatch: the same calls, with the same arguments, of a program that hands its state back. What they take is what
-  Python, the arguments' transfer, and the start of a program cost; where steps are dispatched ahead it is hidden
-  behind the step before, so its share of the step is the most that it can cost.
+  Python, the arguments' transfer, and the start of a program cost. Where steps are dispatched ahead, which they are
+  but on several host devices, it is hidden behind the step before: its share of the step is the most that it can cost.
 - The first step: from nothing compiled, and from the programs in a cache, as at the second start of a config.
 - With the config's data, where that is there: the loop of `train` itself, its metrics and waiting for data
   included; the input alone; and scoring a split.
@@ -27,7 +27,7 @@ from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.config import ConfigError
 from apprentice_jax.training import aot, inputs, metrics, parallel, run as running, start
-from apprentice_jax.training.program import Program, example_indices, initialiser
+from apprentice_jax.training.program import Program, example_indices, initialiser, program
 
 CHUNKS = 6  # of the loop, of which the first compiles
 ENOUGH = 10.0  # seconds of reading, or of scoring
@@ -40,7 +40,7 @@ def run(config) -> dict:
     config: any. Images are synthetic where its data is not there.
 
   Returns:
-    "step_seconds" (median), "images_per_second", "dispatch_share" (of the step, at most), "steps_per_dispatch",
+    "step_seconds" (median), "images_per_second", "dispatch_share" (of the step, at most), "dispatch_hidden", "steps_per_dispatch",
     "first_step_seconds" ("cold", "warm") and "compile_seconds" (of the cold one's, in the compiler); "data"; and,
     with it, "loop", "input" and "evaluation", see `_loop`, `_input` and `_evaluation`; and the machine.
   """
@@ -58,7 +58,7 @@ def run(config) -> dict:
       "batch_size": config.batch_size, "image_shape": list(shape), "data": config.data.name if data else why,
       "step_seconds": step, "images_per_second": config.batch_size / step,
       "dispatch_share": statistics.median(i / s for i, s in zip(seconds["idle"], seconds["step"])),
-      "steps_per_dispatch": _together(config), **first, "machine": machine()}
+      "dispatch_hidden": program(built).ahead, "steps_per_dispatch": _together(config), **first, "machine": machine()}
   if data:
     report.update(loop=_loop(config, step), input=_input(config, data), evaluation=_evaluation(config, built))
   return report
@@ -69,7 +69,8 @@ def table(report: dict) -> str:
   pair = " + ".join(n for n in (report["student"], report["teacher"]) if n)
   first, each = report["first_step_seconds"], report["steps_per_dispatch"]
   rows = [("step", f"{1000 * report['step_seconds']:.1f} ms, {report['images_per_second']:,.0f} images/s"),
-          ("dispatch", f"{report['dispatch_share']:.2%} of the step, {each} step{'s' * (each > 1)} in each"),
+          ("dispatch", f"{report['dispatch_share']:.2%} of the step, {each} step{'s' * (each > 1)} in each"
+                       + ", behind the step before" * report["dispatch_hidden"]),
           ("first step", f"{first['cold']:.1f} s with nothing compiled ({report['compile_seconds']:.1f} s of it in "
                          f"the compiler), {first['warm']:.2f} s from the cache")]
   if "loop" in report:

@@ -127,8 +127,11 @@ class Program:
     self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
     self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
     self._look = kept("look", self._look_at, (False, False, True), donate=())
-    #: Whether `train` returns before the devices are done.
+    #: Whether `train` returns before the devices are done with its steps.
     self.asynchronous = platform != "cpu" if loop is None else loop
+    #: Whether a step is dispatched while the devices take the one before.
+    self.ahead = self.asynchronous or (jax.device_count() if devices is None else len(devices)) == 1
+    self._before = None  # the loss of the last step
 
   def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
             rates: Rates, key, observe: bool = True, first: int = 0):
@@ -159,9 +162,8 @@ class Program:
     for i in range(first, last + 1):
       state, metrics = self._one(state, data, index, epoch, np.int32(i), np.int32(1), weights, rates, key,
                                  np.bool_(observe and i == last))
-      # One step at a time: host devices share threads, and a replica waiting in an all-reduce of one
-      # step can hold the thread that another needs to get there from the step before.
-      history.append(jax.block_until_ready(metrics))
+      history.append(metrics)
+      self._wait(metrics)
     return state, {k: [m[k] for m in history] for k in history[0]}
 
   def feed(self, state: State, batch: DeviceBatch, weights: dict, rates: Rates,
@@ -184,8 +186,15 @@ class Program:
     if seen is not None:
       metrics = {**metrics, "activations": seen}
     if not self.asynchronous:
-      jax.block_until_ready(metrics)  # see `train`
+      self._wait(metrics)
     return state, metrics
+
+  def _wait(self, metrics: dict):
+    """Waits on CPU for a step; on a single device for the step before it, so that to start one costs no time. Several
+    host devices share threads: a replica waiting in an all-reduce of one step can hold the thread that another needs to
+    get there from the step before."""
+    self._before, before = metrics["loss"], self._before
+    jax.block_until_ready(before if self.ahead else metrics)
 
   def lower_train(self, state, data, index, epoch, weights, rates):
     """`train` for arguments of which only shapes and dtypes are given; to be compiled."""

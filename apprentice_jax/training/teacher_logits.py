@@ -102,7 +102,7 @@ def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
   parts, shown = [], time.monotonic()
-  one_by_one = jax.devices()[0].platform == "cpu"  # host devices share threads: see `Program.train`
+  one_by_one = jax.devices()[0].platform == "cpu"  # host devices share threads: see `Program._wait`
   for i in range(index.shape[1]):
     check()
     if processes.first() and time.monotonic() - shown > 10:

@@ -1,9 +1,10 @@
-"""Where forward convolutions on int8 pay: two bottleneck blocks of each of ResNet-50's stages, 8A,2W, bfloat16,
-128 images, on one TPU v5e chip; the forward pass of training, in the compiler's cycles.
+"""Where forward convolutions on int8 pay: two bottleneck blocks of each of ResNet-50's stages, and all of ResNet-50 at
+224x224; 8A,2W, bfloat16, 128 images, on one TPU v5e chip; the forward pass of training, in the compiler's cycles.
 
-    python results/plan/int8.py int8.json > int8.md
+    python results/plan/int8.py int8.json > int8.md      # minutes
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -14,15 +15,25 @@ STAGES = ((512, 7), (256, 14), (128, 28))  # width, resolution
 WAYS = ("float", "auto", "int8")
 
 
-def cycles(width: int, size: int, compute: str, device) -> int:
+def blocks(width: int, compute: str):
+  import jax.numpy as jnp
+  from apprentice_jax.models.precision import Precision, Quantization
+  from apprentice_jax.models.residual import ResNet
+  return ResNet((2,), width, 1000, bottleneck=True, shortcut="conv", dtype=jnp.bfloat16,
+                quantization=Quantization(Precision(8, 2), compute=compute))
+
+
+def resnet50(compute: str):
+  import jax.numpy as jnp
+  from apprentice_jax.models.residual import resnet
+  return resnet("resnet50", 1000, "8A,2W", dtype=jnp.bfloat16, compute=compute)
+
+
+def cycles(model, size: int, device) -> int:
   import jax
   import jax.numpy as jnp
   from jax.sharding import SingleDeviceSharding
-  from apprentice_jax.models.precision import Precision, Quantization
-  from apprentice_jax.models.residual import ResNet
   from apprentice_jax.plan import hlo
-  model = ResNet((2,), width, 1000, bottleneck=True, shortcut="conv", dtype=jnp.bfloat16,
-                 quantization=Quantization(Precision(8, 2), compute=compute))
   images = jax.ShapeDtypeStruct((128, size, size, 3), jnp.bfloat16)
   variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, True), images)
   place = SingleDeviceSharding(device)
@@ -36,10 +47,11 @@ def main(out: str):
   report = {}
   print("| channels, resolution | " + " | ".join(f"{way}, M cycles" for way in WAYS) + " | auto / float |\n"
         + "|---" * (len(WAYS) + 2) + "|")
-  for width, size in STAGES:
-    found = {way: cycles(width, size, way, devices[0]) for way in WAYS}
-    report[f"{width} at {size}x{size}"] = found
-    print(f"| {width} at {size}x{size} | " + " | ".join(f"{c / 1e6:.3f}" for c in found.values())
+  rows = [(f"{width} at {size}x{size}", functools.partial(blocks, width), size) for width, size in STAGES]
+  for name, model, size in [*rows, ("ResNet-50 at 224x224", resnet50, 224)]:
+    found = {way: cycles(model(way), size, devices[0]) for way in WAYS}
+    report[name] = found
+    print(f"| {name} | " + " | ".join(f"{c / 1e6:.3f}" for c in found.values())
           + f" | {found['auto'] / found['float']:.3f} |", flush=True)
     pathlib.Path(out).write_text(json.dumps(report, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """restart.sh, run as a user would, on a command that ends in one way or another."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -49,3 +50,19 @@ def test_a_signal_to_the_launcher_is_passed_on_and_ends_both(number, code, tmp_p
   process.send_signal(number)
   assert process.wait(30) == code
   assert (tmp_path / "saved").exists() and starts(tmp_path) == 1
+
+
+def test_a_paused_command_has_not_ended(tmp_path):
+  process = subprocess.Popen(stand_in(tmp_path, """
+      import os
+      print(os.getpid(), flush=True)
+      while not pathlib.Path(__file__).with_name("go").exists():
+        time.sleep(0.1)
+  """), stdout=subprocess.PIPE)
+  command = int(process.stdout.readline())
+  os.kill(command, signal.SIGSTOP)
+  with pytest.raises(subprocess.TimeoutExpired):
+    process.wait(3)
+  os.kill(command, signal.SIGCONT)
+  (tmp_path / "go").touch()
+  assert process.wait(30) == 0 and starts(tmp_path) == 1

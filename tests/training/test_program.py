@@ -264,6 +264,21 @@ def test_fewer_devices_may_be_chosen(data):
   assert all(leaf.devices() == set(devices) for leaf in jax.tree.leaves(new))
 
 
+def test_on_one_device_the_next_step_is_dispatched_while_one_runs(data, monkeypatch):
+  devices = jax.devices()[:1]
+  index, epoch = (np.asarray(a)[:1] for a in sorted_indices(CHUNK))
+  program, found, waited = Program(PLAIN, devices=devices), [], []
+  wait = jax.block_until_ready
+  monkeypatch.setattr(jax, "block_until_ready", lambda what: waited.append(what) or wait(what))
+  for program.ahead in (program.ahead, False):
+    state = parallel.replicate(initial(PLAIN, data), devices)
+    found.append(program.train(state, parallel.replicate(data, devices), index, epoch, CHUNK, WEIGHTS, rates(),
+                               jax.random.key(0)))
+  losses = found[0][1]["loss"]
+  assert waited[0] is None and waited[1] is losses[0] and waited[2] is losses[1]  # each for the step before
+  chex.assert_trees_all_equal(*found)
+
+
 @pytest.mark.parametrize("batch", [40, 7, 1000])
 def test_evaluation_counts_every_example_once(data, batch):
   net = initial(PLAIN, data).student
