@@ -5,6 +5,7 @@ Small networks spend more time in the compiler than in what it makes, so it is t
 
 import os
 import pathlib
+import signal
 import tempfile
 
 # Before jax is imported.
@@ -16,6 +17,9 @@ CACHE = pathlib.Path(os.environ.get("APPRENTICE_TEST_CACHE",
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["APPRENTICE_CACHE"] = str(CACHE / "data")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job; the tests' programs would ignore it too
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that take longest, begun first, so that no worker is left with one of them at the end.
 SLOWEST = ("training/test_processes.py", "test_study.py", "test_cli.py", "training/test_teacher_logits.py",
