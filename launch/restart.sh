@@ -7,8 +7,8 @@
 # taken away must not start the run again.
 set -um  # -m: the command gets its signals from this script alone
 stopping="" woken="" child=""
-trap 'stopping=1 woken=1; kill -TERM ${child:-$$} 2>/dev/null' TERM
-trap 'stopping=1 woken=1; kill -INT ${child:-$$} 2>/dev/null' INT
+trap 'stopping=1 woken=1; kill -TERM ${child:-$$} 2>/dev/null; kill -CONT ${child:-$$} 2>/dev/null' TERM
+trap 'stopping=1 woken=1; kill -INT ${child:-$$} 2>/dev/null; kill -CONT ${child:-$$} 2>/dev/null' INT
 while true; do
   "$@" &
   child=$!

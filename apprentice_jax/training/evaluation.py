@@ -88,7 +88,7 @@ def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None])
     totals.update({name: float(value) for name, value in sums.items()})
     predicted.append(classes[classes >= 0])
 
-  # Of two batches in the works, host devices can block each other: see `Program._wait`.
+  # Of two batches in the works, host devices can block each other (see `Program._wait`; a single one could not).
   ahead = 1 if jax.devices()[0].platform == "cpu" else 2
   for found in batches:
     check()

@@ -127,7 +127,7 @@ class Program:
     self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
     self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
     self._look = kept("look", self._look_at, (False, False, True), donate=())
-    #: Whether `train` returns before the devices are done with its steps.
+    #: Whether several steps run in one dispatch, which `train` does not wait for.
     self.asynchronous = platform != "cpu" if loop is None else loop
     #: Whether a step is dispatched while the devices take the one before.
     self.ahead = self.asynchronous or (jax.device_count() if devices is None else len(devices)) == 1

@@ -43,7 +43,7 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
     epochs: how many.
     key: of the run's augmentation.
     batch: examples at a time: the run's batch size, so that they are computed in the same shares.
-    check: called between batches; what it raises ends the work, and finished epochs are kept.
+    check: called before each batch is dispatched; what it raises ends the work, and finished epochs are kept.
 
   Returns:
     float32 (epochs, size, classes), on the host; the same on every process.
@@ -102,7 +102,7 @@ def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
   parts, shown = [], time.monotonic()
-  one_by_one = jax.devices()[0].platform == "cpu"  # host devices share threads: see `Program._wait`
+  one_by_one = jax.devices()[0].platform == "cpu"  # see `Program._wait`
   for i in range(index.shape[1]):
     check()
     if processes.first() and time.monotonic() - shown > 10:

@@ -61,8 +61,22 @@ def test_a_paused_command_has_not_ended(tmp_path):
   """), stdout=subprocess.PIPE)
   command = int(process.stdout.readline())
   os.kill(command, signal.SIGSTOP)
-  with pytest.raises(subprocess.TimeoutExpired):
-    process.wait(3)
-  os.kill(command, signal.SIGCONT)
+  try:
+    with pytest.raises(subprocess.TimeoutExpired):
+      process.wait(3)
+  finally:
+    os.kill(command, signal.SIGCONT)
   (tmp_path / "go").touch()
   assert process.wait(30) == 0 and starts(tmp_path) == 1
+
+
+def test_a_signal_reaches_a_paused_command(tmp_path):
+  process = subprocess.Popen(stand_in(tmp_path, """
+      import os
+      signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+      print(os.getpid(), flush=True)
+      time.sleep(60)
+  """), stdout=subprocess.PIPE)
+  os.kill(int(process.stdout.readline()), signal.SIGSTOP)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(30) == 75 and starts(tmp_path) == 1

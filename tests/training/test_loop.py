@@ -38,8 +38,10 @@ def test_rates_where_the_next_steps_are_under_way(tmp_path, monkeypatch):
   init = Program.__init__
   monkeypatch.setattr(Program, "__init__", lambda self, settings: init(self, settings, loop=True))
   program.cache_clear()
-  result = loop.train(tiny(scheme="baseline", checkpoint__every_epochs=0.0), tmp_path)
-  program.cache_clear()
+  try:
+    result = loop.train(tiny(scheme="baseline", checkpoint__every_epochs=0.0), tmp_path)
+  finally:
+    program.cache_clear()
   records = [r for r in metrics.read(tmp_path) if "loss" in r]
   assert [r["step"] for r in records] == [5, 10, 15, 20, 25, 27]
   rates = [r["images_per_second"] for r in records]

@@ -270,12 +270,14 @@ def test_on_one_device_the_next_step_is_dispatched_while_one_runs(data, monkeypa
   program, found, waited = Program(PLAIN, devices=devices), [], []
   wait = jax.block_until_ready
   monkeypatch.setattr(jax, "block_until_ready", lambda what: waited.append(what) or wait(what))
-  for program.ahead in (program.ahead, False):
+  assert program.ahead and not Program(PLAIN).ahead
+  for program.ahead in (True, False):
     state = parallel.replicate(initial(PLAIN, data), devices)
     found.append(program.train(state, parallel.replicate(data, devices), index, epoch, CHUNK, WEIGHTS, rates(),
                                jax.random.key(0)))
   losses = found[0][1]["loss"]
   assert waited[0] is None and waited[1] is losses[0] and waited[2] is losses[1]  # each for the step before
+  assert [metrics["loss"] for metrics in waited[3:]] == found[1][1]["loss"]  # each for itself
   chex.assert_trees_all_equal(*found)
 
 
