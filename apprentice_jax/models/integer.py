@@ -2,8 +2,9 @@
 
 By TPU's own compiler a 3x3 convolution of int8 takes half the cycles of a bfloat16 one. But an int8 operand has
 to be written to memory first, in a pass of its own, where a bfloat16 one is computed on the way into the
-convolution. The pass costs what it costs, the product saves in proportion to kernel and output channels: with
-3x3 kernels it pays clearly at 512 channels, hardly at 256, with 1x1 kernels never (results/plan/int8.md).
+convolution. The pass costs in proportion to the input's pixels, the product saves in proportion to the output's, to
+kernel and output channels: with 3x3 kernels and stride 1 it pays at 512 channels, hardly at 256, with 1x1 kernels
+never (results/plan/int8.md).
 """
 
 import functools
@@ -12,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-PAYS = 9 * 512  # kernel positions times output channels from which int8 is faster on TPU (v5e's compiler)
+PAYS = 9 * 512  # kernel positions times output channels from which int8 is faster on TPU (v5e's compiler), at stride 1
 
 
 def convolution_sums(product, strides: int, top: int, compute: str, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -31,7 +32,7 @@ def convolution_sums(product, strides: int, top: int, compute: str, x: jax.Array
     float32 (batch, height', width', features), the same in either way wherever they are below 2**24 (and ``product``
     does not round them: `convolution` does, of bfloat16 on GPUs).
   """
-  if compute == "auto" and math.prod(w.shape[:2]) * w.shape[-1] < PAYS:
+  if compute == "auto" and math.prod(w.shape[:2]) * w.shape[-1] < PAYS * strides**2:
     compute = "float"
   return _sums(product, strides, top, compute, x, w)
 

@@ -85,13 +85,13 @@ def test_a_networks_step_is_the_float_paths():
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * max(np.abs(b).max(), 1))
 
 
-@pytest.mark.parametrize("platform, compute, features, size, activations, expected", [
-    ("tpu", "auto", 512, 3, True, True), ("tpu", "auto", 256, 3, True, False), ("tpu", "auto", 2048, 1, True, False),
-    ("cpu", "auto", 512, 3, True, False), ("cuda", "auto", 512, 3, True, False), ("cpu", "int8", 8, 1, True, True),
-    ("tpu", "float", 512, 3, True, False), ("tpu", "int8", 512, 3, False, False)])
-def test_where_the_product_is_of_integers(platform, compute, features, size, activations, expected):
+@pytest.mark.parametrize("platform, compute, features, size, strides, activations, expected", [
+    ("tpu", "auto", 512, 3, 1, True, True), ("tpu", "auto", 256, 3, 1, True, False), ("tpu", "auto", 512, 3, 2, True, False),
+    ("tpu", "auto", 2048, 1, 1, True, False), ("cpu", "auto", 512, 3, 1, True, False), ("cuda", "auto", 512, 3, 1, True, False),
+    ("cpu", "int8", 8, 1, 2, True, True), ("tpu", "float", 512, 3, 1, True, False), ("tpu", "int8", 512, 3, 1, False, False)])
+def test_where_the_product_is_of_integers(platform, compute, features, size, strides, activations, expected):
   q = Quantization(Precision(8, 2), compute=compute)
-  layer = QuantConv(features, q, kernel_size=(size, size))
+  layer = QuantConv(features, q, kernel_size=(size, size), strides=strides)
   x = jax.ShapeDtypeStruct((1, 4, 4, 4), jnp.float32)
   given = lambda x: Quantized(x, jnp.float32(1)) if activations else x
   params = jax.eval_shape(lambda x: layer.init(jax.random.key(0), given(x)), x)
