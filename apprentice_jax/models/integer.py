@@ -3,8 +3,8 @@
 By TPU's own compiler a 3x3 convolution of int8 takes half the cycles of a bfloat16 one. But an int8 operand has
 to be written to memory first, in a pass of its own, where a bfloat16 one is computed on the way into the
 convolution. The pass costs in proportion to the input's pixels, the product saves in proportion to the output's, to
-kernel and output channels: with 3x3 kernels and stride 1 it pays at 512 channels, hardly at 256, with 1x1 kernels
-never (results/plan/int8.md).
+kernel and output channels: with 3x3 kernels and stride 1 it pays from 256 channels, with 1x1 kernels never
+(results/plan/int8.md).
 """
 
 import functools
@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-PAYS = 9 * 512  # kernel positions times output channels from which int8 is faster on TPU (v5e's compiler), at stride 1
+PAYS = 9 * 256  # kernel positions times output channels from which int8 is faster on TPU (v5e's compiler), at stride 1
 
 
 def convolution_sums(product, strides: int, top: int, compute: str, x: jax.Array, w: jax.Array) -> jax.Array:

@@ -46,10 +46,10 @@ def cycles(model, size: int, device) -> int:
 
 def at_peak(flops_per_cycle: int) -> dict[str, float]:
   """M cycles of ResNet-50's products on images of 224x224 at the chip's peak in bfloat16: of all convolutions of levels,
-  and of those that "auto" computes on int8, stage 4's of 3x3."""
+  and of those that "auto" computes on int8, of 3x3 and stride 1 in stages 3 and 4."""
   from apprentice_jax.deploy import cost
   layers = [layer for layer in cost.layers(cost.blank(whole("resnet50", "auto"), (224, 224, 3))) if layer.weight_bits < 32]
-  chosen = [layer for layer in layers if re.fullmatch(r"stage4_block\d/conv2", layer.path)]
+  chosen = [layer for layer in layers if re.fullmatch(r"stage[34]_block[2-6]/conv2", layer.path)]
   return {name: 2 * IMAGES * sum(layer.macs for layer in found) / flops_per_cycle / 1e6
           for name, found in (("all", layers), ("auto", chosen))}
 

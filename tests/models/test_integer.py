@@ -86,7 +86,7 @@ def test_a_networks_step_is_the_float_paths():
 
 
 @pytest.mark.parametrize("platform, compute, features, size, strides, activations, expected", [
-    ("tpu", "auto", 512, 3, 1, True, True), ("tpu", "auto", 256, 3, 1, True, False), ("tpu", "auto", 512, 3, 2, True, False),
+    ("tpu", "auto", 256, 3, 1, True, True), ("tpu", "auto", 128, 3, 1, True, False), ("tpu", "auto", 512, 3, 2, True, False),
     ("tpu", "auto", 2048, 1, 1, True, False), ("cpu", "auto", 512, 3, 1, True, False), ("cuda", "auto", 512, 3, 1, True, False),
     ("cpu", "int8", 8, 1, 2, True, True), ("tpu", "float", 512, 3, 1, True, False), ("tpu", "int8", 512, 3, 1, False, False)])
 def test_where_the_product_is_of_integers(platform, compute, features, size, strides, activations, expected):
