@@ -50,7 +50,8 @@ def made(folder, config, leave=lambda cell: False):
     (place / "result.json").write_text(json.dumps(found))
     curve = CURVES.get(cell.kind, CURVES["A"])
     (place / "metrics.jsonl").write_text("".join(json.dumps(
-        {"step": 10 * i, "epoch": float(i), "student_accuracy": a / 100, "seconds": i}) + "\n"
+        {"step": 10 * i, "epoch": float(i), "student_accuracy": a / 100, "seconds": i,
+         **({"teacher_accuracy": 0.9 + 0.02 * i, "teacher_ce": 0.1 / i} if cell.kind in "ABC" else {})}) + "\n"
         for i, a in enumerate(curve, 1)))
     size = 40000 if cell.kind == "teacher" else 20000 if cell.kind == "student" else 5000
     rows.append({
@@ -130,6 +131,7 @@ def test_agreement_fronts_convergence_and_the_list_of_runs(reported):
   for line in table_after(text, "## Agreement")[1:]:
     assert line[0] in ("scheme A", "scheme B", "scheme C") and line[2] in ("loss.gamma=0.25", "loss.gamma=0.5")
     assert line[3] == "91.00 ± 1.00" and line[5] == "95.00 ± 0.00"
+    assert line[6:] == ["98.00", "0.0250"]  # of the fourth epoch
   for title in ("accuracy-size.png", "accuracy-bops.png"):
     # C at the point of the longer name is the best of its size, by the formula; full precision is larger and worse.
     assert [(line[0], line[2]) for line in table_after(text, title)[1:]] == [("scheme C", "loss.gamma=0.25")]

@@ -112,3 +112,11 @@ def test_entries_by_hand():
   pairs = [(c.one.point, c.other.point) for c in summary.comparisons(found)["8A,2W"]
            if (c.one.cell, c.other.cell) == ("A", "baseline")]
   assert pairs == [("batch_size=64, loss.gamma=1.0", "batch_size=64")]
+
+
+def test_the_teacher_in_the_last_epoch_of_training():
+  # Of the last epoch before 2.9 are the last two records, means of 6 and of 4 steps.
+  records = [{"step": step, "epoch": epoch, "teacher_accuracy": accuracy, "teacher_ce": loss} for step, epoch, accuracy, loss in (
+      (15, 1.5, 0.1, 9.0), (19, 1.9, 0.2, 9.0), (25, 2.5, 0.9, 0.3), (29, 2.9, 0.8, 0.8))]
+  assert summary.taught_by([*records, {"step": 29, "test_accuracy": 0.5}]) == pytest.approx((86.0, 0.5))
+  assert summary.taught_by([{"step": 1, "epoch": 0.1, "student_accuracy": 0.5}]) is None

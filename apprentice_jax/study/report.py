@@ -47,7 +47,7 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
       Heading("Learning curves"), *_curve_plots(found, points, curves, out),
       *convergence(found, curves),
       *tradeoffs(found, what, out),
-      *agreement(found, what),
+      *agreement(found, runs, what),
       *everything(found, what)]
   (out / "report.md").write_text(document.markdown(blocks))
   (out / "report.html").write_text(document.page(blocks, out))
@@ -153,16 +153,22 @@ def tradeoffs(found, what: str, out) -> list:
   return [Heading("Accuracy against cost"), *blocks]
 
 
-def agreement(found, what: str) -> list:
-  """How often student and teacher say the same."""
+def agreement(found, runs, what: str) -> list:
+  """How often student and teacher say the same, and how sure the teacher is of what the student learns from."""
   percent = lambda e, field: [100 * row[field] for row in e.rows if row[field] != ""]
-  at = _at(found)
-  rows = [[NAMES[e.cell], e.precision, *at[1](e), _spread(percent(e, "agreement")), _spread(e.accuracy.values()),
-           _spread(percent(e, "teacher_accuracy"))] for e in found if percent(e, "agreement")]
+  at, rows = _at(found), []
+  for e in found:
+    if percent(e, "agreement"):
+      seen = list(filter(None, (summary.taught_by(runs[str(row["place"])]) for row in e.rows)))
+      accuracy, loss = map(statistics.mean, zip(*seen)) if seen else ("", "")
+      rows.append([NAMES[e.cell], e.precision, *at[1](e), _spread(percent(e, "agreement")), _spread(e.accuracy.values()),
+                   _spread(percent(e, "teacher_accuracy")), *([f"{accuracy:.2f}", f"{loss:.4f}"] if seen else ["", ""])])
   return rows and [Heading("Agreement of student and teacher"), Table(
       f"Share of images ({what}) of which student and teacher name the same class, right or wrong, beside the accuracy "
-      "of each; mean ± standard deviation over seeds.",
-      ["scheme", "precision", *at[0], "agreement %", "student %", "teacher %"], rows)]
+      "of each; mean ± standard deviation over seeds. In training: the teacher on the augmented training images of the last "
+      "epoch, its accuracy and its cross-entropy with the labels. One near 0 leaves it, at a temperature of 1, next to nothing "
+      "to say that the labels do not.",
+      ["scheme", "precision", *at[0], "agreement %", "student %", "teacher %", "teacher in training %", "cross-entropy"], rows)]
 
 
 def everything(found, what: str) -> list:

@@ -187,6 +187,18 @@ def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Opt
   return Curve(epochs, 100 * accuracy, "training")
 
 
+def taught_by(records: list[dict]) -> Optional[tuple[float, float]]:
+  """The teacher on the training images of the last epoch, as they were augmented: its accuracy in percent, and its
+  cross-entropy with the labels. None where the records of a metrics.jsonl have no teacher."""
+  found = [r for r in records if "teacher_ce" in r]
+  if not found:
+    return None
+  weights = np.diff([0, *(r["step"] for r in found)])  # a record is the mean of so many steps
+  last = np.array([r["epoch"] > found[-1]["epoch"] - 1 for r in found])
+  accuracy, loss = (np.average([r[k] for r in found], weights=weights * last) for k in ("teacher_accuracy", "teacher_ce"))
+  return 100 * float(accuracy), float(loss)
+
+
 def epochs_to(level: float, of: Curve) -> Optional[float]:
   """The first epoch at which a curve is at the level or above; None if it never is."""
   reached = np.flatnonzero(of.accuracy >= level)
