@@ -4,7 +4,7 @@
 #   DATA=... WORKDIR=... [EPOCHS=200] [STUDENTS="resnet20 resnet56"] bash results/cifar10/gpu.sh [FLAGS of apprentice study]
 # DATA: folder of prepared tfds datasets. Start the same again to go on. A teacher that is there, published or trained before:
 # --config.teacher.init=PATH. Many cells at once: nvidia-cuda-mps-control -d, and --config.study.jobs=9. Tried on a CPU, in
-# three minutes, with STUDENTS=resnet8 ARGUMENT=runlocal EPOCHS=0.05, which is not committed.
+# a minute, with STUDENTS=resnet8 ARGUMENT=runlocal EPOCHS=0.05, which is not committed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${DATA:?}" "${WORKDIR:?}"
