@@ -52,6 +52,11 @@ class Rates(NamedTuple):
   teacher: jax.Array
 
 
+def global_norm(tree: Any) -> jax.Array:
+  """The Euclidean norm of all numbers of a tree's arrays together."""
+  return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
   """What a training step is made of.
@@ -64,6 +69,7 @@ class Trainer:
     weight_health: (student's params before, after the update) -> float32 (layers, n), or None.
     activation_health: (student's params, batch_stats, images) -> float32 (sites, n), or None.
     axis: name of the replicas' mesh axis, or None for a single one.
+    norm: the Euclidean norm of all gradients together.
   """
   student: Apply
   student_optimizer: optax.GradientTransformation
@@ -73,6 +79,7 @@ class Trainer:
   weight_health: Optional[Callable[[Any, Any], jax.Array]] = None
   activation_health: Optional[Callable[[Any, Any, jax.Array], jax.Array]] = None
   axis: Optional[str] = None
+  norm: Callable[[Any], jax.Array] = global_norm
 
   def step(self, state: State, batch: Batch, weights: dict, rates: Rates, observe=True):
     """One step on one replica.
@@ -125,8 +132,7 @@ class Trainer:
       gradients, stats, metrics = jax.lax.pmean((gradients, stats, metrics), self.axis)
 
     with jax.named_scope("optimizer"):
-      metrics["gradient_norm"] = jnp.sqrt(
-          sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradients)))
+      metrics["gradient_norm"] = self.norm(gradients)
       student = _update(self.student_optimizer, state.student, gradients["student"],
                         stats["student"], rates.student)
       teacher = state.teacher

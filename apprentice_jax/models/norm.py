@@ -25,12 +25,16 @@ class BatchNorm(nn.Module):
     train: normalise by the batch's moments and update the running ones; else by the running ones.
     dtype: of the result.
     axis_name: mesh axis over which the moments are averaged (synchronised batch norm), or None.
+    paired_sums: sum over pixels two arrays at a time, forward and backward. XLA takes two kernels on a GPU for such a
+      sum, and as many for two that are one reduction; a small network's training step there is a thousand kernels of a
+      few microseconds, whatever they do.
     pool: a max-pooling to apply, or None.
     scale_init: of the scale.
   """
   train: bool
   dtype: Any = jnp.float32
   axis_name: Optional[str] = None
+  paired_sums: bool = False
   pool: Optional[Callable[[jax.Array], jax.Array]] = None
   scale_init: Callable = nn.initializers.ones
 
@@ -58,13 +62,47 @@ class BatchNorm(nn.Module):
     addend = bias - mean * multiplier
     if self.pool is not None:
       x = self.pool(x)
-    return (x.astype(jnp.float32) * (multiplier * sign) + addend).astype(self.dtype)
+    affine = _affine_paired if self.paired_sums else _affine
+    return affine(x, multiplier * sign, addend).astype(self.dtype)
 
   def _moments(self, x):
     """Mean and (biased) variance of each feature, float32."""
     x = x.astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
-    moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
+    if self.paired_sums:
+      moments = jnp.stack(_pair_of_sums(x, jnp.square(x))) / (x.size // x.shape[-1])
+    else:
+      moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
     if self.axis_name is not None and not self.is_initializing():
       moments = jax.lax.pmean(moments, self.axis_name)
     return moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0)
+
+
+def _affine(x, multiplier, addend):
+  """x * multiplier + addend, float32; x: (..., features), the others (features,)."""
+  return x.astype(jnp.float32) * multiplier + addend
+
+
+@jax.custom_vjp
+def _affine_paired(x, multiplier, addend):
+  return _affine(x, multiplier, addend)
+
+
+def _affine_bwd(residuals, g):
+  x, multiplier = residuals
+  return ((g * multiplier).astype(x.dtype), *_pair_of_sums(g * x.astype(jnp.float32), g))
+
+
+_affine_paired.defvjp(lambda x, multiplier, addend: (_affine(x, multiplier, addend), (x, multiplier)), _affine_bwd)
+
+
+@jax.custom_vjp
+def _pair_of_sums(a, b):
+  """The sums of two float32 (..., features) over all axes but the last."""
+  zero = jnp.zeros((), a.dtype)
+  add = lambda x, y: (x[0] + y[0], x[1] + y[1])
+  return tuple(jax.lax.reduce((a, b), (zero, zero), add, tuple(range(a.ndim - 1))))
+
+
+_pair_of_sums.defvjp(lambda a, b: (_pair_of_sums(a, b), a.shape),
+                     lambda shape, g: tuple(jnp.broadcast_to(part, shape) for part in g))

@@ -115,6 +115,7 @@ class ResNet(nn.Module):
     norm_axis: mesh axis over which batch moments are averaged while training (synchronised batch
       norm), or None: each replica normalises by its own.
     im2col: see `models.convolution`.
+    paired_sums: see `BatchNorm`.
     remat: one of REMAT, what of a block the backward pass computes again instead of keeping it.
     conv, act: what the network is built from, with the arguments of `QuantConv`, `QuantActivation`.
   """
@@ -129,6 +130,7 @@ class ResNet(nn.Module):
   dtype: Any = jnp.float32
   norm_axis: Optional[str] = None
   im2col: bool = True
+  paired_sums: bool = False
   remat: str = "none"
   conv: Any = QuantConv
   act: Any = QuantActivation
@@ -137,7 +139,8 @@ class ResNet(nn.Module):
   def __call__(self, x, train: bool):
     """Normalised images (batch, height, width, channels) -> float32 logits (batch, num_classes)."""
     conv = functools.partial(self.conv, quantization=self.quantization, dtype=self.dtype, im2col=self.im2col)
-    norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, axis_name=self.norm_axis)
+    norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, axis_name=self.norm_axis,
+                             paired_sums=self.paired_sums)
     act = functools.partial(self.act, quantization=self.quantization)
     residual_act = functools.partial(act, signed=True) if self.quantization.residual else None
 

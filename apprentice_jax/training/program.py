@@ -14,6 +14,7 @@ import numpy as np
 
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer
 from apprentice_jax.models import health
 from apprentice_jax.models.residual import ResNet
@@ -100,23 +101,25 @@ class Program:
     settings: what it depends on.
     backend, devices: see `parallel.over_replicas`.
     loop: whether several steps run in one dispatch, as a loop on the device; default: except on CPU.
-    fixed: whether that loop takes as many turns for any number of steps, and a step has no branch; default: on GPUs,
-      whose host would have to wait for the device in every step, to read what decides.
+    fixed: whether that loop takes as many turns for any number of steps, and a step has no branch and as few kernels
+      as may be; default: on GPUs, whose host would have to wait for the device in every step, to read what decides.
   """
 
   def __init__(self, settings: Settings, backend: str = "pmap", devices=None, loop=None, fixed=None):
     self.settings = settings
+    platform = (devices or jax.devices())[0].platform
+    self._fixed = platform == "gpu" if fixed is None else fixed
+    # A kernel takes a few microseconds on a GPU, whatever its size.
+    few_kernels = lambda model: model.clone(paired_sums=True) if self._fixed else model
     self.trainer = Trainer(
-        student=make_apply(settings.student),
+        student=make_apply(few_kernels(settings.student)),
         student_optimizer=settings.student_optimizer.build(),
-        teacher=settings.teacher and make_apply(settings.teacher),
+        teacher=settings.teacher and make_apply(few_kernels(settings.teacher)),
         teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
         teacher_gradient=settings.teacher_gradient,
         weight_health=functools.partial(health.weights, settings.student.quantization),
         activation_health=functools.partial(health.activations_of, settings.student),
-        axis=parallel.AXIS)
-    platform = (devices or jax.devices())[0].platform
-    self._fixed = platform == "gpu" if fixed is None else fixed
+        axis=parallel.AXIS, **({"norm": flat.norm} if self._fixed else {}))
 
     def kept(name: str, function, mapped, donate=(0,)):
       over = parallel.over_replicas(function, mapped=mapped, donate=donate, backend=backend, devices=devices)
@@ -256,21 +259,34 @@ class Program:
 
   def _turns(self, state, data, index, epoch, first, count, weights, rates, key, observe):
     """`_steps` in as many turns as there are steps in a dispatch: what those beyond ``count`` change is dropped, and
-    activations are looked at after the loop, whatever ``observe`` is."""
+    activations are looked at after the loop, whatever ``observe`` is. From turn to turn the state is two vectors."""
     del observe
-    step = lambda state, i: self._step(state, data, index, epoch, first + i, 1, weights, rates, key, False)
+    start, unpack = _packed(state)
 
     def turn(carry, i):
-      state, seen = carry  # seen: what the last step that counts began with
-      new, metrics = step(state, i)
+      packed, seen = carry  # seen: the student that the last step that counts began with
+      new, metrics = self._step(unpack(packed), data, index, epoch, first + i, 1, weights, rates, key, False)
       keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(i < count, new, old))
-      return (keep(new, state), keep(_health_of(state.student), seen)), metrics
+      return (keep(_packed(new)[0], packed), keep(packed[0], seen)), metrics
 
-    turns = jnp.arange(index.shape[0])
-    (state, seen), history = jax.lax.scan(turn, (state, _health_of(state.student)), turns)
+    (packed, seen), history = jax.lax.scan(turn, (start, start[0]), jnp.arange(index.shape[0]))
     last = first + count - 1
     images = augmented(data.images, index[last], epoch[last], key, self.settings.augmentation)
-    return state, {**history, "activations": history["activations"].at[count - 1].set(self._look_at(*seen, images))}
+    health = self._look_at(*_health_of(unpack((seen, packed[1])).student), images)
+    return unpack(packed), {**history, "activations": history["activations"].at[count - 1].set(health)}
+
+
+def _packed(state: State):
+  """The state as two vectors, of what the health of the student's activations depends on and of the rest, and the
+  function from these back to the state."""
+  health, unpack_health = flat.pack(_health_of(state.student))
+  rest, unpack_rest = flat.pack((state.student.opt_state, state.teacher))
+
+  def unpack(packed):
+    optimizer, teacher = unpack_rest(packed[1])
+    return State(Network(*unpack_health(packed[0]), optimizer), teacher)
+
+  return (health, rest), unpack
 
 
 def _health_of(student: Network) -> tuple:

@@ -2,28 +2,35 @@
 
     python results/bench/gpu_step.py configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT
 
-For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer. ``--ways`` says how
-PyTorch is to run, ``--set=FIELD=VALUE`` changes the config (steps_per_dispatch, say). Computes in bfloat16. Writes
-OUT.json, of medians, with the seconds until a first dispatch was done (building, compiling and running it), and OUT.txt:
-of all steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
+For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer. ``--ways`` says what to
+time, "apprentice" and how PyTorch is to run; ``--set=FIELD=VALUE`` changes the config (steps_per_dispatch, say). Computes
+in bfloat16. Writes OUT.json, of medians, with the seconds until a first dispatch was done (building, compiling and running
+it), and OUT.txt: of all steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
+
+Several of these at once compile beside each other and measure in turns; ``--pause=PATTERN`` halts meanwhile whatever else
+has PATTERN in its command line.
 """
 
 import argparse
 import ast
 import collections
+import contextlib
+import fcntl
 import glob
 import importlib.util
 import json
 import os
 import re
+import signal
 import statistics
+import subprocess
 import tempfile
 import time
 
-WAYS = ("eager", "channels_last", "compiled", "cuda_graphs")
+WAYS = ("apprentice", "eager", "channels_last", "compiled", "cuda_graphs")
 
 
-def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7):
+def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str = ""):
   os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")  # PyTorch is in the same process
   import jax
   from apprentice_jax.bench import step, versus
@@ -33,32 +40,55 @@ def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7):
   devices.start(config.cpu_devices)
   shape, classes = step.synthetic(config)
   built = step.settings(config, classes)
-  began = time.monotonic()
-  take = step.stepper(built, step.loss_weights(config), config.batch_size, shape)
-  take()
-  first = time.monotonic() - began
   found = {"config": spec, **dict(changes), "dtype": config.dtype, "batch_size": config.batch_size, "rounds": rounds,
-           "machine": machine(), "flops": versus.flops(built, config.batch_size, shape),
-           "first_dispatch_seconds": {"apprentice": first}, "step_seconds": {}}
+           "xla_flags": os.environ.get("XLA_FLAGS", ""), "machine": machine(),
+           "flops": versus.flops(built, config.batch_size, shape), "first_dispatch_seconds": {}, "step_seconds": {}}
 
-  def note(way: str, seconds: float):
-    found["step_seconds"][way] = seconds
+  def note(way: str, first: float, seconds: float):
+    found["first_dispatch_seconds"][way], found["step_seconds"][way] = first, seconds
     rate = {"images_per_second": config.batch_size / seconds}
     if most := peak(found["machine"]["kind"], config.dtype):
       rate["peak_share"] = found["flops"] / seconds / most
     found.setdefault("rates", {})[way] = rate
-    print(way, f"{1000 * seconds:.3f} ms", rate, flush=True)
+    print(way, f"{1000 * seconds:.3f} ms", rate, f"first dispatch after {first:.1f} s", flush=True)
     with open(out + ".json", "w") as file:
       json.dump(found, file, indent=1)
 
-  note("apprentice", median(take, rounds))
-  with tempfile.TemporaryDirectory() as folder:
-    with jax.profiler.trace(folder):
-      take()
-    with open(out + ".txt", "w") as file:
-      file.write(kernels(glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch))
-  if ways:
-    pytorch(config, shape, classes, ways, rounds, found, note)
+  if "apprentice" in ways:
+    began = time.monotonic()
+    take = step.stepper(built, step.loss_weights(config), config.batch_size, shape)
+    take()
+    first = time.monotonic() - began
+    with alone(pause):
+      note("apprentice", first, median(take, rounds))
+      with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+          take()
+        with open(out + ".txt", "w") as file:
+          file.write(kernels(glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch))
+  if ways != ["apprentice"]:
+    pytorch(config, shape, classes, [way for way in ways if way != "apprentice"], rounds, pause, found, note)
+
+
+@contextlib.contextmanager
+def alone(pause: str):
+  """While this process alone measures: others of this script wait for it, and what matches ``pause`` is halted."""
+  def tell(number):
+    for pid in map(int, subprocess.run(["pgrep", "-f", pause], capture_output=True, text=True, check=False).stdout.split()):
+      if pid != os.getpid():
+        with contextlib.suppress(ProcessLookupError):
+          os.kill(pid, number)
+
+  with open(os.path.join(tempfile.gettempdir(), "gpu_step.lock"), "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+      if pause:
+        tell(signal.SIGSTOP)
+        time.sleep(1)  # what has been dispatched ends
+      yield
+    finally:
+      if pause:
+        tell(signal.SIGCONT)
 
 
 def config_of(spec: str, changes):
@@ -78,7 +108,7 @@ def median(take, rounds: int) -> float:
   return statistics.median(take() for _ in range(rounds))
 
 
-def pytorch(config, shape, classes, ways, rounds, found, note):
+def pytorch(config, shape, classes, ways, rounds, pause, found, note):
   """Notes seconds of a step in each way to run it; what fails is left out, and said."""
   import torch
   from apprentice_jax.bench import versus
@@ -92,8 +122,9 @@ def pytorch(config, shape, classes, ways, rounds, found, note):
       began = time.monotonic()
       take = versus._torch_stepper(config, shape, classes, way, "cuda", config.steps_per_dispatch)
       take()
-      found["first_dispatch_seconds"][way] = time.monotonic() - began
-      note(way, median(take, rounds))
+      first = time.monotonic() - began
+      with alone(pause):
+        note(way, first, median(take, rounds))
     except Exception as error:
       print(f"PyTorch ({way}) failed: {str(error)[:300]}", flush=True)
 
@@ -131,5 +162,6 @@ if __name__ == "__main__":
   parser.add_argument("--ways", default=",".join(WAYS))
   parser.add_argument("--set", dest="changes", type=change, action="append", default=[])
   parser.add_argument("--rounds", type=int, default=7)
+  parser.add_argument("--pause", default="")
   given = parser.parse_args()
-  main(given.spec, given.out, [w for w in given.ways.split(",") if w], given.changes, given.rounds)
+  main(given.spec, given.out, [w for w in given.ways.split(",") if w], given.changes, given.rounds, given.pause)

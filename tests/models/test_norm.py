@@ -66,6 +66,12 @@ def test_pooling_before_is_pooling_after(train):
   assert_close(found, run(flax(train), variables, x, lambda y: pool(nn.relu(y))), 3e-5)
 
 
+def test_paired_sums_are_the_same():
+  x, variables = inputs()
+  found = run(ours(True, paired_sums=True), variables, x, nn.relu)
+  assert_close(found, run(flax(True), variables, x, nn.relu), 2e-5)
+
+
 def test_synchronised_moments_are_those_of_all():
   x, variables = inputs()
   each = jax.vmap(lambda x: ours(True, axis_name="all").apply(variables, x, mutable=["batch_stats"]),

@@ -1,0 +1,43 @@
+"""Trees as vectors, by hand and against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from apprentice_jax.distill import flat
+
+
+def tree(seed=0):
+  r = np.random.default_rng(seed)
+  return {"kernel": jnp.asarray(r.standard_normal((3, 3, 2, 4)), jnp.float32), "clip": jnp.float32(6),
+          "none": None, "norm": (jnp.asarray(r.standard_normal(4), jnp.float32),)}
+
+
+def test_output_channels_come_first():
+  vector, _ = flat.pack({"kernel": jnp.arange(6, dtype=jnp.float32).reshape(3, 2), "scale": jnp.float32([7, 8])})
+  np.testing.assert_array_equal(vector, [0, 2, 4, 1, 3, 5, 7, 8])
+
+
+@pytest.mark.parametrize("given", [tree(), {}, None])
+def test_a_tree_comes_back_from_its_vector(given):
+  vector, unpack = flat.pack(given)
+  assert vector.shape == (sum(leaf.size for leaf in jax.tree.leaves(given)),)
+  back = unpack(vector)
+  assert jax.tree.structure(back) == jax.tree.structure(given)
+  jax.tree.map(np.testing.assert_array_equal, back, given)
+
+
+def test_another_vector_is_another_tree_of_the_same_form():
+  unpack = flat.pack(tree())[1]
+  jax.tree.map(np.testing.assert_array_equal, unpack(flat.pack(tree(1))[0]), tree(1))
+
+
+def test_other_dtypes_are_refused():
+  with pytest.raises(TypeError, match="float32 arrays, not int32"):
+    flat.pack({"count": jnp.int32(1)})
+
+
+def test_norm_is_that_of_all_numbers():
+  expected = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree())]))
+  np.testing.assert_allclose(flat.norm(tree()), expected, rtol=1e-6)
