@@ -3,7 +3,7 @@
 # three seeds; the last epoch's accuracy.
 #   DATA=... TEACHER=resnet20-12fca82f.th WORKDIR=... [EPOCHS=54] bash results/mlperf_tiny/gpu.sh [FLAGS of apprentice study]
 # DATA and TEACHER as run.sh has them. Start the same again to go on. Many runs at once: nvidia-cuda-mps-control -d, and
-# --config.study.jobs=15. Tried on a CPU with ARGUMENT=runlocal EPOCHS=0.05.
+# --config.study.jobs=15. Tried on a CPU with EPOCHS=0.02 and --config.recipe.student.warmup_epochs=0, which is not committed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${DATA:?}" "${TEACHER:?}" "${WORKDIR:?}"
