@@ -259,7 +259,7 @@ class Program:
 
   def _turns(self, state, data, index, epoch, first, count, weights, rates, key, observe):
     """`_steps` in as many turns as there are steps in a dispatch: what those beyond ``count`` change is dropped, and
-    activations are looked at after the loop, whatever ``observe`` is. From turn to turn the state is two vectors."""
+    activations are looked at after the loop, whatever ``observe`` is. From turn to turn the state is packed: see `_packed`."""
     del observe
     start, unpack = _packed(state)
 
@@ -277,8 +277,8 @@ class Program:
 
 
 def _packed(state: State):
-  """The state as two vectors, of what the health of the student's activations depends on and of the rest, and the
-  function from these back to the state."""
+  """The state, packed: what the health of the student's activations depends on, and the rest; and the function from
+  these two back to the state."""
   health, unpack_health = flat.pack(_health_of(state.student))
   rest, unpack_rest = flat.pack((state.student.opt_state, state.teacher))
 

@@ -15,20 +15,24 @@ def tree(seed=0):
 
 
 def test_output_channels_come_first():
-  vector, _ = flat.pack({"kernel": jnp.arange(6, dtype=jnp.float32).reshape(3, 2), "scale": jnp.float32([7, 8])})
+  (vector, large), _ = flat.pack({"kernel": jnp.arange(6, dtype=jnp.float32).reshape(3, 2), "scale": jnp.float32([7, 8])})
   np.testing.assert_array_equal(vector, [0, 2, 4, 1, 3, 5, 7, 8])
+  assert not large
 
 
 @pytest.mark.parametrize("given", [tree(), {}, None])
-def test_a_tree_comes_back_from_its_vector(given):
-  vector, unpack = flat.pack(given)
-  assert vector.shape == (sum(leaf.size for leaf in jax.tree.leaves(given)),)
-  back = unpack(vector)
+@pytest.mark.parametrize("limit, apart", [(2**18, 0), (72, 1), (1, 3)])
+def test_a_tree_comes_back_from_what_it_was_packed_in(given, limit, apart, monkeypatch):
+  monkeypatch.setattr(flat, "LARGE", limit)
+  (vector, large), unpack = flat.pack(given)
+  assert len(large) == (apart if given else 0)
+  assert vector.size + sum(leaf.size for leaf in large) == sum(leaf.size for leaf in jax.tree.leaves(given))
+  back = unpack((vector, large))
   assert jax.tree.structure(back) == jax.tree.structure(given)
   jax.tree.map(np.testing.assert_array_equal, back, given)
 
 
-def test_another_vector_is_another_tree_of_the_same_form():
+def test_other_numbers_are_another_tree_of_the_same_form():
   unpack = flat.pack(tree())[1]
   jax.tree.map(np.testing.assert_array_equal, unpack(flat.pack(tree(1))[0]), tree(1))
 
@@ -38,6 +42,8 @@ def test_other_dtypes_are_refused():
     flat.pack({"count": jnp.int32(1)})
 
 
-def test_norm_is_that_of_all_numbers():
+@pytest.mark.parametrize("limit", [2**18, 72])
+def test_norm_is_that_of_all_numbers(limit, monkeypatch):
+  monkeypatch.setattr(flat, "LARGE", limit)
   expected = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree())]))
   np.testing.assert_allclose(flat.norm(tree()), expected, rtol=1e-6)
