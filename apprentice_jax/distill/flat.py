@@ -1,5 +1,5 @@
-"""Trees of many small arrays as one vector, for GPUs: a kernel takes a few microseconds there, whatever its size, and a
-network has a hundred parameters.
+"""Trees of many small arrays as one vector, for GPUs: every kernel that the device runs takes a few microseconds there,
+however small its arrays, and a network has a hundred parameters.
 """
 
 import itertools
@@ -9,25 +9,20 @@ from typing import Any, Callable
 import jax
 import jax.numpy as jnp
 
-LARGE = 2**18  # numbers (1 MiB), from which to move an array takes longer than to start a kernel
+# Numbers in an array that gains nothing from being part of a vector. On an H200 those of ResNet-50 and ResNet-101, 560 MB,
+# took 1.6 ms to write: 3 microseconds for 1 MiB, as long as another kernel.
+LARGE = 2**18
 
 
 def pack(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
-  """A tree of float32 arrays as few: (all that are small as one vector, the LARGE ones as they are in a list); and the
-  function from such a pair back to the tree.
+  """A tree of arrays as few: (all float32 ones that are small as one vector, the others in a list); and the function
+  from such a pair back to the tree.
 
-  A kernel's output channels come first in the vector: so cuDNN writes a filter's gradient, and a channel's weights lie
-  together.
-
-  Raises:
-    TypeError: an array of another dtype.
+  A filter's output channels come first in the vector: so cuDNN writes its gradient, and a channel's weights lie together.
   """
   leaves, structure = jax.tree.flatten(tree)
-  for leaf in leaves:
-    if leaf.dtype != jnp.float32:
-      raise TypeError(f"pack takes float32 arrays, not {leaf.dtype}.")
-  large = [leaf.size >= LARGE for leaf in leaves]
-  small = [jnp.moveaxis(leaf, -1, 0) if leaf.ndim else leaf for leaf, alone in zip(leaves, large) if not alone]
+  apart = [leaf.size >= LARGE or leaf.dtype != jnp.float32 for leaf in leaves]
+  small = [jnp.moveaxis(leaf, -1, 0) if leaf.ndim else leaf for leaf, alone in zip(leaves, apart) if not alone]
   shapes = [leaf.shape for leaf in small]
   ends = list(itertools.accumulate(math.prod(shape) for shape in shapes))
   vector = jnp.concatenate([leaf.ravel() for leaf in small]) if small else jnp.zeros(0, jnp.float32)
@@ -37,11 +32,6 @@ def pack(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     parts = [part.reshape(shape) for part, shape in zip(jnp.split(vector, ends[:-1]), shapes)]
     parts = iter([jnp.moveaxis(part, 0, -1) if part.ndim else part for part in parts])
     others = iter(others)
-    return jax.tree.unflatten(structure, [next(others if alone else parts) for alone in large])
+    return jax.tree.unflatten(structure, [next(others if alone else parts) for alone in apart])
 
-  return (vector, [leaf for leaf, alone in zip(leaves, large) if alone]), unpack
-
-
-def norm(tree: Any) -> jax.Array:
-  """The Euclidean norm of all of a tree's float32 arrays together, of what is packed: see `step.global_norm`."""
-  return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(pack(tree)[0])))
+  return (vector, [leaf for leaf, alone in zip(leaves, apart) if alone]), unpack

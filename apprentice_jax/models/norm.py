@@ -26,8 +26,8 @@ class BatchNorm(nn.Module):
     dtype: of the result.
     axis_name: mesh axis over which the moments are averaged (synchronised batch norm), or None.
     paired_sums: sum over pixels two arrays at a time, forward and backward. XLA takes two kernels on a GPU for such a
-      sum, and as many for two that are one reduction; a small network's training step there is a thousand kernels of a
-      few microseconds, whatever they do.
+      sum, and as many for two that are one reduction; a small network's training step there is hundreds of kernels of
+      a few microseconds, whatever they do.
     pool: a max-pooling to apply, or None.
     scale_init: of the scale.
   """

@@ -15,7 +15,7 @@ import numpy as np
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented, normalise
 from apprentice_jax.distill import flat
-from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer
+from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
@@ -119,14 +119,15 @@ class Program:
         teacher_gradient=settings.teacher_gradient,
         weight_health=functools.partial(health.weights, settings.student.quantization),
         activation_health=functools.partial(health.activations_of, settings.student),
-        axis=parallel.AXIS, **({"norm": flat.norm} if self._fixed else {}))
+        axis=parallel.AXIS,
+        norm=(lambda tree: global_norm(flat.pack(tree)[0])) if self._fixed else global_norm)
 
     def kept(name: str, function, mapped, donate=(0,)):
       over = parallel.over_replicas(function, mapped=mapped, donate=donate, backend=backend, devices=devices)
       return over if devices else Kept(over, type(self), name, settings, backend)
 
     dispatched, fed = (False, False, True, True, *[False] * 6), (False, True, False, False, False)
-    self._one = kept("one", self._step, dispatched)
+    self._one = kept("one of few kernels" if self._fixed else "one", self._step, dispatched)
     self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
     self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
     self._look = kept("look", self._look_at, (False, False, True), donate=())
@@ -272,21 +273,24 @@ class Program:
     (packed, seen), history = jax.lax.scan(turn, (start, start[0]), jnp.arange(index.shape[0]))
     last = first + count - 1
     images = augmented(data.images, index[last], epoch[last], key, self.settings.augmentation)
-    health = self._look_at(*_health_of(unpack((seen, packed[1])).student), images)
-    return unpack(packed), {**history, "activations": history["activations"].at[count - 1].set(health)}
+    watched = self._look_at(*_health_of(unpack((seen, packed[1])).student), images)
+    return unpack(packed), {**history, "activations": history["activations"].at[count - 1].set(watched)}
 
 
 def _packed(state: State):
-  """The state, packed: what the health of the student's activations depends on, and the rest; and the function from
-  these two back to the state."""
-  health, unpack_health = flat.pack(_health_of(state.student))
-  rest, unpack_rest = flat.pack((state.student.opt_state, state.teacher))
+  """What changes of the state, packed: what the health of the student's activations depends on, and the rest; and the
+  function from these two back to the state. A fixed teacher is not in it, so that what follows from its weights alone
+  is computed once and not in every turn."""
+  student, teacher = state
+  fixed = teacher is None or teacher.opt_state is None
+  watched, unpack_watched = flat.pack(_health_of(student))
+  rest, unpack_rest = flat.pack((student.opt_state, None if fixed else teacher))
 
   def unpack(packed):
-    optimizer, teacher = unpack_rest(packed[1])
-    return State(Network(*unpack_health(packed[0]), optimizer), teacher)
+    optimizer, trained = unpack_rest(packed[1])
+    return State(Network(*unpack_watched(packed[0]), optimizer), teacher if fixed else trained)
 
-  return (health, rest), unpack
+  return (watched, rest), unpack
 
 
 def _health_of(student: Network) -> tuple:

@@ -1,5 +1,7 @@
 """Batch norm, against Flax's own; and pooled before, against pooled after."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -66,10 +68,24 @@ def test_pooling_before_is_pooling_after(train):
   assert_close(found, run(flax(train), variables, x, lambda y: pool(nn.relu(y))), 3e-5)
 
 
-def test_paired_sums_are_the_same():
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 2e-5), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize("pooling", [None, pool])
+def test_paired_sums_are_the_same(pooling, dtype, tolerance, train):
+  x, variables = inputs(dtype)
+  found, expected = (run(ours(train, dtype=dtype, pool=pooling, paired_sums=paired), variables, x, nn.relu)
+                     for paired in (True, False))
+  assert_close(found, expected, tolerance)
+  assert [leaf.dtype for leaf in jax.tree.leaves(found)] == [leaf.dtype for leaf in jax.tree.leaves(expected)]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_sums_are_paired_in_both_directions(paired):
   x, variables = inputs()
-  found = run(ours(True, paired_sums=True), variables, x, nn.relu)
-  assert_close(found, run(flax(True), variables, x, nn.relu), 2e-5)
+  text = jax.jit(lambda variables, x: run(ours(True, paired_sums=paired), variables, x, nn.relu)).lower(
+      variables, x).as_text()
+  pairs = re.findall(r"stablehlo.reduce\(%\S+ init: %\S+\), \(", text)
+  assert len(pairs) == (2 if paired else 0)  # of the moments, and of the gradients of scale and bias
 
 
 def test_synchronised_moments_are_those_of_all():

@@ -1,6 +1,7 @@
 """Eight replicas with unequal data: averaged, the same on each, and the same on every path."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from apprentice_jax.data.augment import Augmentation, training_batch
-from apprentice_jax.distill.step import Batch, Rates, State, Trainer
+from apprentice_jax.distill import flat
+from apprentice_jax.distill.step import Batch, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import ResNet
@@ -211,13 +213,35 @@ def test_a_batch_that_is_fed_without_a_branch_is_looked_at_as_well(loops, data):
   assert seen[1]["activations"].any() and not fixed_unseen[1]["activations"].any()
 
 
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_teacher_goes_through_a_loop_of_fixed_length(trains, data, monkeypatch):
+  """Both networks packed, with arrays in the vectors and beside them; and a fixed teacher, which is not."""
+  monkeypatch.setattr(flat, "LARGE", 100)
+  settings = JOINT if trains else JOINT._replace(teacher_optimizer=None)
+  start = initial(JOINT, data)
+  if not trains:
+    start = start._replace(teacher=start.teacher._replace(opt_state=None))
+  assert {leaf.size < 100 for leaf in jax.tree.leaves(start.student.params)} == {True, False}
+  found = [Program(settings, loop=True, fixed=fixed).train(
+      parallel.replicate(start), parallel.replicate(data), *sorted_indices(CHUNK), 2, WEIGHTS, rates(), jax.random.key(0))
+           for fixed in (True, False)]
+  assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-5)
+  assert_close(history(found[0][1], 2), history(found[1][1], 2), rtol=1e-4, atol=1e-5)
+  moved = [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (found[0][0].teacher.params, start.teacher.params)))]
+  assert not any(moved) if trains else all(moved)
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_a_loop_of_fixed_length_has_no_branch(fixed, loops, data, monkeypatch):
   conditionals, cond = [], jax.lax.cond
   monkeypatch.setattr(jax.lax, "cond", lambda *args: conditionals.append(args) or cond(*args))
   settings, arguments = loops[0], (initial(loops[0], data), data, *sorted_indices(CHUNK), np.int32(0), np.int32(2))
-  Program(settings, loop=True, fixed=fixed)._many.lower(*arguments, WEIGHTS, rates(), jax.random.key(0), np.bool_(True))
+  program = Program(settings, loop=True, fixed=fixed)
+  lowered = program._many.lower(*arguments, WEIGHTS, rates(), jax.random.key(0), np.bool_(True))
   assert bool(conditionals) != fixed
+  # And few kernels: batch norm's sums are in pairs, the gradients' norm is that of a vector.
+  assert bool(re.search(r"stablehlo.reduce\(.*\), \(.*tensor<f32>, tensor<f32>\)", lowered.as_text())) == fixed
+  assert (program.trainer.norm is global_norm) != fixed
 
 
 @pytest.fixture(scope="module")
