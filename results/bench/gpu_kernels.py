@@ -4,9 +4,10 @@
         configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT.md
 
 Compiles a dispatch for an H200 (`jax.experimental.topologies`; no driver is needed, but the wheels of jax[cuda13] are)
-and counts what the body of its loop starts: fusions, convolutions, products, copies. The choice of convolution
-algorithms wants the card, so what these start by themselves (clears of buffers, second stages) is not in it. The
-compiled text is left in OUT.txt.
+and counts what the body of its loop starts: fusions, convolutions, products, copies ("other": among them those updates of
+parameters that are selects at last, and copies of what the loop carries). The choice of convolution algorithms wants the
+card, so what these start by themselves (clears of buffers, second stages) is not in it. The compiled text is left in
+OUT.txt.
 """
 
 import argparse
@@ -80,7 +81,8 @@ def sibling(name: str):
 
 def counted(text: str) -> tuple[collections.Counter, collections.Counter]:
   """Kernels of the loop's body by part, and by kind."""
-  body = re.search(r"body=%?([\w.\-]+)", text)[1]
+  entry = re.search(r"^ENTRY .*?^\}", text, re.M | re.S)[0]
+  body, = re.findall(r"\bwhile\(.*?body=%?([\w.\-]+)", entry)  # one: the loop over the steps of a dispatch
   lines = re.search(rf"^%?{re.escape(body)} \(.*?\{{\n(.*?)^\}}", text, re.M | re.S)[1].splitlines()
   parts, kinds = collections.Counter(), collections.Counter()
   for line in lines:

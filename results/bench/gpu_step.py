@@ -8,7 +8,9 @@ in bfloat16. Writes OUT.json, of medians, with the seconds until a first dispatc
 it), and OUT.txt: of all steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
 
 Several of these at once compile beside each other and measure in turns; ``--pause=PATTERN`` halts meanwhile whatever else
-has PATTERN in its command line.
+has PATTERN in its command line, but for this process and those that it is a child of. What chooses between algorithms by
+timing them (cuDNN's benchmark in PyTorch, XLA's autotuning) does so beside the others all the same, and seconds until a
+first dispatch include halts: where these count, run one alone. Three at once need XLA_PYTHON_CLIENT_MEM_FRACTION=0.3.
 """
 
 import argparse
@@ -41,7 +43,7 @@ def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str
   shape, classes = step.synthetic(config)
   built = step.settings(config, classes)
   found = {"config": spec, **dict(changes), "dtype": config.dtype, "batch_size": config.batch_size, "rounds": rounds,
-           "xla_flags": os.environ.get("XLA_FLAGS", ""), "machine": machine(),
+           "commit": "".join(output("git", "rev-parse", "HEAD")), "xla_flags": os.environ.get("XLA_FLAGS", ""), "machine": machine(),
            "flops": versus.flops(built, config.batch_size, shape), "first_dispatch_seconds": {}, "step_seconds": {}}
 
   def note(way: str, first: float, seconds: float):
@@ -66,29 +68,47 @@ def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str
           take()
         with open(out + ".txt", "w") as file:
           file.write(kernels(glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch))
-  if ways != ["apprentice"]:
-    pytorch(config, shape, classes, [way for way in ways if way != "apprentice"], rounds, pause, found, note)
+  if others := [way for way in ways if way != "apprentice"]:
+    pytorch(config, shape, classes, others, rounds, pause, found, note)
 
 
 @contextlib.contextmanager
 def alone(pause: str):
   """While this process alone measures: others of this script wait for it, and what matches ``pause`` is halted."""
-  def tell(number):
-    for pid in map(int, subprocess.run(["pgrep", "-f", pause], capture_output=True, text=True, check=False).stdout.split()):
-      if pid != os.getpid():
-        with contextlib.suppress(ProcessLookupError):
-          os.kill(pid, number)
+  halted = []
 
+  def tell(number):
+    for pid in halted:
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+  def end(number, _):
+    raise SystemExit(128 + number)  # through the finally below, so that nothing stays halted
+
+  before = signal.signal(signal.SIGTERM, end)
   with open(os.path.join(tempfile.gettempdir(), "gpu_step.lock"), "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
       if pause:
+        halted += sorted(set(map(int, output("pgrep", "-f", pause))) - set(ancestors()))
         tell(signal.SIGSTOP)
         time.sleep(1)  # what has been dispatched ends
       yield
     finally:
-      if pause:
-        tell(signal.SIGCONT)
+      tell(signal.SIGCONT)
+      signal.signal(signal.SIGTERM, before)
+
+
+def ancestors() -> list[int]:
+  """This process and those that it is a child of."""
+  found = [os.getpid()]
+  while found[-1] > 1:
+    found.append(int(output("ps", "-o", "ppid=", "-p", str(found[-1]))[0]))
+  return found
+
+
+def output(*command) -> list[str]:
+  return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
 
 def config_of(spec: str, changes):
@@ -164,4 +184,7 @@ if __name__ == "__main__":
   parser.add_argument("--rounds", type=int, default=7)
   parser.add_argument("--pause", default="")
   given = parser.parse_args()
-  main(given.spec, given.out, [w for w in given.ways.split(",") if w], given.changes, given.rounds, given.pause)
+  chosen = given.ways.split(",")
+  if unknown := set(chosen) - set(WAYS):
+    parser.error(f"--ways: {', '.join(sorted(unknown))} is none of {', '.join(WAYS)}.")
+  main(given.spec, given.out, chosen, given.changes, given.rounds, given.pause)
