@@ -62,8 +62,9 @@ class BatchNorm(nn.Module):
     addend = bias - mean * multiplier
     if self.pool is not None:
       x = self.pool(x)
-    affine = _affine_paired if self.paired_sums else _affine
-    return affine(x, multiplier * sign, addend).astype(self.dtype)
+    if self.paired_sums:
+      return _affine(x, multiplier * sign, addend).astype(self.dtype)
+    return (x.astype(jnp.float32) * (multiplier * sign) + addend).astype(self.dtype)
 
   def _moments(self, x):
     """Mean and (biased) variance of each feature, float32."""
@@ -78,14 +79,10 @@ class BatchNorm(nn.Module):
     return moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0)
 
 
+@jax.custom_vjp
 def _affine(x, multiplier, addend):
   """x * multiplier + addend, float32; x: (..., features), the others (features,)."""
   return x.astype(jnp.float32) * multiplier + addend
-
-
-@jax.custom_vjp
-def _affine_paired(x, multiplier, addend):
-  return _affine(x, multiplier, addend)
 
 
 def _affine_bwd(residuals, g):
@@ -93,7 +90,7 @@ def _affine_bwd(residuals, g):
   return ((g * multiplier).astype(x.dtype), *_pair_of_sums(g * x.astype(jnp.float32), g))
 
 
-_affine_paired.defvjp(lambda x, multiplier, addend: (_affine(x, multiplier, addend), (x, multiplier)), _affine_bwd)
+_affine.defvjp(lambda x, multiplier, addend: (_affine(x, multiplier, addend), (x, multiplier)), _affine_bwd)
 
 
 @jax.custom_vjp
