@@ -168,10 +168,12 @@ def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int
   product = functools.partial(product, strides=strides, size=size)
   if share == x.shape[0]:
     return product(x, g)
-  split = lambda a: a.reshape(-1, share, *a.shape[1:])
-  add = lambda total, images: (total + product(*images), None)
+  # Slices of the arrays as they are: reshaped ones would be other arrays to XLA, which computes each from the last
+  # convolution's output once more, where the network's own next convolution reads the same values.
+  images = lambda a, i: jax.lax.dynamic_slice_in_dim(a, i * share, share)
+  add = lambda i, total: total + product(images(x, i), images(g, i))
   start = jnp.zeros((*size, x.shape[-1], g.shape[-1]), x.dtype)
-  return jax.lax.scan(add, start, (split(x), split(g)))[0]
+  return jax.lax.fori_loop(0, x.shape[0] // share, add, start)
 
 
 def _divisor(n: int, limit: int) -> int:

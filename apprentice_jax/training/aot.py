@@ -21,6 +21,8 @@ from jax.experimental import serialize_executable
 
 import apprentice_jax
 
+LEVEL = "xla_backend_optimization_level"
+
 _folder: Optional[pathlib.Path] = None
 _seconds = 0.0
 
@@ -48,10 +50,13 @@ class Kept:
   Args:
     function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on its arguments and on ``made_of``.
     made_of: whose repr tells it from all other functions.
+    thorough: whether it is to be as fast as can be, on CPU. What runs once or for seconds need not: at its default level
+      LLVM takes three to four times as long over a network's initialisation as at level 1, whose code is as fast, but
+      for the paddings in filters' gradients. A level in XLA_FLAGS is that of all.
   """
 
-  def __init__(self, function: Callable, *made_of: Any):
-    self._function, self._made_of = function, made_of
+  def __init__(self, function: Callable, *made_of: Any, thorough: bool = False):
+    self._function, self._made_of, self._thorough = function, made_of, thorough
     self._programs, self._program = {}, None  # by their keys, and that of the arguments before
     self.lower = function.lower
 
@@ -79,7 +84,7 @@ class Kept:
           *program, execution_devices=[d for d in jax.devices() if d.id in ids])
     except Exception:  # there is none, or not a whole one, or not for this machine
       hits = len(_hits())
-      compiled = self._function.lower(*args).compile()
+      compiled = self._function.lower(*args).compile(compiler_options=self._options())
     if len(_hits()) > hits:  # XLA:CPU writes a program that was read, by JAX's cache, without its functions
       return compiled
     try:
@@ -92,6 +97,11 @@ class Kept:
     except Exception:  # a full disk, or a device whose programs cannot be written: the next start compiles again
       pass
     return compiled
+
+  def _options(self) -> Optional[dict]:
+    if self._thorough or jax.default_backend() != "cpu" or LEVEL in os.environ.get("XLA_FLAGS", ""):
+      return None
+    return {LEVEL: 1}
 
   def _key(self, args) -> str:
     leaves, tree = jax.tree.flatten(args)

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1"  # as the command
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # as the command
 
 PAUSES, STEPS = (0, 1, 3, 0, 3), 6  # seconds; steps after each
 

@@ -85,3 +85,16 @@ def test_one_device(folder, unkept):
   np.testing.assert_array_equal(made()(jnp.arange(4)), [0, 3, 6, 9])
   np.testing.assert_array_equal(made()(jnp.arange(4)), [0, 3, 6, 9])
   assert len(list(folder.glob("*.program"))) == 1
+
+
+@pytest.mark.parametrize("thorough, flags, expected", [
+    (False, "", {"xla_backend_optimization_level": 1}), (True, "", None),
+    (False, "--xla_backend_optimization_level=2", None)])
+def test_what_need_not_be_fast_compiles_sooner(thorough, flags, expected, folder, unkept, monkeypatch):
+  usual, seen = jax.stages.Lowered.compile, []
+  monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered, compiler_options=None: (
+      seen.append(compiler_options) or usual(lowered, compiler_options)))
+  monkeypatch.setenv("XLA_FLAGS", flags)
+  found = aot.Kept(jax.jit(lambda x: x * 3), "one device", thorough=thorough)(jnp.arange(4))
+  np.testing.assert_array_equal(found, [0, 3, 6, 9])
+  assert seen == [expected]
