@@ -81,6 +81,12 @@ def test_the_papers_preset_has_its_quantizers():
     configs.apply_argument(valid(), "preset=papr", {})
 
 
+@pytest.mark.parametrize("name", ["cifar10", "mlperf_tiny"])
+def test_the_papers_preset_has_its_temperature(name):
+  path, = [f for f in FILES if f.stem == name]
+  assert get_config(path, "").loss.temperature == 4 and get_config(path, "preset=paper").loss.temperature == 1
+
+
 def test_the_arguments_of_runlocal_come_after_it():
   config = configs.apply_argument(valid(), "student=resnet44,runlocal", {"student.name": "resnet8"})
   assert config.student.name == "resnet44"

@@ -3,7 +3,7 @@
 # Usage: results/cifar10/one_epoch.sh DATA TEACHER.th WORKDIR
 set -euo pipefail
 command=(apprentice train --config=configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=B
-  --workdir="$3" --config.data.dir="$1" --config.teacher.init="$2" --config.precision=8A,2W
+  --workdir="$3" --config.data.dir="$1" --config.teacher.init="$2" --config.precision=8A,2W --config.loss.temperature=1
   --config.recipe.student.epochs=1 --config.checkpoint.every_epochs=0.2
   --config.steps_per_dispatch=20)
 "${command[@]}" & pid=$!
