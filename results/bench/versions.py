@@ -1,0 +1,66 @@
+"""The training step of several versions of this package, in turns, on CPU: what a change is worth.
+
+    python results/bench/versions.py CONFIG.py:ARGUMENT FOLDER[@FLAGS] FOLDER[@FLAGS] ...
+
+Each FOLDER has a version's `apprentice_jax` (`git worktree add FOLDER COMMIT`), FLAGS are XLA_FLAGS that it ran with beside
+what all have. Synthetic images of CIFAR-10's size. Prints medians, and the median ratio to the first over the rounds.
+"""
+
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+
+ROUNDS = 15
+
+
+def main(config: str, *versions: str):
+  steps = {version: started(config, *version.partition("@")[::2]) for version in versions}
+  seconds = {version: [] for version in versions}
+  for _ in range(ROUNDS):
+    for version, step in steps.items():
+      step()  # after the others' turns memory has to be taken again: see pause.py
+      seconds[version].append(step())
+  for version, found in seconds.items():
+    ratio = statistics.median(a / b for a, b in zip(found, seconds[versions[0]]))
+    print(f"{version}: {1000 * statistics.median(found):.1f} ms (least {1000 * min(found):.1f}), {ratio:.3f} of the first")
+
+
+def started(config: str, folder: str, flags: str):
+  """A process with that version; returns a function that takes steps in it and returns the seconds of one."""
+  from apprentice_jax import cli
+  env = {**os.environ, "PYTHONPATH": folder, "GLIBC_TUNABLES": cli.MALLOC,
+         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=false {flags}"}
+  process = subprocess.Popen([sys.executable, __file__, "--serve", config], env=env, text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+  def step() -> float:
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+  step()
+  return step
+
+
+def serve(config: str):
+  """Takes steps whenever there is a line to read."""
+  from apprentice_jax.bench import step
+  from apprentice_jax.training import devices
+  path, _, argument = config.partition(":")
+  spec = importlib.util.spec_from_file_location("config", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(argument)
+  devices.start(config.cpu_devices)
+  take = step.stepper(step.settings(config, 10), step.loss_weights(config), config.batch_size, (32, 32, 3))
+  for _ in sys.stdin:
+    print(take(), flush=True)
+
+
+if __name__ == "__main__":
+  if sys.argv[1] == "--serve":
+    serve(sys.argv[2])
+  else:
+    main(*sys.argv[1:])
