@@ -62,11 +62,16 @@ def _has_accelerator() -> bool:
   return bool(glob.glob("/dev/nvidia[0-9]*")) or processes.has_tpu()
 
 
-def _set_flags():
-  """XLA's flag for CPU, unless the user has said otherwise; before jax starts."""
-  given, flag = os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"
-  if flag.partition("=")[0] not in given:  # host devices run one thread each; nothing elsewhere
-    os.environ["XLA_FLAGS"] = f"{given} {flag}".strip()
+def _set_flags(command: str):
+  """XLA's flags for CPU, unless the user has said otherwise; before jax starts."""
+  given = os.environ.get("XLA_FLAGS", "")
+  flags = ["--xla_cpu_multi_thread_eigen=false"]  # host devices run one thread each; nothing elsewhere
+  # What is slow is in XLA's libraries. LLVM need not try hard with the rest: at its default level it takes three to five
+  # times as long over a network's initialisation, and of what it makes only training steps are faster, which have it
+  # nevertheless (training/aot.py). `plan` is not for CPU.
+  if command != "plan" and not _has_accelerator():
+    flags.append("--xla_backend_optimization_level=1")
+  os.environ["XLA_FLAGS"] = " ".join([given, *(f for f in flags if f.partition("=")[0] not in given)]).strip()
 
 
 def main(argv=None) -> int:
@@ -76,7 +81,7 @@ def main(argv=None) -> int:
   again: see `training.preemption`); 130 the same for SIGINT.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
-  _set_flags()
+  _set_flags(argv[0] if argv else "")
   warnings.filterwarnings("ignore", module="orbax|tensorflow_datasets|etils")
   if not argv or argv[0] == "help" or {"-h", "--help"} & set(argv):
     print(USAGE)

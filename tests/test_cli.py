@@ -11,7 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli
-from apprentice_jax.training import processes
+from apprentice_jax.training import aot, processes
 from apprentice_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -148,11 +148,14 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
 
 
-@pytest.mark.parametrize("given, expected", [
-    ("", "--xla_cpu_multi_thread_eigen=false"),
-    ("--xla_dump_to=d", "--xla_dump_to=d --xla_cpu_multi_thread_eigen=false"),
-    ("--xla_cpu_multi_thread_eigen=true", "--xla_cpu_multi_thread_eigen=true")])
-def test_the_flag_of_xla_is_set_where_nobody_has(monkeypatch, given, expected):
+@pytest.mark.parametrize("command, given, accelerator, expected", [
+    ("train", "", False, f"--xla_cpu_multi_thread_eigen=false {aot.QUICK}"),
+    ("train", "", True, "--xla_cpu_multi_thread_eigen=false"),
+    ("plan", "", False, "--xla_cpu_multi_thread_eigen=false"),
+    ("train", "--xla_dump_to=d --xla_backend_optimization_level=3", False,
+     "--xla_dump_to=d --xla_backend_optimization_level=3 --xla_cpu_multi_thread_eigen=false")])
+def test_flags_of_xla_are_set_where_nobody_has(monkeypatch, command, given, accelerator, expected):
   monkeypatch.setenv("XLA_FLAGS", given)
-  cli._set_flags()
+  monkeypatch.setattr(cli, "_has_accelerator", lambda: accelerator)
+  cli._set_flags(command)
   assert os.environ["XLA_FLAGS"] == expected

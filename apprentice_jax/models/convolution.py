@@ -168,8 +168,8 @@ def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int
   product = functools.partial(product, strides=strides, size=size)
   if share == x.shape[0]:
     return product(x, g)
-  # Slices of the arrays as they are: reshaped ones would be other arrays to XLA, which computes each from the last
-  # convolution's output once more, where the network's own next convolution reads the same values.
+  # Slices of the arrays as they are. Reshaped copies would be other arrays to XLA, which would compute each a second
+  # time from the previous convolution's output, although the next convolution's input has the same values.
   images = lambda a, i: jax.lax.dynamic_slice_in_dim(a, i * share, share)
   add = lambda i, total: total + product(images(x, i), images(g, i))
   start = jnp.zeros((*size, x.shape[-1], g.shape[-1]), x.dtype)

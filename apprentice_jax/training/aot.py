@@ -21,7 +21,7 @@ from jax.experimental import serialize_executable
 
 import apprentice_jax
 
-LEVEL = "xla_backend_optimization_level"
+QUICK = "--xla_backend_optimization_level=1"  # what `cli` adds to XLA_FLAGS where there is no accelerator
 
 _folder: Optional[pathlib.Path] = None
 _seconds = 0.0
@@ -48,15 +48,15 @@ class Kept:
   """A compiled function whose program is kept on disk.
 
   Args:
-    function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on its arguments and on ``made_of``.
+    function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on its arguments and on
+      ``made_of``.
     made_of: whose repr tells it from all other functions.
-    thorough: whether it is to be as fast as can be, on CPU. What runs once or for seconds need not: at its default level
-      LLVM takes three to four times as long over a network's initialisation as at level 1, whose code is as fast, but
-      for the paddings in filters' gradients. A level in XLA_FLAGS is that of all.
+    thorough: compile it for CPU at LLVM's default level, where the command has set level 1 for all programs. That code
+      is faster where arrays are padded, as in gradients of filters.
   """
 
   def __init__(self, function: Callable, *made_of: Any, thorough: bool = False):
-    self._function, self._made_of, self._thorough = function, made_of, thorough
+    self._function, self._made_of, self.thorough = function, made_of, thorough
     self._programs, self._program = {}, None  # by their keys, and that of the arguments before
     self.lower = function.lower
 
@@ -99,14 +99,14 @@ class Kept:
     return compiled
 
   def _options(self) -> Optional[dict]:
-    if self._thorough or jax.default_backend() != "cpu" or LEVEL in os.environ.get("XLA_FLAGS", ""):
-      return None
-    return {LEVEL: 1}
+    """The compiler's, beside XLA_FLAGS: what a user has put there stays, and the command puts its own last."""
+    by_command = os.environ.get("XLA_FLAGS", "").split()[-1:] == [QUICK]
+    return {"xla_backend_optimization_level": 3} if self.thorough and by_command else None
 
   def _key(self, args) -> str:
     leaves, tree = jax.tree.flatten(args)
     shapes = [(jax.typeof(leaf).str_short(), getattr(leaf, "sharding", None)) for leaf in leaves]
-    return hashlib.sha256(repr((self._made_of, tree, shapes, _surroundings())).encode()).hexdigest()
+    return hashlib.sha256(repr((self._made_of, self.thorough, tree, shapes, _surroundings())).encode()).hexdigest()
 
 
 @functools.cache

@@ -124,7 +124,7 @@ class Program:
 
     def kept(name: str, function, mapped, donate=(0,)):
       over = parallel.over_replicas(function, mapped=mapped, donate=donate, backend=backend, devices=devices)
-      return over if devices else Kept(over, type(self), name, settings, backend, thorough=name != "look")
+      return over if devices else Kept(over, type(self), name, settings, backend, thorough=True)
 
     dispatched, fed = (False, False, True, True, *[False] * 6), (False, True, False, False, False)
     self._one = kept("one of few kernels" if self._fixed else "one", self._step, dispatched)

@@ -2,10 +2,12 @@
 
     python results/bench/versions.py CONFIG.py:ARGUMENT FOLDER[@FLAGS] FOLDER[@FLAGS] ...
 
-Each FOLDER has a version's `apprentice_jax` (`git worktree add FOLDER COMMIT`), FLAGS are XLA_FLAGS that it ran with beside
-what all have. Synthetic images of CIFAR-10's size. Prints medians, and the median ratio to the first over the rounds.
+Each FOLDER has a version's `apprentice_jax` (`git worktree add FOLDER COMMIT`); FLAGS are XLA_FLAGS beside those that all
+have: until f78e27b `apprentice` compiled steps with --xla_backend_optimization_level=1, which is to be given here.
+Synthetic images of CIFAR-10's size. Prints medians, and the median ratio to the first over the rounds.
 """
 
+import contextlib
 import importlib.util
 import os
 import statistics
@@ -24,7 +26,8 @@ def main(config: str, *versions: str):
       seconds[version].append(step())
   for version, found in seconds.items():
     ratio = statistics.median(a / b for a, b in zip(found, seconds[versions[0]]))
-    print(f"{version}: {1000 * statistics.median(found):.1f} ms (least {1000 * min(found):.1f}), {ratio:.3f} of the first")
+    print(f"{version}: {1000 * statistics.median(found):.1f} ms (least {1000 * min(found):.1f}), "
+          f"{ratio:.3f} of the first")
 
 
 def started(config: str, folder: str, flags: str):
@@ -53,7 +56,8 @@ def serve(config: str):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(argument)
-  devices.start(config.cpu_devices)
+  with contextlib.redirect_stdout(sys.stderr):  # it says what it runs on
+    devices.start(config.cpu_devices)
   take = step.stepper(step.settings(config, 10), step.loss_weights(config), config.batch_size, (32, 32, 3))
   for _ in sys.stdin:
     print(take(), flush=True)

@@ -88,13 +88,13 @@ def test_one_device(folder, unkept):
 
 
 @pytest.mark.parametrize("thorough, flags, expected", [
-    (False, "", {"xla_backend_optimization_level": 1}), (True, "", None),
-    (False, "--xla_backend_optimization_level=2", None)])
-def test_what_need_not_be_fast_compiles_sooner(thorough, flags, expected, folder, unkept, monkeypatch):
+    (True, f"--xla_dump_to=d {aot.QUICK}", {"xla_backend_optimization_level": 3}), (False, aot.QUICK, None), (True, "", None),
+    (True, f"{aot.QUICK} --xla_cpu_multi_thread_eigen=false", None)])  # the user's: the command's own are last
+def test_what_is_thorough_is_compiled_at_the_default_level(thorough, flags, expected, folder, unkept, monkeypatch):
   usual, seen = jax.stages.Lowered.compile, []
   monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered, compiler_options=None: (
       seen.append(compiler_options) or usual(lowered, compiler_options)))
   monkeypatch.setenv("XLA_FLAGS", flags)
-  found = aot.Kept(jax.jit(lambda x: x * 3), "one device", thorough=thorough)(jnp.arange(4))
-  np.testing.assert_array_equal(found, [0, 3, 6, 9])
-  assert seen == [expected]
+  function = parallel.over_replicas(lambda x: jax.lax.pmean(x, parallel.AXIS) * 3, (True,))
+  found = aot.Kept(function, "mean", thorough=thorough)(np.arange(8.0, dtype=np.float32))
+  assert float(found) == 10.5 and seen == [expected]

@@ -54,6 +54,12 @@ def initial(settings, data):
   return jax.device_get(State(start(settings.student, settings.student_optimizer, 0), teacher))
 
 
+def test_training_steps_are_compiled_to_be_fast():
+  program = Program(PLAIN)
+  assert all(step.thorough for step in (program._one, program._many, program._fed))
+  assert not initialiser(NET).thorough
+
+
 def sorted_indices(count=1):
   """Replica r gets the images from 12 r on: unequal shares."""
   index = np.stack([np.arange(4) + 12 * r for r in range(DEVICES)])[:, None]
