@@ -5,9 +5,9 @@
 The full study (200 epochs, three precisions, three seeds) is for a GPU and has not been run. At 45 epochs, three
 seeds, batch 256, twice these rates, bfloat16 and a temperature of 1 (results/cifar10) ResNet-20 has 91.07% in full
 precision; at 8A,2W 89.64% without distillation, 89.76% under scheme B with a ResNet-56 as teacher, 90.52% under C,
-90.47% under its control. Such a teacher is sure of nearly all training images; the temperature of 4 is ResNet-8's,
-chosen on held-out ones (results/mlperf_tiny), and has not been tried here to the end. The mean and std are those of
-the usual 6n+2 repositories, for their checkpoints as teachers.
+90.47% under its control. That teacher is sure of nearly all training images; the temperature of 4, which helped a
+ResNet-8 of such a teacher (results/mlperf_tiny: its config has the reasons), has no result here yet. The mean and std
+are those of the usual 6n+2 repositories, for their checkpoints as teachers.
 """
 
 from apprentice_jax import config as base

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The paper's table on CIFAR-10, for one GPU: ResNet-20 students of a ResNet-56 teacher, at 32A,2W, 8A,4W and 8A,2W, under
-# no distillation, A, B, C and C's control, three seeds; the last epoch's accuracy.
+# no distillation, A, B, C and C's control, three seeds; the last epoch's accuracy. The temperature is 4, the config's;
+# the paper's: --config.loss.temperature=1.
 #   DATA=... WORKDIR=... [EPOCHS=200] [STUDENTS="resnet20 resnet56"] bash results/cifar10/gpu.sh [FLAGS of apprentice study]
 # DATA: folder of prepared tfds datasets. Start the same again to go on. A teacher that is there, published or trained before:
 # --config.teacher.init=PATH. Many cells at once: nvidia-cuda-mps-control -d, and --config.study.jobs=9. Tried on a CPU, in
