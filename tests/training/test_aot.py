@@ -94,6 +94,7 @@ def test_what_is_thorough_is_compiled_at_the_default_level(thorough, flags, expe
   usual, seen = jax.stages.Lowered.compile, []
   monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered, compiler_options=None: (
       seen.append(compiler_options) or usual(lowered, compiler_options)))
+  jax.devices()  # read XLA_FLAGS
   monkeypatch.setenv("XLA_FLAGS", flags)
   function = parallel.over_replicas(lambda x: jax.lax.pmean(x, parallel.AXIS) * 3, (True,))
   found = aot.Kept(function, "mean", thorough=thorough)(np.arange(8.0, dtype=np.float32))
