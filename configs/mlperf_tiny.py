@@ -11,9 +11,9 @@ as there.
 
 The benchmark trains 500 epochs with Adam; these are 200 by cosine, as in configs/cifar10.py, and have not been run.
 54 epochs at a rate of 0.3 gave at 8A,2W under scheme B 86.93% and 87.43% (two seeds), 85.66% at the paper's temperature
-of 1, 85.58% without a teacher, and 87.11% in full precision (one seed each): results/mlperf_tiny. The temperature of 4 is that of
-https://github.com/szagoruyko/attention-transfer for CIFAR-10; on held-out training images it was better than 1 (one
-seed, 15 epochs, scheme B). Schemes A and C have not been run with it.
+of 1, 85.58% without a teacher, and 87.11% in full precision (one seed each): results/mlperf_tiny. The temperature of 4
+is that of https://github.com/szagoruyko/attention-transfer for CIFAR-10; on held-out training images it was better than
+1 (one seed, 15 epochs, scheme B). Schemes A and C have not been run with it.
 """
 
 from apprentice_jax import config as base
