@@ -36,7 +36,7 @@ def run(config) -> dict:
   """
   image_shape, num_classes = synthetic(config)
   built = settings(config, num_classes)._replace(teacher=None, teacher_optimizer=None)
-  plain = built.student.clone(conv=plain_conv, act=plain_act,
+  plain = built.student.clone(conv=plain_conv, act=plain_act, im2col=False,
                               quantization=type(built.student.quantization)())
   weights = {"alpha": 0.0, "beta": 1.0, "gamma": 0.0, "temperature": 1.0}
   steps = {name: stepper(s, weights, config.batch_size, image_shape)

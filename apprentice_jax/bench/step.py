@@ -10,13 +10,12 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.training import parallel, start
-from apprentice_jax.training.program import (DeviceBatch, DeviceData, Program, Settings, example_indices,
+from apprentice_jax.training.program import (HOST_STEPS, DeviceBatch, DeviceData, Program, Settings, example_indices,
                                              initialiser)
 
 SIZE = 1024  # synthetic images to draw batches from, or a batch if that is more
 ROUNDS = 15
 SECONDS = 60  # after which there are no more rounds, if there have been three
-HOST_STEPS = 4  # steps in a timing on CPU, where each is a dispatch of its own
 
 
 def settings(config, num_classes: int) -> Settings:
@@ -63,8 +62,8 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
             program: type[Program] = Program):
   """Returns a function that takes training steps on synthetic images and returns the seconds of one.
 
-  It takes built.steps_per_dispatch steps, in one dispatch where steps are dispatched together; ``streamed``: each on
-  a batch that is on the devices already, as `Program.feed` does.
+  It takes built.steps_per_dispatch steps, in dispatches as large as the program's may be; ``streamed``: each on a
+  batch that is on the devices already, as `Program.feed` does.
   """
   rng = np.random.default_rng(0)
   size, known = max(SIZE, batch_size), built.view.known and (built.augmentation.epochs or 1)
@@ -98,7 +97,10 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
     rates = parallel.replicate(Rates(*[np.full(steps, 0.01, np.float32)] * 2))
 
     def dispatch(state):
-      return taken.train(state, data, index, epoch, steps, weights, rates, key, observe=False)[0]
+      for i in range(0, steps, taken.together):
+        state, _ = taken.train(state, data, index, epoch, min(taken.together, steps - i), weights, rates, key,
+                               observe=False, first=i)
+      return state
 
   def step():
     nonlocal state

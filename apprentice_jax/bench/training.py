@@ -58,7 +58,8 @@ def run(config) -> dict:
       "batch_size": config.batch_size, "image_shape": list(shape), "data": config.data.name if data else why,
       "step_seconds": step, "images_per_second": config.batch_size / step,
       "dispatch_share": statistics.median(i / s for i, s in zip(seconds["idle"], seconds["step"])),
-      "dispatch_hidden": program(built).ahead, "steps_per_dispatch": _together(config), **first, "machine": machine()}
+      "dispatch_hidden": program(built).ahead, "steps_per_dispatch": 1 if streamed else program(built).together, **first,
+      "machine": machine()}
   if data:
     report.update(loop=_loop(config, step), input=_input(config, data), evaluation=_evaluation(config, built))
   return report
@@ -105,12 +106,6 @@ def _data(config):
     return inputs.split(config, "train"), ""
   except ConfigError as error:
     return None, f"synthetic ({str(error).splitlines()[0][:100]})"
-
-
-def _together(config) -> int:
-  """Steps that `train` takes in a dispatch."""
-  alone = config.data.image_size or jax.devices()[0].platform == "cpu"
-  return 1 if alone else config.steps_per_dispatch
 
 
 def _first_step(make) -> dict:

@@ -22,6 +22,8 @@ PATCH_BYTES = 3 << 19  # 1.5 MiB, about a core's own cache
 WIDE = 24  # output channels from which XLA's convolution is the fast one
 WIDE_OF_FEW = 48  # the same for at most FEW input channels, where a wider one costs little
 FEW = 3
+WIDE_FILTERS = 32  # features from which a filter's gradient is fast as a convolution
+TOGETHER = 8  # images whose pixels lie side by side in it
 TINY = 4  # pixels up to which an image is multiplied as a whole
 
 
@@ -72,11 +74,13 @@ def _backward(strides, _, residuals, g):
   by_xla = lambda x, w, g: jax.vjp(plain, x, w)[1](g)
 
   def on_cpu(x, w, g):
-    if strides == 1 and all(k % 2 for k in w.shape[:2]):
+    if not all(k % 2 for k in w.shape[:2]):
+      dx = jax.vjp(lambda x: plain(x, w), x)[1](g)[0]
+    elif strides == 1:
       turned = jnp.swapaxes(w[::-1, ::-1], 2, 3)
       dx = (_way(g.shape, turned.shape, 1) or plain)(g, turned)
     else:
-      dx = jax.vjp(lambda x: plain(x, w), x)[1](g)[0]
+      dx = input_gradient(g, w, strides=strides, size=x.shape[1:3])
     return dx, filter_gradient(x, g, strides=strides, size=w.shape[:2])
 
   return jax.lax.platform_dependent(x, w, g, cpu=on_cpu, default=by_xla)
@@ -145,12 +149,48 @@ def by_columns(x: jax.Array, w: jax.Array, count: int) -> jax.Array:
   return y.reshape(*x.shape[:3], features)
 
 
+def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int, int]) -> jax.Array:
+  """The gradient of a strided convolution's input, by convolutions of the output's gradient at stride 1.
+
+  To XLA it is one convolution, of an array with zeros between its pixels. Here every strides-th row of the input is a
+  convolution with those rows of the filter that meet it, of which a pixel makes ``strides`` columns at once, as if these
+  were channels. The price are zeros, too: for 3x3 at stride 2, 12 products in place of 9.
+
+  Args:
+    g: (batch, height', width', features), the gradient of the output.
+    w: (rows, columns, channels, features), rows and columns odd.
+    strides: of the convolution, whose padding is ``(rows - 1) // 2`` and ``(columns - 1) // 2``.
+    size: (height, width) of the input.
+
+  Returns:
+    (batch, height, width, channels).
+  """
+  (batch, height, width, features), (rows, columns, channels, _) = g.shape, w.shape
+  padding = (columns - 1) // 2
+  before, after = padding // strides, (strides - 1 + padding) // strides  # columns of g beside the one above
+  tap = np.arange(strides) + padding - strides * np.arange(-before, after + 1)[:, None]  # from, to
+  w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[:, np.where((tap >= 0) & (tap < columns), tap, columns)]
+  w = w.transpose(0, 1, 4, 2, 3).reshape(rows, before + after + 1, features, strides * channels)
+
+  # Written into one array: stacked, XLA would make the choice between them, pixel by pixel, part of whatever comes next.
+  dx = jnp.zeros((batch, height, strides, width, strides * channels), g.dtype)
+  for row in range(strides):
+    below, first = divmod(row + (rows - 1) // 2, strides)  # the filter's first row meets the row of g so far down
+    if not len(met := w[first::strides][::-1]):
+      continue
+    part = jax.lax.conv_general_dilated(g, met, (1, 1), ((len(met) - 1 - below, below), (before, after)),
+                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    dx = jax.lax.dynamic_update_slice_in_dim(dx, part[:, :, None], row, 2)
+  return dx.reshape(batch, height * strides, width * strides, channels)[:, :size[0], :size[1]]
+
+
 def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int, int]) -> jax.Array:
-  """The gradient of a convolution's filter, by matrix products.
+  """The gradient of a convolution's filter, a few images at a time.
 
   With rows i and columns j of the filter, ``dw[i, j] = sum over images and positions p of
-  x[p * strides + (i, j)]^T g[p]``. At stride 1 the input is shifted by rows and the gradient by columns, three
-  copies of each for 3x3, of which one product makes all nine; else all patches of the input are made.
+  x[p * strides + (i, j)]^T g[p]``. At stride 1 that is a convolution again, of the input with the gradient as its
+  filter: XLA's fast one where there are enough features. Of fewer, one matrix product makes all: the input is shifted
+  by rows and the gradient by columns, three copies of each for 3x3. At other strides all patches of the input are made.
 
   Args:
     x: (batch, height, width, channels), the input.
@@ -160,20 +200,25 @@ def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int
   Returns:
     (*size, channels, features), of x's dtype.
   """
-  by_rows = strides == 1 and size[1] > 1 and size[1] % 2 == 1  # the output is as wide as the input
-  product = _by_rows_and_columns if by_rows else _by_patches
-  copies = x.shape[-1] * size[0] + g.shape[-1] * size[1] if by_rows else x.shape[-1] * math.prod(size)
-  bytes_per_image = g.shape[1] * g.shape[2] * copies * x.dtype.itemsize
-  share = _divisor(x.shape[0], max(PATCH_BYTES // bytes_per_image, 1))
+  (*_, channels), (batch, height, width, features) = x.shape, g.shape
+  as_wide = strides == 1 and size[0] % 2 == size[1] % 2 == 1  # the output is as wide and high as the input
+  if as_wide and size[1] > 1 and features >= WIDE_FILTERS:
+    product, copies, limit = _by_convolution, channels + features, TOGETHER
+  elif as_wide and size[1] > 1:
+    product, copies, limit = _by_rows_and_columns, channels * size[0] + features * size[1], batch
+  else:
+    product, copies, limit = _by_patches, channels * math.prod(size), batch
+  bytes_per_image = height * width * copies * x.dtype.itemsize
+  share = _divisor(batch, min(max(PATCH_BYTES // bytes_per_image, 1), limit))
   product = functools.partial(product, strides=strides, size=size)
-  if share == x.shape[0]:
+  if share == batch:
     return product(x, g)
   # Slices of the arrays as they are. Reshaped copies would be other arrays to XLA, which would compute each a second
   # time from the previous convolution's output, although the next convolution's input has the same values.
   images = lambda a, i: jax.lax.dynamic_slice_in_dim(a, i * share, share)
   add = lambda i, total: total + product(images(x, i), images(g, i))
-  start = jnp.zeros((*size, x.shape[-1], g.shape[-1]), x.dtype)
-  return jax.lax.fori_loop(0, x.shape[0] // share, add, start)
+  start = jnp.zeros((*size, channels, features), x.dtype)
+  return jax.lax.fori_loop(0, batch // share, add, start)
 
 
 def _divisor(n: int, limit: int) -> int:
@@ -188,6 +233,18 @@ def _by_patches(x, g, *, strides, size):
   patches = [x[:, i:end(i, height):strides, j:end(j, width):strides] for i in range(rows)
              for j in range(columns)]
   return _product(jnp.concatenate(patches, -1), g).reshape(rows, columns, x.shape[-1], -1)
+
+
+def _by_convolution(x, g, *, strides, size):
+  """A channel of all images is an image here, whose own channels are the images: sums run over these innermost."""
+  del strides  # 1
+  x = jnp.transpose(x, (3, 1, 2, 0))
+  # By itself: padding that belongs to the convolution makes XLA take the transpositions into it, too, and it has no
+  # fast convolution of such arrays.
+  x = jnp.pad(x, ((0, 0), *(((k - 1) // 2,) * 2 for k in size), (0, 0)))
+  dw = jax.lax.conv_general_dilated(x, jnp.transpose(g, (1, 2, 0, 3)), (1, 1), "VALID",
+                                    dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  return jnp.transpose(dw, (1, 2, 0, 3))
 
 
 def _by_rows_and_columns(x, g, *, strides, size):

@@ -23,6 +23,9 @@ from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.optimizer import SGD
 
 
+HOST_STEPS = 4  # of one dispatch on CPU: what a step takes of memory it takes once, and a stop waits for few
+
+
 class View(NamedTuple):
   """How a teacher sees the images.
 
@@ -94,13 +97,20 @@ def make_apply(model: ResNet):
   return apply
 
 
+def _loops_on_cpu(settings: Settings) -> bool:
+  """Whether XLA:CPU has fast convolutions for these networks inside loops, too: it has none of integers there, nor those
+  with which it computes gradients by itself, some of which take a hundred times as long."""
+  return all(model.im2col and model.dtype == jnp.float32 and model.quantization.compute != "int8"
+             for model in (settings.student, settings.teacher) if model)
+
+
 class Program:
   """The compiled training step of one setting.
 
   Args:
     settings: what it depends on.
     backend, devices: see `parallel.over_replicas`.
-    loop: whether several steps run in one dispatch, as a loop on the device; default: except on CPU.
+    loop: whether all steps of a `train` run in one dispatch, as a loop on the device; default: except on CPU.
     fixed: whether that loop takes as many turns for any number of steps, and a step has no branch and as few kernels
       as may be; default: on GPUs, whose host would have to wait for the device in every step, to read what decides.
   """
@@ -131,21 +141,25 @@ class Program:
     self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
     self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
     self._look = kept("look", self._look_at, (False, False, True), donate=())
-    #: Whether several steps run in one dispatch, which `train` does not wait for.
+    #: Whether all steps run in one dispatch, which `train` does not wait for.
     self.asynchronous = platform != "cpu" if loop is None else loop
+    alone = (jax.device_count() if devices is None else len(devices)) == 1
     #: Whether a step is dispatched while the devices take the one before.
-    self.ahead = self.asynchronous or (jax.device_count() if devices is None else len(devices)) == 1
+    self.ahead = self.asynchronous or alone
+    #: The most steps of one dispatch.
+    self.together = (settings.steps_per_dispatch if self.asynchronous else 1 if alone or not _loops_on_cpu(settings)
+                     else min(HOST_STEPS, settings.steps_per_dispatch))
     self._before = None  # the loss of the last step
 
   def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
             rates: Rates, key, observe: bool = True, first: int = 0):
-    """Up to steps_per_dispatch training steps, on all devices.
+    """Up to ``together`` training steps in one dispatch, on all devices.
 
     Args:
       state: as `Trainer.step` takes it; its buffers are given up.
       data: the training set.
       index, epoch: the examples of steps_per_dispatch steps, see `example_indices`.
-      count: how many of the steps to take.
+      count: how many of the steps to take, at most ``together``.
       weights: of the loss's terms, and the temperature.
       rates: learning rates, float32 (steps_per_dispatch,) each.
       key: random key of the augmentation.
@@ -156,19 +170,12 @@ class Program:
       The new state, and the metrics of each step: dict of (steps_per_dispatch,) arrays, of which the
       first ``count`` count.
     """
-    if self.asynchronous:
-      return self._many(state, data, index, epoch, np.int32(first), np.int32(count), weights, rates, key,
-                        np.bool_(observe))
-    # XLA:CPU runs what is inside a loop on one thread and without its fast convolutions: ten times
-    # slower than the same steps one by one.
-    history = []
-    last = first + count - 1
-    for i in range(first, last + 1):
-      state, metrics = self._one(state, data, index, epoch, np.int32(i), np.int32(1), weights, rates, key,
-                                 np.bool_(observe and i == last))
-      history.append(metrics)
+    by_one = self.together == 1 and not self.asynchronous
+    state, metrics = (self._one if by_one else self._many)(
+        state, data, index, epoch, np.int32(first), np.int32(count), weights, rates, key, np.bool_(observe))
+    if not self.asynchronous:
       self._wait(metrics)
-    return state, {k: [m[k] for m in history] for k in history[0]}
+    return state, {k: [m] for k, m in metrics.items()} if by_one else metrics
 
   def feed(self, state: State, batch: DeviceBatch, weights: dict, rates: Rates,
            observe: bool = True):
@@ -194,7 +201,7 @@ class Program:
     return state, metrics
 
   def _wait(self, metrics: dict):
-    """Waits on CPU for a step; on a single device for the step before it, so that to start one costs no time. Several
+    """Waits on CPU for a dispatch; on a single device for the one before it, so that to start one costs no time. Several
     host devices share threads: a replica waiting in an all-reduce of one step can hold the thread that another needs to
     get there from the step before."""
     self._before, before = metrics["loss"], self._before

@@ -198,7 +198,7 @@ class Run:
         jax.block_until_ready(self.inflight.popleft())
       self.history.append((None, metrics))
       return state, 1
-    count = end - step if self.program.asynchronous else 1
+    count = min(end - step, self.program.together)
     first, index, epoch, rates = self._prepared(self._chunk(step), end)
     self.waited += time.monotonic() - began
     state, metrics = self.program.train(

@@ -18,7 +18,7 @@ from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.evaluation import evaluator
-from apprentice_jax.training.program import (DeviceBatch, DeviceData, Program, Settings, example_indices,
+from apprentice_jax.training.program import (HOST_STEPS, DeviceBatch, DeviceData, Program, Settings, example_indices,
                                              initialiser, make_apply)
 
 DEVICES, BATCH, SIZE, CHUNK = 8, 32, 100, 3
@@ -73,9 +73,13 @@ def rates(student=0.1, teacher=0.05):
 
 
 def train(program, settings, data, count=1, seed=0, **kwargs):
-  state = parallel.replicate(initial(settings, data))
-  return program.train(state, parallel.replicate(data), *sorted_indices(count), count,
-                       dict(WEIGHTS, **kwargs), rates(), jax.random.key(seed))
+  state, history = parallel.replicate(initial(settings, data)), []
+  for first in range(0, count, program.together):
+    taken = min(program.together, count - first)
+    state, metrics = program.train(state, parallel.replicate(data), *sorted_indices(count), taken,
+                                   dict(WEIGHTS, **kwargs), rates(), jax.random.key(seed), first + taken == count, first)
+    history.append(metrics)
+  return state, metrics if len(history) == 1 else {k: [m for part in history for m in part[k]] for k in metrics}
 
 
 def history(metrics, count):
@@ -88,9 +92,9 @@ def assert_close(a, b, **tolerance):
 
 @pytest.fixture(scope="module")
 def joint():
-  """Scheme A of a low-precision student, compiled once; its step may be traced once."""
+  """Scheme A of a low-precision student, compiled once; its step may be traced twice, for its shapes and in the loop."""
   class Traced(Program):
-    _step = chex.assert_max_traces(Program._step, n=1)
+    _step = chex.assert_max_traces(Program._step, n=2)
   chex.clear_trace_counter()
   return Traced(JOINT)
 
@@ -169,12 +173,12 @@ def test_buffers_are_given_up(joint, data):
 
 
 def test_weights_rates_seeds_and_counts_need_no_new_program(joint, data):
-  # `joint` allows one trace; the other tests have used it up.
+  # The other tests have used up what `joint` allows.
   losses = set()
   for i, count in enumerate((1, 3, 2)):
     state, metrics = train(joint, JOINT, data, count, seed=i, gamma=0.1 * i, temperature=1.0 + i)
     losses.add(float(metrics["loss"][0]))
-    assert len(metrics["loss"]) == count
+    assert np.count_nonzero(metrics["loss"]) == count
   assert len(losses) == 3
 
 
@@ -186,11 +190,16 @@ def test_shard_map_gives_the_same_numbers(joint, data):
 
 @pytest.fixture(scope="module")
 def plain_one_by_one(data):
-  return train(Program(PLAIN), PLAIN, data, 2)
+  program = Program(PLAIN)
+  program.together = 1
+  return train(program, PLAIN, data, 2)
 
 
-def test_a_loop_on_the_device_gives_the_same_numbers(plain_one_by_one, data):
-  state, metrics = train(Program(PLAIN, loop=True), PLAIN, data, 2)
+@pytest.mark.parametrize("loop", [None, True])
+def test_a_loop_on_the_devices_gives_the_same_numbers(loop, plain_one_by_one, data):
+  program = Program(PLAIN, loop=loop)
+  assert program.together == CHUNK <= HOST_STEPS
+  state, metrics = train(program, PLAIN, data, 2)
   # Other convolution kernels inside a loop, hence other roundings.
   assert_close(state, plain_one_by_one[0], rtol=1e-3, atol=1e-4)
   assert_close(history(metrics, 2), history(plain_one_by_one[1], 2), rtol=1e-4, atol=1e-5)
@@ -257,6 +266,15 @@ def loops():
   return settings, *(Program(settings, loop=True, fixed=fixed) for fixed in (False, True))
 
 
+@pytest.mark.parametrize("changed", [{"im2col": False}, {"dtype": jnp.bfloat16},
+                                     {"quantization": Quantization(Precision(8, 2), compute="int8")}])
+def test_what_is_slow_in_a_loop_on_cpu_is_dispatched_step_by_step(changed):
+  for which in ("student", "teacher"):
+    assert Program(JOINT._replace(**{which: NET.clone(**changed)})).together == 1
+  assert Program(JOINT, devices=jax.devices()[:1]).together == 1
+  assert Program(JOINT).together == CHUNK and Program(JOINT._replace(steps_per_dispatch=9)).together == HOST_STEPS
+
+
 def test_activations_are_looked_at_in_the_last_step_alone(data):
   model = NET.clone(quantization=Quantization(Precision(2, 32)))
   settings = PLAIN._replace(student=model)
@@ -302,12 +320,15 @@ def test_on_one_device_the_next_step_is_dispatched_while_one_runs(data, monkeypa
   monkeypatch.setattr(jax, "block_until_ready", lambda what: waited.append(what) or wait(what))
   assert program.ahead and not Program(PLAIN).ahead
   for program.ahead in (True, False):
-    state = parallel.replicate(initial(PLAIN, data), devices)
-    found.append(program.train(state, parallel.replicate(data, devices), index, epoch, CHUNK, WEIGHTS, rates(),
-                               jax.random.key(0)))
-  losses = found[0][1]["loss"]
+    state, metrics = parallel.replicate(initial(PLAIN, data), devices), []
+    for i in range(CHUNK):
+      state, found_metrics = program.train(state, parallel.replicate(data, devices), index, epoch, 1, WEIGHTS, rates(),
+                                           jax.random.key(0), i == CHUNK - 1, i)
+      metrics.append(found_metrics["loss"][0])
+    found.append((state, metrics))
+  losses = found[0][1]
   assert waited[0] is None and waited[1] is losses[0] and waited[2] is losses[1]  # each for the step before
-  assert [metrics["loss"] for metrics in waited[3:]] == found[1][1]["loss"]  # each for itself
+  assert [metrics["loss"] for metrics in waited[3:]] == found[1][1]  # each for itself
   chex.assert_trees_all_equal(*found)
 
 
