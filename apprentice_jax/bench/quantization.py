@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, settings, stepper, synthetic
+from apprentice_jax.training.program import Program
 
 
 def plain_conv(features, kernel_size, strides=1, quantization=None, dtype=jnp.float32, im2col=None, name=None):
@@ -22,6 +23,14 @@ def plain_conv(features, kernel_size, strides=1, quantization=None, dtype=jnp.fl
 
 def plain_act(quantization=None, name=None):
   return nn.relu
+
+
+def _alike(built) -> Program:
+  """On CPU step by step, as the plain one has to be."""
+  program = Program(built)
+  if not program.asynchronous:
+    program.together = 1
+  return program
 
 
 def run(config) -> dict:
@@ -36,10 +45,10 @@ def run(config) -> dict:
   """
   image_shape, num_classes = synthetic(config)
   built = settings(config, num_classes)._replace(teacher=None, teacher_optimizer=None)
-  plain = built.student.clone(conv=plain_conv, act=plain_act, im2col=False,
+  plain = built.student.clone(conv=plain_conv, act=plain_act,
                               quantization=type(built.student.quantization)())
   weights = {"alpha": 0.0, "beta": 1.0, "gamma": 0.0, "temperature": 1.0}
-  steps = {name: stepper(s, weights, config.batch_size, image_shape)
+  steps = {name: stepper(s, weights, config.batch_size, image_shape, program=_alike)
            for name, s in (("plain", built._replace(student=plain)), ("quantized", built))}
   seconds = in_turns(steps)
   medians = {k: statistics.median(v) for k, v in seconds.items()}

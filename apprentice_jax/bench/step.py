@@ -1,6 +1,7 @@
 """A training step to time, on synthetic images, and how functions are timed beside each other."""
 
 import time
+from typing import Callable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,8 @@ def settings(config, num_classes: int) -> Settings:
   if config.batch_size % jax.device_count():
     raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
                       f"{jax.device_count()} devices.")
-  steps = HOST_STEPS if jax.devices()[0].platform == "cpu" else config.steps_per_dispatch
+  most = HOST_STEPS if jax.devices()[0].platform == "cpu" else config.steps_per_dispatch
+  steps = min(most, config.steps_per_dispatch)
   return start.settings(config, num_classes)._replace(mean=(0.5,), std=(0.5,), steps_per_dispatch=steps)
 
 
@@ -59,11 +61,11 @@ def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
 
 
 def stepper(built: Settings, weights: dict, batch_size: int, image_shape, streamed: bool = False,
-            program: type[Program] = Program):
+            program: Callable[[Settings], Program] = Program, count: int = 0):
   """Returns a function that takes training steps on synthetic images and returns the seconds of one.
 
-  It takes built.steps_per_dispatch steps, in dispatches as large as the program's may be; ``streamed``: each on a
-  batch that is on the devices already, as `Program.feed` does.
+  It takes ``count`` steps, by default built.steps_per_dispatch, in dispatches as large as the program's may be;
+  ``streamed``: each on a batch that is on the devices already, as `Program.feed` does.
   """
   rng = np.random.default_rng(0)
   size, known = max(SIZE, batch_size), built.view.known and (built.augmentation.epochs or 1)
@@ -79,7 +81,7 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
   state = parallel.replicate(State(
       network(built.student, built.student_optimizer),
       network(built.teacher, built.teacher_optimizer) if built.teacher else None))
-  steps, key = built.steps_per_dispatch, parallel.replicate(jax.random.key(0))
+  steps, key = count or built.steps_per_dispatch, parallel.replicate(jax.random.key(0))
   weights = parallel.replicate({k: np.float32(v) for k, v in weights.items()})
   taken = program(built)
   if streamed:
@@ -94,7 +96,7 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
   else:
     data = parallel.replicate(data)
     index, epoch = example_indices(0, size, 0, steps, built, batch_size)
-    rates = parallel.replicate(Rates(*[np.full(steps, 0.01, np.float32)] * 2))
+    rates = parallel.replicate(Rates(*[np.full(built.steps_per_dispatch, 0.01, np.float32)] * 2))
 
     def dispatch(state):
       for i in range(0, steps, taken.together):

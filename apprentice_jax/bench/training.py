@@ -27,7 +27,7 @@ from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.config import ConfigError
 from apprentice_jax.training import aot, inputs, metrics, parallel, run as running, start
-from apprentice_jax.training.program import Program, example_indices, initialiser, program
+from apprentice_jax.training.program import HOST_STEPS, Program, example_indices, initialiser, program
 
 CHUNKS = 6  # of the loop, of which the first compiles
 ENOUGH = 10.0  # seconds of reading, or of scoring
@@ -48,8 +48,7 @@ def run(config) -> dict:
   shape, classes = (data.image_shape, len(data.class_names)) if data else synthetic(config)
   built, streamed = settings(config, classes), bool(config.data.image_size)
   make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, streamed)
-  first = _first_step(functools.partial(
-      stepper, built._replace(steps_per_dispatch=1), loss_weights(config), config.batch_size, shape, streamed))
+  first = _first_step(functools.partial(make, count=1))
   seconds = in_turns({"step": make(), "idle": make(program=_Idle)})
   step = statistics.median(seconds["step"])
   report = {
@@ -157,8 +156,9 @@ def _loop(config, step_seconds: float) -> dict:
     time that steps take alone.
   """
   config = config.copy_and_resolve_references()
-  if jax.devices()[0].platform == "cpu":  # where it says how often metrics are written, no more
-    config.steps_per_dispatch = min(config.steps_per_dispatch, max(1, round(1 / step_seconds)))
+  if jax.devices()[0].platform == "cpu":  # where it says how often metrics are written, beyond a dispatch's steps
+    few = HOST_STEPS * max(1, round(1 / step_seconds / HOST_STEPS))
+    config.steps_per_dispatch = min(config.steps_per_dispatch, few)
   size = inputs.split(config, "train").size
   epochs = CHUNKS * config.steps_per_dispatch * config.batch_size / size
   for recipe in config.recipe.values():

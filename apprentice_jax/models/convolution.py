@@ -2,10 +2,11 @@
 
 XLA:CPU has fast convolutions (YNNPACK's) for wide layers only: at 16 channels and fewer it falls back to a routine
 that reaches half of the processor's speed, at 4 channels a twentieth, and so it does for images of a few pixels. And
-a filter's gradient is to it a convolution over transposed arrays. Here, on CPU, narrow layers compute several columns
-of pixels at once, as if these were channels; images of a few pixels are one matrix product; gradients of inputs are
-convolutions like those of the forward pass; and gradients of filters are matrix products of patches, a few images at
-a time so that the patches stay in cache.
+a filter's gradient is to it a convolution over transposed arrays, a strided input's one of an array with zeros between
+its pixels: for neither it has a fast one, and inside a loop they take a hundred times as long. Here, on CPU, narrow layers compute several
+columns of pixels at once, as if these were channels; images of a few pixels are one matrix product; gradients of inputs
+are convolutions like those of the forward pass; and gradients of filters are so, too, of arrays that were transposed
+before, or matrix products of patches, a few images at a time so that these stay in cache.
 
 cuDNN has no convolution of bfloat16 whose result is float32: XLA computes one in TF32, of float32 copies of what goes
 in. On GPUs the result is bfloat16 instead, unless all of its digits are asked for; the sums inside are float32 either way.
@@ -154,7 +155,7 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
 
   To XLA it is one convolution, of an array with zeros between its pixels. Here every strides-th row of the input is a
   convolution with those rows of the filter that meet it, of which a pixel makes ``strides`` columns at once, as if these
-  were channels. The price are zeros, too: for 3x3 at stride 2, 12 products in place of 9.
+  were channels. The price are zeros, too: at stride 2, 12 products in place of 9 for 3x3, 2 in place of 1 for 1x1.
 
   Args:
     g: (batch, height', width', features), the gradient of the output.
@@ -190,7 +191,8 @@ def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int
   With rows i and columns j of the filter, ``dw[i, j] = sum over images and positions p of
   x[p * strides + (i, j)]^T g[p]``. At stride 1 that is a convolution again, of the input with the gradient as its
   filter: XLA's fast one where there are enough features. Of fewer, one matrix product makes all: the input is shifted
-  by rows and the gradient by columns, three copies of each for 3x3. At other strides all patches of the input are made.
+  by rows and the gradient by columns, three copies of each for 3x3. In other cases (strides, 1x1, even sizes) all
+  patches of the input are made.
 
   Args:
     x: (batch, height, width, channels), the input.

@@ -180,7 +180,7 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
     zero_init: start each block as the identity.
     dtype: of the computation, float32 or bfloat16.
     norm_axis: mesh axis for synchronised batch norm.
-    im2col: whether filters' gradients on CPU are computed from patches; see `models.convolution`.
+    im2col: whether convolutions on CPU are computed in the ways of `models.convolution`, which are faster there.
     remat: "none", "elementwise" (of a block, only convolutions are kept for the backward pass) or "blocks"
       (nothing but its input): memory for time.
     **quantization: further fields of `Quantization`: weights, activations, per_channel, ...

@@ -1,6 +1,6 @@
 """Being told to stop: SIGTERM (a machine is taken away) and SIGINT (Ctrl-C) save first.
 
-A run that was told to stop finishes the step it is at (of several processes: the chunk of
+A run that was told to stop finishes the dispatch it is at (of several processes: the chunk of
 ``steps_per_dispatch`` steps, after which they exchange what they were told), saves, and raises `Preempted`; the
 command then exits with EXIT_PREEMPTED after SIGTERM, for a launcher to start it again, and with 130 after SIGINT. A
 SIGINT after the first signal acts at once, as it would have without this module; another SIGTERM does

@@ -17,6 +17,7 @@ from apprentice_jax.data.augment import Augmentation, augmented, normalise
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
+from apprentice_jax.models.layers import QuantConv
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.aot import Kept
@@ -49,7 +50,7 @@ class Settings(NamedTuple):
     teacher_gradient: whether the distillation term trains the teacher too.
     augmentation, mean, std: of the images.
     view: how the teacher sees them.
-    steps_per_dispatch: steps in one call at most.
+    steps_per_dispatch: steps that a call is given; on CPU it takes a few of them, see `Program.together`.
   """
   student: ResNet
   student_optimizer: SGD
@@ -100,8 +101,8 @@ def make_apply(model: ResNet):
 def _loops_on_cpu(settings: Settings) -> bool:
   """Whether XLA:CPU has fast convolutions for these networks inside loops, too: it has none of integers there, nor those
   with which it computes gradients by itself, some of which take a hundred times as long."""
-  return all(model.im2col and model.dtype == jnp.float32 and model.quantization.compute != "int8"
-             for model in (settings.student, settings.teacher) if model)
+  return all(model.conv is QuantConv and model.im2col and model.dtype == jnp.float32
+             and model.quantization.compute != "int8" for model in (settings.student, settings.teacher) if model)
 
 
 class Program:
@@ -110,7 +111,7 @@ class Program:
   Args:
     settings: what it depends on.
     backend, devices: see `parallel.over_replicas`.
-    loop: whether all steps of a `train` run in one dispatch, as a loop on the device; default: except on CPU.
+    loop: whether a dispatch may take all of steps_per_dispatch steps, and nobody waits for it; default: except on CPU.
     fixed: whether that loop takes as many turns for any number of steps, and a step has no branch and as few kernels
       as may be; default: on GPUs, whose host would have to wait for the device in every step, to read what decides.
   """
@@ -141,7 +142,7 @@ class Program:
     self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
     self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
     self._look = kept("look", self._look_at, (False, False, True), donate=())
-    #: Whether all steps run in one dispatch, which `train` does not wait for.
+    #: Whether `train` does not wait for what it dispatches.
     self.asynchronous = platform != "cpu" if loop is None else loop
     alone = (jax.device_count() if devices is None else len(devices)) == 1
     #: Whether a step is dispatched while the devices take the one before.
@@ -149,7 +150,7 @@ class Program:
     #: The most steps of one dispatch.
     self.together = (settings.steps_per_dispatch if self.asynchronous else 1 if alone or not _loops_on_cpu(settings)
                      else min(HOST_STEPS, settings.steps_per_dispatch))
-    self._before = None  # the loss of the last step
+    self._before = None  # the losses of the last dispatch
 
   def train(self, state: State, data: DeviceData, index, epoch, count: int, weights: dict,
             rates: Rates, key, observe: bool = True, first: int = 0):
@@ -168,8 +169,9 @@ class Program:
 
     Returns:
       The new state, and the metrics of each step: dict of (steps_per_dispatch,) arrays, of which the
-      first ``count`` count.
+      first ``count`` count, or of lists of one.
     """
+    assert 1 <= count <= self.together
     by_one = self.together == 1 and not self.asynchronous
     state, metrics = (self._one if by_one else self._many)(
         state, data, index, epoch, np.int32(first), np.int32(count), weights, rates, key, np.bool_(observe))

@@ -55,12 +55,13 @@ def measured(devices: int, most: int) -> dict:
   from apprentice_jax import config as configs
   from apprentice_jax.bench.machine import machine
   from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper
+  from apprentice_jax.training.program import HOST_STEPS
   config = configs.base()
   config.scheme, config.precision, config.student.width = "baseline", "8A,2W", WIDTH
 
   def of(depth, batch):
     config.student.name, config.batch_size = f"resnet{depth}", batch
-    built = settings(config, 10)._replace(steps_per_dispatch=max(1, 256 // batch))
+    built = settings(config, 10)._replace(steps_per_dispatch=max(HOST_STEPS, 256 // batch))
     return stepper(built, loss_weights(config), batch, (32, 32, 3))
 
   def by(sizes, make):

@@ -1,5 +1,6 @@
 """The convolution's gradients, beside PyTorch's, and what is compiled for which platform."""
 
+import functools
 import re
 
 import jax
@@ -16,7 +17,9 @@ SHAPES = [  # batch, height, width, channels, features, size, strides
     (2, 9, 6, 2, 3, (1, 3), 1), (2, 9, 6, 2, 3, (3, 1), 1), (5, 8, 8, 4, 3, (1, 1), 1), (5, 8, 8, 4, 3, (1, 1), 2),
     (2, 16, 16, 3, 4, (7, 7), 2), (1, 5, 5, 1, 1, (5, 5), 1), (2, 6, 6, 2, 3, (2, 2), 1),
     (2, 4, 8, 5, 16, (3, 3), 1), (2, 6, 12, 4, 4, (3, 5), 1), (2, 3, 14, 3, 2, (1, 3), 1), (2, 8, 4, 7, 6, (3, 1), 1),
-    (3, 2, 2, 8, 5, (3, 3), 1), (3, 1, 3, 4, 6, (5, 3), 1), (3, 1, 1, 4, 6, (3, 3), 1)]
+    (3, 2, 2, 8, 5, (3, 3), 1), (3, 1, 3, 4, 6, (5, 3), 1), (3, 1, 1, 4, 6, (3, 3), 1),
+    (10, 6, 5, 3, 32, (3, 3), 1), (3, 4, 7, 2, 33, (5, 3), 1), (2, 4, 4, 5, 32, (1, 3), 1), (2, 4, 4, 5, 32, (3, 1), 1),
+    (2, 7, 8, 3, 4, (3, 3), 3), (2, 8, 7, 3, 4, (1, 1), 3), (2, 11, 12, 2, 3, (3, 5), 4), (2, 12, 11, 2, 3, (5, 3), 5)]
 
 
 def arrays(shape, seed=0):
@@ -108,6 +111,20 @@ def test_what_a_networks_convolutions_of_bfloat16_result_in(platform, results):
   found = [re.search(r"\((\S+), (\S+)\) -> (\S+)$", line).groups() for line in lines]
   assert {re.search(r"x([a-z]+\d+)>$", result)[1] for *_, result in found} == results
   assert all(operand.endswith("xbf16>") for *operands, _ in found for operand in operands)
+
+
+@pytest.mark.parametrize("size, strides, features, convolutions", [
+    (3, 1, 32, ["input", "filter"]), (3, 1, 31, ["input"]), (1, 1, 32, ["input"]), (2, 1, 32, ["input"]),
+    (3, 2, 32, ["input", "input"]), (1, 2, 32, ["input"])])
+def test_gradients_are_convolutions_that_are_fast_on_cpu(size, strides, features, convolutions):
+  """Of a filter, with a channel of all images for an image; of a strided input, of rows; at stride 1 and without dilation."""
+  x, w, g = arrays((6, 8, 8, 5, features, (size, size), strides))
+  text = jax.jit(lambda x, w, g: jax.vjp(functools.partial(convolution, strides=strides), x, w)[1](g)).lower(
+      x, w, g).as_text()
+  lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+  of = {"5": "filter", "6": "input"}  # by the number of images
+  assert [of[re.search(r": \(tensor<(\d+)x", line)[1]] for line in lines] == convolutions
+  assert not any(re.search(r"(dilate|stride) = \[(?!1, 1\])", line) for line in lines)
 
 
 def test_gradients_are_those_of_differences():

@@ -73,13 +73,13 @@ def rates(student=0.1, teacher=0.05):
 
 
 def train(program, settings, data, count=1, seed=0, **kwargs):
-  state, history = parallel.replicate(initial(settings, data)), []
+  state, parts = parallel.replicate(initial(settings, data)), []
   for first in range(0, count, program.together):
     taken = min(program.together, count - first)
     state, metrics = program.train(state, parallel.replicate(data), *sorted_indices(count), taken,
                                    dict(WEIGHTS, **kwargs), rates(), jax.random.key(seed), first + taken == count, first)
-    history.append(metrics)
-  return state, metrics if len(history) == 1 else {k: [m for part in history for m in part[k]] for k in metrics}
+    parts.append(metrics)
+  return state, metrics if len(parts) == 1 else {k: [m for part in parts for m in part[k][:taken]] for k in metrics}
 
 
 def history(metrics, count):
@@ -273,6 +273,14 @@ def test_what_is_slow_in_a_loop_on_cpu_is_dispatched_step_by_step(changed):
     assert Program(JOINT._replace(**{which: NET.clone(**changed)})).together == 1
   assert Program(JOINT, devices=jax.devices()[:1]).together == 1
   assert Program(JOINT).together == CHUNK and Program(JOINT._replace(steps_per_dispatch=9)).together == HOST_STEPS
+
+
+def test_step_by_step_gives_the_same_numbers(joint, data):
+  single = Program(JOINT._replace(student=LOW.clone(im2col=False)))
+  (state, metrics), expected = train(single, JOINT, data, 2), train(joint, JOINT, data, 2)
+  assert single.together == 1
+  assert_close(state, expected[0], rtol=1e-3, atol=1e-4)
+  assert_close(history(metrics, 2), history(expected[1], 2), rtol=1e-3, atol=1e-4)
 
 
 def test_activations_are_looked_at_in_the_last_step_alone(data):

@@ -191,9 +191,9 @@ def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkey
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
 
 
-@pytest.mark.parametrize("precision", ["32A,32W", "32A,2W"])
-def test_a_run_without_health_is_told_to_stop(precision, tmp_path, monkeypatch):
-  config = tiny(scheme="baseline", precision=precision, recipe__student__epochs=0.3)
+@pytest.mark.parametrize("precision, im2col", [("32A,32W", True), ("32A,2W", True), ("32A,32W", False)])
+def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monkeypatch):
+  config = tiny(scheme="baseline", precision=precision, recipe__student__epochs=0.3, im2col=im2col)
   loop.train(config, tmp_path / "unbroken")
   advance = run.Run._advance
 
@@ -203,7 +203,7 @@ def test_a_run_without_health_is_told_to_stop(precision, tmp_path, monkeypatch):
     return advance(self, state, batch, step, end)
   with monkeypatch.context() as patch:
     patch.setattr(run.Run, "_advance", interrupted)
-    with pytest.raises(Preempted, match="saved at step 4 of 7"):
+    with pytest.raises(Preempted, match=f"saved at step {4 if im2col else 1} of 7"):  # in a loop, or step by step
       loop.train(config, tmp_path / "run")
   loop.train(config, tmp_path / "run")
   states = [final_state(tmp_path / name)[1] for name in ("run", "unbroken")]
@@ -214,9 +214,9 @@ def test_a_run_without_health_is_told_to_stop(precision, tmp_path, monkeypatch):
 
 
 def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
-  # Step 12 makes the loss of step 13 infinite, and step 14 is told to stop.
+  # Step 12 makes the loss of step 13 infinite, and steps 11 to 14, which are one dispatch, are told to stop.
   config = tiny(scheme="baseline", precision="32A,32W")
-  rates, advance = run.learning_rates, run.Run._advance
+  rates, advance, told = run.learning_rates, run.Run._advance, []
 
   def explode(*args):
     changed = rates(*args).copy()
@@ -224,14 +224,14 @@ def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
     return changed
 
   def interrupted(self, state, batch, step, end):
-    if step == 13:
-      signal.raise_signal(signal.SIGTERM)
+    if step == 10:
+      told.append(signal.raise_signal(signal.SIGTERM))
     return advance(self, state, batch, step, end)
   monkeypatch.setattr(run, "learning_rates", explode)
   monkeypatch.setattr(run.Run, "_advance", interrupted)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
     loop.train(config, tmp_path)
-  assert final_state(tmp_path)[0] == 10
+  assert told and final_state(tmp_path)[0] == 10
 
 
 def test_another_teacher_or_other_data_is_noticed(pretrained, tmp_path, monkeypatch):

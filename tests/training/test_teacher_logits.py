@@ -203,7 +203,7 @@ def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
     return 15 if len(requested) == 12 else None  # within a chunk
   with monkeypatch.context() as patch:
     patch.setattr(preemption, "requested", once)
-    with pytest.raises(Preempted):
+    with pytest.raises(Preempted, match="saved at step 29 of"):
       loop.train(config, tmp_path / "run")
   loop.train(config, tmp_path / "run")
   (step, state), (_, expected) = (final_state(tmp_path / name) for name in ("run", "unbroken"))
