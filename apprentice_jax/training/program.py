@@ -257,13 +257,14 @@ class Program:
   def _steps(self, state, data, index, epoch, first, count, weights, rates, key, observe):
     """``count`` steps of a dispatch from step ``first``, on one replica."""
     rest = (weights, rates, key)
+    step = jax.jit(self._step, inline=True)  # traced once, for its shapes and in the loop
 
     def body(i, carry):
       state, history = carry
-      state, metrics = self._step(state, data, index, epoch, first + i, 1, *rest, observe & (i == count - 1))
+      state, metrics = step(state, data, index, epoch, first + i, 1, *rest, observe & (i == count - 1))
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
-    metrics = jax.eval_shape(self._step, state, data, index, epoch, 0, 1, *rest, observe)[1]
+    metrics = jax.eval_shape(step, state, data, index, epoch, first, 1, *rest, observe)[1]
     history = jax.tree.map(lambda m: jnp.zeros((index.shape[0], *m.shape), m.dtype), metrics)
     return jax.lax.fori_loop(0, count, body, (state, history))
 

@@ -19,3 +19,4 @@ bench training-cifar10-cpu "student=resnet20,scheme=baseline" --config.data.dir=
 python -m apprentice_jax bench --config=configs/digits.py:scheme=A --out=results/bench/training-digits-cpu.json
 python results/bench/start.py --data_dir="$DATA" --out=results/bench/start-cpu.json
 python results/bench/size.py --out=results/bench/size-cpu
+taskset -c 0 python results/bench/convolutions.py

@@ -30,8 +30,7 @@ FLAGS = ("--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,wi
          "--config.checkpoint.every_epochs=0.2", "--config.recipe.student.epochs=1.0")
 FIRST = 5  # the step of the first checkpoint
 STREAMED = ("--config.data.image_size=8", "--config.data.resize=8", "--config.data.threads=1")
-SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.steps_per_dispatch=6",  # two dispatches
-               
+SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.steps_per_dispatch=4",
                 "--config.recipe.student.epochs=1.0")
 HEARTBEAT = 15  # seconds until a silent process counts as lost
 LIMIT = 240  # seconds; far more than anything here takes
