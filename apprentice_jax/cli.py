@@ -58,8 +58,8 @@ def command() -> int:
 
 
 def _has_accelerator() -> bool:
-  from apprentice_jax.training import processes
-  return bool(glob.glob("/dev/nvidia[0-9]*")) or processes.has_tpu()
+  from apprentice_jax.training import tpu
+  return bool(glob.glob("/dev/nvidia[0-9]*")) or tpu.has_tpu()
 
 
 def _set_flags(command: str):
@@ -121,9 +121,9 @@ def main(argv=None) -> int:
 def _guarded(argv: list[str]):
   """The status of the process that does the work, where it needs a guard; None in that process. Before anything
   large is imported. What is wrong with a flag is left to that process to say."""
-  from apprentice_jax.training import processes
-  if not processes.has_tpu():
-    processes.without_tpu()
+  from apprentice_jax.training import processes, tpu
+  if not tpu.has_tpu():
+    tpu.without_tpu()
   counts = [a.partition("=")[2] for a in argv if a.replace("-", "_").startswith("__num_processes=")]
   count = int(counts[-1]) if counts and counts[-1].isdigit() else None
   if argv[0] in SEVERAL and processes.several(count):

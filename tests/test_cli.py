@@ -11,7 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli
-from apprentice_jax.training import aot, processes
+from apprentice_jax.training import aot, tpu
 from apprentice_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -137,9 +137,9 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
   assert cli.command() == 7 and not started
   monkeypatch.delenv("GLIBC_TUNABLES")
-  monkeypatch.setattr(processes, "has_tpu", lambda: True)
+  monkeypatch.setattr(tpu, "has_tpu", lambda: True)
   assert cli.command() == 7 and not started
-  monkeypatch.setattr(processes, "has_tpu", lambda: False)
+  monkeypatch.setattr(tpu, "has_tpu", lambda: False)
   monkeypatch.setattr(cli.glob, "glob", lambda _: ["/dev/nvidia0"])
   assert cli.command() == 7 and not started
   monkeypatch.setattr(cli.glob, "glob", lambda _: [])

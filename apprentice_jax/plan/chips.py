@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.training import processes
+from apprentice_jax.training import tpu
 
 
 class Chip(NamedTuple):
@@ -79,7 +79,7 @@ def slice_of(topology: str):
     raise ConfigError(f"--topology has {topology!r}: write chip and shape, as in v5e:2x4 or v4:4x4x4.")
   chip = CHIPS[name]
   # Compiling needs neither a TPU nor the machine's metadata, and can happen beside another process.
-  processes.without_tpu()
+  tpu.without_tpu()
   os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
   try:
     import libtpu  # noqa: F401

@@ -5,11 +5,9 @@ does; what may turn out differently (a disk, a file that one machine does not ha
 begins and where it saves. A process that is lost at any other moment ends the rest: see `guarded`.
 """
 
-import glob
 import importlib.util
 import json
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -19,6 +17,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from apprentice_jax.config import ConfigError
+from apprentice_jax.training import tpu
 
 # A process that has not been heard of for so long is lost. Where process 0 is, the others see it at once.
 HEARTBEAT_SECONDS = int(os.environ.get("APPRENTICE_HEARTBEAT_SECONDS") or 60)
@@ -37,20 +36,7 @@ def several(num_processes: Optional[int]) -> bool:
   if "SLURM_STEP_NODELIST" in os.environ:
     return int(os.environ.get("SLURM_NTASKS") or 1) > 1
   wanted = (os.environ.get("JAX_PLATFORMS") or "tpu").split(",")
-  return bool("tpu" in wanted and importlib.util.find_spec("libtpu") and has_tpu())
-
-
-def has_tpu() -> bool:
-  """Whether a device of this machine is of Google's PCI vendor number, as jax looks for TPUs."""
-  vendors = glob.glob("/sys/bus/pci/devices/*/vendor")
-  return any(pathlib.Path(v).read_text().strip() == "0x1ae0" for v in vendors)
-
-
-def without_tpu():
-  """Keeps libtpu, installed to plan with, from looking for the TPU of a machine that has none, which it does
-  with complaints. Before jax starts."""
-  os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-1", TPU_WORKER_HOSTNAMES="localhost",
-                    TPU_WORKER_ID="0", TPU_STDERR_LOG_LEVEL="3", TPU_MIN_LOG_LEVEL="3")
+  return bool("tpu" in wanted and importlib.util.find_spec("libtpu") and tpu.has_tpu())
 
 
 def check(address: str, num_processes: Optional[int], process_id: Optional[int]):

@@ -21,7 +21,7 @@ from runs import final_state, untimed
 
 from apprentice_jax import cli
 from apprentice_jax.config import ConfigError
-from apprentice_jax.training import loop, metrics, processes
+from apprentice_jax.training import loop, metrics, processes, tpu
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = ("--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
@@ -212,7 +212,7 @@ def test_where_there_are_several(monkeypatch):
 def test_machines_with_tpus_count_as_several(monkeypatch):
   monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
   monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name == "libtpu")
-  monkeypatch.setattr(processes, "has_tpu", lambda: True)
+  monkeypatch.setattr(tpu, "has_tpu", lambda: True)
   for platforms, expected in (("", True), ("tpu,cpu", True), ("cpu", False)):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     assert processes.several(None) == expected and not processes.several(1)
@@ -221,11 +221,11 @@ def test_machines_with_tpus_count_as_several(monkeypatch):
 
 
 def test_the_vendor_of_a_tpu(monkeypatch, tmp_path):
-  monkeypatch.setattr(processes.glob, "glob", lambda _: [str(p) for p in tmp_path.iterdir()])
+  monkeypatch.setattr(tpu.glob, "glob", lambda _: [str(p) for p in tmp_path.iterdir()])
   (tmp_path / "a").write_text("0x8086\n")
-  assert not processes.has_tpu()
+  assert not tpu.has_tpu()
   (tmp_path / "b").write_text("0x1ae0\n")
-  assert processes.has_tpu()
+  assert tpu.has_tpu()
 
 
 class JaxRuntimeError(Exception):
