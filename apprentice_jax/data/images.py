@@ -14,6 +14,9 @@ import numpy as np
 from PIL import Image
 import simplejpeg
 
+from apprentice_jax.data import formats
+from apprentice_jax.data.formats import SUFFIXES, why_not  # pylint: disable=unused-import
+
 REDUCTIONS = (8, 4, 2)  # those that libjpeg-turbo has fast code for
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -111,6 +114,8 @@ def _has_exif(encoded: bytes) -> bool:
 
 
 def _inspect_with_pillow(encoded: bytes) -> Picture:
+  if (kind := formats.container(encoded[:64])) and (lacking := formats.lacking(kind)):
+    raise UnreadableImage(lacking)
   try:
     image = Image.open(io.BytesIO(encoded))
     if image.format in ("PNG", "TIFF"):
