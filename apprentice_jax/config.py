@@ -1,4 +1,4 @@
-"""The configuration: every field with its default, the argument grammar, and the checks.
+"""The configuration: every field with its default, and the argument grammar; `config_checks` has the checks.
 
 A config file has ``get_config(argument="")`` and builds on `base`; ``argument`` is what follows the
 colon in ``--config=FILE:key=value,...``. Any field can be overridden by ``--config.a.b=value``.
@@ -11,7 +11,6 @@ import ml_collections
 
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
-from apprentice_jax.study import grid, references
 
 ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
 # Apprentice to the letter, as far as that is known: its quantizers with their literal grids (WRPN's [-1, 1] and
@@ -22,10 +21,6 @@ PRESETS = {"paper": {
     "loss.alpha": 1.0, "loss.beta": 0.5, "loss.gamma": 0.5, "loss.temperature": 1.0, "loss.teacher_gradient": False,
     **{f"recipe.{name}.settle_steps": 0 for name in ("student", "teacher", "finetune")}}}
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
-DTYPES = ("float32", "bfloat16")
-SCHEDULES = ("cosine", "step", "constant")
-PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", "weight_step",
-              "activation_step")
 
 
 class ConfigError(ValueError):
@@ -210,141 +205,8 @@ def validate(config, precisions=()):
     config: the config.
     precisions: what it has to be able to do beside ``config.precision``: those of a study.
   """
-  def check(ok, sentence):
-    if not ok:
-      raise ConfigError(sentence)
-
-  def choice(field, known):
-    value = given.get(field)
-    check(value in known, f"config.{field} {value!r} does not exist: {nearest(value, known)}")
-
-  known, given = flat(base()), flat(config)
-  for key in given:
-    if key not in known:  # not `check`: looking for what is nearest takes its time
-      raise ConfigError(f"config.{key} does not exist: {nearest(key, known)}")
-  for key in known:
-    check(key in given, f"config.{key} is missing: build the config on apprentice_jax.config.base().")
-  choice("scheme", SCHEMES)
-  choice("dtype", DTYPES)
-  choice("eval.final", ("test", "validation"))
-  _check_numbers(config, check)
-  choice("data.unreadable", ("stop", "skip"))
-  for name in ("student", "teacher", "finetune"):
-    choice(f"recipe.{name}.schedule", SCHEDULES)
-  check(config.data.name, "config.data.name is empty: name a tfds dataset, such as 'digits'.")
-  for cell in config.study.cells:
-    check(cell in CELLS, f"config.study.cells has {cell!r}: {nearest(cell, CELLS)}")
-  for field in ("seeds", "precisions", "cells"):
-    values = config.study[field]
-    check(values and len(set(values)) == len(values),
-          f"config.study.{field} is {values!r}: it must name at least one, and none twice.")
-  check(all(isinstance(s, int) and s >= 0 for s in config.study.seeds),
-        f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.")
-  _check_study(config, precisions)
-  for name in ("student", "teacher", "finetune"):
-    recipe = config.recipe[name]
-    for leaf in recipe.decay:
-      check(leaf in PARAMETERS,
-            f"config.recipe.{name}.decay has {leaf!r}: {nearest(leaf, PARAMETERS)}")
-    check(all(0 < m < 1 for m in recipe.milestones),
-          f"config.recipe.{name}.milestones is {recipe.milestones!r}: they are fractions of the run, "
-          "between 0 and 1.")
-  try:
-    for p in config.study.precisions:
-      Precision.parse(p)
-    for p in (config.precision, *precisions):
-      quantization(config, p)
-    _check_networks(config)
-  except ValueError as error:
-    raise ConfigError(f"config: {error}") from None
-
-  for field, least in _LEAST.items():
-    for key, value in flat(config).items():
-      if key == field or key.startswith("recipe.") and key.endswith("." + field):
-        check(value >= least, f"config.{key} is {value}: it must be at least {least}.")
-  check(config.loss.temperature > 0,
-        f"config.loss.temperature is {config.loss.temperature}: it must be above 0.")
-  for field in ("data", "teacher_input"):
-    mean, std = config[field].mean, config[field].std
-    check(len(mean) == len(std) and all(s > 0 for s in std) and (std or field != "data"),
-          f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.")
-  view = config.teacher_input
-  check(not config.data.image_size or view.augmented and not view.cached and not config.data.augmentation_epochs,
-        "config.teacher_input.augmented, teacher_input.cached and data.augmentation_epochs are for images that live on "
-        "the device (config.data.image_size=0): a streamed image is cropped before it gets there.")
-  _check_streaming(config.data, check)
-  check(not config.eval.every_epochs or config.data.validation,
-        "config.eval.every_epochs scores held-out images, but config.data.validation holds out none.")
-  check(config.eval.final == "test" or config.data.validation,
-        "config.eval.final is 'validation', but config.data.validation holds out no examples.")
-
-
-def _check_numbers(config, check):
-  number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
-  given = flat(config)
-  for key, default in flat(base()).items():
-    value = given[key]
-    if isinstance(default, float) and number(value):
-      check(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
-    if isinstance(default, (tuple, list)) and (number(default[0]) if default else key.startswith("teacher_input.")):
-      check(all(number(v) and math.isfinite(v) for v in value),
-            f"config.{key} is {value!r}: it must be a list of numbers.")
-  seeds = tuple(config.study.seeds)
-  check(max(config.seed, *seeds, 0) < 2**32,
-        f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.")
-
-
-def _check_study(config, precisions):
-  """Raises ConfigError for a wrong grid or reference; of a study (``precisions``) every point has to be able to run."""
-  try:
-    for text in config.study.references:
-      references.parse(text)
-    points = grid.points(config.study.grid, flat(base()))
-  except ValueError as error:
-    raise ConfigError(str(error)) from None
-  if not config.study.grid or not precisions:
-    return
-  if config.batch_per_device and any(key == "batch_size" for key, _ in points[0]):
-    raise ConfigError("config.study.grid varies batch_size, but the batch follows the devices: set "
-                      "config.batch_per_device=0.")
-  for point in points:
-    at = grid.applied(config, point)
-    at.study.grid, at.precision = "", precisions[0]
-    try:
-      validate(at, precisions)
-    except ConfigError as error:
-      raise ConfigError(f"config.study.grid at {grid.label(point)}: {str(error).removeprefix('config: ')}") from None
-
-
-def _check_streaming(data, check):
-  if not data.image_size:
-    check(data.name != "image_folder", "config.data.image_size is 0: images of a folder are streamed, "
-                                       "cropped to a size such as 224.")
-    return
-  check(data.resize >= data.image_size,
-        f"config.data.resize is {data.resize}: it must be at least data.image_size, {data.image_size}.")
-  for field, top in (("crop_area", 1), ("crop_ratio", math.inf)):
-    pair = data[field]
-    check(len(pair) == 2 and 0 < pair[0] <= pair[1] <= top,
-          f"config.data.{field} is {tuple(pair)!r}: it must be a least and a largest value"
-          + (" of 1 at most." if top == 1 else "."))
-
-
-_LEAST = {
-    "batch_size": 1, "batch_per_device": 0, "largest_batch": 0, "steps_per_dispatch": 1, "cpu_devices": 1,
-    "eval.batch_size": 1,
-    "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
-    "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
-    "seed": 0, "study.jobs": 1, "data.augmentation_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
-    "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
-    "settle_steps": 0, "momentum": 0,
-}
-
-
-def _check_networks(config):
-  from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
-  for network in (config.student, config.teacher):
-    resnet(network.name, 2, width=network.width, shortcut=network.shortcut or None, remat=config.remat)
+  from apprentice_jax import config_checks  # here, not above: it reads this module
+  config_checks.check(config, precisions)
 
 
 def flat(config) -> dict:
