@@ -120,13 +120,15 @@ def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
   """Resizes the short side to crops.resize and cuts the centre out.
 
   The same numbers as torchvision's Resize (bilinear, with antialiasing) and CenterCrop, without making
-  what is cut off. A JPEG is decoded at a reduction that leaves at least twice the resolution.
+  what is cut off. A JPEG is decoded at a reduction that leaves at least twice the resolution: at the one that
+  Pillow's ``Image.draft`` chooses for twice crops.resize. So a few lines of Pillow make the same pixels
+  (docs/onnxruntime.md).
 
   Args, Raises: see `training_image`.
   """
   picture = images.inspect(encoded)
   short, long = sorted((picture.height, picture.width))
-  r = images.largest_reduction(short, 2 * crops.resize)
+  r = images.largest_reduction(short, 2 * crops.resize) if images.is_jpeg(picture) else 1
   resized = {short: crops.resize, long: max(crops.resize * long // short, crops.resize)}
   image = Image.fromarray(images.pixels(picture, r))
   box = []

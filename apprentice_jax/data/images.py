@@ -87,14 +87,29 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
     except ValueError:  # strict about harmless flaws, too: Pillow decides
       picture = picture._replace(pillow=_inspect_with_pillow(picture.encoded).pillow)
   try:
-    picture.pillow.load()
-    image = _rgb(picture.pillow)
+    image = _reduced_jpeg(picture.encoded, reduction) if reduction > 1 and is_jpeg(picture) else picture.pillow
+    image.load()
+    image = _rgb(image)
   except UnreadableImage:
     raise
   except Exception as error:  # a damaged file makes Pillow raise anything
     raise UnreadableImage(_sentence(error)) from None
   decoded = _UPRIGHT[picture.orientation](np.asarray(image))
-  return decoded if reduction == 1 else np.asarray(Image.fromarray(decoded).reduce(reduction))
+  if reduction == 1 or max(decoded.shape[:2]) < max(picture.height, picture.width):
+    return decoded
+  return np.asarray(Image.fromarray(decoded).reduce(reduction))
+
+
+def _reduced_jpeg(encoded: bytes, reduction: int) -> Image.Image:
+  """A JPEG that Pillow will decode at a reduction, as simplejpeg does: by libjpeg-turbo."""
+  image = Image.open(io.BytesIO(encoded))
+  image.draft(None, [max(side // reduction, 1) for side in image.size])
+  return image
+
+
+def is_jpeg(picture: Picture) -> bool:
+  """Whether a picture is decoded at a reduction in less time than in full."""
+  return picture.encoded[:2] == b"\xff\xd8"
 
 
 def largest_reduction(side: float, needed: float) -> int:

@@ -228,8 +228,11 @@ def test_evaluation_image_of_large_photos(height, width, reduction, file_format,
                                         else {}))
   expected = plain_evaluation_image(encoded, crops)
   found = decoded(monkeypatch)
-  assert psnr(evaluation_image(encoded, crops), expected) > 38
-  assert {r for r, _ in found} == {reduction}
+  image = evaluation_image(encoded, crops)
+  assert psnr(image, expected) > 38
+  assert {r for r, _ in found} == {reduction if file_format == "JPEG" else 1}
+  if file_format == "PNG":  # which no decoder reduces: torchvision's numbers
+    np.testing.assert_allclose(image.astype(int), expected, rtol=0, atol=2)
 
 
 @pytest.mark.parametrize("file", [b"", b"no image", save(noise(90, 90), "JPEG")[:2000]],
