@@ -212,13 +212,19 @@ def _train(command: str, config, workdir: str) -> int:
           print(f"{workdir} had finished before: nothing was trained.")
         from apprentice_jax import report  # here: it loads matplotlib
         with trouble(pathlib.Path(workdir)):
-          print(report.write_run(workdir).partition("\nHealth")[0])  # the table is in report.md
+          print(report.write_run(workdir, None if finished else _scored_images(config)))
     else:
       from apprentice_jax.study import run as study
       table = study.run(config, workdir)
       if processes.first():
         print(table)
   return 0
+
+
+def _scored_images(config):
+  """The images of the split that is scored at the end, for the report's pictures of mistakes."""
+  from apprentice_jax.training import inputs
+  return lambda index: inputs.split(config, config.eval.final).sample(index)
 
 
 def _read_study(command: str, workdir: str, out: str) -> str:

@@ -35,11 +35,58 @@ def run_curves(records: list[dict], path) -> bool:
   return True
 
 
-def study_curves(by_cell: dict, title: str, path) -> bool:
+def confusion(matrix: np.ndarray, class_names, path):
+  """A confusion matrix, each row coloured by its shares.
+
+  Args:
+    matrix: int (classes, classes), a row a true class.
+    class_names: of both axes.
+    path: PNG to write.
+  """
+  side = 2.5 + 0.22 * len(class_names)
+  figure = Figure(figsize=(side, side), layout="constrained")
+  axes = figure.subplots()
+  axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+  places = range(len(class_names))
+  names = [_plain(name, 24) for name in class_names]
+  axes.set_xticks(places, names, rotation=90, fontsize=7)
+  axes.set_yticks(places, names, fontsize=7)
+  axes.set(xlabel="prediction", ylabel="true class")
+  figure.savefig(path, dpi=110)
+
+
+def mistakes(images: list[np.ndarray], told: list[tuple[str, str, float]], path):
+  """Small pictures of wrongly classified images.
+
+  Args:
+    images: uint8 (height, width, channels) each.
+    told: of each image the true class, the predicted one, and the confidence (0 to 1).
+    path: PNG to write.
+  """
+  columns = min(4, len(images))
+  rows = -(-len(images) // columns)
+  figure = Figure(figsize=(2.1 * columns, 2.5 * rows), layout="constrained")
+  for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    axes.axis("off")
+    if place < len(images):
+      image, (true, predicted, confidence) = images[place], told[place]
+      axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+      axes.set_title(f"{_plain(true, 18)}\nas {_plain(predicted, 18)}, {confidence:.0%}", fontsize=8)
+  figure.savefig(path, dpi=110)
+
+
+def _plain(name: str, length: int) -> str:
+  """A class's name as matplotlib shows it: cut to a length, its dollars no mathematics."""
+  name = name if len(name) <= length else name[:length - 1] + "…"
+  return name.replace("$", r"\$")
+
+
+def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool:
   """Accuracy by epoch, mean over seeds, one line per cell.
 
   Args:
     by_cell: cell -> the `summary.Curve` of each seed's run.
+    names: what the cells are called.
     title: the precision, and the point of the grid.
     path: PNG to write.
 
@@ -52,7 +99,7 @@ def study_curves(by_cell: dict, title: str, path) -> bool:
   for cell, curves in by_cell.items():
     length = min(len(curve.epochs) for curve in curves)
     accuracy = np.mean([curve.accuracy[:length] for curve in curves], axis=0)
-    axes.plot(curves[0].epochs[:length], accuracy, label=cell, color=COLOURS[cell])
+    axes.plot(curves[0].epochs[:length], accuracy, label=names[cell], color=COLOURS[cell])
     axes.set_ylabel(f"{curves[0].split} accuracy %")
     lows.append(np.percentile(accuracy, 25) if len(accuracy) > 8 else min(accuracy))
   if not lows:
@@ -66,13 +113,15 @@ def study_curves(by_cell: dict, title: str, path) -> bool:
   return True
 
 
-def accuracy_against(entries: list, costs: list[float], best: list[int], label: str, path):
+def accuracy_against(entries: list, names: dict[str, str], costs: list[float], best: list[int], label: str,
+                     path):
   """Mean accuracy (error bars: standard deviation) against a cost, and the front of those that none dominates.
 
   A cell has its colour and a precision its marker, filled on the front; cells of equal cost are drawn side by side.
 
   Args:
     entries: `summary.Entry`s.
+    names: what their cells are called.
     costs: one of each.
     best: the indices of those on the front, by cost.
     label: of the costs, with their unit.
@@ -94,7 +143,7 @@ def accuracy_against(entries: list, costs: list[float], best: list[int], label: 
   axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
   axes.xaxis.set_minor_formatter(NullFormatter())
   line = lambda **style: Line2D([], [], **style)
-  handles = [line(color=COLOURS[cell], linewidth=4, label=cell) for cell in dict.fromkeys(e.cell for e in entries)]
+  handles = [line(color=COLOURS[cell], linewidth=4, label=names[cell]) for cell in dict.fromkeys(e.cell for e in entries)]
   handles += [line(color="0.2", marker=marker[p], linestyle="", markerfacecolor="none", label=p) for p in precisions]
   handles.append(line(color="0.7", marker="o", label="not dominated"))
   figure.legend(handles=handles, loc="outside right upper", fontsize="small")

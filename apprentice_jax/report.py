@@ -1,47 +1,159 @@
-"""What a run leaves for its reader: report.md and curves.png; of a study see `study.report`."""
+"""What a run leaves for its reader: report.md, report.html and pictures; of a study see `study.report`."""
 
+from collections.abc import Callable
 import json
 import pathlib
 
+import numpy as np
+
 from apprentice_jax import plots
-from apprentice_jax.training import metrics
+from apprentice_jax.study import document, origin
+from apprentice_jax.study.document import Heading, Picture, Table, Text
+from apprentice_jax.training import metrics, predictions
+
+LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it is a picture
+LARGEST_PICTURE = 100
+LISTED = 30  # classes or pairs of classes, at most
+MISTAKES = 12  # pictures
 
 
-def write_run(workdir) -> str:
-  """Writes report.md and curves.png of one training run; returns the report's text."""
+def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
+  """Writes report.md, report.html and pictures of one finished training run.
+
+  Args:
+    workdir: of the run.
+    images: gives the images at these sorted places of the scored split, uint8 (count, height,
+      width, channels), for the pictures of mistakes; None: they stay as they are.
+
+  Returns:
+    The report's first part as Markdown: the results.
+  """
   workdir = pathlib.Path(workdir)
   config = json.loads((workdir / "config.json").read_text())
   result = json.loads((workdir / "result.json").read_text())
-  lines = [f"# {config['student.name']} {config['precision']}, scheme {config['scheme']}, "
-           f"on {config['data.name']}", ""]
-  for key, value in result.items():
-    lines.append(f"- {key.replace('_', ' ')}: "
-                 + (f"{value:.2%}" if key.endswith("accuracy") else f"{value:,.4g}"
-                    if isinstance(value, float) else f"{value:,}"))
   records = metrics.read(workdir)
+  head = [
+      Heading(f"{config['student.name']} {config['precision']}, scheme {config['scheme']}, "
+              f"on {config['data.name']}", 1),
+      Table("", ["result", "value"], [[key.replace("_", " "), _value(key, value)]
+                           for key, value in result.items()])]
+  blocks = [*head]
   if plots.run_curves(records, workdir / "curves.png"):
-    lines += ["", "![learning curves](curves.png)"]
-  lines += _health_table(records)
-  text = "\n".join(lines) + "\n"
-  (workdir / "report.md").write_text(text)
-  return text
+    blocks.append(Picture("curves.png", "learning curves"))
+  blocks += _answers(workdir, config["eval.final"], images)
+  blocks += _health(records)
+  blocks += origin.blocks(workdir)
+  (workdir / "report.md").write_text(document.markdown(blocks))
+  (workdir / "report.html").write_text(document.page(blocks, workdir))
+  return document.markdown(head)
 
 
-def _health_table(records: list[dict]) -> list[str]:
-  """The health of every layer in the last steps: see `models.health`."""
+def _value(key: str, value) -> str:
+  if key.endswith(("accuracy", "agreement")):
+    return f"{value:.2%}"
+  return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _answers(workdir: pathlib.Path, split: str, images) -> list:
+  """Accuracy by class, the confusion matrix, and the most confident mistakes."""
+  try:
+    class_names = json.loads((workdir / "classes.json").read_text())
+  except (OSError, ValueError):
+    return []
+  answers = predictions.read(workdir, class_names)
+  if answers is None:
+    return []
+  matrix = predictions.confusion(answers)
+  return [*_by_class(matrix, class_names, split), *_confusion(workdir, matrix, class_names, split),
+          *_mistakes(workdir, answers, split, images)]
+
+
+def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
+  """A table of the classes that have images; of many classes, the worst."""
+  count, right = matrix.sum(1), matrix.diagonal()
+  shown = np.flatnonzero(count)
+  caption = f"Accuracy of each class on the {split} split."
+  if len(shown) > LISTED:
+    shown = sorted(shown, key=lambda i: right[i] / count[i])[:LISTED]
+    caption = f"The {LISTED} classes of lowest accuracy on the {split} split, of {len(class_names)}."
+  others = matrix - np.diag(right)
+  rows = []
+  for i in shown:
+    worst = int(others[i].argmax())
+    rows.append([class_names[i], f"{count[i]:,}", f"{right[i]:,}", f"{100 * right[i] / count[i]:.2f}",
+                 f"{class_names[worst]} ({others[i, worst]:,})" if others[i].any() else ""])
+  return [Heading("Accuracy by class"), Table(
+      caption, ["class", "images", "right", "accuracy %", "most often taken for"], rows)]
+
+
+def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: str) -> list:
+  """The confusion matrix, as a table or a picture; of very many classes, the pairs."""
+  caption = (f"Confusion matrix of the {split} split: a row is a true class, a column the "
+             "prediction, a number the images.")
+  heading = Heading("Which class is taken for which")
+  if len(class_names) <= LARGEST_TABLE:
+    rows = [[name, *(f"{n:,}" if n else "" for n in row)] for name, row in zip(class_names, matrix)]
+    return [heading, Table(caption, ["true class", *class_names], rows)]
+  if len(class_names) <= LARGEST_PICTURE:
+    plots.confusion(matrix, class_names, workdir / "confusion.png")
+    return [heading, Picture("confusion.png", caption)]
+  others = matrix - np.diag(matrix.diagonal())
+  worst = np.argsort(-others, axis=None, kind="stable")[:LISTED]
+  pairs = [divmod(int(i), len(class_names)) for i in worst if others.flat[i]]
+  return [heading, Table(
+      f"The most frequent mistakes on the {split} split.", ["true class", "prediction", "images"],
+      [[class_names[i], class_names[j], f"{others[i, j]:,}"] for i, j in pairs])]
+
+
+def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, images) -> list:
+  """The most confident mistakes, as small pictures and as a table."""
+  places = predictions.mistakes(answers, MISTAKES)
+  heading = Heading("The most confident mistakes")
+  if not len(places):
+    return [heading, Text(f"Every image of the {split} split is classified rightly.")]
+  names = answers.class_names
+  told = [(names[answers.label[i]], names[answers.predicted[i]], answers.confidence[i])
+          for i in places]
+  path = workdir / "mistakes.png"
+  if images is not None:
+    index = answers.index[places]
+    order = np.argsort(index)  # `images` takes sorted places
+    pixels = dict(zip(index[order].tolist(), images(index[order])))
+    plots.mistakes([pixels[i] for i in index.tolist()], told, path)
+  picture = [Picture(path.name, "the images, in the order of the table")] if path.exists() else []
+  rows = [[answers.image[i], true, predicted, f"{confidence:.1%}"]
+          for i, (true, predicted, confidence) in zip(places, told)]
+  return [heading, *picture, Table(
+      f"Wrong predictions on the {split} split, by the confidence (softmax) of the prediction.",
+      ["image", "true class", "prediction", "confidence"], rows)]
+
+
+def _health(records: list[dict]) -> list:
+  """The health of every layer in the last steps: see `models.health`.
+
+  Weights stay as they are in steps at a learning rate of 0, with which a run may end: flips are
+  those of the last record before these.
+  """
   training = [r for r in records if "loss" in r]
+  if not training:
+    return []
+  learning = [r for r in training if r.get("learning_rate", 1)] or training
   layers = {}
-  for key, value in (training[-1] if training else {}).items():
-    kind, slash, name = key.partition("/")
-    if slash:
-      layers.setdefault(name, {})[kind] = value
+  for kind, record in (("zeros", training[-1]), ("flips", learning[-1]),
+                       ("saturation", training[-1])):
+    for key, value in record.items():
+      found, _, name = key.partition("/")
+      if found == kind and name:
+        layers.setdefault(name, {})[kind] = value
   if not layers:
     return []
-  lines = ["", f"Health in the steps before step {training[-1]['step']}: weights and activations that "
-           "are zero, weights whose level changed in a step, activations at the end of their range.", "",
-           "| layer | zeros | flips | saturation |", "|---|---|---|---|"]
   percent = lambda v: "" if v is None else f"{100 * v:.3g}%"
-  for name, found in layers.items():
-    columns = (percent(found.get(k)) for k in ("zeros", "flips", "saturation"))
-    lines.append(f"| {name} | {' | '.join(columns)} |")
-  return lines
+  rows = [[name, *(percent(found.get(k)) for k in ("zeros", "flips", "saturation"))]
+          for name, found in layers.items()]
+  at = f"step {training[-1]['step']}"
+  if learning[-1] is not training[-1]:
+    at += f" (flips: step {learning[-1]['step']}, the last record with a learning rate above 0)"
+  return [Heading("Health of the layers"), Table(
+      f"Health in the steps before {at}: weights and activations that are zero, weights whose level "
+      "changed in a step, activations at the end of their range.",
+      ["layer", "zeros", "flips", "saturation"], rows)]

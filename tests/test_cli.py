@@ -99,9 +99,10 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
   assert result["steps"] == 22 and result["test_count"] == 360
   assert result["test_accuracy"] > 0.2  # twice as good as chance, after one epoch
   report = (tmp_path / "report.md").read_text()
-  assert report.partition("\nHealth")[0].strip() in process.stdout  # all but the table of layers
-  assert f"test accuracy: {result['test_accuracy']:.2%}" in report
+  assert report.partition("\n\n![")[0].strip() in process.stdout  # all before the pictures
+  assert f"| test accuracy | {result['test_accuracy']:.2%} |" in report
   assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+  assert (tmp_path / "mistakes.png").read_bytes().startswith(b"\x89PNG")
   assert f"{tmp_path.name}: 22 steps to train\n" in process.stdout
   assert "step 22/22" in process.stdout and json.loads(
       (tmp_path / "teacher" / "result.json").read_text())["steps"] == 22

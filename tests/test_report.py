@@ -333,3 +333,16 @@ def test_wrong_references_are_refused_in_one_sentence(text, sentence):
 def test_a_reference_by_hand():
   assert references.parse(" resnet8 at width 0.25 |8a2w|91.13| TTQ, a|b ") == (
       "resnet8 at width 0.25", "8A,2W", 91.13, "TTQ, a|b")
+
+
+def test_cells_of_earlier_calls_are_named(tmp_path):
+  workdir = made(tmp_path / "study", config_of(seeds=(0, 1)))
+  write_config(workdir, config_of(seeds=(0,)))  # the same workdir again, with fewer seeds
+  rows = [row for row in csv.DictReader((workdir / "results.csv").open()) if row["seed"] == "0"]
+  results.write(workdir / "results.csv", rows)
+  merge.run([str(workdir)])
+  text = (workdir / "report.md").read_text()
+  line, = (part for part in text.split("\n\n") if part.startswith("Trained by earlier calls"))
+  for kind in configs.CELLS:
+    assert (f"{kind}-8A2W-seed1" in line) != (f"{kind}-32A32W-seed1" in line)
+  assert "seed0" not in line

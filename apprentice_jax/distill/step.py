@@ -166,18 +166,32 @@ class Trainer:
       return found if self.axis is None else jax.lax.pmean(found, self.axis)
 
 
-def evaluate_batch(apply: Apply, network: Network, batch: Batch, mask: jax.Array) -> tuple[dict, jax.Array]:
+class Predicted(NamedTuple):
+  """A network's answers to a batch, each of shape (batch,).
+
+  Attributes:
+    label, predicted: int32, the true class and the network's; -1 where an example does not count.
+    confidence: float32, the softmax of the predicted class.
+  """
+  label: jax.Array
+  predicted: jax.Array
+  confidence: jax.Array
+
+
+def evaluate_batch(apply: Apply, network: Network, batch: Batch,
+                   mask: jax.Array) -> tuple[dict, Predicted]:
   """Scores one replica's batch, of which the examples count where mask is 1.
 
   Returns:
-    Sums, float32 scalars: "correct", "loss" (of cross-entropies) and "count"; and what is predicted for each
-    example, int32 (batch,), -1 where it does not count.
+    Sums, float32 scalars: "correct", "loss" (of cross-entropies) and "count"; and the answers.
   """
   logits, _ = apply(network.params, network.batch_stats, batch.images, False)
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
   predicted = jnp.argmax(logits, -1).astype(jnp.int32)
   return {"correct": jnp.sum(mask * (predicted == batch.labels)), "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),
-          "count": jnp.sum(mask)}, jnp.where(mask > 0, predicted, -1)
+          "count": jnp.sum(mask)}, Predicted(
+              jnp.where(mask > 0, batch.labels, -1), jnp.where(mask > 0, predicted, -1),
+              jnp.max(jax.nn.softmax(logits.astype(jnp.float32), -1), -1))
 
 
 def _accuracy(logits, labels):

@@ -40,7 +40,8 @@ def run(folders: list[str], out: str = "") -> str:
     out.mkdir(parents=True, exist_ok=True)
     if not own:  # it is there, and the study may be running and add to it
       results.write(out / "results.csv", rows)
-    return report.write(config, out, rows, points, missing)
+    earlier = [name for study in studies for name in results.earlier(study.folder, study.config)]
+    return report.write(config, out, rows, points, folders, missing, earlier)
 
 
 def _union(lists) -> tuple:

@@ -5,7 +5,7 @@ import statistics
 
 from apprentice_jax import plots
 from apprentice_jax.config import CELLS
-from apprentice_jax.study import document, grid, references, summary
+from apprentice_jax.study import document, grid, origin, references, summary, verdict
 from apprentice_jax.study.document import Heading, Picture, Table, Text
 from apprentice_jax.training import metrics
 
@@ -15,7 +15,8 @@ NAMES = {
     "C-control": "C's control (no teacher)"}
 
 
-def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point], missing=()) -> str:
+def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point], folders, missing=(),
+          earlier=()) -> str:
   """Writes the report of a study.
 
   Args:
@@ -23,7 +24,9 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
     out: gets report.md, report.html and plots.
     rows: of its finished cells, as `results.located` makes them.
     points: of its grid.
+    folders: of the study, or of its parts.
     missing: names of cells that are not finished.
+    earlier: names of finished cells of other calls in the same folders, which are in no table.
 
   Returns:
     The table of accuracies, in Markdown.
@@ -42,13 +45,17 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
       *([Text("A setting chosen by this table is chosen on the test split: to choose, hold out data.validation images "
               "and set eval.final=validation.")] if config.eval.final == "test" and len(points) > 1 else []),
       *([Text("Not finished: " + ", ".join(missing) + ".")] if missing else []),
-      table, *_sources(config, found),
+      *([Text("Trained by earlier calls in the same workdir, and in no table here: " + ", ".join(earlier) + ". Name "
+              "their seeds, cells and precisions in config.study to have them in it.")] if earlier else []),
+      *verdict.blocks(found, NAMES),
+      Heading("Accuracy"), table, *_sources(config, found),
       *significance(found, what),
       Heading("Learning curves"), *_curve_plots(found, points, curves, out),
       *convergence(found, curves),
       *tradeoffs(found, what, out),
       *agreement(found, runs, what),
-      *everything(found, what)]
+      *everything(found, what),
+      *origin.blocks(*folders)]
   (out / "report.md").write_text(document.markdown(blocks))
   (out / "report.html").write_text(document.page(blocks, out))
   return document.table(table)
@@ -107,7 +114,7 @@ def _curve_plots(found, points, curves, out) -> list:
       by_cell = {e.cell: [c for row in e.rows if (c := curves(row))]
                  for e in sorted(here, key=lambda e: CELLS.index(e.cell))}
       title = f"{precision}{', ' if shared else ''}{shared}"
-      if plots.study_curves({k: v for k, v in by_cell.items() if v}, title, out / name):
+      if plots.study_curves({k: v for k, v in by_cell.items() if v}, NAMES, title, out / name):
         pictures.append(Picture(name, f"learning curves at {title}, mean over seeds"))
   return pictures or [Text("There are no records of the runs.")]
 
@@ -142,7 +149,7 @@ def tradeoffs(found, what: str, out) -> list:
       continue
     costs = [e.cost(field) / (1e3 if field == "bytes" else 1e6) for e in some]
     best = summary.front(costs, [e.mean for e in some])
-    plots.accuracy_against(some, costs, best, label, out / file)
+    plots.accuracy_against(some, NAMES, costs, best, label, out / file)
     rows = [[NAMES[e.cell], e.precision, *at[1](e), _spread(e.accuracy.values()), shown(e.cost(field))]
             for e in (some[i] for i in best)]
     blocks += [Picture(file, f"accuracy against {title}"), Table(

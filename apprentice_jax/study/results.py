@@ -86,6 +86,13 @@ def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
   return result
 
 
+def earlier(folder: pathlib.Path, config) -> list[str]:
+  """The finished cells in a study's folder that are not the study's: of earlier calls with other cells."""
+  known = {cell.name for cell in cells.cells(config)}
+  return sorted(path.parent.name for path in pathlib.Path(folder).glob("cells/*/result.json")
+                if path.parent.name not in known)
+
+
 def _key(row: dict) -> tuple:
   return tuple(row[field] for field in ("cell", "precision", "point", "seed"))
 

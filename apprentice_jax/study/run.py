@@ -10,7 +10,7 @@ from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid, jobs, progress, references, report, results
 from apprentice_jax.study.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
-from apprentice_jax.training import inputs, loop, preemption, processes, start
+from apprentice_jax.training import inputs, loop, preemption, processes, start, starts
 from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
 
@@ -47,10 +47,12 @@ def run(config, workdir) -> str:
   with writing(workdir), preemption.listening(), trouble(workdir):
     processes.on_first(lambda: claim(workdir, shared))
     processes.on_first(lambda: write_config(workdir, shared))
+    processes.on_first(lambda: starts.record(workdir))
     rows = _rows(config, workdir)
     if not processes.first():
       return ""
-    return report.write(shared, workdir, results.located(rows, shared, workdir), points(config))
+    return report.write(shared, workdir, results.located(rows, shared, workdir), points(config), [workdir],
+                        earlier=results.earlier(workdir, shared))
 
 
 def _preflight(config, point: grid.Point, workdir, recipes):

@@ -9,7 +9,7 @@ import numpy as np
 
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import evaluation_batch, normalise
-from apprentice_jax.distill.step import Batch, Network, evaluate_batch
+from apprentice_jax.distill.step import Batch, Network, Predicted, evaluate_batch
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.aot import Kept
@@ -34,8 +34,9 @@ class Evaluator:
     apply = make_apply(model)
 
     def sums(network, images, labels, mask):
-      found, predicted = evaluate_batch(apply, network, Batch(images, labels), mask)
-      return jax.lax.psum(found, parallel.AXIS), jax.lax.all_gather(predicted, parallel.AXIS, tiled=True)
+      found, answers = evaluate_batch(apply, network, Batch(images, labels), mask)
+      together = lambda x: jax.lax.all_gather(x, parallel.AXIS, tiled=True)
+      return jax.lax.psum(found, parallel.AXIS), jax.tree.map(together, answers)
 
     def gathered(network, data, index, mask, i):
       images, labels = evaluation_batch(data.images, data.labels, index[i], mean, std, model.dtype)
@@ -58,8 +59,8 @@ class Evaluator:
       check: called between batches; what it raises ends the evaluation.
 
     Returns:
-      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers; and "predicted", the class of each
-      example, int32 (count,), in the order of the set.
+      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers; and "answers", NumPy arrays
+      with a place for each example in the order of the set, and for the filling of the last batch.
     """
     batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
     index, mask = order.padded(len(data.labels), batch)
@@ -76,17 +77,18 @@ class Evaluator:
 
 def agreement(a: dict, b: dict) -> float:
   """The share of examples for which two networks' scores on one set predict the same class."""
-  return float(np.mean(a["predicted"] == b["predicted"]))
+  counted = a["answers"].predicted >= 0
+  return float(np.mean((a["answers"].predicted == b["answers"].predicted)[counted]))
 
 
 def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None]) -> dict:
   """The scores of all batches."""
-  pending, totals, predicted = [], collections.Counter(), []
+  pending, totals, answers = [], collections.Counter(), []
 
   def add(batch):
-    sums, classes = jax.device_get(batch)
+    sums, found = jax.device_get(batch)
     totals.update({name: float(value) for name, value in sums.items()})
-    predicted.append(classes[classes >= 0])
+    answers.append(found)
 
   # Of two batches in the works, host devices can block each other (see `Program._wait`; a single one could not).
   ahead = 1 if jax.devices()[0].platform == "cpu" else 2
@@ -101,4 +103,4 @@ def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None])
   if not count:
     raise ValueError("there is no example to score.")
   return {"accuracy": totals["correct"] / count, "loss": totals["loss"] / count,
-          "count": round(count), "predicted": np.concatenate(predicted)}
+          "count": round(count), "answers": Predicted(*map(np.concatenate, zip(*answers)))}

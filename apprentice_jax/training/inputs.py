@@ -83,6 +83,10 @@ class Resident:
     """The images at these places: uint8 (count, height, width, channels)."""
     return self._dataset.images[np.sort(indices)]
 
+  def name(self, index: int) -> str:
+    """What to call an example: its number in the split."""
+    return str(index)
+
 
 class Streamed:
   """A split of encoded images that are read, decoded and cropped as they are needed.
@@ -128,6 +132,10 @@ class Streamed:
       except UnreadableImage:
         pass  # the stream says so when it gets there
     return pixels
+
+  def name(self, index: int) -> str:
+    """What to call an example: its file, or its number in the split."""
+    return self._examples.name(index)
 
   def check(self):
     """Raises ConfigError if not even one of the first images can be read."""

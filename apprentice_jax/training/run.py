@@ -19,7 +19,8 @@ from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.models import health
-from apprentice_jax.training import aot, inputs, parallel, preemption, processes, start, teacher_logits
+from apprentice_jax.training import (aot, inputs, parallel, predictions, preemption, processes, start,
+                                     starts, teacher_logits)
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import agreement, evaluator
 from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
@@ -104,6 +105,7 @@ class Run:
     with Checkpoints(self.workdir, config.checkpoint.keep) as self.checkpoints:
       state, step, seconds = self._begin()
       processes.on_first(lambda: write_config(self.workdir, config))
+      processes.on_first(lambda: starts.record(self.workdir))
       self.began = self.read_at = time.monotonic() - seconds
       if self.teacher is not None and step < self.steps:
         self.logits = self._known_logits()
@@ -296,6 +298,10 @@ class Run:
               for which, scored in found.items() for k in ("accuracy", "loss", "count")}
     if final and "teacher" in found:
       scores[f"{split}_agreement"] = agreement(found["student"], found["teacher"])
+    if final:
+      answers, data = found["student"]["answers"], inputs.split(self.config, split)
+      processes.on_first(
+          lambda: predictions.write(self.workdir, answers, data.class_names, data.name))
     return scores
 
   def _save(self, state: State, step: int):

@@ -66,7 +66,7 @@ def assert_sentence(found, sentence, names):
 
 # What a run writes that goes on from its checkpoints 5 and 10, of which it keeps the newer one.
 CONTINUED = ("run/lock", "run/tensorboard/*", "run/metrics.jsonl", "run/checkpoints/5*",
-             "run/checksums/11.json")
+             "run/checksums/11.json", "run/starts.jsonl")
 
 
 TIMING = ("seconds", "images_per_second", "data_wait", "host_memory")

@@ -182,10 +182,14 @@ def test_evaluation_counts_only_what_the_mask_lets_through():
   logits, _ = apply(net.params, net.batch_stats, data.images, False)
   # A masked example counts nothing even where its loss is not a number.
   data = data._replace(images=data.images.at[5].set(jnp.nan))
-  found, predicted = evaluate_batch(apply, net, data, jnp.array([1, 1, 0, 1, 1, 0], jnp.float32))
+  found, answers = evaluate_batch(apply, net, data, jnp.array([1, 1, 0, 1, 1, 0], jnp.float32))
   kept = np.array([0, 1, 3, 4])
   assert float(found["count"]) == 4
-  np.testing.assert_array_equal(predicted, np.where([1, 1, 0, 1, 1, 0], np.argmax(logits, -1), -1))
+  counted = np.array([1, 1, 0, 1, 1, 0], bool)
+  np.testing.assert_array_equal(answers.predicted, np.where(counted, np.argmax(logits, -1), -1))
+  np.testing.assert_array_equal(answers.label, np.where(counted, data.labels, -1))
+  odds = np.exp(logits[kept]) / np.exp(logits[kept]).sum(-1, keepdims=True)
+  np.testing.assert_allclose(answers.confidence[kept], odds.max(-1), rtol=1e-5)
   assert float(found["correct"]) == np.sum((np.argmax(logits, -1) == data.labels)[kept])
   np.testing.assert_allclose(found["loss"], 4 * cross_entropy(logits[kept], data.labels[kept]),
                              rtol=1e-5)

@@ -353,6 +353,10 @@ def test_evaluation_counts_every_example_once(data, batch):
   assert found["count"] == SIZE
   np.testing.assert_allclose(found["accuracy"], correct.mean(), atol=1e-6)
   np.testing.assert_allclose(found["loss"], loss.mean(), rtol=1e-4)
+  answers = found["answers"]  # an example's place is its number; the filling comes after all of them
+  np.testing.assert_array_equal(answers.label[:SIZE], data.labels)
+  np.testing.assert_array_equal(answers.predicted[:SIZE], np.argmax(logits, -1))
+  assert (answers.predicted[SIZE:] == -1).all() and (answers.label[SIZE:] == -1).all()
 
 
 def test_split_gives_each_device_its_part_of_the_batch():

@@ -1,0 +1,83 @@
+"""A finished run's answers to the images that it was scored on: ``predictions.csv`` in its workdir."""
+
+from collections.abc import Callable, Sequence
+import csv
+import io
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from apprentice_jax.distill.step import Predicted
+from apprentice_jax.training.workdir import write_atomically
+
+FILE = "predictions.csv"
+FIELDS = ("index", "image", "class", "predicted", "confidence")
+
+
+class Answers(NamedTuple):
+  """What `read` finds, each a list or array of one entry an image.
+
+  Attributes:
+    index: int (images,), the image's place in its split.
+    image: its file, or its number.
+    label, predicted: int (images,), places in ``class_names``.
+    confidence: float (images,), the softmax of the predicted class.
+    class_names: in the order of the outputs.
+  """
+  index: np.ndarray
+  image: list[str]
+  label: np.ndarray
+  predicted: np.ndarray
+  confidence: np.ndarray
+  class_names: tuple[str, ...]
+
+
+def write(workdir: pathlib.Path, answers: Predicted, class_names: Sequence[str],
+          name: Callable[[int], str]):
+  """Writes one line an image, in the order of the split.
+
+  Args:
+    workdir: of the run.
+    answers: NumPy arrays, an image's place its number; places of label -1 are left out.
+    class_names: in the order of the outputs.
+    name: what to call an image, by its number.
+  """
+  file = io.StringIO(newline="")
+  lines = csv.writer(file, lineterminator="\n")
+  lines.writerow(FIELDS)
+  for i in np.flatnonzero(answers.label >= 0):
+    # A file's name need not be text in any encoding.
+    image = name(i).encode(errors="backslashreplace").decode()
+    lines.writerow([i, image, class_names[answers.label[i]], class_names[answers.predicted[i]],
+                    f"{answers.confidence[i]:.6f}"])
+  write_atomically(workdir / FILE, file.getvalue())
+
+
+def read(workdir: pathlib.Path, class_names: Sequence[str]) -> Answers | None:
+  """The answers of a workdir's run; None where it has left none, or the file is damaged."""
+  place = {name: i for i, name in enumerate(class_names)}
+  try:
+    with (workdir / FILE).open(newline="") as file:
+      rows = [(int(r["index"]), r["image"], place[r["class"]], place[r["predicted"]],
+               float(r["confidence"])) for r in csv.DictReader(file)]
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+  if not rows:
+    return None
+  index, image, label, predicted, confidence = zip(*rows)
+  return Answers(np.array(index), list(image), np.array(label), np.array(predicted),
+                 np.array(confidence), tuple(class_names))
+
+
+def confusion(answers: Answers) -> np.ndarray:
+  """How often each class was taken for each: int (classes, classes), a row a true class."""
+  classes = len(answers.class_names)
+  pairs = answers.label * classes + answers.predicted
+  return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def mistakes(answers: Answers, most: int) -> np.ndarray:
+  """The places in ``answers`` of the wrong predictions, the most confident first."""
+  wrong = np.flatnonzero(answers.label != answers.predicted)
+  return wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:most]
