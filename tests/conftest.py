@@ -6,6 +6,7 @@ Small networks spend more time in the compiler than in what it makes, so it is t
 import os
 import pathlib
 import signal
+import sys
 import tempfile
 
 # Before jax is imported.
@@ -17,6 +18,8 @@ CACHE = pathlib.Path(os.environ.get("APPRENTICE_TEST_CACHE",
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["APPRENTICE_CACHE"] = str(CACHE / "data")
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper modules, in any import mode
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job; the tests' programs would ignore it too
   signal.signal(signal.SIGINT, signal.default_int_handler)

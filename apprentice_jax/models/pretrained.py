@@ -7,7 +7,9 @@ import numpy as np
 
 from apprentice_jax.models import state_dict as state_dicts
 
-_PREFIXES = re.compile(r"(?:(?:module|model|_orig_mod)\.)*")  # of DataParallel, Lightning, torch.compile
+# What holds the network in a script's own module: DataParallel, Lightning, torch.compile, and people's names.
+_PREFIXES = re.compile(r"(?:(?:module|model|_orig_mod|backbone|encoder|net|network|resnet|base_model)\.)*")
+_HEAD = re.compile(r"(fc|linear)\.\d+")  # in a Sequential, after dropout
 _LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 _TOP = {"conv1": "stem", "bn1": "stem_norm", "fc": "head", "linear": "head"}
 _PROJECTION = {"0": "shortcut", "1": "shortcut_norm"}
@@ -55,6 +57,9 @@ def convert(state_dict: dict[str, np.ndarray]) -> Pretrained:
     if array.dtype.kind != "f":
       raise ValueError(f"{name!r} holds numbers of type {array.dtype}, not floats: it is of a quantized network.")
     if names.setdefault("/".join(path), name) != name:
+      if _HEAD.search(name):
+        raise ValueError(f"{names['/'.join(path)]!r} and {name!r} are of a classifier of several layers: a network "
+                         "here has a single one.")
       raise ValueError(f"{names['/'.join(path)]!r} and {name!r} have the same place in a ResNet: save one network "
                        "alone.")
     *modules, leaf = path
@@ -75,7 +80,7 @@ def _order(ndim: int, to_torch: bool = False) -> tuple[int, ...]:
 def _ours(name: str):
   """("layer1.0.bn2.weight") -> ("stage1_block1", "norm2", "scale"); () for what is not needed, None for a name that
   is none of a ResNet's."""
-  if name.endswith("num_batches_tracked"):
+  if name.endswith("num_batches_tracked") or name == "n_averaged":  # of averaged weights, torch.optim.swa_utils
     return ()
   match = re.fullmatch(r"(?:layer(\d+)\.(\d+)\.)?([\w.]+)\.(\w+)", name)
   if not match:
@@ -83,7 +88,9 @@ def _ours(name: str):
   stage, block, module, leaf = match.groups()
   place = () if stage is None else (f"stage{stage}_block{int(block) + 1}",)
   projection = re.fullmatch(r"(?:downsample|shortcut)\.([01])", module)
-  if stage is None and module in _TOP:
+  if stage is None and _HEAD.fullmatch(module):
+    module = "head"
+  elif stage is None and module in _TOP:
     module = _TOP[module]
   elif stage and projection:
     module = _PROJECTION[projection.group(1)]

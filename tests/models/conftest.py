@@ -1,0 +1,29 @@
+"""Files of PyTorch's, from their bytes."""
+
+import pytest
+
+from apprentice_jax.models import state_dict
+
+
+@pytest.fixture
+def read(tmp_path):
+  """read(bytes) -> the tensors in a file of these bytes."""
+
+  def read(content):
+    (tmp_path / "x.pth").write_bytes(content)
+    return state_dict.read(tmp_path / "x.pth")
+
+  return read
+
+
+@pytest.fixture
+def refusal(read, tmp_path):
+  """refusal(bytes) -> the sentence that a file of these bytes gets."""
+
+  def refusal(content):
+    with pytest.raises(ValueError) as error:
+      read(content)
+    assert "\n" not in str(error.value)
+    return str(error.value).replace(str(tmp_path / "x.pth"), "FILE")
+
+  return refusal
