@@ -22,7 +22,7 @@ FLAGS = {
     "report": ("workdir", "out"),
     "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
     "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
-    "predict": ("model", "image"),
+    "predict": ("model", "workdir", "image", "top", "json", "data_dir"),
     "bench": ("config", "what", "data_dir", "out"),
     "prepare": ("dataset", "data_dir"),
     "plan": ("config", "topology", "max_batch", "scaling", "examples", "classes", "out"),
@@ -49,10 +49,11 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
     flags.DEFINE_string(name, "", "", flag_values=values)
   flags.DEFINE_list("topology", [], "", flag_values=values)
   flags.DEFINE_multi_string("image", [], "", flag_values=values)
-  for name in ("max_batch", "scaling", "lowered", "layers", "status"):
+  for name in ("max_batch", "scaling", "lowered", "layers", "status", "json"):
     flags.DEFINE_bool(name, False, "", flag_values=values)
   for name in ("examples", "classes"):
     flags.DEFINE_integer(name, 0, "", lower_bound=0, flag_values=values)
+  flags.DEFINE_integer("top", 5, "", lower_bound=1, flag_values=values)
   for name in PROCESS_FLAGS[1:]:
     flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=values)
   flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)

@@ -17,10 +17,11 @@ USAGE = """usage: apprentice COMMAND [flags]
 
   train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
-           --model=FILE --config=FILE[:key=value,...] [--split=test]     an exported file, or a checkpoint
+           --model=FILE --config=FILE[:key=value,...] [--split=test]     an exported file, which knows its images'
+                                                                sizes, or a checkpoint
   export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit|7bit] [--packing=bits|base3]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
-  predict  --model=FILE IMAGE...                                what an exported network sees on images
+  predict  --model=FILE|--workdir=DIR IMAGE|FOLDER... [--top=5] [--json]     what a network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
            [--config.study.grid="loss.gamma=0.25|0.5, recipe.student.epochs=5|10"]     at these settings, each
            --status --workdir=DIR                               how far a study is, running or not
@@ -191,7 +192,7 @@ def _run(command: str, arguments: list[str]) -> int:
   elif command == "export":
     _export(given)
   elif command == "predict":
-    _predict(given)
+    return _predict(given)
   else:
     _bench(config, given)
   return 0
@@ -239,27 +240,29 @@ def _read_study(command: str, workdir: str, out: str) -> str:
 def _eval(config, given):
   from apprentice_jax import export
   from apprentice_jax.config import ConfigError
-  from apprentice_jax.deploy import cost, program
-  from apprentice_jax.training import loop, processes, start
+  from apprentice_jax.deploy import cost
+  from apprentice_jax.training import processes, start
   if given.workdir and (given.model or config is not None):
     raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
   path, packing = given.model or _need(given.workdir, "workdir"), "bits"
   config = _need(config, "config") if given.model else start.workdir_config(path)
+  network, why = None, ""
   if given.model and export.exported(path):
     predictor = export.load(path)
     found = export.evaluate(predictor, config, given.split, given.data_dir)
     network, packing = predictor.network, predictor.packing
+  elif given.lowered:
+    predictor = export.predictor(config, path, split=given.split, data_dir=given.data_dir)
+    found, network = export.evaluate(predictor, config, given.split, given.data_dir), predictor.network
   else:
-    network = export.lowered(config, path, split=given.split, data_dir=given.data_dir)
-    if given.lowered:
-      found = export.evaluate(program.predictor(network), config, given.split, given.data_dir)
-    else:
-      found = loop.evaluate_network(config, path, given.split, given.data_dir)
+    found, network, why = export.score(config, path, given.split, given.data_dir)
   if processes.first():
     print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
           f"{found['count']:,} examples")
     if network is not None:
       print(cost.table(network, packing, by_layer=given.layers))
+    elif why:
+      print(f"its cost is not known, since it cannot be lowered: {why}")
 
 
 def _export(given):
@@ -273,14 +276,30 @@ def _export(given):
   print(f"{out}: {pathlib.Path(out).stat().st_size:,} bytes, {given.format}")
 
 
-def _predict(given):
+def _predict(given) -> int:
   from apprentice_jax import export
   from apprentice_jax.config import ConfigError
-  predictor = export.load(_need(given.model, "model"))
+  from apprentice_jax.deploy import predict
+  from apprentice_jax.training import start
+  if given.workdir and given.model:
+    raise ConfigError("predict takes --model or --workdir, not both.")
   if not given.image:
-    raise ConfigError("predict takes files of images: apprentice predict --model=FILE IMAGE...")
-  for path, found in export.predict(predictor, given.image):
-    print(f"{path}: " + ", ".join(f"{name} {odds:.1%}" for name, odds in found))
+    raise ConfigError("predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...")
+  files = predict.find(given.image)
+  for line in predict.not_read(files.others):
+    print(f"apprentice: {line}", file=sys.stderr)
+  if given.workdir:
+    predictor = export.predictor(start.workdir_config(given.workdir), given.workdir, data_dir=given.data_dir)
+  else:
+    predictor = export.load(_need(given.model, "model"))
+  status = 0
+  for answer in predict.predict(predictor, files.paths, given.top):
+    if answer.trouble:
+      status = 2
+      print(f"apprentice: {predict.printable(answer.trouble)}", file=sys.stderr)
+    if given.json or not answer.trouble:
+      print(predict.printable(predict.as_json(answer) if given.json else predict.as_text(answer)))
+  return status
 
 
 def _plan(config, given):

@@ -1,19 +1,20 @@
 """Trained networks on their way out: exported to files, and what the files say of images and datasets."""
 
+import json
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.data import images as pictures
-from apprentice_jax.data.crops import Crops, evaluation_image
-from apprentice_jax.deploy import cost, fold, formats
+from apprentice_jax.deploy import cost, fold, formats, preprocessing, program
 from apprentice_jax.deploy.network import BadNetwork, Network
+from apprentice_jax.deploy.predict import grey, predict, prepared  # pylint: disable=unused-import
 from apprentice_jax.deploy.predictor import BadFile, Predictor
-from apprentice_jax.training import inputs, start
+from apprentice_jax.distill import step
+from apprentice_jax.models.residual import ResNet
+from apprentice_jax.training import inputs, parallel, run, start
 from apprentice_jax.training.workdir import check_classes
-
-BATCH = 64  # images that are predicted at a time
 
 
 def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", **options) -> Network:
@@ -48,21 +49,82 @@ def lowered(config, path: str, *, ends: str = "float", split: str = "test", data
     config: the config.
     path: of the network.
     ends: see `fold.lower`.
-    split: of the dataset, to be asked for the shape of images and the names of classes.
+    split: of the dataset, to be asked for the shape of images and the names of classes, where a workdir does not know
+      them.
     data_dir: where the dataset is prepared, if not where the config says.
 
   Raises:
     ConfigError: it cannot be read or lowered.
   """
   config = _of(config, data_dir)
-  data = _split(config, split)
-  check_classes(path, data.class_names)
-  model = start.model(config, "student", len(data.class_names))
-  network = start.load(path, model, data.image_shape, complete=True)
+  data = _known_images(config, path) or _split(config, split)
   try:
-    return fold.lower(model, network.params, network.batch_stats, ends=ends, **about(config, data))
+    return _trained(config, path, data).lower(ends)
   except BadNetwork as error:
     raise ConfigError(f"{path} cannot be lowered: {error}.") from None
+
+
+def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> Predictor:
+  """The network in ``path`` as it would be exported, compiled; see `lowered`."""
+  network = lowered(config, path, split=split, data_dir=data_dir)
+  try:
+    return program.predictor(network)
+  except BadNetwork as error:
+    raise ConfigError(f"{path} cannot be run: {error}.") from None
+
+
+def score(config, path: str, split: str = "test", data_dir: str = "") -> tuple[dict, Network | None, str]:
+  """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
+
+  Returns:
+    What `evaluate` does; the lowered network, for its cost, or None; and why there is none.
+
+  Raises:
+    ConfigError: it cannot be read, or does not fit the config.
+  """
+  config = _of(config, data_dir)
+  trained = _trained(config, path, _split(config, split))
+  found = run.score(config, trained.model, parallel.replicate(trained.network), split)
+  found = {name: found[name] for name in ("accuracy", "loss", "count")}
+  try:
+    return found, trained.lower("float"), ""
+  except BadNetwork as error:
+    return found, None, str(error)
+
+
+class _Trained(NamedTuple):
+  """A trained network, on the host."""
+  config: object
+  data: object
+  model: ResNet
+  network: step.Network
+
+  def lower(self, ends: str) -> Network:
+    return fold.lower(self.model, self.network.params, self.network.batch_stats, ends=ends,
+                      **about(self.config, self.data))
+
+
+def _trained(config, path: str, data) -> _Trained:
+  check_classes(path, data.class_names)
+  model = start.model(config, "student", len(data.class_names))
+  return _Trained(config, data, model, start.load(path, model, data.image_shape, complete=True))
+
+
+class _Images(NamedTuple):
+  """What a workdir knows of its images."""
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...]
+
+
+def _known_images(config, path: str) -> _Images | None:
+  """What a workdir knows of its images without their dataset; None where it takes that."""
+  names = pathlib.Path(path) / "classes.json"
+  if not config.data.image_size or not names.is_file():
+    return None
+  try:
+    return _Images((config.data.image_size, config.data.image_size, 3), tuple(map(str, json.loads(names.read_text()))))
+  except (OSError, ValueError, TypeError):  # `check_classes` says what is wrong with it
+    return None
 
 
 def about(config, data) -> dict:
@@ -91,75 +153,38 @@ def load(path) -> Predictor:
 
 def exported(path: str) -> bool:
   """Whether path is a file that `export` wrote, and no workdir or checkpoint."""
-  return pathlib.Path(path).is_file() and bool(formats.recognised(path))
-
-
-def predict(predictor: Predictor, paths, top: int = 5):
-  """What is on image files.
-
-  Args:
-    predictor: from `load`.
-    paths: of files in any common image format, prepared as evaluation prepares images.
-    top: how many classes to name.
-
-  Yields:
-    (path, [(class name, probability), ...]), the most probable first.
-
-  Raises:
-    UnreadableImage: a file is no image; it names the file.
-    ConfigError: a file cannot be read, or its image does not fit.
-  """
-  for begin in range(0, len(paths), BATCH):
-    some = paths[begin:begin + BATCH]
-    logits = predictor.logits(np.stack([prepared(path, predictor) for path in some])).astype(np.float64)
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    for path, row in zip(some, odds / odds.sum(-1, keepdims=True)):
-      best = np.argsort(-row, kind="stable")[:top]
-      yield path, [(predictor.class_names[i], float(row[i])) for i in best]
-
-
-def prepared(path, predictor: Predictor) -> np.ndarray:
-  """An image file as the uint8 (height, width, channels) that a network takes."""
-  height, width, channels = predictor.image_shape
   try:
-    encoded = pathlib.Path(path).read_bytes()
-    picture = pictures.inspect(encoded)
-    if not predictor.resize and (picture.height, picture.width) == (height, width):
-      pixels = pictures.pixels(picture)
-    elif height == width:
-      pixels = np.empty((height, width, 3), np.uint8)
-      evaluation_image(encoded, Crops(height, predictor.resize or height), pixels)
-    else:
-      raise ConfigError(f"{path} has {picture.width}x{picture.height} pixels: this network takes {width}x{height}.")
-  except pictures.UnreadableImage as error:
-    raise pictures.UnreadableImage(f"{path} is no image that can be read ({error}).") from None
+    return pathlib.Path(path).is_file() and bool(formats.recognised(path))
   except OSError as error:
     raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
-  if channels == 1:  # Rec. 601 luma; of grey images their own values
-    pixels = (pixels @ np.array([19595, 38470, 7471]) + 32768 >> 16).astype(np.uint8)[..., None]
-  return pixels
 
 
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:
   """Scores an exported network on a split of the config's dataset.
 
+  The network says what it sees of an image: its size, its resize and its normalisation, whatever the config's. A config
+  without an image size, of images that all have the network's, is taken as it is.
+
   Returns:
     "accuracy" (0 to 1), "loss" (mean cross-entropy) and "count", the number of examples.
 
   Raises:
-    ConfigError: the dataset has other classes, or images of another shape.
+    ConfigError: the dataset has other classes, or images that cannot be prepared for the network.
   """
-  config = _of(config, data_dir)
+  config = _prepared_for(predictor, _of(config, data_dir))
   data = _split(config, split)
   if tuple(data.class_names) != predictor.class_names:
     differing = sorted(set(data.class_names) ^ set(predictor.class_names)) or ["their order"]
     raise ConfigError(f"the network knows other classes than the dataset: {', '.join(differing[:5])} differ.")
-  if tuple(data.image_shape) != predictor.image_shape:
+  to_grey = predictor.image_shape[-1] == 1 and data.image_shape[-1] == 3
+  shape = (*data.image_shape[:2], 1) if to_grey else tuple(data.image_shape)
+  if shape != predictor.image_shape:
     raise ConfigError(f"the network takes images of {predictor.image_shape}, and those of "
                       f"{config.data.name} are {tuple(data.image_shape)}.")
   right, loss, count, size = 0, 0.0, 0, None
   for images, labels in data.batches(config):
     size = size or len(images)
+    images = grey(images) if to_grey else images
     padded = np.pad(images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0)))  # or it is compiled again
     logits = predictor.logits(padded)[:len(images)].astype(np.float64)
     right += int(np.sum(np.argmax(logits, -1) == labels))
@@ -168,6 +193,18 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
                          - logits[np.arange(len(labels)), labels]))
     count += len(labels)
   return {"accuracy": right / count, "loss": loss / count, "count": count}
+
+
+def _prepared_for(predictor: Predictor, config):
+  """The config, with the sizes of a network's images."""
+  height, width, _ = predictor.image_shape
+  if config.data.image_size or predictor.resize:
+    if height != width:
+      raise ConfigError(f"the network takes images of {predictor.image_shape}, and photos are cut to squares: score it "
+                        "with a config of images of this shape (config.data.image_size=0).")
+    config.data.image_size = height
+    config.data.resize = preprocessing.short_side(predictor.image_shape, predictor.resize)
+  return config
 
 
 def blank(config, data) -> Network:

@@ -1,8 +1,11 @@
-"""The ONNX file: a network for ONNX Runtime and whatever else reads operator set 17.
+"""The ONNX file: a network for ONNX Runtime and whatever else reads its operator set.
 
 Its input is "images", uint8 (any batch, height, width, channels), its output "logits", float32 (batch, classes). The
-normalisation is in the graph. The metadata have the classes' names in the order of the logits and how to prepare
-images: "resize" is the short side before the centre is cut out, 0 if images are taken as they are. Forms:
+normalisation is in the graph. The metadata have the classes' names in the order of the logits, and how to prepare
+images: "preprocessing" for programs and "pixels" for people, see `preprocessing`. docs/onnxruntime.md has a script.
+
+Attributes that ONNX lets a node leave out are written out, and neither form needs an operator of ONNX Runtime's own:
+ONNX's reference evaluator runs both, with ONNX Runtime's numbers in the exact form. Forms:
 
 - "exact": the numbers of `integer`, see `onnx_exact`; of networks with float activations, float convolutions.
 - "fast": 8 bits between all layers, see `onnx_fast`, for students trained with quantization.residual.
@@ -18,12 +21,15 @@ import warnings
 
 import numpy as np
 
+import apprentice_jax
 from apprentice_jax.config import ConfigError
+from apprentice_jax.deploy import preprocessing
 from apprentice_jax.deploy.network import Network, check
 from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 FORMS = ("auto", "exact", "fast")
 PRODUCER = "apprentice"
+VERSION = 1  # of the inputs, outputs and metadata
 _CHECKSUM = "sha256"
 
 
@@ -59,12 +65,14 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
     fitting = "--ends=7bit or --form=exact" if saturating == ["stem"] else "--form=exact"
     warnings.warn(f"on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, and the "
                   f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is {fitting}.")
-  graph = Graph(packing)
+  graph = Graph(packing, form)
   head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")
   graph.add("Identity", head, name="logits")
   model = graph.model([("images", np.uint8, ["batch", *network.image_shape])],
                       [("logits", np.float32, ["batch", len(network.class_names)])],
-                      metadata(network) | {"form": form, "packing": packing}, PRODUCER)
+                      metadata(network) | {"form": form, "packing": packing},
+                      producer_name=PRODUCER, producer_version=apprentice_jax.__version__, domain="apprentice_jax",
+                      model_version=VERSION, doc_string=_description(network))
   data = model.SerializeToString(deterministic=True)
   return data + _seal(data)
 
@@ -72,10 +80,16 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
 def metadata(network: Network) -> dict[str, str]:
   """What the file says of itself; numbers and lists in JSON."""
   texts = {"architecture": network.architecture, "precision": network.precision,
-           "pixels": "uint8, RGB or grey, not normalised: the graph does ((pixel / 255) - mean) / std"}
+           "pixels": " ".join(preprocessing.sentences(network))}
   values = {"image_shape": network.image_shape, "resize": network.resize, "mean": network.mean, "std": network.std,
-            "class_names": network.class_names}
+            "class_names": network.class_names, "preprocessing": preprocessing.steps(network)}
   return texts | {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+def _description(network: Network) -> str:
+  return " ".join([f"An image classifier of {len(network.class_names)} classes: {network.architecture}, "
+                   f"{network.precision} (activation bits, weight bits). The metadata property class_names has the "
+                   "classes in the order of the logits.", *preprocessing.sentences(network)])
 
 
 def _seal(data: bytes) -> bytes:
@@ -107,9 +121,15 @@ def load(path, threads: int = 0) -> Predictor:
     session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
     shape, names, resize = (json.loads(said[key]) for key in ("image_shape", "class_names", "resize"))
-    shape, names = tuple(map(int, shape)), tuple(map(str, names))
+    shape, names, resize = tuple(map(int, shape)), tuple(map(str, names)), int(resize)
+    (images,), (logits,) = session.get_inputs(), session.get_outputs()
+    if (images.name, images.type, images.shape[1:]) != ("images", "tensor(uint8)", [*shape]) or len(shape) != 3:
+      raise ValueError(f"images are {images.type} {images.shape[1:]}, not uint8 {shape}")
+    if (logits.name, logits.type, logits.shape[1:]) != ("logits", "tensor(float)", [len(names)]):
+      raise ValueError(f"logits are {logits.type} {logits.shape[1:]} for {len(names)} classes")
   except Exception as error:  # onnxruntime has a dozen kinds; the checksum is right, so somebody else wrote it
-    raise BadFile(f"no network that export wrote ({' '.join(str(error).split())[:100]})") from None
+    raise BadFile(f"no network that export wrote, or none that ONNX Runtime {runtime.__version__} can run "
+                  f"({' '.join(str(error).split())[:100]})") from None
   return Predictor(shape, names, resize, lambda images: session.run(["logits"], {"images": images})[0])
 
 

@@ -52,7 +52,13 @@ def filters(kernel: np.ndarray) -> np.ndarray:
 
 def window(node: Conv) -> dict:
   """The attributes of a convolution."""
-  return dict(pads=[(k - 1) // 2 for k in node.weights.levels.shape[:2]] * 2, strides=[node.stride] * 2)
+  return windows(node.weights.levels.shape[:2], node.stride)
+
+
+def windows(size, stride: int) -> dict:
+  """The attributes of an operator with windows of an odd size around each ``stride``-th pixel."""
+  size = list(size)
+  return dict(kernel_shape=size, pads=[(k - 1) // 2 for k in size] * 2, strides=[stride] * 2, dilations=[1, 1])
 
 
 def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
@@ -196,7 +202,7 @@ def _relu(g, node: Relu, value: Value, x):
 
 
 def _max_pool(g, node: MaxPool, value: Value, x):
-  return g.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, name=node.name)
+  return g.add("MaxPool", x, name=node.name, **windows((3, 3), 2))
 
 
 def _mean(g, node: Mean, value: Value, x):

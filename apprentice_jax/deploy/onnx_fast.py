@@ -20,7 +20,7 @@ import numpy as np
 from apprentice_jax.deploy import onnx_exact
 from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
 from apprentice_jax.deploy.nodes import Add, Conv, Image, Mean, Quantize, Rescale, Weights, inputs
-from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, subsampled, window, zero
+from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, subsampled, window, windows, zero
 from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
 LARGEST_BIAS = 2.0**30
@@ -110,7 +110,7 @@ def _rescale(g: Graph, node: Rescale, value: Value):
   copies = np.eye(node.channels, channels, -((node.channels - channels) // 2), np.int8)[..., None, None]
   kernel = g.add("DequantizeLinear", g.levels(Weights(copies, 2), copies), np.float32(1), np.int8(0))
   x = g.add("DequantizeLinear", node.input, np.float32(1), zero(value))
-  x = g.add("Conv", x, kernel, strides=[node.stride] * 2)
+  x = g.add("Conv", x, kernel, **windows((1, 1), node.stride))
   g.add("QuantizeLinear", x, np.float32(1), zero(value), name=node.name)
 
 

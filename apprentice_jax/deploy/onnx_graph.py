@@ -6,6 +6,7 @@ loads the file. The table may hold other numbers than the levels, such as the po
 """
 
 import collections
+import functools
 from typing import Callable, Optional
 
 import numpy as np
@@ -15,23 +16,34 @@ from onnx import helper, numpy_helper
 from apprentice_jax.deploy import bits
 from apprentice_jax.deploy.nodes import Weights
 
-OPSET, IR_VERSION = 17, 8  # of ONNX 1.12; ONNX Runtime 1.12 and later read it
+# By form, an operator set and the IR version of its ONNX release. Set 17 has all that is needed, and ONNX Runtime 1.12
+# and later read it. The operators of 8 bits between DequantizeLinear and QuantizeLinear are of set 19, of ONNX 1.14 and
+# ONNX Runtime 1.15: ONNX's own evaluator has no older DequantizeLinear.
+OPSETS = {"exact": (17, 8), "fast": (19, 9)}
 ZERO = 128  # what stands for 0 where signed levels are held as uint8, which every kernel takes
 PACKINGS = ("bits", "base3")
 _TYPES = {np.dtype(t): helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in (np.float32, np.int32, np.int8, np.uint8)}
 
 
+@functools.cache
+def _defaults(op: str, opset: int) -> dict:
+  """The attributes that an operator has where a node names none: not every reader knows them."""
+  attributes = onnx.defs.get_schema(op, opset).attributes.values()
+  return {a.name: helper.get_attribute_value(a.default_value) for a in attributes if a.default_value.name}
+
+
 class Graph:
   """Collects nodes and constants.
 
-  Attributes:
+  Args:
     packing: of ternary weights, "bits" or "base3".
+    form: one of OPSETS, by which the operators are chosen.
   """
 
-  def __init__(self, packing: str = "bits"):
+  def __init__(self, packing: str = "bits", form: str = "exact"):
     if packing not in PACKINGS:
       raise ValueError(f"packing {packing!r} does not exist: choose one of {', '.join(PACKINGS)}.")
-    self.packing = packing
+    self.packing, self._opset, self._ir_version = packing, *OPSETS[form]
     self._nodes, self._constants, self._taken, self._named = [], {}, set(), collections.Counter()
 
   def add(self, op: str, *inputs, name: str = "", **attributes) -> str:
@@ -41,7 +53,7 @@ class Graph:
     self._taken.add(name)
     output = name or self._free(op.lower())
     names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
-    self._nodes.append(helper.make_node(op, names, [output], name=output, **attributes))
+    self._nodes.append(helper.make_node(op, names, [output], name=output, **_defaults(op, self._opset) | attributes))
     return output
 
   def cast(self, x: str, dtype, **name) -> str:
@@ -77,19 +89,19 @@ class Graph:
       found = self.add("Slice", found, np.array([0]), np.array([levels.size]))
     return self.add("Reshape", found, np.array(levels.shape))
 
-  def model(self, inputs, outputs, metadata: dict, producer: str) -> onnx.ModelProto:
-    """The model, checked.
+  def model(self, inputs, outputs, metadata: dict, **about) -> onnx.ModelProto:
+    """The model, checked: its operators, and with ONNX's strict inference its shapes.
 
     Args:
       inputs, outputs: (name, dtype, shape) of each.
       metadata: strings.
-      producer: the name of what writes it.
+      **about: what else the model says of itself: producer_name, domain, doc_string and the like.
     """
     info = [[helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape) for name, dtype, shape in values]
             for values in (inputs, outputs)]
     graph = helper.make_graph(self._nodes, "student", *info, list(self._constants.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-                              producer_name=producer)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)],
+                              ir_version=self._ir_version, **about)
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model

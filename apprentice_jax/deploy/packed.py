@@ -62,7 +62,11 @@ def load(path) -> Predictor:
   from apprentice_jax.deploy import program
   data = pathlib.Path(path).read_bytes()
   base3 = f":{bits.BASE3} ".encode() in _verified(data)
-  return program.predictor(decode(data))._replace(packing=bits.BASE3 if base3 else "bits")
+  try:
+    predictor = program.predictor(decode(data))
+  except BadNetwork as error:
+    raise BadFile(str(error)) from None
+  return predictor._replace(packing=bits.BASE3 if base3 else "bits")
 
 
 def recognises(path) -> bool:

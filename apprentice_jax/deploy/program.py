@@ -38,7 +38,15 @@ def run(network: Network, images, given: Optional[dict] = None, observe: Optiona
 
 
 def predictor(network: Network) -> Predictor:
-  """The network, compiled for the devices of this process."""
+  """The network, to be compiled for the devices of this process.
+
+  Raises:
+    BadNetwork: float32 cannot hold its sums.
+  """
+  known = check(network)
+  for node in network.nodes:
+    if isinstance(node, Conv) and node.weights.bits != FULL and known[node.input].kind == "levels":
+      _largest_sum(node)
   compiled = jax.jit(functools.partial(run, network))
   return Predictor(network.image_shape, network.class_names, network.resize,
                    lambda images: np.asarray(compiled(images)), network)
@@ -57,8 +65,16 @@ def _accumulate(node: Conv, x, value: Value):
   if value.kind == "float":
     sums = convolve(x, kernel, precision="highest")
   else:
-    sums = _exact(convolve, x, kernel, value, int(np.sum(np.abs(w.levels), (0, 1, 2), np.int64).max()))
+    sums = _exact(convolve, x, kernel, value, _largest_sum(node))
   return jnp.stack(jnp.split(sums, rows, -1))
+
+
+def _largest_sum(node: Conv) -> int:
+  """The largest sum of the magnitudes of a channel's weights."""
+  weight = int(np.sum(np.abs(node.weights.levels), (0, 1, 2), np.int64).max())
+  if weight > EXACT:
+    raise BadNetwork(f"a convolution whose weights' magnitudes add up to {weight:,}, more than {EXACT:,}")
+  return weight
 
 
 def _exact(convolve, x, kernel, value: Value, weight: int):
@@ -68,8 +84,6 @@ def _exact(convolve, x, kernel, value: Value, weight: int):
   """
   if weight * max(-value.low, value.high) <= EXACT:
     return convolve(x.astype(jnp.float32), kernel).astype(jnp.int32)
-  if weight > EXACT:
-    raise BadNetwork(f"a convolution whose weights' magnitudes add up to {weight:,}, more than {EXACT:,}")
   digit = next(d for d in (4, 2, 1) if weight * (2**d - 1) <= EXACT)
   x, total = x.astype(jnp.int32), 0
   for shift in range(0, value.bits, digit):

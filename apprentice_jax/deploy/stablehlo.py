@@ -5,9 +5,12 @@ The file is what ``jax.export.Exported.serialize()`` gives, so that a process wi
     exported = jax.export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
     logits = exported.call(images)   # uint8 (any batch, height, width, channels) -> float32 (batch, classes)
 
-``FILE.json``, beside it, has the classes' names in the order of the logits, the images' shape, and how to prepare
-them: "resize" is the short side before the centre is cut out, 0 if images are taken as they are. The
-normalisation is in the program.
+``FILE.json``, beside it, has the classes' names in the order of the logits, the images' shape, how to prepare them
+(see `preprocessing`), and which jax wrote the file. The normalisation is in the program.
+
+jax promises to run such a file with a jax up to 6 months newer or 3 weeks older than the one that wrote it (jaxlib's
+releases count: https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees). The packed file has no
+such limit.
 """
 
 import functools
@@ -17,21 +20,25 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 
-from apprentice_jax.deploy import program
+from apprentice_jax.deploy import preprocessing, program
 from apprentice_jax.deploy.network import Network
 from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+FORMAT = "StableHLO by jax.export"
+PROMISE = "by a jax up to 6 months newer or 3 weeks older than the one that wrote it; the dates of jaxlib's releases count"
 
 
 def write(network: Network, path):
   """Writes the program to ``path`` and the sidecar to ``path`` + ".json"."""
   data = bytes(export(network).serialize())
   sidecar = {
-      "format": "StableHLO by jax.export", "architecture": network.architecture, "precision": network.precision,
-      "image_shape": network.image_shape, "pixels": "uint8, RGB or grey, not normalised",
+      "format": FORMAT, "jax": jax.__version__, "jaxlib": jaxlib.__version__, "readable": PROMISE,
+      "architecture": network.architecture, "precision": network.precision, "image_shape": network.image_shape,
+      "pixels": " ".join(preprocessing.sentences(network)), "preprocessing": preprocessing.steps(network),
       "resize": network.resize, "class_names": network.class_names}
   sidecar["sha256"] = _checksum(data, sidecar)
   write_whole(path, data)
@@ -73,14 +80,24 @@ def load(path) -> Predictor:
     (images,), (logits,) = exported.in_avals, exported.out_avals
     fits = (images.dtype == jnp.uint8 and images.shape[1:] == shape and logits.shape[1:] == (len(names),)
             and all(isinstance(name, str) for name in names))
-  except Exception:  # jax has no error of its own for bytes that are no program, or one of another kind
+    call = jax.jit(exported.call)
+    call.lower(jax.ShapeDtypeStruct((1, *shape), jnp.uint8))  # what another jax wrote may be read, and not run
+  except Exception as error:  # jax has no error of its own for bytes that are no program, or one of another kind
     fits = False
+    if (wrote := sidecar.get("jax", jax.__version__)) != jax.__version__:
+      raise BadFile(_another_jax(wrote, error)) from None
   if not fits:
     raise BadFile(f"it and {path}.json are not a program of images and what is to be known of it")
-  call = jax.jit(exported.call)
   return Predictor(shape, names, resize, lambda images: np.asarray(call(images)))
 
 
+def _another_jax(wrote, error: Exception) -> str:
+  why = " ".join(str(error).split()) or type(error).__name__
+  return (f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why[:100].rstrip('. ')}): jax runs files of "
+          f"jaxes up to 6 months older or 3 weeks newer; install jax=={wrote}, or export the network again")
+
+
 def recognises(path) -> bool:
-  """Whether the file at path is to be read by this module."""
-  return pathlib.Path(f"{path}.json").is_file()
+  """Whether the file at path is to be read by this module: its sidecar says so, damaged or not."""
+  sidecar = pathlib.Path(f"{path}.json")
+  return sidecar.is_file() and FORMAT.encode() in sidecar.read_bytes()

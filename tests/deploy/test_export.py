@@ -12,9 +12,10 @@ from apprentice_jax import cli, export
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
-from apprentice_jax.deploy import packed
+from apprentice_jax.deploy import fold, packed
+from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
-from apprentice_jax.training import loop
+from apprentice_jax.training import loop, start
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 
@@ -67,6 +68,79 @@ def test_the_lowering_is_scored_and_costs_are_told(workdir, command):
   assert line(said) == pytest.approx(line(trained))
   assert "| stage1_block1/conv1 | 144 | 2 | 8 | 9,216 | 147,456 |" in said and "| layer" not in trained
   assert "integer weights" in trained
+
+
+def test_a_file_knows_its_images_sizes(workdir, command, tmp_path):
+  """Whatever the config's: the digits as photos, of other sizes and another normalisation, are scored as they are."""
+  out = tmp_path / "student"
+  assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={out}")[0] == 0
+  line = lambda said: re.search("test: accuracy.*", said)[0]
+  wanted = line(command("eval", f"--model={out}", f"--config={DIGITS}")[1])
+  for changes in (("--config.data.mean=(0.1,)", "--config.data.std=(0.9,)"),
+                  ("--config.data.image_size=12", "--config.data.resize=14")):
+    status, said, err = command("eval", f"--model={out}", f"--config={DIGITS}", *changes)
+    assert status == 0 and line(said) == wanted, err
+
+
+def test_photos_are_scored_at_the_sizes_of_the_file(tmp_path):
+  """A config of 56 pixels and a network of 20: as if the images had been cut to 20 beforehand."""
+  random = np.random.default_rng(0)
+  for name in "ab":
+    (tmp_path / "val" / name).mkdir(parents=True)
+    for i in range(3):
+      photo = random.integers(0, 256, (4, 5, 3), np.uint8)
+      Image.fromarray(photo).resize((50, 40)).save(tmp_path / "val" / name / f"{i}.png")
+  config, seen = configs.base(), []
+  config.data.update({"name": "image_folder", "dir": str(tmp_path), "test_split": "val", "image_size": 56})
+
+  def logits(images):
+    seen.extend(images)
+    return np.eye(2, dtype=np.float32)[np.zeros(len(images), int)]
+
+  predictor = Predictor((20, 20, 3), ("a", "b"), 24, logits)
+  found = export.evaluate(predictor, config)
+  assert found["count"] == 6 and found["accuracy"] == 0.5 and config.data.image_size == 56
+  files = sorted((tmp_path / "val").rglob("*.png"))
+  np.testing.assert_array_equal(seen[:6], [export.prepared(file, predictor) for file in files])
+  with pytest.raises(ConfigError, match="photos are cut to squares"):
+    export.evaluate(predictor._replace(image_shape=(20, 16, 3)), config)
+
+
+def test_a_network_that_cannot_be_lowered_is_scored(workdir, command, monkeypatch):
+  wanted = command("eval", f"--workdir={workdir}")[1]
+  restored = []
+  monkeypatch.setattr(start, "load", lambda *a, load=start.load, **k: restored.append(a) or load(*a, **k))
+
+  def bad(*_, **__):
+    raise BadNetwork("stem: weights that are not finite")
+
+  monkeypatch.setattr(fold, "lower", bad)
+  status, said, err = command("eval", f"--workdir={workdir}")
+  assert status == 0, err
+  assert re.search("test: accuracy.*", said)[0] == re.search("test: accuracy.*", wanted)[0]
+  assert "its cost is not known, since it cannot be lowered: stem: weights that are not finite" in said
+  assert len(restored) == 1
+  status, _, err = command("eval", f"--workdir={workdir}", "--lowered")
+  assert status == 2 and "cannot be lowered: stem: weights that are not finite." in err
+
+
+def test_predict_takes_a_workdir(workdir, command, tmp_path):
+  out = tmp_path / "student"
+  assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={out}")[0] == 0
+  Image.fromarray(sources.load("digits", "test").images[0, ..., 0]).save(tmp_path / "0.png")
+  answers = [command("predict", where, tmp_path / "0.png")[:2] for where in (f"--model={out}", f"--workdir={workdir}")]
+  assert answers[0] == answers[1] and answers[0][0] == 0
+
+
+def test_a_workdir_of_photos_is_exported_without_them(tmp_path):
+  """Its config and classes.json say what the dataset would."""
+  config = configs.base()
+  config.data.update({"name": "image_folder", "dir": str(tmp_path / "gone"), "image_size": 24})
+  assert export._known_images(config, str(tmp_path)) is None
+  (tmp_path / "classes.json").write_text('["a", "b"]')
+  assert export._known_images(config, str(tmp_path)) == ((24, 24, 3), ("a", "b"))
+  (tmp_path / "classes.json").write_text('[')
+  assert export._known_images(config, str(tmp_path)) is None
 
 
 def test_base3_and_8_bit_ends_are_smaller(workdir, command, tmp_path):
@@ -126,6 +200,7 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
   (tmp_path / "damaged").write_bytes(damaged)
   Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "image.png")
   (tmp_path / "text").write_text("text")
+  (tmp_path / "empty").mkdir()
   for words, sentence in [
       (("export", f"--out={out}"), "this command needs --workdir=...; see apprentice --help."),
       (("export", f"--workdir={workdir}"), "this command needs --out=...; see apprentice --help."),
@@ -136,7 +211,12 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
       (("export", f"--workdir={workdir}", f"--out={out}", "--format=tflite"),
        "flag --format=tflite: value should be one of <packed|"),
       (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
-      (("predict", f"--model={out}"), "predict takes files of images: apprentice predict --model=FILE IMAGE..."),
+      (("predict", f"--model={out}"), "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE..."),
+      (("predict", f"--model={out}", f"--workdir={workdir}", tmp_path), "predict takes --model or --workdir, not both."),
+      (("predict", f"--model={out}", "--top=0", tmp_path), "flag --top=0: 0 is not a positive integer"),
+      (("predict", f"--workdir={tmp_path}", tmp_path / "image.png"),
+       f"{tmp_path} is not a workdir: it has no config.json."),
+      (("predict", f"--model={out}", tmp_path / "empty"), f"there is no image in the folder {tmp_path}/empty."),
       (("predict", f"--model={out}", tmp_path / "none.png"),
        f"cannot read {tmp_path}/none.png: No such file or directory."),
       (("predict", f"--model={out}", tmp_path / "image.png", tmp_path / "text"),
@@ -149,9 +229,7 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
        f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes."),
       (("eval", f"--model={out}"), "this command needs --config=...; see apprentice --help."),
       (("eval", f"--model={out}", f"--config={DIGITS}", "--split=validation"),
-       "there is no validation split: config.data.validation is 0."),
-      (("eval", f"--model={out}", f"--config={DIGITS}", "--config.data.image_size=8", "--config.data.resize=8"),
-       "the network takes images of (8, 8, 1), and those of digits are (8, 8, 3).")]:
+       "there is no validation split: config.data.validation is 0.")]:
     status, _, err = command(*words)
     assert status == 2 and err.startswith("apprentice: " + sentence) and err.count("\n") == 1, err
   assert packed.read(out).architecture == "resnet8 at width 0.25"

@@ -10,6 +10,7 @@ import warnings
 import jax
 import numpy as np
 import onnx as library
+from onnx.reference import ReferenceEvaluator
 import onnxruntime
 import pytest
 
@@ -157,6 +158,69 @@ def test_channels_that_batch_norm_has_all_but_switched_off(weights):
   assert difference.max() <= 1 and np.mean(difference) < 0.03
 
 
+def evaluated(data: bytes, network, images, run):
+  """(logits, levels by node) by a function of a model and its inputs."""
+  names = [name for name, value in networks.check(network).items() if value.kind == "levels"]
+  model = library.load_from_string(data)
+  model.graph.output.extend(library.ValueInfoProto(name=name) for name in names)
+  logits, *found = run(model, {"images": images})
+  return logits, {name: x.astype(int) for name, x in zip(names, found)}
+
+
+def by_onnx(model, feed):
+  return ReferenceEvaluator(model).run(None, feed)
+
+
+def by_runtime(model, feed):
+  return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feed)
+
+
+@pytest.mark.parametrize("kind", KINDS + [dict(precision="32A,2W")], ids=str)
+def test_onnxs_own_evaluator_runs_the_exact_form_to_the_bit(kind):
+  images = made(**kind)[3]
+  for ends in ("float", "8bit") if "32W" not in kind.get("precision", "") else ("float",):
+    network = lowered(ends, **kind)
+    data = onnx.encode(network, "exact")
+    (logits, found), (wanted, levels_there) = (evaluated(data, network, images, run) for run in (by_onnx, by_runtime))
+    for name, x in found.items():
+      np.testing.assert_array_equal(x, levels_there[name], err_msg=name)
+    # The order of float sums is each library's own.
+    np.testing.assert_allclose(logits, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:on x86 processors without VNNI")
+@pytest.mark.parametrize("kind", FAST, ids=str)
+def test_onnxs_own_evaluator_runs_the_fast_form(kind):
+  """ONNX Runtime makes one rounding of two where it fuses: a level close to the middle may be the other one."""
+  images = made(**kind)[3]
+  for ends in ("float", "7bit"):
+    network = lowered(ends, **kind)
+    data = onnx.encode(network, "fast")
+    (logits, found), (wanted, there) = (evaluated(data, network, images, run) for run in (by_onnx, by_runtime))
+    difference = np.concatenate([np.abs(x - there[name]).ravel() for name, x in found.items()])
+    assert difference.max() <= 1 and np.mean(difference) < 0.002
+    np.testing.assert_allclose(logits, wanted, atol=0.02 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("form", ["exact", "fast"])
+def test_nothing_is_left_to_a_readers_defaults(form):
+  """Each attribute that ONNX has a default for is written out; so is what convolutions would infer."""
+  network = lowered(residual=True, shortcut="conv") if form == "fast" else lowered(name="resnet18", width=0.0625)
+  model = library.load_from_string(onnx.encode(network, form))
+  opset = model.opset_import[0].version
+  for node in model.graph.node:
+    said = {a.name for a in node.attribute}
+    schema = library.defs.get_schema(node.op_type, opset)
+    assert {a.name for a in schema.attributes.values() if a.default_value.name} <= said, node.name
+    if node.op_type in ("Conv", "MaxPool"):
+      assert {"kernel_shape", "pads", "strides", "dilations"} <= said, node.name
+  assert (opset, model.ir_version) == {"exact": (17, 8), "fast": (19, 9)}[form]
+  library.checker.check_model(model, full_check=True)
+  shapes = library.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+  inferred = {value.name for value in shapes.graph.value_info if value.type.tensor_type.HasField("shape")}
+  assert {node.output[0] for node in model.graph.node} - {"logits"} <= inferred
+
+
 def test_8_bit_weights_throughout_want_vnni_or_the_exact_form():
   with pytest.warns(UserWarning, match="stage1_block1/conv1.* what fits is --form=exact."):
     onnx.encode(lowered(residual=True, precision="8A,8W"), "fast")
@@ -171,13 +235,13 @@ def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch
   weights = Weights(np.full((1, 1, 64, 24), top, np.int16 if top > 127 else np.int8), bits, odd)
   weights.levels[..., ::2] = -top
   node = Conv("conv", "x", 1, False, weights, np.ones((1, 24), np.float32), np.zeros(24, np.float32))
-  value, g = networks.Value((1, 1, 64), "levels", 0, 255, 8), Graph()
+  value, g = networks.Value((1, 1, 64), "levels", 0, 255, 8), Graph(form="fast" if op == "QGemm" else "exact")
   logits = {"MatMulInteger": lambda: onnx_exact.dense(g, node, value, "x"),
             "QGemm": lambda: onnx_fast.dense(g, node, value, 1),
             "ConvInteger": lambda: onnx_exact.rule(g, node, [value], ["x"])}[op]()
   g.add("Identity", logits, name="y")
   shape = [3, 24, 1, 1] if op == "ConvInteger" else [3, 24]
-  model = g.model([("x", np.uint8, [3, 64, 1, 1])], [("y", np.float32, shape)], {}, "test")
+  model = g.model([("x", np.uint8, [3, 64, 1, 1])], [("y", np.float32, shape)], {})
   session, kinds = optimized(model.SerializeToString(), tmp_path)
   assert op in kinds
   found = session.run(["y"], {"x": np.full((3, 64, 1, 1), 255, np.uint8)})[0].reshape(3, 24)
@@ -250,7 +314,8 @@ def test_damage_is_noticed(tmp_path):
   assert not onnx.recognises(tmp_path / "packed")
 
 
-@pytest.mark.parametrize("key, value", [("image_shape", None), ("image_shape", "3"), ("class_names", "{"), ("", None)])
+@pytest.mark.parametrize("key, value", [("image_shape", None), ("image_shape", "3"), ("image_shape", "[13, 17, 3]"),
+                                        ("class_names", "{"), ("class_names", '["a"]'), ("resize", "[]"), ("", None)])
 def test_files_that_nobody_exported_are_refused(tmp_path, key, value):
   """With a checksum that is right."""
   model = library.load_from_string(onnx.encode(lowered()))

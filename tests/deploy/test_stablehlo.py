@@ -6,11 +6,13 @@ import sys
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from networks import lowered, made
 
-from apprentice_jax.deploy import formats, packed, program, stablehlo
+from apprentice_jax import cli
+from apprentice_jax.deploy import formats, onnx, packed, program, stablehlo
 from apprentice_jax.deploy.predictor import BadFile
 
 STRANGER = """
@@ -97,6 +99,60 @@ def test_what_was_never_written_together_is_refused(change, written, tmp_path):
   (tmp_path / "x.json").write_text(json.dumps(said))
   with pytest.raises(BadFile, match="are not a program of images"):
     stablehlo.load(tmp_path / "x")
+
+
+def rewritten(path, tmp_path, **changes):
+  """A copy of a file whose sidecar says something else."""
+  data, said = path.read_bytes(), {**json.loads(path.with_name("student.json").read_text()), **changes}
+  said["sha256"] = stablehlo._checksum(data, said)
+  (tmp_path / "x").write_bytes(data)
+  (tmp_path / "x.json").write_text(json.dumps(said))
+  return tmp_path / "x"
+
+
+@pytest.mark.parametrize("part", ["deserialize", "lower"])
+def test_a_file_that_this_jax_cannot_run_gives_a_sentence(part, written, tmp_path, monkeypatch, capsys):
+  """Some are not read, others are read and not run; jax 0.8.0 reads what 0.10.2 writes, and does not run it."""
+  path = rewritten(written[1], tmp_path, jax="0.99.0")
+
+  def fail(*_, **__):
+    raise ValueError("Function run was exported\nfor 0 devices.")
+
+  if part == "deserialize":
+    monkeypatch.setattr(jax.export, "deserialize", fail)
+  else:
+    monkeypatch.setattr(jax, "jit", lambda *_, **__: type("", (), {"lower": fail}))
+  sentence = (f"jax 0.99.0 wrote it, and jax {jax.__version__} cannot run it (Function run was exported for 0 devices): "
+              "jax runs files of jaxes up to 6 months older or 3 weeks newer; install jax==0.99.0, or export the "
+              "network again")
+  with pytest.raises(BadFile) as error:
+    stablehlo.load(path)
+  assert str(error.value) == sentence
+  Image.fromarray(np.zeros((13, 16, 3), np.uint8)).save(tmp_path / "x.png")
+  assert cli.main(["predict", f"--model={path}", str(tmp_path / "x.png")]) == 2
+  assert capsys.readouterr().err == f"apprentice: cannot read {path}: {sentence}.\n"
+
+
+def test_the_sidecar_says_which_jax_wrote_it_and_who_reads_it(written):
+  said = json.loads(written[1].with_name("student.json").read_text())
+  assert said["jax"] == jax.__version__ and "6 months newer or 3 weeks older" in said["readable"]
+  assert said["preprocessing"]["size"] == [13, 16] and "short side" in said["pixels"]
+
+
+def test_files_of_before_are_read(written, tmp_path):
+  """Their sidecars said less."""
+  path = rewritten(written[1], tmp_path)
+  said = json.loads((tmp_path / "x.json").read_text())
+  said = {k: v for k, v in said.items() if k not in ("jax", "jaxlib", "readable", "preprocessing")}
+  said["sha256"] = stablehlo._checksum(path.read_bytes(), said)
+  (tmp_path / "x.json").write_text(json.dumps(said))
+  assert stablehlo.load(path).class_names == written[0].class_names
+
+
+def test_a_file_beside_some_other_json_is_no_program(written, tmp_path):
+  onnx.write(written[0], tmp_path / "student.onnx")
+  (tmp_path / "student.onnx.json").write_text("{}")
+  assert formats.recognised(tmp_path / "student.onnx") == "onnx"
 
 
 def test_files_are_told_apart(written, tmp_path):

@@ -1,0 +1,181 @@
+"""What a network sees on image files: which files there are, their pixels, and the answers."""
+
+from collections.abc import Iterator, Sequence
+import json
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data import images as pictures
+from apprentice_jax.data.crops import Crops, evaluation_image
+from apprentice_jax.deploy import preprocessing
+from apprentice_jax.deploy.predictor import Predictor
+
+BATCH = 64  # images that are predicted at a time
+CHANNELS = {1: "grey", 3: "RGB"}
+
+
+class Answer(NamedTuple):
+  """What a network sees on one image.
+
+  Attributes:
+    path: of the file.
+    classes: (name, probability) of the likeliest ones, the most probable first.
+    trouble: one sentence where there is no answer, else "".
+  """
+  path: str
+  classes: list[tuple[str, float]]
+  trouble: str = ""
+
+
+class Files(NamedTuple):
+  """The files of a command line.
+
+  Attributes:
+    paths: of images, each folder's in alphabetical order.
+    others: (path, why) of files in folders that are no images.
+  """
+  paths: list[str]
+  others: list[tuple[str, str]]
+
+
+def find(paths: Sequence) -> Files:
+  """Looks for images.
+
+  Args:
+    paths: of files, which are taken whatever their names; and of folders, whose images and whose folders' images
+      are. Folders whose names begin with a dot are passed over.
+
+  Raises:
+    ConfigError: a folder cannot be read, or has no image.
+  """
+  found = Files([], [])
+  for path in map(str, paths):
+    if not os.path.isdir(path):
+      found.paths.append(path)
+      continue
+    whys = [(file, pictures.why_not(file)) for file in _below(path)]
+    some = [file for file, why in whys if not why]
+    if not some:
+      raise ConfigError(f"there is no image in the folder {path}.")
+    found.paths.extend(some)
+    found.others.extend((file, why) for file, why in whys if why)
+  return found
+
+
+def not_read(others: list[tuple[str, str]], most: int = 5) -> list[str]:
+  """Sentences about the files that `find` passed over: how many, why, and the first of each kind."""
+  kinds = {}
+  for path, why in others:
+    kinds.setdefault(why, []).append(path)
+  lines = []
+  for why, files in kinds.items():
+    more = ", ..." if len(files) > most else ""
+    count = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
+    lines.append(printable(f"{count} not read ({why}): {', '.join(files[:most])}{more}"))
+  return lines
+
+
+def as_text(answer: Answer) -> str:
+  """One line for people."""
+  return f"{answer.path}: " + ", ".join(f"{name} {odds:.1%}" for name, odds in answer.classes)
+
+
+def as_json(answer: Answer) -> str:
+  """One line of JSON: "path", and "classes" (each with "name" and "probability", of 6 decimals) or "error"."""
+  if answer.trouble:
+    return json.dumps({"path": answer.path, "error": answer.trouble}, ensure_ascii=False)
+  classes = [{"name": name, "probability": round(odds, 6)} for name, odds in answer.classes]
+  return json.dumps({"path": answer.path, "classes": classes}, ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+  """The text, with a mark for each byte of a file's name that is no UTF-8."""
+  return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _below(folder: str) -> list[str]:
+  def fail(error):
+    raise ConfigError(f"cannot read {error.filename}: {error.strerror}.")
+
+  files, seen = [], set()
+  for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+    seen.add(os.path.realpath(root))
+    # A link may lead back to a folder above it.
+    folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(os.path.join(root, f)) not in seen]
+    files += [os.path.join(root, name) for name in names]
+  return sorted(files)
+
+
+def predict(predictor: Predictor, paths: Sequence, top: int = 5) -> Iterator[Answer]:
+  """Answers for image files, in their order; a file without an answer does not end the others'.
+
+  Args:
+    predictor: from `export.load`.
+    paths: of files in any common image format, prepared as evaluation prepares images.
+    top: how many classes to name.
+
+  Raises:
+    ConfigError: the network takes no such images.
+  """
+  check(predictor)
+  for begin in range(0, len(paths), BATCH):
+    some = paths[begin:begin + BATCH]
+    # Always as many: another number of images is another program to compile.
+    images = np.zeros((min(BATCH, len(paths)), *predictor.image_shape), np.uint8)
+    troubles = [_prepare(path, predictor, out) for path, out in zip(some, images)]
+    logits = predictor.logits(images)[:len(some)].astype(np.float64)
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    for path, trouble, row in zip(some, troubles, odds / odds.sum(-1, keepdims=True)):
+      best = [] if trouble else np.argsort(-row, kind="stable")[:top]
+      yield Answer(str(path), [(predictor.class_names[i], float(row[i])) for i in best], trouble)
+
+
+def check(predictor: Predictor):
+  """Raises ConfigError for a network whose images are neither grey nor RGB."""
+  channels = predictor.image_shape[-1]
+  if channels not in CHANNELS:
+    raise ConfigError(f"this network takes images of {channels} channels, and pictures have 1 (grey) or 3 (RGB): call "
+                      "it on arrays, see `apprentice_jax.export.load`.")
+
+
+def _prepare(path, predictor: Predictor, out: np.ndarray) -> str:
+  """Writes an image's pixels to ``out``; returns what is wrong with it."""
+  try:
+    out[...] = prepared(path, predictor)
+  except (ConfigError, pictures.UnreadableImage) as error:
+    return str(error)
+  return ""
+
+
+def prepared(path, predictor: Predictor) -> np.ndarray:
+  """An image file as the uint8 (height, width, channels) that a network takes; see `preprocessing`.
+
+  Raises:
+    UnreadableImage: the file is no image; the message names it.
+    ConfigError: the file cannot be read, or the image does not fit.
+  """
+  height, width, channels = predictor.image_shape
+  try:
+    encoded = pathlib.Path(path).read_bytes()
+    picture = pictures.inspect(encoded)
+    if not predictor.resize and (picture.height, picture.width) == (height, width):
+      pixels = pictures.pixels(picture)
+    elif height == width:
+      pixels = np.empty((height, width, 3), np.uint8)
+      evaluation_image(encoded, Crops(height, preprocessing.short_side(predictor.image_shape, predictor.resize)), pixels)
+    else:
+      raise ConfigError(f"{path} has {picture.width}x{picture.height} pixels: this network takes {width}x{height}.")
+  except pictures.UnreadableImage as error:
+    raise pictures.UnreadableImage(f"{path} is no image that can be read ({error}).") from None
+  except OSError as error:
+    raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
+  return grey(pixels) if channels == 1 else pixels
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+  """RGB (..., 3) as grey (..., 1), uint8: Rec. 601 luma; of grey images their own values."""
+  return (pixels @ np.array([19595, 38470, 7471]) + 32768 >> 16).astype(np.uint8)[..., None]

@@ -1,0 +1,44 @@
+"""How an image file becomes a network's pixels, in words for people and for programs.
+
+`predict.prepared` does it. docs/onnxruntime.md does it with Pillow alone, to the same numbers.
+"""
+
+from apprentice_jax.deploy.network import Network
+
+
+def short_side(image_shape, resize: int) -> int:
+  """The short side to which an image is resized before its centre is cut out."""
+  return resize or min(image_shape[:2])
+
+
+def steps(network: Network) -> dict:
+  """The preparation, for programs.
+
+  Returns:
+    "mode": "RGB", or "L" for grey by Rec. 601, converted after the resize. "orientation": "exif". "jpeg_short_side":
+    a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose short side is not below this one, as
+    Pillow's ``Image.draft`` does. "short_side": after the resize. "long_side": how the other one is rounded.
+    "filter", "antialias": of the resize. "size": (height, width) that are cut out. "crop", "crop_rounding": where, and
+    how half a pixel is rounded. "dtype", "layout": of the input.
+  """
+  side = short_side(network.image_shape, network.resize)
+  return {"orientation": "exif", "jpeg_short_side": 2 * side, "short_side": side, "long_side": "floor",
+          "filter": "bilinear", "antialias": True, "size": network.image_shape[:2], "crop": "center",
+          "crop_rounding": "half_to_even", "mode": "L" if network.image_shape[-1] == 1 else "RGB",
+          "dtype": "uint8", "layout": "NHWC", "normalisation": "in the graph"}
+
+
+def sentences(network: Network) -> list[str]:
+  """The preparation, for people."""
+  height, width, channels = network.image_shape
+  side = short_side(network.image_shape, network.resize)
+  colours = "grey (Rec. 601)" if channels == 1 else "RGB"
+  return [
+      f"Input: uint8, {colours}, (batch, {height}, {width}, {channels}), not normalised: "
+      "the graph does ((pixel / 255) - mean) / std.",
+      "Turn a photo upright by its EXIF orientation.",
+      f"Resize its short side to {side} pixels, bilinear with antialiasing, and round its long side down.",
+      f"Cut {width}x{height} pixels out of the centre; half a pixel rounds to the even side.",
+      f"A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size where the short side keeps {2 * side} pixels: "
+      "Pillow's Image.draft does so, and apprentice does.",
+      "An image of the right size stays as it is."]
