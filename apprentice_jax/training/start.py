@@ -14,7 +14,7 @@ from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
-from apprentice_jax.models import fit, pretrained
+from apprentice_jax.models import fit, pretrained, sound
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, parallel, processes
@@ -171,7 +171,7 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
     which: "student" or "teacher", the network's place in the config.
 
   Raises:
-    ConfigError: nothing there, or it does not fit; the message lists what differs.
+    ConfigError: nothing there, or it does not fit, or is broken; the message lists what differs.
   """
   source, spelled = _source(path), None
   if source.is_dir():
@@ -187,12 +187,16 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
     try:
       given = pretrained.load(source)
     except ValueError as error:
-      prefix = "" if source.name in str(error) else f"{path}: "
+      prefix = "" if str(source) in str(error) else f"{path}: "
       raise ConfigError(f"{prefix}{error}") from None
     found, spelled = Network(given.params, given.batch_stats), given.spelled
   have = fit.shapes(found.params, found.batch_stats)
   if trouble := fit.trouble(have, network, image_shape, which, complete, spelled):
     raise ConfigError(f"{path} {trouble}")
+  try:
+    sound.check(path, found.params, found.batch_stats, spelled)
+  except ValueError as error:
+    raise ConfigError(str(error)) from None
   return found
 
 

@@ -138,6 +138,11 @@ def torch_file(content):
 
 def by_torchvision(workdir, path):
   """Writes the network of a workdir to a safetensors file, by torchvision's names."""
+  save_file(torchvisions(workdir), path, {"format": "pt"})
+
+
+def torchvisions(workdir):
+  """The network of a workdir, by torchvision's names."""
   with Checkpoints(workdir) as checkpoints:
     network, _ = checkpoints.student()
   spelled, tensors = pretrained.Pretrained({}, {}, {}).spelled, {}
@@ -145,9 +150,9 @@ def by_torchvision(workdir, path):
     for key, array in jax.tree_util.tree_leaves_with_path(tree):
       name, shape = spelled("/".join(k.key for k in key), array.shape)
       axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))  # the other way round: out, in, height, width
-      tensors[name] = np.ascontiguousarray(np.transpose(array, axes))
+      tensors[name] = np.array(np.transpose(array, axes), order="C")
       assert tensors[name].shape == shape
-  save_file(tensors, path, {"format": "pt"})
+  return tensors
 
 
 def steps(workdir):
