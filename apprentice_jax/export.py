@@ -147,7 +147,7 @@ def load(path) -> Predictor:
   except (BadFile, OSError) as error:
     why = error.strerror if isinstance(error, OSError) else error
     if pathlib.Path(path).is_dir():
-      why = "it is a folder; `apprentice export` writes a workdir's network to a file"
+      why = "it is a folder; `apprentice predict --workdir=DIR` takes a workdir"
     raise ConfigError(f"cannot read {path}: {why}.") from None
 
 

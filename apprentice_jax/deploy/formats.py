@@ -9,8 +9,8 @@ from apprentice_jax.deploy.predictor import BadFile, Predictor
 # recognises(path) says whether a file is one of its own, without reading it all.
 FORMATS = {
     "packed": "apprentice_jax.deploy.packed",
-    "stablehlo": "apprentice_jax.deploy.stablehlo",
     "onnx": "apprentice_jax.deploy.onnx",
+    "stablehlo": "apprentice_jax.deploy.stablehlo",  # last: the file beside it says what it is
 }
 # What `write` can be told, by format.
 OPTIONS = {"packed": ("packing",), "stablehlo": (), "onnx": ("packing", "form")}

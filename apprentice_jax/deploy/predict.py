@@ -42,7 +42,7 @@ class Files(NamedTuple):
   others: list[tuple[str, str]]
 
 
-def find(paths: Sequence) -> Files:
+def find(paths: Sequence[str]) -> Files:
   """Looks for images.
 
   Args:
@@ -53,14 +53,14 @@ def find(paths: Sequence) -> Files:
     ConfigError: a folder cannot be read, or has no image.
   """
   found = Files([], [])
-  for path in map(str, paths):
+  for path in map(os.fspath, paths):
     if not os.path.isdir(path):
       found.paths.append(path)
       continue
     whys = [(file, pictures.why_not(file)) for file in _below(path)]
     some = [file for file, why in whys if not why]
     if not some:
-      raise ConfigError(f"there is no image in the folder {path}.")
+      raise ConfigError(": ".join([f"there is no image in the folder {path}", *not_read(whys)[:1]]) + ".")
     found.paths.extend(some)
     found.others.extend((file, why) for file, why in whys if why)
   return found

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +93,8 @@ def load(path) -> Predictor:
 
 
 def _another_jax(wrote, error: Exception) -> str:
-  why = " ".join(str(error).split()) or type(error).__name__
-  return (f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why[:100].rstrip('. ')}): jax runs files of "
+  why = textwrap.shorten(str(error) or type(error).__name__, 100, placeholder=" ...")
+  return (f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why.rstrip('.')}): jax runs files of "
           f"jaxes up to 6 months older or 3 weeks newer; install jax=={wrote}, or export the network again")
 
 

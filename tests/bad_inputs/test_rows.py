@@ -13,12 +13,18 @@ from checks import Began, assert_kept, assert_sentence, began, files
 from rows import FOLDER, GO_ON, TRAIN
 import rows_of_checkpoints
 import rows_of_commands
+import rows_of_exports
 import rows_of_files
 
 from apprentice_jax.bench import training as bench
 from apprentice_jax.training import run as running
 
-ROWS = rows_of_checkpoints.ROWS + rows_of_commands.ROWS + rows_of_files.ROWS
+ROWS = [
+    *rows_of_checkpoints.ROWS,
+    *rows_of_commands.ROWS,
+    *rows_of_exports.ROWS,
+    *rows_of_files.ROWS,
+]
 
 
 def marks(row):
