@@ -1,28 +1,27 @@
 """Encoded images to RGB pixels: any common format, upright, and no more of them than are needed.
 
-JPEGs are decoded by libjpeg-turbo (simplejpeg), which releases the interpreter's lock and can decode
-at a half, a quarter or an eighth of the resolution (from the low frequencies of each block's discrete
-cosine transform alone) in far less time. Everything else, and whatever that decoder does not take,
-goes through Pillow.
+libjpeg-turbo (simplejpeg) decodes JPEGs and lets go of the interpreter's lock. It can decode at a half,
+a quarter or an eighth of the resolution in less time: a pixel is then the average of a square. Pillow
+decodes everything else, and whatever that decoder does not take.
 """
 
 import contextlib
 import io
 from typing import NamedTuple, Optional
+import warnings
 
 import numpy as np
 from PIL import Image
 import simplejpeg
 
-from apprentice_jax.data import formats
+from apprentice_jax.data import channels, formats
+from apprentice_jax.data.channels import UnreadableImage
 from apprentice_jax.data.formats import SUFFIXES, why_not  # pylint: disable=unused-import
 
-REDUCTIONS = (8, 4, 2)  # those that libjpeg-turbo has fast code for
+# Pillow warns, without a name, of images between the number of pixels that it allows and twice that.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+REDUCTIONS = (8, 4, 2)  # those that libjpeg-turbo has fast code for: it averages squares
 _ORIENTATION = 0x0112  # the EXIF tag
-
-
-class UnreadableImage(ValueError):
-  """The bytes are no image, or only half of one; the message says what the decoder found."""
 
 
 class Picture(NamedTuple):
@@ -63,7 +62,9 @@ def inspect(encoded: bytes) -> Picture:
 
 
 def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
-  """Decodes an image: greyscale, CMYK, palette and 16-bit ones become RGB, transparency is dropped.
+  """Decodes an image: greyscale, CMYK, palette and 16-bit ones become RGB, see `channels.rgb`.
+
+  It decodes the first picture of a file that moves or has several pages.
 
   Args:
     picture: from `inspect`.
@@ -73,7 +74,7 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
     uint8 (ceil(height / reduction), ceil(width / reduction), 3), upright.
 
   Raises:
-    UnreadableImage: the image is damaged, or its values have no range (floats).
+    UnreadableImage: the image is damaged, or the range of its values is not known.
   """
   if picture.pillow is None:
     height, width = picture.height, picture.width
@@ -89,15 +90,14 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
   try:
     image = _reduced_jpeg(picture.encoded, reduction) if reduction > 1 and is_jpeg(picture) else picture.pillow
     image.load()
-    image = _rgb(image)
+    image = channels.rgb(image, picture.encoded)
   except UnreadableImage:
     raise
   except Exception as error:  # a damaged file makes Pillow raise anything
     raise UnreadableImage(_sentence(error)) from None
-  decoded = _UPRIGHT[picture.orientation](np.asarray(image))
-  if reduction == 1 or max(decoded.shape[:2]) < max(picture.height, picture.width):
-    return decoded
-  return np.asarray(Image.fromarray(decoded).reduce(reduction))
+  if reduction > 1 and max(image.size) == max(picture.height, picture.width):
+    image = image.reduce(reduction)
+  return _UPRIGHT[picture.orientation](np.asarray(image))
 
 
 def _reduced_jpeg(encoded: bytes, reduction: int) -> Image.Image:
@@ -115,6 +115,38 @@ def is_jpeg(picture: Picture) -> bool:
 def largest_reduction(side: float, needed: float) -> int:
   """The largest reduction that leaves ``needed`` pixels of ``side``; 1 if there is none."""
   return next((r for r in REDUCTIONS if side >= r * needed), 1)
+
+
+def whole(encoded: bytes, count: int) -> np.ndarray:
+  """Decodes an image into the channels that a set of images has.
+
+  Args:
+    encoded: the image's file.
+    count: 1 (grey, see `channels.grey`), 3 (RGB) or 4 (RGBA).
+
+  Returns:
+    uint8 (height, width, channels), upright.
+
+  Raises:
+    UnreadableImage: see `pixels`.
+  """
+  picture = inspect(encoded)
+  decoded = pixels(picture)
+  if count == 4:
+    opacity = np.full((*decoded.shape[:2], 1), 255, np.uint8)
+    if picture.pillow is not None and picture.pillow.has_transparency_data:
+      opacity = _UPRIGHT[picture.orientation](np.asarray(picture.pillow.convert("RGBA"))[..., 3:])
+    return np.concatenate([decoded, opacity], axis=-1)
+  return channels.grey(decoded) if count == 1 else decoded
+
+
+def margins(picture: Picture, reduction: int) -> tuple[int, int]:
+  """How many pixels above and left of the image its first reduced row and column stand for as well.
+
+  Squares are counted from the corner of the stored image, which may be turned.
+  """
+  return (-picture.height % reduction if picture.orientation in (3, 4, 7, 8) else 0,
+          -picture.width % reduction if picture.orientation in (2, 3, 6, 7) else 0)
 
 
 def _has_exif(encoded: bytes) -> bool:
@@ -135,6 +167,8 @@ def _inspect_with_pillow(encoded: bytes) -> Picture:
     image = Image.open(io.BytesIO(encoded))
     if image.format in ("PNG", "TIFF"):
       image.load()  # a PNG's EXIF may follow its pixels; TIFFs are turned by Pillow as it loads them
+  except Image.DecompressionBombError:
+    raise UnreadableImage(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: reduce it") from None
   except Exception as error:  # see `pixels`
     raise UnreadableImage(_sentence(error)) from None
   orientation = _orientation(image)
@@ -148,19 +182,6 @@ def _orientation(image: Image.Image) -> int:
   except Exception:  # damaged EXIF is no reason to give up the image
     return 1
   return found if found in _UPRIGHT else 1
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-  if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip to 8
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-      raise UnreadableImage("its values are 32-bit integers, whose range is not known")
-    image = Image.fromarray((values >> 8).astype(np.uint8))
-  elif image.mode == "F":
-    raise UnreadableImage("its values are floats, whose range is not known")
-  elif image.mode == "P" and "transparency" in image.info:
-    image = image.convert("RGBA")
-  return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # What turns an image of each EXIF orientation upright.

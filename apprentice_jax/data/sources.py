@@ -9,7 +9,6 @@ from concurrent import futures
 import contextlib
 import difflib
 import hashlib
-import io
 import itertools
 import operator
 import os
@@ -19,13 +18,14 @@ import uuid
 import warnings
 
 import numpy as np
-from PIL import Image
+
+from apprentice_jax.data import images as pictures
 
 # tfds is imported inside the functions: it is slow to import, and hold_out has no use for it.
 
 _BLOCK = 1024  # Records read and decoded at a time, which bounds the memory it takes.
 _PART = 64  # Records that a thread decodes at a time.
-_MODES = {None: "RGB", 1: "L", 3: "RGB", 4: "RGBA"}  # PIL's name of a number of channels.
+_CHANNELS = (None, 1, 3, 4)  # None stands for 3.
 
 
 class Dataset(NamedTuple):
@@ -169,7 +169,7 @@ def check_split(builder, split: str) -> None:
       and isinstance(label, tfds.features.ClassLabel)
       and label.num_classes
       and image.np_dtype == np.uint8
-      and image.shape[-1] in _MODES
+      and image.shape[-1] in _CHANNELS
   ):
     raise ValueError(
         f"dataset {info.full_name} has the features {', '.join(sorted(features))}: only image "
@@ -188,12 +188,6 @@ def check_split(builder, split: str) -> None:
     )
 
 
-def _decode(encoded: bytes, mode: str) -> np.ndarray:
-  """Decodes a PNG, JPEG, ... to uint8 (H, W) or (H, W, C), as PIL's mode says."""
-  with Image.open(io.BytesIO(encoded)) as image:
-    return np.asarray(image if image.mode == mode else image.convert(mode))
-
-
 def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
   """Reads and decodes a split: images uint8 (N, H, W, C) and labels int32 (N,)."""
   import tensorflow_datasets as tfds
@@ -206,7 +200,10 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
   labels = np.empty(len(source), np.int32)
 
   def decode(part):
-    return [_decode(example["image"], _MODES[channels]) for example in part]
+    try:
+      return [pictures.whole(example["image"], channels) for example in part]
+    except pictures.UnreadableImage as error:
+      raise ValueError(f"an image of {info.full_name} {split} cannot be read: {error}.") from None
 
   with futures.ThreadPoolExecutor() as pool:
     for start in range(0, len(source), _BLOCK):
@@ -224,7 +221,7 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
               f"the images of {info.full_name} vary in size ({images.shape[1:3]} and {size}), and "
               "only sets of one image size can be loaded: prepare it with resized images."
           )
-        images[i], labels[i] = image.reshape(*size, channels), example["label"]
+        images[i], labels[i] = image, example["label"]
   if images is None or labels.min() < 0:
     raise ValueError(f"split {split!r} of {info.full_name} has no labelled images: use another.")
   return images, labels

@@ -10,6 +10,7 @@ import numpy as np
 
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import images as pictures
+from apprentice_jax.data.channels import grey
 from apprentice_jax.data.crops import Crops, evaluation_image
 from apprentice_jax.deploy import preprocessing
 from apprentice_jax.deploy.predictor import Predictor
@@ -174,8 +175,3 @@ def prepared(path, predictor: Predictor) -> np.ndarray:
   except OSError as error:
     raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
   return grey(pixels) if channels == 1 else pixels
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-  """RGB (..., 3) as grey (..., 1), uint8: Rec. 601 luma; of grey images their own values."""
-  return (pixels @ np.array([19595, 38470, 7471]) + 32768 >> 16).astype(np.uint8)[..., None]

@@ -3,6 +3,7 @@
 `predict.prepared` does it. docs/onnxruntime.md does it with Pillow alone, to the same numbers.
 """
 
+from apprentice_jax.data.crops import JPEG_SIDES
 from apprentice_jax.deploy.network import Network
 
 
@@ -22,7 +23,7 @@ def steps(network: Network) -> dict:
     how half a pixel is rounded. "dtype", "layout": of the input.
   """
   side = short_side(network.image_shape, network.resize)
-  return {"orientation": "exif", "jpeg_short_side": 2 * side, "short_side": side, "long_side": "floor",
+  return {"orientation": "exif", "jpeg_short_side": JPEG_SIDES * side, "short_side": side, "long_side": "floor",
           "filter": "bilinear", "antialias": True, "size": network.image_shape[:2], "crop": "center",
           "crop_rounding": "half_to_even", "mode": "L" if network.image_shape[-1] == 1 else "RGB",
           "dtype": "uint8", "layout": "NHWC", "normalisation": "in the graph"}
@@ -39,6 +40,6 @@ def sentences(network: Network) -> list[str]:
       "Turn a photo upright by its EXIF orientation.",
       f"Resize its short side to {side} pixels, bilinear with antialiasing, and round its long side down.",
       f"Cut {width}x{height} pixels out of the centre; half a pixel rounds to the even side.",
-      f"A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size where the short side keeps {2 * side} pixels: "
+      f"A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size where the short side keeps {JPEG_SIDES * side} pixels: "
       "Pillow's Image.draft does so, and apprentice does.",
       "An image of the right size stays as it is."]

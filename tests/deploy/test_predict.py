@@ -114,7 +114,7 @@ def test_a_file_says_its_preprocessing_and_its_versions():
   model = library.load_from_string(onnx.encode(network()))
   said = {entry.key: entry.value for entry in model.metadata_props}
   assert json.loads(said["preprocessing"]) == {
-      "orientation": "exif", "jpeg_short_side": 40, "short_side": 20, "long_side": "floor", "filter": "bilinear",
+      "orientation": "exif", "jpeg_short_side": 80, "short_side": 20, "long_side": "floor", "filter": "bilinear",
       "antialias": True, "size": [16, 16], "crop": "center", "crop_rounding": "half_to_even", "mode": "RGB",
       "dtype": "uint8", "layout": "NHWC", "normalisation": "in the graph"}
   keys = set(json.loads(said["preprocessing"])) - {"normalisation"}

@@ -1,0 +1,93 @@
+"""The pixels of an image that Pillow has opened, as 8 bits of red, green and blue.
+
+A whole number keeps the upper eight of the bits that its file says it has. An image is refused where
+its file does not tell the range of values, or where they fill so little of it that it would be black.
+"""
+
+import numpy as np
+from PIL import Image
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
+_WHITE_IS_ZERO, _SIGNED = 0, 2
+_USED = 12  # bits of 16 that are too few
+
+
+class UnreadableImage(ValueError):
+  """The bytes are no image, or only half of one; the message says what the decoder found."""
+
+
+FLOATS = "its values are floats, whose range is not known: save it with 8 or 16 bits"
+WIDE = "its values are 32-bit integers, whose range is not known: save it with 8 or 16 bits"
+SIGNED = "its values are signed integers, whose range is not known: save it with 8 or 16 bits"
+DARK = "its 16-bit values use no more than 12 bits and would come out black: stretch them to 0..65535"
+
+
+def rgb(image: Image.Image, encoded: bytes) -> Image.Image:
+  """Converts a loaded image to mode RGB; transparency is dropped.
+
+  Args:
+    image: of any of Pillow's modes.
+    encoded: its file, whose header says how many bits a value has.
+
+  Raises:
+    UnreadableImage: the range of its values is not known.
+  """
+  if image.mode == "F":
+    raise UnreadableImage(FLOATS)
+  if _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED:
+    raise UnreadableImage(WIDE if _tag(image, _BITS, 1) == 32 else SIGNED)
+  # Pillow stretches a PGM's values to 16 bits, and has opened 16-bit PNGs in this mode, too.
+  if image.mode == "I" and image.format not in ("PNG", "PPM"):
+    raise UnreadableImage(WIDE)
+  if image.mode.startswith("I"):
+    return Image.fromarray(_upper(image)).convert("RGB")
+  result = _converted(image)
+  if _bits(image, encoded) == 16 and np.max(np.asarray(result), initial=0) < 1 << _USED - 8:
+    raise UnreadableImage(DARK)
+  return result
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+  """The luma (ITU-R BT.601) of RGB pixels; a grey image's own values.
+
+  Args:
+    pixels: uint8 (..., 3).
+
+  Returns:
+    uint8 (..., 1).
+  """
+  weights = np.array([19595, 38470, 7471])  # of 65536
+  return (pixels @ weights + 32768 >> 16).astype(np.uint8)[..., None]
+
+
+def _upper(image: Image.Image) -> np.ndarray:
+  """Returns the upper eight bits of grey values of more: uint8 (height, width)."""
+  values, bits = np.asarray(image).astype(np.int64), _tag(image, _BITS, 16)
+  if values.min() < 0 or values.max() >> bits:
+    raise UnreadableImage(WIDE)
+  if bits == 16 and 0 < values.max() < 1 << _USED:
+    raise UnreadableImage(DARK)
+  upper = (values >> bits - 8).astype(np.uint8)
+  # Pillow turns white-is-zero images of up to eight bits, and leaves those of more as they are.
+  return ~upper if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO else upper
+
+
+def _converted(image: Image.Image) -> Image.Image:
+  if image.mode in ("P", "PA"):
+    return image.convert("RGBA").convert("RGB")
+  if image.mode in ("La", "RGBa"):  # multiplied by their opacity
+    image = image.convert(image.mode.upper())
+  return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _bits(image: Image.Image, encoded: bytes) -> int:
+  """Returns the bits of a value where the header tells, else 8."""
+  if image.format == "PNG":
+    return encoded[24]
+  return _tag(image, _BITS, 8)
+
+
+def _tag(image: Image.Image, tag: int, default: int) -> int:
+  """Returns a TIFF's tag, of the first channel; the default of any other image."""
+  value = getattr(image, "tag_v2", {}).get(tag, default) if image.format == "TIFF" else default
+  return value[0] if isinstance(value, tuple) else value
