@@ -132,8 +132,11 @@ def pickled(content, protocol=2, old=False):
   return file.getvalue(), pickler.storages
 
 
-def new(content, protocol=2, byteorder=b"little", change=lambda entries: None):
-  """The bytes of a zip archive; change(entries) alters what is in it, by name."""
+def new(content, protocol=2, byteorder=b"little", change=lambda entries: None, crc=True):
+  """The bytes of a zip archive; change(entries) alters what is in it.
+
+  Without ``crc`` it has 0 for each checksum, as `set_crc32_options(False)` makes PyTorch write.
+  """
   data, storages = pickled(content, protocol)
   entries = {"data.pkl": data, "byteorder": byteorder}
   for key, numbers in storages:
@@ -146,6 +149,8 @@ def new(content, protocol=2, byteorder=b"little", change=lambda entries: None):
   with zipfile.ZipFile(file, "w") as archive:
     for name, data in entries.items():
       archive.writestr(f"archive/{name}", data)
+    for info in archive.infolist() if not crc else ():
+      info.CRC = 0  # in the directory, which is written last
   return file.getvalue()
 
 

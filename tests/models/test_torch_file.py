@@ -130,6 +130,11 @@ def test_numbers_of_a_big_endian_machine(read):
   _assert_equal(read(new(arrays, byteorder=b"big")), {**arrays, "c": np.float32([3])})
 
 
+def test_an_archive_without_checksums(read):
+  arrays = {"a": np.float32([1, 2]), "b": np.float32([3])}
+  _assert_equal(read(new(arrays, crc=False)), arrays)
+
+
 def test_other_ways_to_make_a_tensor(read):
   x = np.float32([1, 2])
   tensor = Tensor(x, 0, (2,), (1,))
