@@ -78,6 +78,10 @@ HOSTILE = {
     _tensor(0, (2,), (1,), count=-1),
     "was cut off, or is damaged",
   ),
+  "a count of numbers of 22 digits": (
+    _tensor(0, (2,), (1,), count=2**70),
+    "was cut off, or is damaged",
+  ),
   "arguments of other types": (Call(TENSORS, (1, 2, 3, 4)), "was cut off, or is damaged"),
   "too few arguments": (Call(TENSORS, ()), "was cut off, or is damaged"),
   "1,000 arguments": (Call("torch.device", 1000 * (1,)), "was cut off, or is damaged"),
@@ -127,6 +131,9 @@ def test_storages_of_other_sizes(refusal):
   )
   for broken in (
     old(x)[:-1],
+    old(_tensor(0, (1,), (1,), part=("v", -1, 2))),
+    old(_tensor(0, (1,), (1,), part=("v", 7, 2))),
+    old(_tensor(0, (1,), (1,), part=("v", 0.5, 2))),
     old(x, count=7),
     old(x, keys=[]),
     old(x, keys=["94000", "94000"]),
@@ -218,12 +225,12 @@ STEPS = {
   # Work that grows with the square of the file.
   "a list of pairs that is copied often": (
     PROTO
-    + b"ccollections\nOrderedDict\n\x94("
-    + 100_000 * b"]"
+    + b"ccollections\nOrderedDict\n\x94X\x01\0\0\0xN\x86\x940("
+    + 100_000 * b"h\x01"
     + b"l\x94"
-    + 100_000 * b"h\x00h\x01\x85R0"
+    + 100_000 * b"h\x00h\x02\x85R0"
     + END,
-    "was cut off, or is damaged",
+    "it holds a list",
   ),
   "a hundred thousand arguments, often": (
     PROTO + b"ctorch\ndevice\n\x94(" + 100_000 * b"N" + b"t\x94" + 100_000 * b"h\x00h\x01R0" + END,
