@@ -4,7 +4,7 @@ import math
 
 from apprentice_jax.config import CELLS, ConfigError, base, flat, quantization
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.models.precision import Precision, nearest
+from apprentice_jax.models.precision import FULL, Precision, nearest
 from apprentice_jax.study import grid, references
 
 DTYPES = ("float32", "bfloat16")
@@ -38,6 +38,7 @@ def check(config, precisions=()):
   for name in config.recipe:
     _check_recipe(config, name)
   _check_networks(config, precisions)
+  _check_trained_start(config, precisions)
   _check_least(config)
   _check_images(config)
   _check_streaming(config.data)
@@ -133,6 +134,17 @@ def _check_networks(config, precisions):
       resnet(network.name, 2, width=network.width, shortcut=network.shortcut or None, remat=config.remat)
   except ValueError as error:
     raise ConfigError(f"config: {error}") from None
+
+
+def _check_trained_start(config, precisions):
+  """Raises ConfigError where WRPN's grid to 1 would round trained weights away; a study has ``precisions``."""
+  schemes = config.study.cells if precisions else (config.scheme,)
+  trained = [name for name in schemes if name in SCHEMES and SCHEMES[name].pretrained_student]
+  for precision in precisions or (config.precision,) if trained else ():
+    q = quantization(config, precision)
+    _ensure(q.precision.weights == FULL or (q.weights, q.wrpn_scale) != ("wrpn", "unit"),
+            f"scheme {trained[0]} at {q.precision} starts from trained weights, which WRPN's grid to 1 rounds to zero: set "
+            "config.quantization.wrpn_scale=max" + (", or leave the scheme out of config.study.cells." if precisions else "."))
 
 
 def _check_least(config):

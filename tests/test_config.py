@@ -71,6 +71,7 @@ def test_wrong_arguments_are_refused(argument, sentence):
 
 def test_the_papers_preset_has_its_quantizers():
   config = configs.apply_argument(valid(), "preset=paper,precision=8A2W", {})
+  config.study.cells = ("teacher", "baseline", "A", "B")
   configs.validate(config, ("8A,4W", "32A,2W"))
   found = [configs.quantization(config, p) for p in ("8A,2W", "8A,4W", "32A,2W")]
   assert [(q.weights, q.activations) for q in found] == [("ttq", "wrpn"), ("wrpn", "wrpn"), ("ttq", "wrpn")]
@@ -79,6 +80,26 @@ def test_the_papers_preset_has_its_quantizers():
     configs.validate(config, ("8A,1W",))
   with pytest.raises(ConfigError, match="config argument preset is 'papr': did you mean 'paper'"):
     configs.apply_argument(valid(), "preset=papr", {})
+
+
+@pytest.mark.parametrize("scheme", ["C", "C-control"])
+def test_wrpns_grid_to_one_is_not_for_trained_weights(scheme):
+  config = configs.apply_argument(valid(), f"preset=paper,precision=8A4W,scheme={scheme}", {})
+  sentence = (f"scheme {scheme} at 8A,4W starts from trained weights, which WRPN's grid to 1 rounds to zero: set "
+              "config.quantization.wrpn_scale=max")
+  with pytest.raises(ConfigError) as error:
+    configs.validate(config)
+  assert str(error.value) == sentence + "."
+  config.study.cells = ("baseline", scheme)
+  with pytest.raises(ConfigError) as error:
+    configs.validate(config, ("8A,2W", "8A,4W"))
+  assert str(error.value) == sentence + ", or leave the scheme out of config.study.cells."
+  config.quantization.wrpn_scale = "max"
+  configs.validate(config)
+  config.quantization.wrpn_scale, config.precision = "unit", "8A,2W"
+  configs.validate(config, ("8A,2W", "8A,32W"))  # TTQ, and full precision, have no such grid
+  config.precision, config.scheme, config.study.cells = "8A,4W", "B", ("baseline", "B")
+  configs.validate(config, ("8A,4W",))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mlperf_tiny"])

@@ -154,7 +154,7 @@ class _Lowering:
         levels, scale = levels[0] - levels[1], np.stack([scale[0], -scale[1]])
       _require_finite(path, levels, scale)
       levels = levels.astype(np.int16 if q.weight_level > 127 else np.int8)
-      scale = scale.astype(np.float64).reshape((2, 1) if q.weights == "ttq" else (1, -1))
+      scale = scale.astype(np.float64).reshape((2, -1) if q.weights == "ttq" else (1, -1))
       weights = Weights(_as_filter(levels), q.precision.weights, q.weights == "dorefa")
     elif self._ends != FULL:
       top = 2**(self._ends - 1) - 1

@@ -57,9 +57,8 @@ def _unfit_weights(node: Conv) -> str:
     return "more inputs than sums of 31 bits can hold"
   if len(node.multiplier) == 2:
     plus, minus = node.multiplier
-    first, second = np.abs(node.multiplier[:, np.argmax(np.abs(node.multiplier).max(0))])
-    if np.any(plus * minus > 0) or not np.allclose(np.abs(plus) * second, np.abs(minus) * first, rtol=1e-4, atol=0):
-      return "two magnitudes that are not of two signs, or not in one ratio"
+    if np.any(plus * minus > 0):
+      return "two magnitudes that are not of two signs"
   return ""
 
 
@@ -197,14 +196,26 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
       numbers = g.levels(w, levels, lambda x: gain * np.clip(x, -w.top, w.top))
     scale = row / gain
   else:
-    plus, minus = _ratio(*magnitude[:, np.argmax(magnitude.max(0))], top)
-    numbers = g.levels(w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8))
+    plus, minus = _ratios(magnitude, top)
+    if plus.size == 1:
+      numbers = g.levels(w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8))
+    else:  # the packed form has one number for each level
+      numbers = g.constant(filters(np.select([levels == 1, levels == -1], [plus, -minus])).astype(np.int8))
     negative = multiplier[0] < multiplier[1]
     if np.any(negative):  # for scales that are positive
       signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
       numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
-    scale = row / max(plus, minus)
+    scale = row / np.maximum(plus, minus)
   return numbers, scale, np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+
+
+def _ratios(magnitude, top: int) -> tuple[np.ndarray, np.ndarray]:
+  """`_ratio` of two rows of magnitudes, (2, out): one pair where all channels have one ratio, else one a channel."""
+  plus, minus = magnitude
+  first, second = magnitude[:, np.argmax(magnitude.max(0))]
+  if np.allclose(plus * second, minus * first, rtol=1e-4, atol=0):
+    return tuple(map(np.array, _ratio(first, second, top)))
+  return tuple(np.array([_ratio(*pair, top) for pair in magnitude.T]).T)
 
 
 def _ratio(first: float, second: float, top: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from apprentice_jax.models import magnitudes
 from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet, variable_shapes
@@ -18,9 +19,14 @@ IMAGES = 4  # of each replica's batch, looked at for the health of activations
 
 
 class Names(NamedTuple):
-  """Whose health the rows of `weights` and `activations` are: paths of layers."""
+  """Whose health the rows of `weights` and `activations` are: paths of layers.
+
+  Attributes:
+    columns: what the columns of either are.
+  """
   weights: tuple[str, ...]
   activations: tuple[str, ...]
+  columns: tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def weights(q: Quantization, before: Any, after: Any) -> jax.Array:
@@ -31,13 +37,21 @@ def weights(q: Quantization, before: Any, after: Any) -> jax.Array:
     before, after: its parameters.
 
   Returns:
-    float32 (layers, 2): of each quantized layer's weights, the fraction whose level is zero after the
-    update, and the fraction whose level the update changed (for ternary weights: the flip rate).
+    float32 (layers, 2 or 3): of each quantized layer's weights, the fraction whose level is zero
+    after the update, and the fraction whose level the update changed (for ternary weights: the flip rate); of TTQ
+    also the fraction of the layer's magnitudes that are at their floor.
   """
   rows = []
-  for old, new in zip(_levels(q, before).values(), _levels(q, after).values()):
-    rows.append(jnp.stack([_mean(new == 0), _mean(new != old)]))
-  return jnp.stack(rows) if rows else jnp.zeros((0, 2), jnp.float32)
+  layers = zip(_layers(q, before).values(), _layers(q, after).values())
+  for (_, old), (params, new) in layers:
+    row = [_mean(new == 0), _mean(new != old)]
+    rows.append(jnp.stack([*row, magnitudes.at_floor(params)] if q.weights == "ttq" else row))
+  return jnp.stack(rows) if rows else jnp.zeros((0, len(_weight_columns(q))), jnp.float32)
+
+
+def _weight_columns(q: Quantization) -> tuple[str, ...]:
+  """What the columns of `weights` are."""
+  return ("zeros", "flips", "floor") if q.weights == "ttq" else ("zeros", "flips")
 
 
 def activations_of(model: ResNet, params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
@@ -75,13 +89,13 @@ def names(model: ResNet, image_shape: tuple[int, int, int]) -> Names:
   found = variable_shapes(model, image_shape)
   sown = jax.tree_util.tree_leaves_with_path(found.get("health", {}))
   quantized = []
-  jax.eval_shape(lambda params: quantized.extend(_levels(model.quantization, params)), found["params"])
-  return Names(tuple(quantized),
-               tuple("/".join(k.key for k in path[:-1]) for path, _ in sown))
+  jax.eval_shape(lambda params: quantized.extend(_layers(model.quantization, params)), found["params"])
+  return Names(tuple(quantized), tuple("/".join(k.key for k in path[:-1]) for path, _ in sown),
+               (_weight_columns(model.quantization), ("zeros", "saturation")))
 
 
-def _levels(q: Quantization, params: Any) -> dict[str, jax.Array]:
-  """The levels of each quantized layer's weights."""
+def _layers(q: Quantization, params: Any) -> dict[str, tuple[Any, jax.Array]]:
+  """Each quantized layer's parameters, and the levels of its weights."""
   result = {}
 
   def visit(path, tree):
@@ -89,7 +103,7 @@ def _levels(q: Quantization, params: Any) -> dict[str, jax.Array]:
       if key == "kernel":
         if q.quantizes_weights("/".join(path)):
           levels = encode_weights(q, tree["kernel"], tree).levels
-          result["/".join(path)] = levels[0] - levels[1] if isinstance(levels, tuple) else levels
+          result["/".join(path)] = tree, levels[0] - levels[1] if isinstance(levels, tuple) else levels
       elif hasattr(tree[key], "items"):
         visit((*path, key), tree[key])
 

@@ -19,17 +19,17 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from apprentice_jax import quantizers
+from apprentice_jax.models import magnitudes
 from apprentice_jax.models.convolution import convolution
 from apprentice_jax.models.integer import convolution_sums
 from apprentice_jax.models.precision import FULL, Quantization
-from apprentice_jax.quantizers import Quantized, decode, encode, encode_ste
+from apprentice_jax.quantizers import Quantized, decode, encode_ste
 
 Array = jax.Array
 Activation = Union[Array, Quantized]
 
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al., 2015
 PACT_INIT = 6.0
-TTQ_THRESHOLD = 0.05
 CONVOLVED = "convolved"  # the name of every layer's result, for what rematerialises the rest
 EXACT = 2**24  # whole numbers up to here are exact in float32
 
@@ -68,7 +68,7 @@ def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
   if q.weights == "twn":
     return encode_ste(quantizers.twn, kernel, axis=-1 if q.per_channel else None)
   if q.weights == "ttq":
-    return encode_ste(quantizers.ttq, kernel, params["positive"], params["negative"], TTQ_THRESHOLD)
+    return encode_ste(quantizers.ttq, *magnitudes.ttq_arguments(kernel, params))
   if q.weights == "dorefa":
     return encode_ste(quantizers.dorefa_weights, kernel, bits)
   if q.weights == "wrpn":
@@ -109,8 +109,7 @@ class _Weighted(nn.Module):
       y = _accumulate(product, values(x, dtype), kernel.astype(dtype))
     elif q.weights == "ttq" and not isinstance(x, Quantized):
       # No levels to keep exact: one product with the two magnitudes in place.
-      magnitudes = self._quantizer_params(kernel)
-      w = quantizers.ttq(kernel, **magnitudes, threshold=TTQ_THRESHOLD)
+      w = quantizers.ttq(*magnitudes.ttq_arguments(kernel, self._quantizer_params(kernel)))
       y = _accumulate(product, x.astype(dtype), w.astype(dtype))
     else:
       levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
@@ -153,12 +152,8 @@ class _Weighted(nn.Module):
     if q.weights == "lsq":
       return {"weight_step": self.param("weight_step", lambda _: self._lsq_init(kernel))}
     if q.weights == "ttq":
-      # Each starts as the mean magnitude of the weights that it stands for.
-      levels = encode(quantizers.ttq, kernel, 1.0, 1.0, TTQ_THRESHOLD).levels
-      mean = lambda side: (jnp.sum(jnp.where(levels == side, jnp.abs(kernel), 0))
-                           / jnp.maximum(jnp.sum(levels == side), 1)).astype(jnp.float32)
-      return {"positive": self.param("positive", lambda _: mean(1)),
-              "negative": self.param("negative", lambda _: mean(-1))}
+      start = functools.partial(magnitudes.start, kernel, q.per_channel)
+      return {side: self.param(side, lambda _, side=side: start()[side]) for side in magnitudes.SIDES}
     return {}
 
   def _lsq_init(self, kernel):

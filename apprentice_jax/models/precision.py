@@ -58,8 +58,8 @@ class Quantization:
     weights: a name of WEIGHT_QUANTIZERS, or "default": see `default_weights`; or "paper": what Apprentice used, ttq
       for 2 bits, else wrpn.
     activations: a name of ACTIVATION_QUANTIZERS, or "default": see `default_activations`; or "paper": wrpn.
-    per_channel: one weight scale per output channel instead of one per tensor (ttq always has one
-      pair per tensor, dorefa one scale).
+    per_channel: one weight scale per output channel instead of one per tensor; of ttq one pair of magnitudes,
+      with one threshold per tensor (published is one pair per tensor: "paper" wants False); dorefa always has one.
     wrpn_scale: "max", the largest magnitude of the channel or tensor, or "unit", 1: WRPN to the
       letter.
     full_precision: patterns of layer names (as shell wildcards, matched against the name's end) whose

@@ -132,6 +132,16 @@ class Checkpoints:
     state, meta = self.contents()
     return Network(state["student"]["params"], state["student"]["batch_stats"]), meta["step"]
 
+  def student_shapes(self) -> dict[str, tuple[int, ...]]:
+    """The shapes of the newest checkpoint's student, by names such as "stem/kernel"; {} where they cannot be read."""
+    step = self._manager.latest_step()
+    try:
+      stored = self._manager.item_metadata(step).state.tree["student"]["params"]
+    except Exception:  # a damaged checkpoint, which `restore` passes over
+      return {}
+    return {"/".join(str(k.key) for k in path): tuple(leaf.shape)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
+
   def contents(self) -> tuple[dict, dict]:
     """All of the newest good checkpoint: its state, a tree of NumPy arrays, and its meta."""
     state, meta = self._read(None)

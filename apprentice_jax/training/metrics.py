@@ -128,6 +128,9 @@ class HealthWatch:
       elif kind == "saturation" and value >= self.SATURATED:
         self._warn(key, f"{value:.0%} of {name} is at the end of its range at step {step}: it says "
                         "next to nothing; lower the learning rate, or use more activation bits.")
+      elif kind == "floor" and value:
+        self._warn(key, f"a magnitude of {name} is at its floor at step {step}: its weights of that sign count for "
+                        "nothing; lower the learning rate, or set config.quantization.per_channel=False.")
       elif kind == "flips":
         if value or not learning:
           self._flipped[name] = step

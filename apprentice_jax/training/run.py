@@ -18,7 +18,7 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, Rates, State
-from apprentice_jax.models import health
+from apprentice_jax.models import health, magnitudes
 from apprentice_jax.training import (aot, inputs, parallel, predictions, preemption, processes, start,
                                      starts, teacher_logits)
 from apprentice_jax.training.checkpoint import Checkpoints
@@ -126,6 +126,9 @@ class Run:
     state, self.initial = self.initial, None  # its buffers are given up to the first step
     if self.checkpoints.latest() is None:
       return state, 0, 0.0
+    if any(not shape and name.endswith(magnitudes.SIDES) for name, shape in self.checkpoints.student_shapes().items()):
+      raise ConfigError(f"{self.workdir} cannot continue: it began with an earlier TTQ, whose steps were too large; "
+                        "choose another --workdir.")
     state, meta = self.checkpoints.restore(state)
     if meta["devices"] != jax.device_count():
       warnings.warn(f"{self.workdir} continues on {jax.device_count()} devices and began on "
@@ -142,8 +145,8 @@ class Run:
                     for metrics in meta.get("history", ())]
     # JSON does not tell (0, 2) from (0,).
     for _, metrics in self.history:
-      for kind in ("weights", "activations"):
-        metrics[kind] = metrics[kind].reshape(len(getattr(self.names, kind)), 2)
+      for kind, columns in zip(("weights", "activations"), self.names.columns):
+        metrics[kind] = metrics[kind].reshape(len(getattr(self.names, kind)), len(columns))
     self.unreadable = meta.get("unreadable", 0)
     return state, meta["step"], meta["seconds"]
 
@@ -354,9 +357,9 @@ def _health(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, fl
   """The health of every layer: "zeros/LAYER", "flips/LAYER", ...; of weights the mean over the steps, of
   activations that of the last one."""
   record = {}
-  for kind, columns, rows in (("weights", ("zeros", "flips"), history["weights"].mean(0)),
-                              ("activations", ("zeros", "saturation"), history["activations"][-1])):
-    for name, row in zip(getattr(names, kind), rows):
+  rows_of = history["weights"].mean(0), history["activations"][-1]
+  for layers, columns, rows in zip(names, names.columns, rows_of):
+    for name, row in zip(layers, rows):
       record.update({f"{column}/{name}": float(v) for column, v in zip(columns, row)})
   return record
 

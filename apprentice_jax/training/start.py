@@ -14,7 +14,7 @@ from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
-from apprentice_jax.models import fit, pretrained, sound
+from apprentice_jax.models import fit, magnitudes, pretrained, sound
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, parallel, processes
@@ -190,6 +190,11 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
       prefix = "" if str(source) in str(error) else f"{path}: "
       raise ConfigError(f"{prefix}{error}") from None
     found, spelled = Network(given.params, given.batch_stats), given.spelled
+  if network.quantization.weights == "ttq":
+    try:
+      found = found._replace(params=magnitudes.with_axes(found.params, network.quantization.per_channel))
+    except ValueError as error:
+      raise ConfigError(f"{path} {error}") from None
   have = fit.shapes(found.params, found.batch_stats)
   if trouble := fit.trouble(have, network, image_shape, which, complete, spelled):
     raise ConfigError(f"{path} {trouble}")

@@ -15,6 +15,7 @@ import rows_of_checkpoints
 import rows_of_commands
 import rows_of_exports
 import rows_of_files
+import rows_of_ternary
 
 from apprentice_jax.bench import training as bench
 from apprentice_jax.training import run as running
@@ -24,6 +25,7 @@ ROWS = [
     *rows_of_commands.ROWS,
     *rows_of_exports.ROWS,
     *rows_of_files.ROWS,
+    *rows_of_ternary.ROWS,
 ]
 
 

@@ -18,7 +18,7 @@ KINDS = [
     dict(precision="4A,8W", weights="dorefa"), dict(precision="8A,5W", weights="wrpn", per_channel=False),
     dict(activations="lsq", residual=True, shortcut="conv"), dict(precision="8A,32W"),
     dict(name="resnet18", width=0.0625, weights="ttq"), dict(name="resnet50", width=0.0625, precision="8A,4W"),
-    dict(precision="32A,2W", weights="ttq", shortcut="conv"), dict(precision="32A,32W")]
+    dict(precision="32A,2W", weights="ttq", shortcut="conv"), dict(weights="ttq", per_channel=False), dict(precision="32A,32W")]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -67,6 +67,26 @@ def test_a_layer_by_hand():
   assert nodes["stage1_block1/act1"].step == pytest.approx(after)
   out = block["act"]["clip"] / 255
   assert nodes["stage1_block1/identity"].multiplier == pytest.approx(before / out * FRACTION)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_ttqs_two_rows_of_multipliers_by_hand(per_channel):
+  """The positive magnitude and minus the negative one, of each channel or of the layer, in the place of a scale."""
+  kind = dict(weights="ttq", per_channel=per_channel)
+  model, params, stats, _ = made(**kind)
+  params = jax.tree.map(np.array, params)
+  params["stage1_block1"]["conv1"]["negative"][0] = -0.1  # acts as the floor
+  block, s = params["stage1_block1"], stats["stage1_block1"]
+  network = fold.lower(model, params, stats, image_shape=(16, 16, 3), class_names=tuple("abcdefghij"), mean=MEAN, std=STD)
+  conv = {n.name: n for n in network.nodes}["stage1_block1/conv1"]
+  p = block["conv1"]
+  np.testing.assert_array_equal(conv.weights.levels, np.sign(p["kernel"]) * (
+      np.abs(p["kernel"]) > 0.05 * np.abs(p["kernel"]).max()))
+  before, after = params["stem_act"]["clip"] / 255, block["act1"]["clip"] / 255
+  factor = block["norm1"]["scale"] / np.sqrt(s["norm1"]["var"] + 1e-5) * before / after * FRACTION
+  assert p["positive"].shape == p["negative"].shape == ((4,) if per_channel else (1,))
+  for row, magnitude in zip(conv.multiplier, (p["positive"], -np.maximum(p["negative"], 1e-6)), strict=True):
+    np.testing.assert_allclose(row, magnitude * factor, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [7, 8])

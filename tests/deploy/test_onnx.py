@@ -28,6 +28,7 @@ KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=Tru
          dict(precision="4A,8W", weights="dorefa"), dict(precision="8A,32W"), dict(full_precision=(), weights="ttq"),
          dict(name="resnet18", width=0.0625), dict(name="resnet50", width=0.0625, residual=True)]
 FAST = [dict(residual=True), dict(residual=True, weights="ttq", shortcut="conv"),
+        dict(residual=True, weights="ttq", shortcut="conv", per_channel=False),
         dict(residual=True, precision="8A,4W"), dict(name="resnet50", width=0.0625, residual=True),
         dict(residual=True, weights="dorefa"),
         dict(residual=True, full_precision=())]

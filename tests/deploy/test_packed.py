@@ -58,7 +58,7 @@ def test_bytes_that_are_no_levels_are_noticed(packing, data, count):
   assert not bits.whole(np.array(data, np.uint8), packing, count)
 
 
-KINDS = [dict(), dict(weights="ttq"), dict(precision="4A,5W"), dict(precision="1A,1W"),
+KINDS = [dict(), dict(weights="ttq"), dict(weights="ttq", per_channel=False), dict(precision="4A,5W"), dict(precision="1A,1W"),
          dict(precision="8A,8W", weights="dorefa"), dict(precision="32A,2W"), dict(precision="32A,32W"),
          dict(residual=True, shortcut="conv"), dict(name="resnet18", width=0.0625)]
 

@@ -13,7 +13,7 @@ from apprentice_jax.deploy.nodes import Conv, MaxPool, Mean, Weights
 
 
 @pytest.mark.parametrize("kind", [
-    dict(weights="ttq", residual=True, shortcut="conv"), dict(precision="3A,5W"),
+    dict(weights="ttq", residual=True, shortcut="conv"), dict(weights="ttq", per_channel=False), dict(precision="3A,5W"),
     dict(name="resnet18", width=0.0625, precision="8A,4W")], ids=str)
 def test_with_8_bit_ends_every_bit_is_equal(kind):
   images = made(**kind)[3]

@@ -28,14 +28,14 @@ def test_zeros_and_flips_by_hand():
 
 
 @pytest.mark.parametrize("weights, extra", [
-    ("ttq", dict(positive=np.float32(0.5), negative=np.float32(2.0))),
+    ("ttq", dict(positive=np.float32([0.5]), negative=np.float32([2.0]))),
     ("lsq", dict(weight_step=np.full(2, 0.4, np.float32))), ("wrpn", {}), ("dorefa", {})])
 def test_every_quantizer_has_zeros_and_flips(weights, extra):
   r = np.random.default_rng(0)
   before, after = (r.standard_normal((50, 2)).astype(np.float32) for _ in range(2))
   params = [{"layer": dict(kernel=k, **extra)} for k in (before, after)]
-  (zeros, flips), = np.asarray(health.weights(quantization(weights=weights), *params))
-  (_, none), = np.asarray(health.weights(quantization(weights=weights), params[0], params[0]))
+  (zeros, flips, *_), = np.asarray(health.weights(quantization(weights=weights), *params))
+  (_, none, *_), = np.asarray(health.weights(quantization(weights=weights), params[0], params[0]))
   assert none == 0 and 0.2 < flips < 0.9
   levels = {
       "ttq": lambda w: np.abs(w) > 0.05 * np.abs(w).max(),

@@ -90,6 +90,17 @@ def integer_conv(levels, kernel, stride):
   return np.einsum("bhwcij,ijco->bhwo", windows[:, ::stride, ::stride], kernel)
 
 
+def as_the_layer_scales(q, p, gradients):
+  """The gradients of a layer's parameters p, from those of its quantizer: TTQ's layer scales them."""
+  if q.weights != "ttq":
+    return gradients
+  kernel = np.asarray(p["kernel"])
+  delta = 0.05 * np.abs(kernel).max()
+  factor = np.select([kernel > delta, kernel < -delta], [1 / p["positive"], 1 / p["negative"]], 1)
+  one = 0.1 / math.sqrt(kernel.size / p["positive"].size)
+  return {name: g * (factor if name == "kernel" else one) for name, g in gradients.items()}
+
+
 class Pair(nn.Module):
   """An activation and the convolution behind it."""
   quantization: Quantization
@@ -102,10 +113,11 @@ class Pair(nn.Module):
 
 
 @pytest.mark.parametrize("activations, activation_bits", ACTIVATIONS)
-@pytest.mark.parametrize("weights, bits", WEIGHTS)
+@pytest.mark.parametrize("weights, bits", [*WEIGHTS, ("ttq of the layer", 2)])
 def test_values_and_gradients_are_those_of_a_convolution_of_the_quantizers_values(
     weights, bits, activations, activation_bits):
-  q = setting(weights, bits, activations, activation_bits)
+  weights, _, whole = weights.partition(" ")
+  q = setting(weights, bits, activations, activation_bits, per_channel=not whole)
   pair, x = Pair(q, stride=2), draw((2, 6, 6, 3), 1)
   params = pair.init(jax.random.key(0), x)["params"]
   if "clip" in params.get("act", {}):
@@ -119,9 +131,10 @@ def test_values_and_gradients_are_those_of_a_convolution_of_the_quantizers_value
   def both(params, x):
     ours = lambda p, x: pair.apply({"params": p}, x)
     gradient = lambda f: jax.vjp(f, params, x)[1](cotangent)
-    return (ours(params, x), *gradient(ours)), (plain(params, x), *gradient(plain))
+    return [ours(params, x), *gradient(ours)], [plain(params, x), *gradient(plain)]
 
   ours, expected = both(params, x)
+  expected[1]["conv"] = as_the_layer_scales(q, params["conv"], expected[1]["conv"])
   paths = jax.tree_util.tree_leaves_with_path(expected)
   for (path, b), a in zip(paths, jax.tree.leaves(ours)):
     assert np.abs(b).max() > 0, path
@@ -286,10 +299,10 @@ def test_initialisation_of_what_quantizers_learn():
     kernel = np.asarray(params["conv"]["kernel"], np.float64)
     if weights == "ttq":
       threshold = 0.05 * np.abs(kernel).max()
-      np.testing.assert_allclose(params["conv"]["positive"], kernel[kernel > threshold].mean(),
-                                 rtol=1e-5)
-      np.testing.assert_allclose(params["conv"]["negative"], -kernel[kernel < -threshold].mean(),
-                                 rtol=1e-5)
+      for channel in range(6):
+        w = kernel[..., channel]
+        np.testing.assert_allclose(params["conv"]["positive"][channel], w[w > threshold].mean(), rtol=1e-5)
+        np.testing.assert_allclose(params["conv"]["negative"][channel], -w[w < -threshold].mean(), rtol=1e-5)
       assert params["act"] == {"clip": 6.0}
     else:
       np.testing.assert_allclose(params["conv"]["weight_step"],
