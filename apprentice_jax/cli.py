@@ -17,8 +17,8 @@ USAGE = """usage: apprentice COMMAND [flags]
 
   train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
-           --model=FILE --config=FILE[:key=value,...] [--split=test]     an exported file, which knows its images'
-                                                                sizes, or a checkpoint
+           --model=FILE --config=FILE[:key=value,...] [--split=test]     a checkpoint, or an exported
+                                                                file, which has its own image sizes
   export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit|7bit] [--packing=bits|base3]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE|--workdir=DIR IMAGE|FOLDER... [--top=5] [--json]     what a network sees on images
@@ -253,7 +253,8 @@ def _eval(config, given):
     network, packing = predictor.network, predictor.packing
   elif given.lowered:
     predictor = export.predictor(config, path, split=given.split, data_dir=given.data_dir)
-    found, network = export.evaluate(predictor, config, given.split, given.data_dir), predictor.network
+    found = export.evaluate(predictor, config, given.split, given.data_dir)
+    network = predictor.network
   else:
     found, network, why = export.score(config, path, given.split, given.data_dir)
   if processes.first():
@@ -284,12 +285,14 @@ def _predict(given) -> int:
   if given.workdir and given.model:
     raise ConfigError("predict takes --model or --workdir, not both.")
   if not given.image:
-    raise ConfigError("predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...")
+    raise ConfigError(
+        "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...")
   files = predict.find(given.image)
   for line in predict.not_read(files.others):
     print(f"apprentice: {line}", file=sys.stderr)
   if given.workdir:
-    predictor = export.predictor(start.workdir_config(given.workdir), given.workdir, data_dir=given.data_dir)
+    config = start.workdir_config(given.workdir)
+    predictor = export.predictor(config, given.workdir, data_dir=given.data_dir)
   else:
     predictor = export.load(_need(given.model, "model"))
   status = 0

@@ -49,8 +49,8 @@ def lowered(config, path: str, *, ends: str = "float", split: str = "test", data
     config: the config.
     path: of the network.
     ends: see `fold.lower`.
-    split: of the dataset, to be asked for the shape of images and the names of classes, where a workdir does not know
-      them.
+    split: of the dataset, which is asked for the shape of images and the names of classes where the
+      workdir does not know them.
     data_dir: where the dataset is prepared, if not where the config says.
 
   Raises:
@@ -73,7 +73,8 @@ def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> 
     raise ConfigError(f"{path} cannot be run: {error}.") from None
 
 
-def score(config, path: str, split: str = "test", data_dir: str = "") -> tuple[dict, Network | None, str]:
+def score(config, path: str, split: str = "test",
+          data_dir: str = "") -> tuple[dict, Network | None, str]:
   """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
 
   Returns:
@@ -121,8 +122,9 @@ def _known_images(config, path: str) -> _Images | None:
   names = pathlib.Path(path) / "classes.json"
   if not config.data.image_size or not names.is_file():
     return None
+  side = config.data.image_size
   try:
-    return _Images((config.data.image_size, config.data.image_size, 3), tuple(map(str, json.loads(names.read_text()))))
+    return _Images((side, side, 3), tuple(map(str, json.loads(names.read_text()))))
   except (OSError, ValueError, TypeError):  # `check_classes` says what is wrong with it
     return None
 
@@ -162,8 +164,8 @@ def exported(path: str) -> bool:
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:
   """Scores an exported network on a split of the config's dataset.
 
-  The network says what it sees of an image: its size, its resize and its normalisation, whatever the config's. A config
-  without an image size, of images that all have the network's, is taken as it is.
+  The network's own size, resize and normalisation count, whatever the config's. Images that live on the
+  device (config.data.image_size=0) are taken as they are, and must have the network's shape.
 
   Returns:
     "accuracy" (0 to 1), "loss" (mean cross-entropy) and "count", the number of examples.
@@ -200,8 +202,9 @@ def _prepared_for(predictor: Predictor, config):
   height, width, _ = predictor.image_shape
   if config.data.image_size or predictor.resize:
     if height != width:
-      raise ConfigError(f"the network takes images of {predictor.image_shape}, and photos are cut to squares: score it "
-                        "with a config of images of this shape (config.data.image_size=0).")
+      raise ConfigError(
+          f"the network takes images of {predictor.image_shape}, and photos are cut to squares: "
+          "score it with a config of images of this shape (config.data.image_size=0).")
     config.data.image_size = height
     config.data.resize = preprocessing.short_side(predictor.image_shape, predictor.resize)
   return config

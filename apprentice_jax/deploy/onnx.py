@@ -1,11 +1,12 @@
 """The ONNX file: a network for ONNX Runtime and whatever else reads its operator set.
 
 Its input is "images", uint8 (any batch, height, width, channels), its output "logits", float32 (batch, classes). The
-normalisation is in the graph. The metadata have the classes' names in the order of the logits, and how to prepare
-images: "preprocessing" for programs and "pixels" for people, see `preprocessing`. docs/onnxruntime.md has a script.
+normalisation is in the graph. The metadata name the classes in the order of the logits. They say how
+to prepare images, in "preprocessing" for programs and in "pixels" for people. docs/onnxruntime.md has
+a script.
 
-Attributes that ONNX lets a node leave out are written out, and neither form needs an operator of ONNX Runtime's own:
-ONNX's reference evaluator runs both, with ONNX Runtime's numbers in the exact form. Forms:
+All operators are standard ones, and their optional attributes are written out. ONNX's reference
+evaluator runs both forms. Forms:
 
 - "exact": the numbers of `integer`, see `onnx_exact`; of networks with float activations, float convolutions.
 - "fast": 8 bits between all layers, see `onnx_fast`, for students trained with quantization.residual.
@@ -71,8 +72,8 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   model = graph.model([("images", np.uint8, ["batch", *network.image_shape])],
                       [("logits", np.float32, ["batch", len(network.class_names)])],
                       metadata(network) | {"form": form, "packing": packing},
-                      producer_name=PRODUCER, producer_version=apprentice_jax.__version__, domain="apprentice_jax",
-                      model_version=VERSION, doc_string=_description(network))
+                      producer_name=PRODUCER, producer_version=apprentice_jax.__version__,
+                      domain="apprentice_jax", model_version=VERSION, doc_string=_description(network))
   data = model.SerializeToString(deterministic=True)
   return data + _seal(data)
 
@@ -87,9 +88,10 @@ def metadata(network: Network) -> dict[str, str]:
 
 
 def _description(network: Network) -> str:
-  return " ".join([f"An image classifier of {len(network.class_names)} classes: {network.architecture}, "
-                   f"{network.precision} (activation bits, weight bits). The metadata property class_names has the "
-                   "classes in the order of the logits.", *preprocessing.sentences(network)])
+  what = (f"An image classifier of {len(network.class_names)} classes: {network.architecture}, "
+          f"{network.precision} (activation bits, weight bits).")
+  names = "The metadata property class_names has the classes in the order of the logits."
+  return " ".join([what, names, *preprocessing.sentences(network)])
 
 
 def _seal(data: bytes) -> bytes:
@@ -123,13 +125,14 @@ def load(path, threads: int = 0) -> Predictor:
     shape, names, resize = (json.loads(said[key]) for key in ("image_shape", "class_names", "resize"))
     shape, names, resize = tuple(map(int, shape)), tuple(map(str, names)), int(resize)
     (images,), (logits,) = session.get_inputs(), session.get_outputs()
-    if (images.name, images.type, images.shape[1:]) != ("images", "tensor(uint8)", [*shape]) or len(shape) != 3:
-      raise ValueError(f"images are {images.type} {images.shape[1:]}, not uint8 {shape}")
-    if (logits.name, logits.type, logits.shape[1:]) != ("logits", "tensor(float)", [len(names)]):
-      raise ValueError(f"logits are {logits.type} {logits.shape[1:]} for {len(names)} classes")
+    wanted = [("images", "tensor(uint8)", [*shape]), ("logits", "tensor(float)", [len(names)])]
+    found = [(value.name, value.type, value.shape[1:]) for value in (images, logits)]
+    if found != wanted or len(shape) != 3:
+      raise ValueError(f"it computes {found}, and its metadata are for {wanted}")
   except Exception as error:  # onnxruntime has a dozen kinds; the checksum is right, so somebody else wrote it
-    raise BadFile(f"no network that export wrote, or none that ONNX Runtime {runtime.__version__} can run "
-                  f"({' '.join(str(error).split())[:100]})") from None
+    why = " ".join(str(error).split())[:100]
+    raise BadFile("no network that export wrote, or none that ONNX Runtime "
+                  f"{runtime.__version__} can run ({why})") from None
   return Predictor(shape, names, resize, lambda images: session.run(["logits"], {"images": images})[0])
 
 

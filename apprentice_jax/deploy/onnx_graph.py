@@ -16,9 +16,9 @@ from onnx import helper, numpy_helper
 from apprentice_jax.deploy import bits
 from apprentice_jax.deploy.nodes import Weights
 
-# By form, an operator set and the IR version of its ONNX release. Set 17 has all that is needed, and ONNX Runtime 1.12
-# and later read it. The operators of 8 bits between DequantizeLinear and QuantizeLinear are of set 19, of ONNX 1.14 and
-# ONNX Runtime 1.15: ONNX's own evaluator has no older DequantizeLinear.
+# By form, an operator set and the IR version of its ONNX release. ONNX Runtime 1.12 and later read set
+# 17. The fast form is of set 19, which ONNX Runtime 1.15 and later read: ONNX's own evaluator has no
+# older DequantizeLinear.
 OPSETS = {"exact": (17, 8), "fast": (19, 9)}
 ZERO = 128  # what stands for 0 where signed levels are held as uint8, which every kernel takes
 PACKINGS = ("bits", "base3")
@@ -29,7 +29,8 @@ _TYPES = {np.dtype(t): helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in (np
 def _defaults(op: str, opset: int) -> dict:
   """The attributes that an operator has where a node names none: not every reader knows them."""
   attributes = onnx.defs.get_schema(op, opset).attributes.values()
-  return {a.name: helper.get_attribute_value(a.default_value) for a in attributes if a.default_value.name}
+  values = {a.name: a.default_value for a in attributes if a.default_value.name}
+  return {name: helper.get_attribute_value(value) for name, value in values.items()}
 
 
 class Graph:
@@ -53,7 +54,8 @@ class Graph:
     self._taken.add(name)
     output = name or self._free(op.lower())
     names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
-    self._nodes.append(helper.make_node(op, names, [output], name=output, **_defaults(op, self._opset) | attributes))
+    attributes = _defaults(op, self._opset) | attributes
+    self._nodes.append(helper.make_node(op, names, [output], name=output, **attributes))
     return output
 
   def cast(self, x: str, dtype, **name) -> str:

@@ -1,4 +1,4 @@
-"""What a network sees on image files: which files there are, their pixels, and the answers."""
+"""Answers of a network about image files: finds the files, prepares their pixels, names classes."""
 
 from collections.abc import Iterator, Sequence
 import json
@@ -27,6 +27,7 @@ class Answer(NamedTuple):
     classes: (name, probability) of the likeliest ones, the most probable first.
     trouble: one sentence where there is no answer, else "".
   """
+
   path: str
   classes: list[tuple[str, float]]
   trouble: str = ""
@@ -39,6 +40,7 @@ class Files(NamedTuple):
     paths: of images, each folder's in alphabetical order.
     others: (path, why) of files in folders that are no images.
   """
+
   paths: list[str]
   others: list[tuple[str, str]]
 
@@ -47,8 +49,8 @@ def find(paths: Sequence[str]) -> Files:
   """Looks for images.
 
   Args:
-    paths: of files, which are taken whatever their names; and of folders, whose images and whose folders' images
-      are. Folders whose names begin with a dot are passed over.
+    paths: of files, which are taken whatever their names; and of folders, whose images are taken,
+      and those of the folders in them. Folders whose names begin with a dot are passed over.
 
   Raises:
     ConfigError: a folder cannot be read, or has no image.
@@ -61,14 +63,16 @@ def find(paths: Sequence[str]) -> Files:
     whys = [(file, pictures.why_not(file)) for file in _below(path)]
     some = [file for file, why in whys if not why]
     if not some:
-      raise ConfigError(": ".join([f"there is no image in the folder {path}", *not_read(whys)[:1]]) + ".")
+      raise ConfigError(
+        ": ".join([f"there is no image in the folder {path}", *not_read(whys)[:1]]) + "."
+      )
     found.paths.extend(some)
     found.others.extend((file, why) for file, why in whys if why)
   return found
 
 
 def not_read(others: list[tuple[str, str]], most: int = 5) -> list[str]:
-  """Sentences about the files that `find` passed over: how many, why, and the first of each kind."""
+  """Clauses about the files that `find` passed over: how many, why, and the first of each kind."""
   kinds = {}
   for path, why in others:
     kinds.setdefault(why, []).append(path)
@@ -86,7 +90,10 @@ def as_text(answer: Answer) -> str:
 
 
 def as_json(answer: Answer) -> str:
-  """One line of JSON: "path", and "classes" (each with "name" and "probability", of 6 decimals) or "error"."""
+  """One line of JSON: "path", and "error" or "classes".
+
+  Each class has a "name" and a "probability" of 6 decimals.
+  """
   if answer.trouble:
     return json.dumps({"path": answer.path, "error": answer.trouble}, ensure_ascii=False)
   classes = [{"name": name, "probability": round(odds, 6)} for name, odds in answer.classes]
@@ -104,9 +111,11 @@ def _below(folder: str) -> list[str]:
 
   files, seen = [], set()
   for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+    if os.path.realpath(root) in seen:  # a link leads there, perhaps from below
+      folders.clear()
+      continue
     seen.add(os.path.realpath(root))
-    # A link may lead back to a folder above it.
-    folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(os.path.join(root, f)) not in seen]
+    folders[:] = sorted(name for name in folders if not name.startswith("."))
     files += [os.path.join(root, name) for name in names]
   return sorted(files)
 
@@ -124,11 +133,11 @@ def predict(predictor: Predictor, paths: Sequence, top: int = 5) -> Iterator[Ans
   """
   check(predictor)
   for begin in range(0, len(paths), BATCH):
-    some = paths[begin:begin + BATCH]
+    some = paths[begin : begin + BATCH]
     # Always as many: another number of images is another program to compile.
     images = np.zeros((min(BATCH, len(paths)), *predictor.image_shape), np.uint8)
     troubles = [_prepare(path, predictor, out) for path, out in zip(some, images)]
-    logits = predictor.logits(images)[:len(some)].astype(np.float64)
+    logits = predictor.logits(images)[: len(some)].astype(np.float64)
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     for path, trouble, row in zip(some, troubles, odds / odds.sum(-1, keepdims=True)):
       best = [] if trouble else np.argsort(-row, kind="stable")[:top]
@@ -139,8 +148,10 @@ def check(predictor: Predictor):
   """Raises ConfigError for a network whose images are neither grey nor RGB."""
   channels = predictor.image_shape[-1]
   if channels not in CHANNELS:
-    raise ConfigError(f"this network takes images of {channels} channels, and pictures have 1 (grey) or 3 (RGB): call "
-                      "it on arrays, see `apprentice_jax.export.load`.")
+    raise ConfigError(
+      f"this network takes images of {channels} channels, and pictures have 1 (grey) or 3 (RGB): "
+      "call it on arrays, see `apprentice_jax.export.load`."
+    )
 
 
 def _prepare(path, predictor: Predictor, out: np.ndarray) -> str:
@@ -167,9 +178,15 @@ def prepared(path, predictor: Predictor) -> np.ndarray:
       pixels = pictures.pixels(picture)
     elif height == width:
       pixels = np.empty((height, width, 3), np.uint8)
-      evaluation_image(encoded, Crops(height, preprocessing.short_side(predictor.image_shape, predictor.resize)), pixels)
+      evaluation_image(
+        encoded,
+        Crops(height, preprocessing.short_side(predictor.image_shape, predictor.resize)),
+        pixels,
+      )
     else:
-      raise ConfigError(f"{path} has {picture.width}x{picture.height} pixels: this network takes {width}x{height}.")
+      raise ConfigError(
+        f"{path} has {picture.width}x{picture.height} pixels: this network takes {width}x{height}."
+      )
   except pictures.UnreadableImage as error:
     raise pictures.UnreadableImage(f"{path} is no image that can be read ({error}).") from None
   except OSError as error:

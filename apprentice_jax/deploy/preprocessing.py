@@ -16,17 +16,32 @@ def steps(network: Network) -> dict:
   """The preparation, for programs.
 
   Returns:
-    "mode": "RGB", or "L" for grey by Rec. 601, converted after the resize. "orientation": "exif". "jpeg_short_side":
-    a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose short side is not below this one, as
-    Pillow's ``Image.draft`` does. "short_side": after the resize. "long_side": how the other one is rounded.
-    "filter", "antialias": of the resize. "size": (height, width) that are cut out. "crop", "crop_rounding": where, and
-    how half a pixel is rounded. "dtype", "layout": of the input.
+    "orientation": "exif".
+    "jpeg_short_side": a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size whose
+      short side is not below this one, as Pillow's ``Image.draft`` does.
+    "short_side", "long_side": pixels after the resize, and how the other side is rounded.
+    "filter", "antialias": of the resize.
+    "size", "crop", "crop_rounding": (height, width) that are cut out, where, and how half a pixel
+      is rounded.
+    "mode": "RGB", or "L" for grey by Rec. 601, converted after the resize.
+    "dtype", "layout": of the input.
   """
   side = short_side(network.image_shape, network.resize)
-  return {"orientation": "exif", "jpeg_short_side": JPEG_SIDES * side, "short_side": side, "long_side": "floor",
-          "filter": "bilinear", "antialias": True, "size": network.image_shape[:2], "crop": "center",
-          "crop_rounding": "half_to_even", "mode": "L" if network.image_shape[-1] == 1 else "RGB",
-          "dtype": "uint8", "layout": "NHWC", "normalisation": "in the graph"}
+  return {
+    "orientation": "exif",
+    "jpeg_short_side": JPEG_SIDES * side,
+    "short_side": side,
+    "long_side": "floor",
+    "filter": "bilinear",
+    "antialias": True,
+    "size": network.image_shape[:2],
+    "crop": "center",
+    "crop_rounding": "half_to_even",
+    "mode": "L" if network.image_shape[-1] == 1 else "RGB",
+    "dtype": "uint8",
+    "layout": "NHWC",
+    "normalisation": "in the graph",
+  }
 
 
 def sentences(network: Network) -> list[str]:
@@ -35,11 +50,13 @@ def sentences(network: Network) -> list[str]:
   side = short_side(network.image_shape, network.resize)
   colours = "grey (Rec. 601)" if channels == 1 else "RGB"
   return [
-      f"Input: uint8, {colours}, (batch, {height}, {width}, {channels}), not normalised: "
-      "the graph does ((pixel / 255) - mean) / std.",
-      "Turn a photo upright by its EXIF orientation.",
-      f"Resize its short side to {side} pixels, bilinear with antialiasing, and round its long side down.",
-      f"Cut {width}x{height} pixels out of the centre; half a pixel rounds to the even side.",
-      f"A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size where the short side keeps {JPEG_SIDES * side} pixels: "
-      "Pillow's Image.draft does so, and apprentice does.",
-      "An image of the right size stays as it is."]
+    f"Input: uint8, {colours}, (batch, {height}, {width}, {channels}), not normalised: "
+    "the graph does ((pixel / 255) - mean) / std.",
+    "Decode a JPEG at the smallest of 1, 1/2, 1/4 and 1/8 of its size "
+    f"whose short side is at least {JPEG_SIDES * side} pixels, as Pillow's Image.draft does.",
+    "Turn a photo upright by its EXIF orientation.",
+    f"Resize its short side to {side} pixels, bilinear with antialiasing.",
+    "Keep its proportions, the long side rounded down.",
+    f"Cut {width}x{height} pixels out of the centre; half a pixel rounds to the even side.",
+    "An image of the right size stays as it is.",
+  ]

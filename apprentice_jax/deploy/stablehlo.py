@@ -5,12 +5,13 @@ The file is what ``jax.export.Exported.serialize()`` gives, so that a process wi
     exported = jax.export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
     logits = exported.call(images)   # uint8 (any batch, height, width, channels) -> float32 (batch, classes)
 
-``FILE.json``, beside it, has the classes' names in the order of the logits, the images' shape, how to prepare them
-(see `preprocessing`), and which jax wrote the file. The normalisation is in the program.
+``FILE.json`` lies beside it. It has the classes' names in the order of the logits, the images' shape,
+how to prepare them (see `preprocessing`), and which jax wrote the file. The normalisation is in the
+program.
 
-jax promises to run such a file with a jax up to 6 months newer or 3 weeks older than the one that wrote it (jaxlib's
-releases count: https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees). The packed file has no
-such limit.
+jax promises to run the file with a jax up to 6 months newer or 3 weeks older than its writer:
+https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees. The dates of jaxlib's
+releases count. The packed file has no such limit.
 """
 
 import functools
@@ -30,7 +31,8 @@ from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "StableHLO by jax.export"
-PROMISE = "by a jax up to 6 months newer or 3 weeks older than the one that wrote it; the dates of jaxlib's releases count"
+PROMISE = ("by a jax up to 6 months newer or 3 weeks older than the one that wrote it; the dates of "
+           "jaxlib's releases count")
 
 
 def write(network: Network, path):
@@ -38,9 +40,9 @@ def write(network: Network, path):
   data = bytes(export(network).serialize())
   sidecar = {
       "format": FORMAT, "jax": jax.__version__, "jaxlib": jaxlib.__version__, "readable": PROMISE,
-      "architecture": network.architecture, "precision": network.precision, "image_shape": network.image_shape,
-      "pixels": " ".join(preprocessing.sentences(network)), "preprocessing": preprocessing.steps(network),
-      "resize": network.resize, "class_names": network.class_names}
+      "architecture": network.architecture, "precision": network.precision,
+      "image_shape": network.image_shape, "pixels": " ".join(preprocessing.sentences(network)),
+      "preprocessing": preprocessing.steps(network), "resize": network.resize, "class_names": network.class_names}
   sidecar["sha256"] = _checksum(data, sidecar)
   write_whole(path, data)
   write_whole(f"{path}.json", json.dumps(sidecar, indent=1, ensure_ascii=False).encode())
@@ -82,8 +84,9 @@ def load(path) -> Predictor:
     fits = (images.dtype == jnp.uint8 and images.shape[1:] == shape and logits.shape[1:] == (len(names),)
             and all(isinstance(name, str) for name in names))
     call = jax.jit(exported.call)
-    call.lower(jax.ShapeDtypeStruct((1, *shape), jnp.uint8))  # what another jax wrote may be read, and not run
-  except Exception as error:  # jax has no error of its own for bytes that are no program, or one of another kind
+    # A jax may read the file of another one, and not run it.
+    call.lower(jax.ShapeDtypeStruct((1, *shape), jnp.uint8))
+  except Exception as error:  # jax has no error of its own for bytes that are no program
     fits = False
     if (wrote := sidecar.get("jax", jax.__version__)) != jax.__version__:
       raise BadFile(_another_jax(wrote, error)) from None
@@ -94,8 +97,9 @@ def load(path) -> Predictor:
 
 def _another_jax(wrote, error: Exception) -> str:
   why = textwrap.shorten(str(error) or type(error).__name__, 100, placeholder=" ...")
-  return (f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why.rstrip('.')}): jax runs files of "
-          f"jaxes up to 6 months older or 3 weeks newer; install jax=={wrote}, or export the network again")
+  return (f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why.rstrip('.')}): "
+          "jax runs files of jaxes up to 6 months older or 3 weeks newer; "
+          f"install jax=={wrote}, or export the network again")
 
 
 def recognises(path) -> bool:

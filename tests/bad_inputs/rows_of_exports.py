@@ -16,17 +16,21 @@ PREDICT = "predict --model={place}/student "
 
 def exported(name="packed", which="of_photos", change=lambda place: None):
   """The network of a workdir, exported to {place}/student, and then changed by change(place)."""
+
   def make(place, made):
     export.export(made[which], name, place / "student")
     Image.new("RGB", (30, 20)).save(place / "image.png")
     change(place)
+
   return make
 
 
 def rewrite(content):
   """Changes the bytes of the exported file."""
+
   def change(place):
     (place / "student").write_bytes(content((place / "student").read_bytes()))
+
   return change
 
 
@@ -53,55 +57,134 @@ def forbid(name):
 
 
 ROWS = [
-    Row("predict without a network", "predict {place}/image.png",
-        "this command needs --model=...; see apprentice --help.", file("image.png")),
-    Row("predict with two networks", PREDICT + "--workdir={of_photos} {place}/image.png",
-        "predict takes --model or --workdir, not both.", exported()),
-    Row("predict nothing", PREDICT,
-        "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...",
-        exported()),
-    Row("predict no class", PREDICT + "--top=0 {place}/image.png",
-        "flag --top=0: 0 is not a positive integer", exported()),
-    Row("predict with another command's flag", PREDICT + "--split=test {place}/image.png",
-        "predict takes no --split: see apprentice --help.", exported()),
-    Row("predict with a folder that is no workdir", "predict --workdir={place} {place}/image.png",
-        "{place} is not a workdir: it has no config.json.", file("image.png")),
-    Row("predict with a folder as a file", "predict --model={of_photos} {place}/image.png",
-        re.compile(r"cannot read .*/of_photos: it is a folder; `apprentice predict --workdir=DIR` "
-                   r"takes a workdir\."), file("image.png")),
-    Row("predict an image that is not there", PREDICT + "{place}/none.png",
-        "cannot read {place}/none.png: No such file or directory.", exported()),
-    Row("predict an image that may not be read", PREDICT + "{place}/image.png",
-        "cannot read {place}/image.png: Permission denied.", exported(change=forbid("image.png"))),
-    Row("predict a text", PREDICT + "{place}/image.png {place}/student",
-        "{place}/student is no image that can be read (cannot identify image file).", exported()),
-    Row("predict an empty folder", PREDICT + "{place}/folder",
-        "there is no image in the folder {place}/folder.", exported(change=empty_folder)),
-    Row("predict a folder of texts", PREDICT + "{place}/folder",
-        "there is no image in the folder {place}/folder: 2 files are not read (neither its name nor its "
-        "content is that of a picture format which is read): {place}/folder/deep/a.txt, "
-        "{place}/folder/deep/b.txt.", exported(change=folder_of_text)),
-    Row("predict with a text", "predict --model={place}/text {place}/image.png",
-        "cannot read {place}/text: it is of no format that export writes (packed, onnx, stablehlo).",
-        file("text")),
-    Row("predict with half a packed file", PREDICT + "{place}/image.png",
-        "cannot read {place}/student: damaged: its checksum is not that of its bytes.",
-        exported(change=rewrite(half))),
-    Row("predict with half an ONNX file", PREDICT + "{place}/image.png",
-        "cannot read {place}/student: damaged: its checksum is not that of what it holds.",
-        exported("onnx", change=rewrite(half))),
-    Row("predict with half a StableHLO file", PREDICT + "{place}/image.png",
-        "cannot read {place}/student: damaged: it and {place}/student.json are not what was written "
-        "together.", exported("stablehlo", change=rewrite(half))),
-    Row("predict with a file of another jax", PREDICT + "{place}/image.png",
-        re.compile(r"cannot read .*/student: jax 0\.1\.2 wrote it, and jax [\d.]+ cannot run it \(.*\): "
-                   r"jax runs files of jaxes up to 6 months older or 3 weeks newer; install "
-                   r"jax==0\.1\.2, or export the network again\."),
-        exported("stablehlo", change=by_another_jax)),
-    Row("predict with a file that may not be read", PREDICT + "{place}/image.png",
-        "cannot read {place}/student: Permission denied.", exported(change=forbid("student"))),
-    Row("score a file that may not be read", f"eval {DIGITS} --model={{place}}/student",
-        "cannot read {place}/student: Permission denied.", exported(change=forbid("student"))),
-    Row("score a file of other classes", f"eval {DIGITS} --model={{place}}/student",
-        "the network knows other classes than the dataset: 0, 1, 2, 3, 4 differ.", exported()),
+  Row(
+    "predict without a network",
+    "predict {place}/image.png",
+    "this command needs --model=...; see apprentice --help.",
+    file("image.png"),
+  ),
+  Row(
+    "predict with two networks",
+    PREDICT + "--workdir={of_photos} {place}/image.png",
+    "predict takes --model or --workdir, not both.",
+    exported(),
+  ),
+  Row(
+    "predict nothing",
+    PREDICT,
+    "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...",
+    exported(),
+  ),
+  Row(
+    "predict no class",
+    PREDICT + "--top=0 {place}/image.png",
+    "flag --top=0: 0 is not a positive integer",
+    exported(),
+  ),
+  Row(
+    "predict with another command's flag",
+    PREDICT + "--split=test {place}/image.png",
+    "predict takes no --split: see apprentice --help.",
+    exported(),
+  ),
+  Row(
+    "predict with a folder that is no workdir",
+    "predict --workdir={place} {place}/image.png",
+    "{place} is not a workdir: it has no config.json.",
+    file("image.png"),
+  ),
+  Row(
+    "predict with a folder as a file",
+    "predict --model={of_photos} {place}/image.png",
+    re.compile(
+      r"cannot read .*/of_photos: it is a folder; `apprentice predict --workdir=DIR` "
+      r"takes a workdir\."
+    ),
+    file("image.png"),
+  ),
+  Row(
+    "predict an image that is not there",
+    PREDICT + "{place}/none.png",
+    "cannot read {place}/none.png: No such file or directory.",
+    exported(),
+  ),
+  Row(
+    "predict an image that may not be read",
+    PREDICT + "{place}/image.png",
+    "cannot read {place}/image.png: Permission denied.",
+    exported(change=forbid("image.png")),
+  ),
+  Row(
+    "predict a text",
+    PREDICT + "{place}/image.png {place}/student",
+    "{place}/student is no image that can be read (cannot identify image file).",
+    exported(),
+  ),
+  Row(
+    "predict an empty folder",
+    PREDICT + "{place}/folder",
+    "there is no image in the folder {place}/folder.",
+    exported(change=empty_folder),
+  ),
+  Row(
+    "predict a folder of texts",
+    PREDICT + "{place}/folder",
+    "there is no image in the folder {place}/folder: 2 files are not read (neither its name nor "
+    "its content is that of a picture format which is read): {place}/folder/deep/a.txt, "
+    "{place}/folder/deep/b.txt.",
+    exported(change=folder_of_text),
+  ),
+  Row(
+    "predict with a text",
+    "predict --model={place}/text {place}/image.png",
+    "cannot read {place}/text: it is of no format that export writes (packed, onnx, stablehlo).",
+    file("text"),
+  ),
+  Row(
+    "predict with half a packed file",
+    PREDICT + "{place}/image.png",
+    "cannot read {place}/student: damaged: its checksum is not that of its bytes.",
+    exported(change=rewrite(half)),
+  ),
+  Row(
+    "predict with half an ONNX file",
+    PREDICT + "{place}/image.png",
+    "cannot read {place}/student: damaged: its checksum is not that of what it holds.",
+    exported("onnx", change=rewrite(half)),
+  ),
+  Row(
+    "predict with half a StableHLO file",
+    PREDICT + "{place}/image.png",
+    "cannot read {place}/student: damaged: it and {place}/student.json are not what was written "
+    "together.",
+    exported("stablehlo", change=rewrite(half)),
+  ),
+  Row(
+    "predict with a file of another jax",
+    PREDICT + "{place}/image.png",
+    re.compile(
+      r"cannot read .*/student: jax 0\.1\.2 wrote it, and jax [\d.]+ cannot run it \(.*\): "
+      r"jax runs files of jaxes up to 6 months older or 3 weeks newer; install "
+      r"jax==0\.1\.2, or export the network again\."
+    ),
+    exported("stablehlo", change=by_another_jax),
+  ),
+  Row(
+    "predict with a file that may not be read",
+    PREDICT + "{place}/image.png",
+    "cannot read {place}/student: Permission denied.",
+    exported(change=forbid("student")),
+  ),
+  Row(
+    "score a file that may not be read",
+    f"eval {DIGITS} --model={{place}}/student",
+    "cannot read {place}/student: Permission denied.",
+    exported(change=forbid("student")),
+  ),
+  Row(
+    "score a file of other classes",
+    f"eval {DIGITS} --model={{place}}/student",
+    "the network knows other classes than the dataset: 0, 1, 2, 3, 4 differ.",
+    exported(),
+  ),
 ]

@@ -1,4 +1,4 @@
-"""`predict`: files and folders, answers in text and JSON, workdirs; and the script of docs/onnxruntime.md."""
+"""`predict`: files and folders, answers in text and JSON; and the script of docs/onnxruntime.md."""
 
 import json
 import os
@@ -30,8 +30,16 @@ def network(shape=(16, 16, 3), resize=20):
   model, params, stats, _ = made()
   if channels == 1:
     params = {**params, "stem": {"kernel": params["stem"]["kernel"][:, :, :1]}}
-  return fold.lower(model, params, stats, image_shape=shape, class_names=NAMES, mean=(0.5,) * channels,
-                    std=(0.25,) * channels, resize=resize)
+  return fold.lower(
+    model,
+    params,
+    stats,
+    image_shape=shape,
+    class_names=NAMES,
+    mean=(0.5,) * channels,
+    std=(0.25,) * channels,
+    resize=resize,
+  )
 
 
 def photo(height, width, seed=0):
@@ -39,22 +47,39 @@ def photo(height, width, seed=0):
   random = np.random.default_rng(seed)
   coarse = Image.fromarray(random.integers(0, 256, (height // 9 + 2, width // 9 + 2, 3), np.uint8))
   fine = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-  return Image.fromarray((fine + random.integers(-12, 13, fine.shape)).clip(0, 255).astype(np.uint8))
+  return Image.fromarray(
+    (fine + random.integers(-12, 13, fine.shape)).clip(0, 255).astype(np.uint8)
+  )
 
 
 def album(folder):
-  """Photos of many kinds; at 20 pixels, short sides of 80, 160 and 320 are where JPEGs are reduced."""
+  """Photos of many kinds; at 20 pixels, JPEGs are reduced from 160, 320 and 640 on."""
   folder.mkdir()
-  for i, (height, width) in enumerate([(16, 16), (20, 33), (79, 90), (80, 121), (159, 240), (161, 203), (321, 330),
-                                       (333, 555), (701, 323)]):
-    photo(height, width, i).save(folder / f"{i}.jpg", quality=90, subsampling=i % 3, progressive=i % 2 == 0)
+  for i, (height, width) in enumerate(
+    [
+      (16, 16),
+      (20, 33),
+      (79, 90),
+      (80, 121),
+      (159, 240),
+      (161, 203),
+      (321, 330),
+      (333, 555),
+      (701, 323),
+    ]
+  ):
+    photo(height, width, i).save(
+      folder / f"{i}.jpg", quality=90, subsampling=i % 3, progressive=i % 2 == 0
+    )
     photo(height, width, i).save(folder / f"{i}.png")
   for orientation in range(1, 9):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for suffix in ("jpg", "png", "tif", "webp"):
       options = {"lossless": True} if suffix == "webp" else {}
-      photo(171, 233, orientation).save(folder / f"turned{orientation}.{suffix}", exif=exif, **options)
+      photo(171, 233, orientation).save(
+        folder / f"turned{orientation}.{suffix}", exif=exif, **options
+      )
   photo(190, 170).convert("L").save(folder / "grey.jpg")
   photo(190, 170).convert("CMYK").save(folder / "cmyk.jpg")
   photo(190, 170).convert("P").save(folder / "palette.png")
@@ -66,24 +91,34 @@ def album(folder):
 @pytest.fixture
 def command(capsys):
   """command(*words) -> (status, lines, stderr)."""
+
   def run(*words):
     capsys.readouterr()
     status = cli.main([str(word) for word in words])
     out, err = capsys.readouterr()
     return status, [line for line in out.splitlines() if not line.startswith("running on")], err
+
   return run
 
 
-@pytest.mark.parametrize("shape, resize", [((16, 16, 3), 20), ((13, 13, 1), 17), ((16, 16, 3), 0)], ids=str)
+@pytest.mark.parametrize(
+  "shape, resize", [((16, 16, 3), 20), ((13, 13, 1), 17), ((16, 16, 3), 0)], ids=str
+)
 def test_the_script_of_the_page_gives_predicts_answers(shape, resize, command, tmp_path):
-  folder, model, script = album(tmp_path / "album"), tmp_path / "student.onnx", tmp_path / "script.py"
+  folder, model, script = (
+    album(tmp_path / "album"),
+    tmp_path / "student.onnx",
+    tmp_path / "script.py",
+  )
   onnx.write(network(shape, resize), model)
   script.write_text(SCRIPT)
   status, said, err = command("predict", f"--model={model}", folder)
   assert (status, err) == (0, "")
   files = sorted(map(str, folder.iterdir()))
   assert len(said) == len(files) > 50
-  process = subprocess.run([sys.executable, "-I", script, model, *files], capture_output=True, text=True, check=True)
+  process = subprocess.run(
+    [sys.executable, "-I", script, model, *files], capture_output=True, text=True, check=True
+  )
   assert process.stdout.splitlines() == said
 
 
@@ -101,6 +136,7 @@ def test_the_script_prepares_the_same_pixels(tmp_path, monkeypatch):
       return [np.zeros((1, len(NAMES)), np.float32)]
 
   import onnxruntime  # pylint: disable=g-import-not-at-top
+
   files = sorted(map(str, folder.iterdir()))
   monkeypatch.setattr(onnxruntime, "InferenceSession", lambda _: Session())
   monkeypatch.setattr(sys, "argv", ["script", "model", *files])
@@ -114,14 +150,33 @@ def test_a_file_says_its_preprocessing_and_its_versions():
   model = library.load_from_string(onnx.encode(network()))
   said = {entry.key: entry.value for entry in model.metadata_props}
   assert json.loads(said["preprocessing"]) == {
-      "orientation": "exif", "jpeg_short_side": 80, "short_side": 20, "long_side": "floor", "filter": "bilinear",
-      "antialias": True, "size": [16, 16], "crop": "center", "crop_rounding": "half_to_even", "mode": "RGB",
-      "dtype": "uint8", "layout": "NHWC", "normalisation": "in the graph"}
+    "orientation": "exif",
+    "jpeg_short_side": 80,
+    "short_side": 20,
+    "long_side": "floor",
+    "filter": "bilinear",
+    "antialias": True,
+    "size": [16, 16],
+    "crop": "center",
+    "crop_rounding": "half_to_even",
+    "mode": "RGB",
+    "dtype": "uint8",
+    "layout": "NHWC",
+    "normalisation": "in the graph",
+  }
   keys = set(json.loads(said["preprocessing"])) - {"normalisation"}
   assert keys <= set(re.findall(r"`(\w+)`", PAGE.read_text()))
-  for words in ("short side to 20 pixels, bilinear with antialiasing", "EXIF", "16x16 pixels out of the centre"):
+  for words in (
+    "short side to 20 pixels, bilinear with antialiasing",
+    "EXIF",
+    "16x16 pixels out of the centre",
+  ):
     assert words in said["pixels"] and words in model.doc_string
-  assert (model.model_version, model.domain, model.producer_name) == (1, "apprentice_jax", "apprentice")
+  assert (model.model_version, model.domain, model.producer_name) == (
+    1,
+    "apprentice_jax",
+    "apprentice",
+  )
   assert re.fullmatch(r"\d+\.\d+.*", model.producer_version)
 
 
@@ -138,11 +193,17 @@ def test_folders_are_walked_in_order_and_the_rest_is_named(student, command, tmp
     photo(30, 40).save(tmp_path / "album" / name)
   (tmp_path / "album" / "b" / "notes.txt").write_text("notes")
   (tmp_path / "album" / "b" / "loop").symlink_to(tmp_path / "album")
-  (tmp_path / "one").write_bytes((tmp_path / "album" / "c.png").read_bytes())  # a name that tells nothing
+  (tmp_path / "one").write_bytes(
+    (tmp_path / "album" / "c.png").read_bytes()
+  )  # a name that tells nothing
   status, said, err = command("predict", f"--model={student}", tmp_path / "one", tmp_path / "album")
   assert status == 0 and [line.partition(": ")[0] for line in said] == [
-      str(tmp_path / name) for name in ("one", "album/a/nested/x.png", "album/b/1.JPG", "album/b/2.png", "album/c.png")]
-  assert err.startswith("apprentice: 1 file is not read (") and err.endswith(f"): {tmp_path}/album/b/notes.txt\n")
+    str(tmp_path / name)
+    for name in ("one", "album/a/nested/x.png", "album/b/1.JPG", "album/b/2.png", "album/c.png")
+  ]
+  assert err.startswith("apprentice: 1 file is not read (") and err.endswith(
+    f"): {tmp_path}/album/b/notes.txt\n"
+  )
 
 
 def test_an_image_without_an_answer_does_not_end_the_others(student, command, tmp_path):
@@ -154,7 +215,8 @@ def test_an_image_without_an_answer_does_not_end_the_others(student, command, tm
   assert status == 2 and len(said) == predict.BATCH + 1
   wrong = err.splitlines()
   assert [re.search(r"\S+\.png", line)[0] for line in wrong] == [
-      f"{tmp_path}/{name}.png" for name in ("001", "002", "none")]
+    f"{tmp_path}/{name}.png" for name in ("001", "002", "none")
+  ]
   # The answers are those of each image alone.
   for name in ("000", "003", "066"):
     status, alone, _ = command("predict", f"--model={student}", tmp_path / f"{name}.png")
@@ -174,9 +236,13 @@ def test_json_has_a_line_for_every_image(student, command, tmp_path):
   odds = np.exp(logits) / np.exp(logits).sum()
   best = np.argsort(-odds)[:3]
   assert [c["name"] for c in first["classes"]] == [NAMES[i] for i in best]
-  np.testing.assert_allclose([c["probability"] for c in first["classes"]], odds[best], rtol=0, atol=2e-6)
-  assert [len(line.split(",")) for line in command("predict", f"--model={student}", "--top=99", tmp_path / "a.png")[1]
-          ] == [len(NAMES)]
+  np.testing.assert_allclose(
+    [c["probability"] for c in first["classes"]], odds[best], rtol=0, atol=2e-6
+  )
+  assert [
+    len(line.split(","))
+    for line in command("predict", f"--model={student}", "--top=99", tmp_path / "a.png")[1]
+  ] == [len(NAMES)]
 
 
 def test_names_that_are_no_text(student, command, tmp_path):
@@ -190,7 +256,9 @@ def test_names_that_are_no_text(student, command, tmp_path):
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_networks_of_other_channels_are_refused_before_anything_is_read(channels, tmp_path):
-  with pytest.raises(ConfigError, match=f"images of {channels} channels, and pictures have 1 .grey. or 3"):
+  with pytest.raises(
+    ConfigError, match=f"images of {channels} channels, and pictures have 1 .grey. or 3"
+  ):
     list(predict.predict(Predictor((8, 8, channels), NAMES, 0, None), [tmp_path / "none.png"]))
 
 
