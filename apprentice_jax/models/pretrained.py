@@ -8,10 +8,11 @@ import numpy as np
 from apprentice_jax.models import state_dict as state_dicts
 
 # What holds the network in a script's own module: DataParallel, Lightning, torch.compile, and people's names.
-_PREFIXES = re.compile(r"(?:(?:module|model|_orig_mod|backbone|encoder|net|network|resnet|base_model)\.)*")
-_HEAD = re.compile(r"(fc|linear)\.\d+")  # in a Sequential, after dropout
+_PREFIXES = re.compile(r"(?:(?:module|model|_orig_mod|backbone|encoder|net|network|resnet\d*|base|base_model|"
+                       r"feature_extractor|cnn)\.)*")
+_HEAD = re.compile(r"(fc|linear|classifier|head)\.\d+")  # in a Sequential, after dropout
 _LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-_TOP = {"conv1": "stem", "bn1": "stem_norm", "fc": "head", "linear": "head"}
+_TOP = {"conv1": "stem", "bn1": "stem_norm", "fc": "head", "linear": "head", "classifier": "head", "head": "head"}
 _PROJECTION = {"0": "shortcut", "1": "shortcut_norm"}
 
 

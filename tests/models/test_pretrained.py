@@ -97,8 +97,8 @@ def test_names_and_axes():
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.module.", "backbone.", "encoder.", "net.",
-                                    "network.", "model.resnet.", "base_model."])
-@pytest.mark.parametrize("head", ["fc", "linear", "fc.1", "linear.0"])
+                                    "network.", "model.resnet50.", "base_model."])
+@pytest.mark.parametrize("head", ["fc", "linear", "classifier", "head", "fc.1", "classifier.0"])
 def test_prefixes_and_heads_of_tutorials(prefix, head):
   ones = lambda *shape: np.ones(shape, np.float32)
   found = pretrained.convert({f"{prefix}conv1.weight": ones(4, 3, 3, 3), f"{prefix}{head}.weight": ones(10, 4),
@@ -106,6 +106,12 @@ def test_prefixes_and_heads_of_tutorials(prefix, head):
   assert list(found.names.items()) == [("stem/kernel", f"{prefix}conv1.weight"), ("head/kernel", f"{prefix}{head}.weight"),
                                        ("head/bias", f"{prefix}{head}.bias")]
   assert found.spelled("stem_norm/scale", (4,)) == (f"{prefix}bn1.weight", (4,))
+
+
+def test_a_head_beside_what_was_pretrained():
+  found = pretrained.convert({"backbone.conv1.weight": np.ones((4, 3, 3, 3), np.float32),
+                              "classifier.1.weight": np.ones((10, 4), np.float32)})
+  assert found.names == {"stem/kernel": "backbone.conv1.weight", "head/kernel": "classifier.1.weight"}
 
 
 def test_half_precision_is_read_as_it_is(tmp_path):

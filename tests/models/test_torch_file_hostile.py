@@ -174,9 +174,18 @@ def test_entries_of_archives(refusal, recwarn):
     refusal(bomb)
     == "FILE has a compressed 'data.pkl', and torch.save compresses nothing: save it anew."
   )
+  # Zeros that are a thousand times as many, in an entry that says that they are as few.
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, "w") as written:
+    written.writestr("a/data.pkl", data)
+    written.writestr("a/data/0", bytes(10**7), zipfile.ZIP_DEFLATED)
+  small = bytearray(file.getvalue())
+  place = small.rindex(b"a/data/0") - 46 + 20  # of the compressed size, in the central directory
+  small[place + 4 : place + 8] = small[place : place + 4]
+  assert refusal(bytes(small)).startswith("FILE has a compressed 'data/0', and ")
   # An entry that says that it is larger than the file.
   large = bytearray(archive(("a/data.pkl", data), ("a/data/0", bytes(32))))
-  place = large.rindex(b"a/data/0") - 46 + 20  # in the central directory
+  place = large.rindex(b"a/data/0") - 46 + 20
   large[place : place + 8] = struct.pack("<2I", 2**31, 2**31)
   assert refusal(bytes(large)) == "FILE is damaged: its entries are larger than the file."
 
