@@ -17,8 +17,8 @@ from apprentice_jax.models.precision import nearest
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
 # What each command takes; a "config" can be changed by --config.a.b=value.
 FLAGS = {
-    "train": ("config", "workdir", *PROCESS_FLAGS),
-    "study": ("config", "workdir", "status", *PROCESS_FLAGS),
+    "train": ("config", "workdir", "data_dir", *PROCESS_FLAGS),
+    "study": ("config", "workdir", "data_dir", "status", *PROCESS_FLAGS),
     "report": ("workdir", "out"),
     "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
     "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
@@ -56,7 +56,7 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   flags.DEFINE_integer("top", 5, "", lower_bound=1, flag_values=values)
   for name in PROCESS_FLAGS[1:]:
     flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=values)
-  flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "", flag_values=values)
+  flags.DEFINE_string("split", "test", "", flag_values=values)
   flags.DEFINE_enum("format", "packed", list(FORMATS), "", flag_values=values)
   flags.DEFINE_enum("ends", "float", list(ENDS), "", flag_values=values)
   flags.DEFINE_enum("packing", "bits", ["bits", "base3"], "", flag_values=values)

@@ -15,14 +15,14 @@ import warnings
 
 USAGE = """usage: apprentice COMMAND [flags]
 
-  train    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+  train    --config=FILE[:key=value,...] --workdir=DIR [--data_dir=DIR] [--config.a.b=value ...]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
            --model=FILE --config=FILE[:key=value,...] [--split=test]     a checkpoint, or an exported
                                                                 file, which has its own image sizes
   export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit|7bit] [--packing=bits|base3]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
   predict  --model=FILE|--workdir=DIR IMAGE|FOLDER... [--top=5] [--json]     what a network sees on images
-  study    --config=FILE[:key=value,...] --workdir=DIR [--config.a.b=value ...]
+  study    --config=FILE[:key=value,...] --workdir=DIR [--data_dir=DIR] [--config.a.b=value ...]
            [--config.study.grid="loss.gamma=0.25|0.5, recipe.student.epochs=5|10"]     at these settings, each
            --status --workdir=DIR                               how far a study is, running or not
   report   --workdir=DIR[,DIR,...] [--out=DIR]                  a study's report anew, or one of its parts
@@ -168,6 +168,8 @@ def _run(command: str, arguments: list[str]) -> int:
       raise ConfigError(str(error)) from None
     return 0
   config = given.config
+  if config is not None and command in ("train", "study") and given.data_dir:
+    config.data.dir = given.data_dir
   if config is not None:
     config = checked(config, config.study.precisions if command == "study" else ())
   if command == "plan":

@@ -47,8 +47,11 @@ def base() -> ml_collections.ConfigDict:
       data=dict(
           name="", dir="",  # a tfds dataset, and where it is prepared ("": the tfds default); or
                             # "image_folder", and the folder that holds train/CLASS/*.jpg
-          train_split="train", test_split="test",
-          validation=0,     # examples held out from the training split, for making choices
+          train_split="train", test_split="test",  # of a tfds dataset also slices: "train[:80%]"
+          # Held out from the training split, for making choices: a share below 1, or a number of examples.
+          validation=0.0,
+          # Where a folder has no test_split, or test_split is "": this share of the training images; 0: none.
+          test_share=0.0,
           pad=4, flip=True,  # shift by up to pad pixels, and mirror, on the device
           augmentation_epochs=0,  # after so many epochs the same shifts and mirrorings again, in another order; 0: never
           mean=(0.5,), std=(0.5,),  # per channel, of images scaled to [0, 1]

@@ -19,7 +19,7 @@ LEAST = {
     "batch_size": 1, "batch_per_device": 0, "largest_batch": 0, "steps_per_dispatch": 1, "cpu_devices": 1,
     "eval.batch_size": 1,
     "eval.every_epochs": 0, "checkpoint.every_epochs": 0, "checkpoint.keep": 1,
-    "data.validation": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
+    "data.validation": 0, "data.test_share": 0, "data.pad": 0, "data.image_size": 0, "data.threads": 0, "data.workers": 0,
     "seed": 0, "study.jobs": 1, "data.augmentation_epochs": 0, "loss.alpha": 0, "loss.beta": 0,
     "loss.gamma": 0, "epochs": 0, "learning_rate": 0, "warmup_epochs": 0, "weight_decay": 0,
     "settle_steps": 0, "momentum": 0,
@@ -157,6 +157,11 @@ def _check_least(config):
 
 
 def _check_images(config):
+  held_out, share = config.data.validation, config.data.test_share
+  _ensure(held_out < 1 or held_out == int(held_out),
+          f"config.data.validation is {held_out}: below 1 it is a share of the training images, from 1 on a "
+          "whole number of them.")
+  _ensure(share < 1, f"config.data.test_share is {share}: it is a share of the images, below 1.")
   for field in ("data", "teacher_input"):
     mean, std = config[field].mean, config[field].std
     _ensure(len(mean) == len(std) and all(s > 0 for s in std) and (std or field != "data"),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data.classes import difference
 from apprentice_jax.deploy import cost, fold, formats, preprocessing, program
 from apprentice_jax.deploy.network import BadNetwork, Network
 from apprentice_jax.deploy.predict import grey, predict, prepared  # pylint: disable=unused-import
@@ -57,7 +58,7 @@ def lowered(config, path: str, *, ends: str = "float", split: str = "test", data
     ConfigError: it cannot be read or lowered.
   """
   config = _of(config, data_dir)
-  data = _known_images(config, path) or _split(config, split)
+  data = _known_images(config, path) or inputs.split(config, split)
   try:
     return _trained(config, path, data).lower(ends)
   except BadNetwork as error:
@@ -84,7 +85,7 @@ def score(config, path: str, split: str = "test",
     ConfigError: it cannot be read, or does not fit the config.
   """
   config = _of(config, data_dir)
-  trained = _trained(config, path, _split(config, split))
+  trained = _trained(config, path, inputs.split(config, split))
   found = run.score(config, trained.model, parallel.replicate(trained.network), split)
   found = {name: found[name] for name in ("accuracy", "loss", "count")}
   try:
@@ -174,10 +175,10 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
     ConfigError: the dataset has other classes, or images that cannot be prepared for the network.
   """
   config = _prepared_for(predictor, _of(config, data_dir))
-  data = _split(config, split)
+  data = inputs.split(config, split)
   if tuple(data.class_names) != predictor.class_names:
-    differing = sorted(set(data.class_names) ^ set(predictor.class_names)) or ["their order"]
-    raise ConfigError(f"the network knows other classes than the dataset: {', '.join(differing[:5])} differ.")
+    raise ConfigError("the network knows other classes than the dataset: "
+                      f"{difference(predictor.class_names, data.class_names)}.")
   to_grey = predictor.image_shape[-1] == 1 and data.image_shape[-1] == 3
   shape = (*data.image_shape[:2], 1) if to_grey else tuple(data.image_shape)
   if shape != predictor.image_shape:
@@ -213,12 +214,6 @@ def _prepared_for(predictor: Predictor, config):
 def blank(config, data) -> Network:
   """The config's student, untrained, for its cost."""
   return cost.blank(start.model(config, "student", len(data.class_names)), **about(config, data))
-
-
-def _split(config, split: str):
-  if split == "validation" and not config.data.validation:
-    raise ConfigError("there is no validation split: config.data.validation is 0.")
-  return inputs.split(config, split)
 
 
 def _of(config, data_dir: str):

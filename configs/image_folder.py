@@ -16,7 +16,7 @@ from apprentice_jax import config as base
 
 def get_config(argument=""):
   config = base.base()
-  config.data.name, config.data.test_split = "image_folder", "val"
+  config.data.name, config.data.test_split, config.data.test_share = "image_folder", "val", 0.2
   config.data.image_size, config.data.resize = 224, 256
   config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
   config.student.name, config.teacher.name = "resnet18", "resnet34"

@@ -9,7 +9,7 @@ import re
 import textwrap
 
 from apprentice_jax.data import digits
-from apprentice_jax.data import sources
+from apprentice_jax.data import prepared
 
 # tfds and TensorFlow are imported inside the functions: they are slow to import, and TensorFlow may
 # be missing.
@@ -38,7 +38,7 @@ def prepare(name: str, data_dir: str = "") -> str:
   """
   data_dir = os.path.expanduser(data_dir) or None
   if _base(name) == "digits":
-    return str(sources.open_builder(name, str(digits.prepare(data_dir))).data_path)
+    return str(prepared.open_builder(name, str(digits.prepare(data_dir))).data_path)
   builder = _prepared(name, data_dir)
   if not _is_array_record(builder):
     folder = _make(name, data_dir, builder)
@@ -57,7 +57,7 @@ def _prepared(name: str, data_dir: str | None):
   """Returns the builder of the dataset that is there, in whichever format, or None."""
   # ImportError: tfds asks the dataset's code for its default config. OSError: files are missing.
   with contextlib.suppress(ValueError, ImportError, OSError):
-    return sources.open_builder(name, data_dir)
+    return prepared.open_builder(name, data_dir)
   return None
 
 
@@ -192,5 +192,5 @@ def _files(builder) -> list[tuple[str, os.PathLike[str], int]]:
   """Returns (file, the same as ArrayRecord, examples in it) of all splits."""
   files = []
   for split in builder.info.splits.values():
-    files += zip(map(os.fspath, split.filepaths), sources.record_files(split), split.shard_lengths, strict=True)
+    files += zip(map(os.fspath, split.filepaths), prepared.record_files(split), split.shard_lengths, strict=True)
   return files

@@ -6,8 +6,6 @@ the time (in seconds) of a file of the dataset changes.
 """
 
 from concurrent import futures
-import contextlib
-import difflib
 import hashlib
 import itertools
 import operator
@@ -20,12 +18,12 @@ import warnings
 import numpy as np
 
 from apprentice_jax.data import images as pictures
+from apprentice_jax.data.prepared import check_split, damage, existing_files, first_line, open_builder
 
 # tfds is imported inside the functions: it is slow to import, and hold_out has no use for it.
 
 _BLOCK = 1024  # Records read and decoded at a time, which bounds the memory it takes.
 _PART = 64  # Records that a thread decodes at a time.
-_CHANNELS = (None, 1, 3, 4)  # None stands for 3.
 
 
 class Dataset(NamedTuple):
@@ -56,7 +54,7 @@ def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
   Args:
     name: as tfds spells it, `name[/config][:version]`; without a version, the latest one prepared.
       "digits" is prepared on first use, all others have to be prepared beforehand.
-    split: "train", "test" or another split that the dataset has.
+    split: "train", "test" or another split that the dataset has, or a slice such as "train[:80%]".
     data_dir: folder of prepared tfds datasets. None stands for tfds's own (`$TFDS_DATA_DIR` or
       `~/tensorflow_datasets`) and, for "digits", for `cache_dir() / "tfds"`.
 
@@ -67,13 +65,13 @@ def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
     ValueError: if the dataset or split is not there, or cannot be loaded this way.
   """
   builder = open_builder(name, data_dir)
-  check_split(builder, split)
-  path = _cache_path(builder, split)
-  arrays = _read_cache(path, builder.info.splits[split].num_examples)
+  part = check_split(builder, split)
+  path = _cache_path(builder, part.split)  # slices of a split share what is decoded
+  arrays = _read_cache(path, builder.info.splits[part.split].num_examples)
   if arrays is None:
-    arrays = _decode_split(builder, split)
+    arrays = _decode_split(builder, part.split)
     _write_cache(path, *arrays)
-  images, labels = arrays
+  images, labels = (array[part.start : part.stop] for array in arrays)
   images.flags.writeable = labels.flags.writeable = False
   return Dataset(images, labels, tuple(builder.info.features["label"].names))
 
@@ -118,99 +116,41 @@ def held_out(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
   return held
 
 
-def open_builder(name: str, data_dir: str | None):
-  """Returns the tfds builder of a prepared dataset, or says in one sentence why there is none."""
-  from etils import epath  # Like pathlib, also for gs:// and the like.
-  import tensorflow_datasets as tfds
-
-  default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  root = epath.Path(data_dir or default).expanduser()
-  if data_dir and not root.is_dir():
-    raise ValueError(
-        f"data_dir {root} does not exist: give the folder that holds the prepared datasets."
-    )
-  base = name.partition(":")[0].partition("/")[0]
-  if base == "digits":
-    from apprentice_jax.data import digits
-
-    root = epath.Path(digits.prepare(data_dir))
-  with contextlib.suppress(tfds.core.DatasetNotFoundError, ValueError):
-    # Not tfds.builder, which insists on the version that the installed tfds would prepare where
-    # the prepared files may be of another; all that reading takes is in the files.
-    return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
-  folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-  # The dataset's folder, or a version's.
-  deeper = next((up for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json"))
-                 if up.name == base and any(root.glob(info))), None)
-  if deeper is not None:
-    raise ValueError(f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which holds it.")
-  if base in folders or base in tfds.list_builders(with_community_datasets=False):
-    found = sorted(path.name for path in (root / base).iterdir()) if base in folders else []
-    other = f" (but {', '.join(found)} is)" if found else ""  # Versions or configs.
-    raise ValueError(
-        f"dataset {name!r} is not prepared in {root}{other}: prepare it with "
-        f"`apprentice prepare --dataset={name}`, which needs the [prepare] extra."
-    )
-  known = sorted({*folders, "digits", "image_folder"})
-  near = difflib.get_close_matches(base.lower(), known, n=1)
-  advice = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}."
-  raise ValueError(f"unknown dataset {name!r} (neither in {root} nor known to tfds): {advice}")
-
-
-def check_split(builder, split: str) -> None:
-  """Raises a ValueError that says why the split cannot be loaded, if that is so."""
-  import tensorflow_datasets as tfds
-
-  info = builder.info
-  features = dict(info.features.items())
-  image, label = features.get("image"), features.get("label")
-  if not (
-      isinstance(image, tfds.features.Image)
-      and isinstance(label, tfds.features.ClassLabel)
-      and label.num_classes
-      and image.np_dtype == np.uint8
-      and image.shape[-1] in _CHANNELS
-  ):
-    raise ValueError(
-        f"dataset {info.full_name} has the features {', '.join(sorted(features))}: only image "
-        "classification is supported, which takes an 8-bit `image` and a class `label`."
-    )
-  formats = sorted(file_format.value for file_format in info.available_file_formats())
-  if "array_record" not in formats:
-    raise ValueError(
-        f"dataset {info.full_name} in {builder.data_path} is prepared as {' and '.join(formats)}, "
-        f"not as ArrayRecord: convert it with `apprentice prepare --dataset={info.name} "
-        "--data_dir=...`, which needs the [prepare] extra."
-    )
-  if split not in info.splits:
-    raise ValueError(
-        f"dataset {info.full_name} has no split {split!r}: use one of {', '.join(info.splits)}."
-    )
-
-
 def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
   """Reads and decodes a split: images uint8 (N, H, W, C) and labels int32 (N,)."""
   import tensorflow_datasets as tfds
 
   info, images = builder.info, None
-  channels = info.features["image"].shape[-1] or 3
+  channels, count = info.features["image"].shape[-1] or 3, len(info.features["label"].names)
+  for file, records in existing_files(builder, split):
+    if sentence := damage(file, records):
+      raise ValueError(sentence)
   # tfds itself would decode one image after another.
   source = builder.as_data_source(
       split, decoders={"image": tfds.decode.SkipDecoding()}, file_format="array_record")
   labels = np.empty(len(source), np.int32)
 
-  def decode(part):
-    try:
-      return [pictures.whole(example["image"], channels) for example in part]
-    except pictures.UnreadableImage as error:
-      raise ValueError(f"an image of {info.full_name} {split} cannot be read: {error}.") from None
+  def decode(start, part):
+    images = []
+    for i, example in enumerate(part, start):
+      try:
+        images.append(pictures.whole(example["image"], channels))
+      except pictures.UnreadableImage as error:
+        raise ValueError(f"example {i} of {info.full_name} {split} is no image that can be read ({error}): prepare "
+                         "the dataset again.") from None
+    return images
 
   with futures.ThreadPoolExecutor() as pool:
     for start in range(0, len(source), _BLOCK):
-      block = source.__getitems__(range(start, min(start + _BLOCK, len(source))))
+      try:
+        block = source.__getitems__(range(start, min(start + _BLOCK, len(source))))
+      except Exception as error:  # a damaged record makes ArrayRecord and protobuf raise anything
+        raise ValueError(f"an example of {info.full_name} {split} from {start} on is damaged "
+                         f"({first_line(error)}): prepare the dataset again.") from None
       # In parts, as handing a small image to a thread takes as long as decoding it. Threads speed
       # up large images; on small ones, which hold the interpreter's lock, they cost nothing.
-      parts = pool.map(decode, (block[i : i + _PART] for i in range(0, len(block), _PART)))
+      places = range(0, len(block), _PART)
+      parts = pool.map(decode, (start + i for i in places), (block[i : i + _PART] for i in places))
       decoded = itertools.chain.from_iterable(parts)
       for i, (example, image) in enumerate(zip(block, decoded), start):
         size = image.shape[:2]
@@ -222,22 +162,20 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
               "only sets of one image size can be loaded: prepare it with resized images."
           )
         images[i], labels[i] = image, example["label"]
-  if images is None or labels.min() < 0:
+  unlabelled = int(np.sum((labels < 0) | (labels >= count)))
+  if unlabelled == len(labels):
     raise ValueError(f"split {split!r} of {info.full_name} has no labelled images: use another.")
+  if unlabelled:
+    raise ValueError(f"{unlabelled:,} of the {len(labels):,} examples of split {split!r} of {info.full_name} "
+                     "have no label: use another split, or prepare the dataset without them.")
   return images, labels
-
-
-def record_files(split_info) -> list:
-  """The ArrayRecord files of a split, which need not be the format that it was prepared in first."""
-  template = split_info.filename_template.replace(filetype_suffix="array_record")
-  return template.sharded_filepaths(len(split_info.shard_lengths))
 
 
 def _cache_path(builder, split: str) -> pathlib.Path:
   """Returns where the decoded split is kept; data prepared elsewhere, or anew, has another path."""
   info_file = builder.data_path / "dataset_info.json"
   # The records too: whoever replaces their files may leave the description as it is.
-  files = [info_file, *record_files(builder.info.splits[split])]
+  files = [info_file, *(file for file, _ in existing_files(builder, split))]
   stats = [(stat.mtime, stat.length) for stat in (file.stat() for file in files)]
   source = f"{builder.data_path.resolve()}\n{stats}\n{info_file.read_text()}"
   digest = hashlib.sha256(source.encode()).hexdigest()[:16]

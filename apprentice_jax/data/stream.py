@@ -17,7 +17,9 @@ from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import images, order
 from apprentice_jax.data.crops import Crops
 from apprentice_jax.data.encoded import Examples
+from apprentice_jax.data.records import NO_LABEL
 
+UNLABELLED = "it has no label"
 SUBSTITUTES = 100  # so many unreadable images in one share are no accident
 
 
@@ -83,6 +85,7 @@ class TrainingShares:
       while True:
         try:
           cropping.training_image(encoded, self._crops, self._seed, e, i, pixels[j])
+          _check_label(label)
           break
         except images.UnreadableImage as error:
           unreadable.append(_line(self._examples, i, encoded, error))
@@ -115,6 +118,7 @@ class EvaluationShares:
     for j, (encoded, label) in enumerate(self._examples.read(index)):
       try:
         cropping.evaluation_image(encoded, self._crops, pixels[j])
+        _check_label(label)
         labels[j], mask[j] = label, 1
       except images.UnreadableImage as error:
         unreadable.append(_line(self._examples, index[j], encoded, error))
@@ -167,6 +171,12 @@ def _empty(count: int, size: int):
   return np.zeros((count, size, size, 3), np.uint8), np.zeros(count, np.int32)
 
 
+def _check_label(label: int):
+  if label == NO_LABEL:
+    raise images.UnreadableImage(UNLABELLED)
+
+
 def _line(examples: Examples, index: int, encoded: bytes, error: Exception) -> str:
   why = str(error) if encoded else "it is empty or cannot be opened"
-  return f"{examples.name(index)} ({why})"
+  name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in examples.name(index))  # it is one line
+  return f"{name} ({why})"

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data.splits import held
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.training import inputs, start
 from apprentice_jax.training.program import DeviceBatch, DeviceData, Program
@@ -48,9 +49,9 @@ def data_of(config, examples: int = 0, classes: int = 0) -> Data:
   streamed = (d.image_size, d.image_size, 3)
   if examples and classes and d.image_size:
     return Data(examples, classes, streamed)
-  if d.name in KNOWN:
+  if d.name in KNOWN and d.train_split == "train" and d.test_split:
     size, count, shape = KNOWN[d.name]
-    size -= d.validation
+    size -= held(d.validation, size)
   else:
     try:
       found = inputs.split(config, "train")

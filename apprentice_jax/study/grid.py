@@ -29,7 +29,7 @@ _REFUSED = {
     "teacher.init": "a network that is given is given to all cells: run a study for each",
     "student.init": "a network that is given is given to all cells: run a study for each",
     **dict.fromkeys(("data.name", "data.dir", "data.train_split", "data.test_split", "data.validation",
-                     "eval.final"), _IMAGES),
+                     "data.test_share", "eval.final"), _IMAGES),
     **dict.fromkeys(("teacher_input.mean", "teacher_input.std"), "the two go together, and with the teacher"),
     **dict.fromkeys(("checkpoint.", "eval.", "data.threads", "data.workers", "data.unreadable"),
                     _NO_DIFFERENCE)}

@@ -10,7 +10,7 @@ from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid, jobs, progress, references, report, results
 from apprentice_jax.study.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
-from apprentice_jax.training import inputs, loop, preemption, processes, start, starts
+from apprentice_jax.training import inputs, inventory, loop, preemption, processes, start, starts
 from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
 
@@ -44,8 +44,10 @@ def run(config, workdir) -> str:
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
   for point in points(config):
     _preflight(config, point, workdir, recipes)
-  with writing(workdir), preemption.listening(), trouble(workdir):
+  inventory.announce(shared)
+  with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, shared))
+    processes.on_first(lambda: inventory.claim_data(workdir, shared))
     processes.on_first(lambda: write_config(workdir, shared))
     processes.on_first(lambda: starts.record(workdir))
     rows = _rows(config, workdir)

@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterator
+import contextlib
 import functools
 import itertools
 import warnings
@@ -11,7 +12,8 @@ import jax
 import numpy as np
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.data import encoded, sources, stream
+from apprentice_jax.data import encoded, sources, splits, stream
+from apprentice_jax.data.classes import difference
 from apprentice_jax.data.crops import Crops, evaluation_image
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.training import parallel
@@ -21,35 +23,67 @@ AHEAD = 2  # batches on their way to the devices beside the one in use
 
 
 def split(config, name: str) -> "Resident | Streamed":
-  """The "train", "validation" or "test" images of config.data, opened once per process."""
-  d = config.data
-  crops = crop_settings(config) if d.image_size else None
-  return _split(d.name, d.dir, d.train_split, d.test_split, d.validation, crops, name)
+  """The images of a split of config.data, opened once per process.
+
+  Args:
+    config: the config.
+    name: "train", "validation" or "test"; or what the dataset calls one of its splits, or a slice of it.
+
+  Raises:
+    ConfigError: they are not there.
+  """
+  with _sentence():
+    return _opened(config).part(name)
+
+
+def role(config, name: str) -> str:
+  """What a user's name for a split stands for; see `splits.Splits.role`."""
+  with _sentence():
+    return _opened(config).splits.role(name)
+
+
+def splits_of(config) -> splits.Splits:
+  """All that the config's dataset has."""
+  return _opened(config).splits
+
+
+def _opened(config) -> "_Opened":
+  spec = splits.Spec(*(config.data[field] for field in splits.Spec._fields))
+  return _split(spec, crop_settings(config) if config.data.image_size else None)
+
+
+@functools.lru_cache(maxsize=8)
+def _split(spec: splits.Spec, crops) -> "_Opened":
+  return _Opened(spec, crops)
+
+
+class _Opened:
+  """The splits of a dataset that are in use."""
+
+  def __init__(self, spec: splits.Spec, crops):
+    self.splits = splits.Splits(spec, streamed=crops is not None)
+    self._wrap = functools.partial(Streamed, crops=crops) if crops else Resident
+    self._parts = {}
+
+  def part(self, name: str) -> "Resident | Streamed":
+    which = self.splits.role(name)
+    if which not in self._parts:
+      self._parts[which] = self._wrap(self.splits.part(which))
+    return self._parts[which]
+
+
+@contextlib.contextmanager
+def _sentence():
+  """Makes a ConfigError of what a dataset has wrong."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    raise ConfigError(str(error)) from None
 
 
 def crop_settings(config) -> Crops:
   d = config.data
   return Crops(d.image_size, d.resize, tuple(d.crop_area), tuple(d.crop_ratio), d.flip)
-
-
-@functools.lru_cache(maxsize=8)
-def _split(name, folder, train_split, test_split, validation, crops, which):
-  open_ = encoded.load if crops else sources.load
-  try:
-    full = open_(name, test_split if which == "test" else train_split, folder or None)
-  except (ValueError, OSError) as error:
-    raise ConfigError(str(error)) from None
-  wrap = functools.partial(Streamed, crops=crops) if crops else Resident
-  whole = wrap(full)
-  if which == "test":
-    return whole
-  if validation >= whole.size:
-    raise ConfigError(f"config.data.validation is {validation}, but {name} has only "
-                      f"{whole.size} training examples.")
-  if not validation:
-    return whole
-  rest, held_out = (encoded if crops else sources).hold_out(full, validation)
-  return wrap(rest if which == "train" else held_out)
 
 
 class Resident:
@@ -138,7 +172,10 @@ class Streamed:
     return self._examples.name(index)
 
   def check(self):
-    """Raises ConfigError if not even one of the first images can be read."""
+    """Raises ConfigError if a file is damaged as a whole, or not even one of the first images can be read."""
+    if isinstance(self._examples, encoded.ArrayRecords):
+      with _sentence():
+        self._examples.check()
     found = []
     for i, (file, _) in zip(range(10), self._examples.read(range(min(10, self.size)))):
       try:
@@ -187,6 +224,9 @@ class Feed:
                          for field in DeviceBatch._fields))
 
   def _report(self, line: str):
+    if self._policy == "stop" and line.endswith(f"({stream.UNLABELLED})"):
+      raise UnreadableImage(f"{line}: take another split, or let it be skipped with "
+                            "--config.data.unreadable=skip.")
     if self._policy == "stop":
       raise UnreadableImage(f"{line} is no image that can be read: replace it, or let it be skipped "
                             "with --config.data.unreadable=skip.")
@@ -218,10 +258,19 @@ def check(config):
                       "tell apart.")
   test = split(config, "test")
   if test.class_names != data.class_names:
-    differing = sorted(set(test.class_names) ^ set(data.class_names)) or ["their order"]
-    raise ConfigError(f"the {config.data.train_split} and {config.data.test_split} images of "
-                      f"{config.data.name} are not of the same classes: {', '.join(differing[:5])} "
-                      "differ.")
+    _refuse_classes(config, data.class_names, test.class_names)
+  if config.eval.final == "test":
+    with _sentence():
+      splits_of(config).check_overlap()
   if config.data.image_size:
     data.check()
     test.check()
+
+
+def _refuse_classes(config, names, test_names):
+  own = splits_of(config)
+  images = f"the {own.name('train')} and {own.name('test')} images of {config.data.name}"
+  if config.data.name == encoded.FOLDER and not {*names} & {*test_names}:
+    raise ConfigError(f"{images} have no class in common: {difference(names, test_names)}; sort the test images "
+                      f"into folders of the same names, or {splits.TAKE_A_SHARE}.")
+  raise ConfigError(f"{images} are not of the same classes: {difference(names, test_names)}.")

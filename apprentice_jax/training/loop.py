@@ -5,7 +5,7 @@ import pathlib
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import inputs, parallel, preemption, processes, start
+from apprentice_jax.training import inputs, inventory, parallel, preemption, processes, start
 from apprentice_jax.training.run import Run, score
 from apprentice_jax.training.workdir import check_classes, claim, local, result, trouble, writing
 
@@ -46,8 +46,10 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
   start.preflight(config)
-  with writing(workdir), preemption.listening(), trouble(workdir):
+  inventory.announce(config)
+  with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, config))
+    processes.on_first(lambda: inventory.claim_data(workdir, config))
     return _train(config, workdir, teacher, student)
 
 
@@ -66,7 +68,7 @@ def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:
 
   Args:
     workdir: of a run.
-    split: "test", "validation" (if one was held out) or "train".
+    split: "test", "validation" (if one was held out), "train", or another split that the dataset has.
     data_dir: where the dataset is prepared, if not where the run had it.
 
   Returns:
@@ -81,8 +83,6 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
   config = config.copy_and_resolve_references()
   if data_dir:
     config.data.dir = data_dir
-  if split == "validation" and not config.data.validation:
-    raise ConfigError("there is no validation split: config.data.validation is 0.")
   data = inputs.split(config, split)
   check_classes(path, data.class_names)
   model = start.model(config, "student", len(data.class_names))

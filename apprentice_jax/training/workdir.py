@@ -10,6 +10,7 @@ import warnings
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data.classes import difference
 from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.
@@ -31,6 +32,8 @@ def claim(workdir: pathlib.Path, config):
     return
   found, new = read_config(workdir), json.loads(json.dumps(configs.flat(config)))
   old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
+  # A run of before the field had a test split, and keeps it.
+  old["data.test_share"] = found.get("data.test_share", new["data.test_share"])
   differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
                if old.get(k) != new.get(k) and not k.startswith(FREE)]
   if differing:
@@ -94,9 +97,8 @@ def check_classes(workdir: pathlib.Path, names):
     raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it written "
                       "anew.") from None
   if there != list(names):
-    differing = sorted(set(there) ^ set(names)) or ["their order"]
     raise ConfigError(f"{workdir} was trained on other classes than those of the dataset now: "
-                      f"{', '.join(differing[:5])} differ.")
+                      f"{difference(there, names)}.")
 
 
 def local(workdir) -> pathlib.Path:

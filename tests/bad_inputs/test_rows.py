@@ -13,6 +13,7 @@ from checks import Began, assert_kept, assert_sentence, began, files
 from rows import FOLDER, GO_ON, TRAIN
 import rows_of_checkpoints
 import rows_of_commands
+import rows_of_data
 import rows_of_exports
 import rows_of_files
 import rows_of_ternary
@@ -23,6 +24,7 @@ from apprentice_jax.training import run as running
 ROWS = [
     *rows_of_checkpoints.ROWS,
     *rows_of_commands.ROWS,
+    *rows_of_data.ROWS,
     *rows_of_exports.ROWS,
     *rows_of_files.ROWS,
     *rows_of_ternary.ROWS,

@@ -13,8 +13,7 @@ import tensorflow_datasets as tfds
 from apprentice_jax.data import digits
 from apprentice_jax.data import encoded
 from apprentice_jax.data import sources
-
-SUFFIXES = ", ".join(encoded.SUFFIXES)
+from apprentice_jax.data.formats import SUFFIXES
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +71,7 @@ def test_folder_reads_any_examples_in_any_order(tmp_path):
 
 
 def test_folder_takes_images_alone_whatever_their_suffix_case(tmp_path):
-  names = [f"{i}{suffix}" for i, suffix in enumerate(encoded.SUFFIXES)]
+  names = [f"{i}{suffix}" for i, suffix in enumerate(SUFFIXES)]
   names += ["x.JPG", "y.JPEG", "z.Png", "two.dots.jpg"]
   others = ["notes.txt", ".hidden.jpg", "Thumbs.db", "jpg", "a.jpg.part", "b.jpg~"]
   root = write(tmp_path, *(f"train/cat/{name}" for name in names + others),
@@ -155,7 +154,8 @@ def test_split_without_classes(tmp_path):
 
 def test_class_without_images(tmp_path):
   root = write(tmp_path, "train/cat/a.jpg", "train/dog/notes.txt", "train/dog/.a.jpg")
-  fails(root, "train", f"the class {root}/train/dog has no images ({SUFFIXES}).")
+  fails(root, "train", f"the class {root}/train/dog has no images (2 files are not read: 1 .txt, 1 hidden): add "
+        "some, or remove the folder.")
 
 
 # Prepared datasets.

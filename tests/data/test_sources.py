@@ -299,9 +299,9 @@ def test_not_prepared(data_dir):
 
 
 def test_no_such_split(data_dir):
-  sentence = r"dataset digits/1.0.0 has no split '%s': use one of train, test\."
+  sentence = r"dataset digits/1.0.0 has no split '%s': use one of train, test, or a slice such as train\[80%%:\]\."
   _fails("digits", "validation", data_dir, sentence % "validation")
-  _fails("digits", "train[:10]", data_dir, sentence % r"train\[:10\]")
+  _fails("digits", "trian[:10]", data_dir, sentence % r"trian\[:10\]")
 
 
 def test_tfrecord(data_dir, tmp_path):

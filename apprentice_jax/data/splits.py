@@ -1,0 +1,150 @@
+"""The training, validation and test examples of a dataset, however its splits are laid out."""
+
+import functools
+from typing import NamedTuple
+
+from apprentice_jax.data import encoded, folder, prepared, sources
+
+ROLES = ("train", "validation", "test")
+
+
+class Spec(NamedTuple):
+  """What a config says of its dataset: the fields of config.data that decide which examples a run has."""
+  name: str
+  dir: str
+  train_split: str
+  test_split: str
+  validation: float
+  test_share: float
+
+
+class Splits:
+  """The examples of each role; each set is opened once, when it is asked for.
+
+  Args:
+    spec: the dataset.
+    streamed: whether images stay encoded (`encoded.Examples`), or are decoded into a `sources.Dataset`.
+  """
+
+  def __init__(self, spec: Spec, streamed: bool):
+    self.spec, self._streamed = spec, streamed
+
+    self._opened = {}
+
+  def role(self, name: str) -> str:
+    """What a user's name for a split stands for: one of ROLES, or else a split of the dataset.
+
+    Raises:
+      ValueError: there are no validation images.
+    """
+    spec = self.spec
+    if name in ("train", "test") or name == "validation" and spec.validation:
+      return name
+    if name and name == spec.test_split:
+      return "test"
+    if name and name == spec.train_split:
+      return "train"
+    alike = next((group for group in folder.SPELLINGS if name.casefold() in group), (name,))
+    if "val" in alike and spec.validation:
+      return "validation"
+    for role, own in (("test", spec.test_split), ("train", spec.train_split)):
+      if own.casefold() in alike:  # in another spelling
+        return role
+    if name == "validation":
+      raise ValueError("there is no validation split: config.data.validation is 0.")
+    return name
+
+  def part(self, which: str):
+    """The examples of a role, or of another split of the dataset.
+
+    Raises:
+      ValueError, OSError: they are not there.
+    """
+    if which == "test" and self.name("test"):
+      return self.whole("test")
+    if which in ROLES:
+      return self._parts[which]
+    return self._open(folder.split_folder(self.spec.dir, which) if self._is_folder else which)
+
+  @property
+  def _is_folder(self) -> bool:
+    return self.spec.name == encoded.FOLDER
+
+  def name(self, role: str) -> str:
+    """The split, or folder, that the "train" or "test" images are in; "": these are a share of the others."""
+    spec, share = self.spec, bool(self.spec.test_share)
+    if self._is_folder:
+      return (folder.training_folder(spec.dir, spec.train_split, share) if role == "train" else
+              folder.test_folder(spec.dir, spec.test_split, share))
+    if role == "test" and not spec.test_split and not share:
+      raise ValueError("config.data.test_split is empty: name a split, or a slice such as train[80%:], or set "
+                       "--config.data.test_share=0.2 to test on a fifth of the training images.")
+    return spec.train_split if role == "train" else spec.test_split
+
+  def whole(self, role: str):
+    """All examples of the split, or folder, that the "train" or "test" images are in."""
+    if role not in self._opened:
+      try:
+        self._opened[role] = self._open(self.name(role))
+      except folder.NoClasses as error:
+        if role == "train":
+          raise
+        raise ValueError(f"{str(error).rstrip('.')}; or {TAKE_A_SHARE}.") from None
+    return self._opened[role]
+
+  @functools.cached_property
+  def sets(self) -> dict:
+    """The sets that all examples are from, by role: "train", and "test" where it is no share of the others."""
+    return {role: self.whole(role) for role in ("train", "test") if self.name(role)}
+
+  @functools.cached_property
+  def _parts(self) -> dict:
+    """The training and validation examples, and those to test on where these are a share of the training split."""
+    spec, parts = self.spec, {"train": self.whole("train")}
+    for role, wanted, field in (("test", 0 if self.name("test") else spec.test_share, "test_share"),
+                                ("validation", spec.validation, "validation")):
+      if wanted:
+        parts["train"], parts[role] = self._held_out(parts["train"], wanted, field)
+    return parts
+
+  def _open(self, split: str):
+    return (encoded if self._streamed else sources).load(self.spec.name, split, self.spec.dir or None)
+
+  def _held_out(self, examples, wanted: float, field: str):
+    size = number(examples)
+    count = held(wanted, size)
+    if not 0 < count < size:
+      raise ValueError(f"config.data.{field} is {wanted:g}, but {self.spec.name} has only {size} training "
+                       "examples.")
+    return (encoded if self._streamed else sources).hold_out(examples, count)
+
+  def check_overlap(self):
+    """Raises ValueError if training and test images have examples in common."""
+    spec, names = self.spec, [self.name(role) for role in ("train", "test")]
+    if not names[1]:
+      return
+    if self._is_folder:
+      train, test = (self.whole(role).path for role in ("train", "test"))
+      common = train.samefile(test)
+    else:
+      builder = prepared.open_builder(spec.name, spec.dir or None)
+      train, test = (prepared.check_split(builder, name) for name in names)
+      common = train.overlaps(test)
+    if common:
+      apart = "" if self._is_folder else "take slices apart, such as train[:80%] and train[80%:], or "
+      raise ValueError(f"config.data.train_split {names[0]!r} and config.data.test_split {names[1]!r} have images "
+                       f"in common: {apart}{TAKE_A_SHARE}.")
+
+
+TAKE_A_SHARE = ("set --config.data.test_split= --config.data.test_share=0.2 to test on a fifth of the training "
+                "images")
+
+
+def number(examples) -> int:
+  """How many examples a `sources.Dataset` or an `encoded.Examples` has."""
+  return len(examples.labels if isinstance(examples, sources.Dataset) else examples)
+
+
+def held(wanted: float, size: int) -> int:
+  """How many of ``size`` examples are held out: ``wanted`` below 1 is a share of them, from 1 on their number."""
+  return round(wanted * size) if wanted < 1 else int(wanted)

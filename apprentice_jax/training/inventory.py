@@ -1,0 +1,153 @@
+"""Which examples a run has: the line that says so, and the file of its workdir that holds it to them."""
+
+import contextlib
+import functools
+import json
+import pathlib
+import zlib
+
+import numpy as np
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.data import folder, sources, splits
+from apprentice_jax.data.images import UnreadableImage
+from apprentice_jax.training import inputs, processes
+from apprentice_jax.training.workdir import check_classes, write_atomically
+
+FILE = "data.json"  # of a workdir: of each set that examples are from, what tells it from others
+# What may be wrong with the images of a set, by the first field of their identity that differs.
+_CHANGES = {
+    "examples": "it began with {0:,} {which} images, and there are {1:,} now: bring them back",
+    "names": "the names or classes of its {which} images are not those that it began with: bring them back",
+    "sizes": "files of its {which} images are not those that it began with (their sizes differ): bring them back",
+    "checksum": "its {which} images or their labels are not those that it began with (their checksums differ): "
+                "bring them back"}
+# In these places lies what was trained, of a run, of the teacher it began with, or of a study.
+_TRAINED = ("checkpoints/[0-9]*", "*/checkpoints/[0-9]*", "cells/*/checkpoints/[0-9]*",
+            "cells/*/*/checkpoints/[0-9]*")
+
+
+def announce(config):
+  """Says in one line how many images of how many classes there are, and how many files are not read.
+
+  Once in a process for each dataset.
+  """
+  if processes.first():
+    _announce_once(line(config))
+
+
+@functools.cache
+def _announce_once(text: str):
+  print(text, flush=True)
+
+
+def line(config) -> str:
+  """How many training, validation and test images of how many classes, from where, and what is not read."""
+  data, own = config.data, inputs.splits_of(config)
+  roles = {"training": "train", "validation": "validation", "test": "test"}
+  counts = [f"{inputs.split(config, role).size:,} {name}" for name, role in roles.items()
+            if role != "validation" or data.validation]
+  counts[-2:] = [" and ".join(counts[-2:])]
+  classes = len(inputs.split(config, "train").class_names)
+  parts = [f"data: {', '.join(counts)} images of {classes:,} classes in {_place(config)}"]
+  if "test" not in own.sets:
+    parts.append(f"the test images are {data.test_share:.3g} of all, as there is no other test set "
+                 "(config.data.test_share)")
+  for role, wanted in (("train", data.train_split), ("test", data.test_split)):
+    if own.name(role) not in ("", wanted):
+      parts.append(f"the {roles_of(role)} images are those of {_within(own.name(role))}")
+  parts += [f"of {_within(own.name(role))}, {folder.told(examples.unread)}"
+            for role, examples in own.sets.items() if getattr(examples, "unread", None)]
+  # A path may hold bytes that are no text.
+  return "; ".join(parts).encode(errors="backslashreplace").decode()
+
+
+def roles_of(role: str) -> str:
+  return {"train": "training"}.get(role, role)
+
+
+def _place(config) -> str:
+  return config.data.dir if config.data.name == folder.FOLDER else config.data.name
+
+
+def _within(name: str) -> str:
+  return "the folder itself" if name == "." else name
+
+
+def identity(config) -> dict:
+  """What tells the run's images from others, of each set that they are from: JSON-able."""
+  return _identity(inputs.splits_of(config))
+
+
+@functools.lru_cache(maxsize=8)
+def _identity(own: splits.Splits) -> dict:
+  return {role: _checksums(examples) if isinstance(examples, sources.Dataset) else examples.identity()
+          for role, examples in own.sets.items()}
+
+
+def _checksums(dataset: sources.Dataset) -> dict:
+  images = zlib.crc32(np.ascontiguousarray(dataset.images))
+  return {"examples": len(dataset.labels), "checksum": zlib.crc32(np.ascontiguousarray(dataset.labels), images)}
+
+
+def claim_data(workdir: pathlib.Path, config):
+  """Notes in workdir which images its run or study has, or checks that they are the ones noted there.
+
+  A run of before the file was kept goes on, and is held to the images that it has now.
+
+  Raises:
+    ConfigError: they are others, and something has been trained on those before.
+  """
+  check_classes(workdir, inputs.split(config, "train").class_names)
+  path, now = workdir / FILE, identity(config)
+  there = _read(path)
+  if there and _trained(workdir):
+    changes = [_change(there.get(role), now.get(role), roles_of(role)) for role in ("train", "test")]
+    for change in filter(None, changes):
+      raise ConfigError(f"{workdir} cannot continue: {change}, or choose another --workdir.")
+  if there != now:
+    write_atomically(path, json.dumps(now, indent=1))
+
+
+def _change(before: dict | None, now: dict | None, which: str) -> str:
+  """What of a set has changed, and what to do: the beginning of a sentence; "" of nothing."""
+  if now is None:
+    return f"the folder of its {which} images is gone: bring it back" if before else ""
+  if before is None:
+    return (f"its {which} images were a share of the training images, and now have a folder of their own: move "
+            "the folder away")
+  for field, sentence in _CHANGES.items():
+    if field in before and before[field] != now.get(field):
+      return sentence.format(before[field], now.get(field), which=which)
+  return ""
+
+
+def _trained(workdir: pathlib.Path) -> bool:
+  return any(next(workdir.glob(pattern), None) for pattern in _TRAINED)
+
+
+def _read(path: pathlib.Path) -> dict:
+  if not path.exists():
+    return {}
+  with contextlib.suppress(ValueError):
+    found = json.loads(path.read_text())
+    if isinstance(found, dict) and all(isinstance(entry, dict) for entry in found.values()):
+      return found
+  raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it written anew.")
+
+
+@contextlib.contextmanager
+def replaceable(workdir: pathlib.Path):
+  """Lets files of another size take their place where an image that cannot be read ends the run.
+
+  The sentence asks to replace it, so the next start notes the sizes anew.
+  """
+  try:
+    yield
+  except UnreadableImage:
+    with contextlib.suppress(OSError, ConfigError):
+      there = _read(workdir / FILE)
+      for entry in there.values():
+        entry.pop("sizes", None)
+      write_atomically(workdir / FILE, json.dumps(there, indent=1))
+    raise

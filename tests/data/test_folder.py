@@ -1,0 +1,182 @@
+"""Folders as people have them: which files and classes are read, what is said of the others, where splits are."""
+
+import os
+import pathlib
+import unicodedata
+
+import pytest
+
+from apprentice_jax.data import classes
+from apprentice_jax.data import folder
+from apprentice_jax.data.folder import Folder
+
+
+def write(root, *paths, content=b"x"):
+  """Files of these paths; a name that ends in "/" is an empty folder."""
+  for path in paths:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).mkdir() if path.endswith("/") else (root / path).write_bytes(content)
+  return str(root)
+
+
+def read_of(found, root):
+  return [os.path.relpath(found.name(i), root) for i in range(len(found))]
+
+
+def test_folders_inside_a_class_are_read_as_image_folder_does(tmp_path):
+  root = write(tmp_path, "train/cat/b.jpg", "train/cat/2024/may/a.jpg", "train/cat/2024/a.jpg", "train/dog/in/a.jpg",
+               "train/dog/album.jpg/1.png")
+  # What torchvision's ImageFolder takes: every picture that os.walk finds below a class.
+  expected = sorted(os.path.relpath(os.path.join(where, name), root)
+                    for where, _, names in os.walk(root) for name in names)
+  found = Folder(root, "train")
+  assert read_of(found, root) == expected and found.class_names == ("cat", "dog")
+  assert found.labels.tolist() == [0, 0, 0, 1, 1] and not found.unread
+
+
+def test_links_are_followed_but_not_around(tmp_path):
+  write(tmp_path, "more/c.jpg", "data/train/cat/a.jpg", "data/train/dog/b.jpg")
+  train = tmp_path / "data" / "train"
+  for path, target in (("cat/more", tmp_path / "more"), ("cat/self", train / "cat"), ("cat/all", train),
+                       ("cat/data", tmp_path / "data"), ("dog/x.jpg", tmp_path / "more" / "c.jpg")):
+    (train / path).symlink_to(target)
+  found = Folder(str(tmp_path / "data"), "train")
+  assert read_of(found, train) == ["cat/a.jpg", "cat/more/c.jpg", "dog/b.jpg", "dog/x.jpg"]
+
+
+def test_what_is_not_read_is_counted_by_reason(tmp_path):
+  root = write(tmp_path, *(f"train/cat/{i}.txt" for i in range(3)), "train/cat/a.jpg", "train/cat/._a.jpg",
+               "train/cat/.ipynb_checkpoints/a.jpg", "train/cat/in/notes", "train/dog/a.nef", "train/dog/a.jpg",
+               "train/Thumbs.db", "train/__MACOSX/cat/._a.jpg", "train/@eaDir/", "train/list.csv")
+  found = Folder(root, "train")
+  assert read_of(found, root) == ["train/cat/a.jpg", "train/dog/a.jpg"]
+  assert found.unread == {".txt": 3, "hidden": 2, "of the system": 3, "outside the classes' folders": 1,
+                          "without a suffix": 1, ".nef (it is a camera's raw photo: convert it to JPEG)": 1}
+  assert folder.told(found.unread).startswith("11 files are not read: 3 .txt, 3 of the system, 2 hidden, ")
+  assert folder.told(type(found.unread)({".md": 1})) == "1 file is not read: 1 .md"
+  many = type(found.unread)({f".{letter}": 2 for letter in "abcdefgh"})
+  assert folder.told(many) == ("16 files are not read: 2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 4 others")
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+  root = write(tmp_path, "train/cat/a.jpg")
+  os.mkfifo(tmp_path / "train" / "cat" / "b.jpg")  # to open it would wait for ever
+  found = Folder(root, "train")
+  assert len(found) == 1 and found.unread.total() == 1
+
+
+def test_blanks_and_letters_of_names_are_kept(tmp_path):
+  names = ("  two ", "granny smith", "Äpfel", "日本 語")
+  root = write(tmp_path / "my photos", *(f"train/{name}/a b.jpg" for name in names))
+  assert Folder(root, "train").class_names == names
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+  root = write(tmp_path, "train/cat/a.jpg")
+  os.mkdir(os.fsencode(f"{root}/train/") + b"caf\xe9")
+  with pytest.raises(ValueError) as raised:
+    Folder(root, "train")
+  assert str(raised.value) == (f"the class b'caf\\xe9' in {root}/train has a name that is not UTF-8: rename the "
+                               "folder.")
+  assert str(raised.value).isascii()
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize("some, others, clause", [
+    ((COMPOSED,), (DECOMPOSED,), f"'{COMPOSED}' (caf\\xe9) and '{DECOMPOSED}' (cafe\\u0301) differ only in Unicode "
+     "normal form"),
+    (("Kiwi", "plum"), ("kiwi", "plum"), "'Kiwi' and 'kiwi' differ only in letter case"),
+    (("granny smith",), ("granny  smith ",), "'granny smith' and 'granny  smith ' differ only in blanks"),
+    (("Granny Smith",), ("grannysmith",), "'Granny Smith' and 'grannysmith' differ only in letter case and blanks"),
+    (("a", "b"), ("b", "c"), "a, c differ"),
+    (("a", "b"), ("b", "a"), "their order differ"),
+    (("a", "A"), ("a", "A", "b"), "b differ"),
+], ids=["form", "case", "blanks", "both", "others", "order", "twins on both sides"])
+def test_how_names_differ(some, others, clause):
+  assert classes.difference(some, others) == clause
+
+
+# Where splits are.
+
+
+@pytest.mark.parametrize("there, train, test", [
+    (("train", "val"), "train", "val"), (("training", "valid"), "training", "valid"),
+    (("Train", "Validation"), "Train", "Validation"), (("train", "val", "valid", "test"), "train", "val")])
+def test_usual_spellings_are_found(there, train, test, tmp_path):
+  root = write(tmp_path, *(f"{name}/cat/a.jpg" for name in there))
+  assert folder.training_folder(root, "train", False) == train
+  assert folder.test_folder(root, "val", False) == test == folder.test_folder(root, "validation" if
+                                                                            test == "Validation" else "val", True)
+
+
+def test_classes_without_splits_are_used_as_they_are_for_a_share(tmp_path):
+  root = write(tmp_path, "cat/a.jpg", "dog/a.jpg", ".git/", "__MACOSX/", "readme.txt")
+  assert folder.training_folder(root, "train", True) == "."
+  assert folder.test_folder(root, "val", True) == ""
+  assert Folder(root, ".").class_names == ("cat", "dog")
+  with pytest.raises(ValueError) as raised:
+    folder.training_folder(root, "train", False)
+  assert str(raised.value) == (
+      f"there is no folder {root}/train: images are expected in {root}/train/CLASS/; where cat, dog are the classes, "
+      "--config.data.test_share=0.2 tests on a fifth of the images.")
+
+
+@pytest.mark.parametrize("paths, find, sentence", [
+    (("set/train/cat/a.jpg", "set/val/cat/a.jpg"), lambda root: folder.training_folder(root, "train", True),
+     "there is no folder {root}/train, but {root}/set has one: set --config.data.dir={root}/set."),
+    (("val/cat/a.jpg", "trian/cat/a.jpg"), lambda root: folder.training_folder(root, "train", True),
+     "there is no folder {root}/train: images are expected in {root}/train/CLASS/; there is trian, val: name the "
+     "folder with --config.data.train_split."),
+    (("train/cat/a.jpg", "test/cat/a.jpg"), lambda root: folder.test_folder(root, "val", True),
+     "there is no folder {root}/val: images are expected in {root}/val/CLASS/; there is test: set "
+     "--config.data.test_split=test (or --config.data.test_split=, to test on a share of the training images)."),
+    (("train/cat/a.jpg",), lambda root: folder.test_folder(root, "val", False),
+     "there is no folder {root}/val: images are expected in {root}/val/CLASS/; set --config.data.test_share=0.2 to "
+     "test on a fifth of the training images."),
+    (("train/cat/a.jpg", "val/cat/a.jpg"), lambda root: folder.split_folder(root, "tset"),
+     "there is no folder {root}/tset: images are expected in {root}/tset/CLASS/; there is train, val."),
+    (("train/cat/a.jpg", "val/cat/a.jpg"), lambda root: folder.training_folder(root, "train[:80%]", True),
+     "there is no folder {root}/train[:80%]: images are expected in {root}/train[:80%]/CLASS/; there is train, val; "
+     "slices are for tfds datasets (of a folder, config.data.validation and test_share are shares): name the folder "
+     "with --config.data.train_split."),
+], ids=["deeper", "misspelt", "another test folder", "none", "any split", "a slice"])
+def test_sentences_name_what_is_there_and_the_setting(paths, find, sentence, tmp_path):
+  root = write(tmp_path, *paths)
+  with pytest.raises(ValueError) as raised:
+    find(root)
+  assert str(raised.value) == sentence.format(root=root)
+
+
+def test_no_test_split_on_purpose(tmp_path):
+  root = write(tmp_path, "train/cat/a.jpg", "test/images/a.jpg")
+  assert folder.test_folder(root, "", True) == ""
+
+
+def test_identity_of_moved_renamed_and_replaced_files(tmp_path):
+  root = write(tmp_path / "one", "train/cat/a.jpg", "train/cat/b.jpg", "train/dog/a.jpg")
+  before = Folder(root, "train").identity()
+  assert before["examples"] == 3
+  moved = tmp_path / "two"
+  os.rename(root, moved)
+  assert Folder(str(moved), "train").identity() == before
+  changes = [lambda: (moved / "train/cat/a.jpg").write_bytes(b"longer"),
+             lambda: os.rename(moved / "train/cat/b.jpg", moved / "train/dog/b.jpg"),
+             lambda: os.rename(moved / "train/dog/b.jpg", moved / "train/dog/c.jpg")]
+  seen = [before]
+  for change, field in zip(changes, ("sizes", "names", "names")):
+    change()
+    found = Folder(str(moved), "train").identity()
+    assert found["examples"] == 3 and found[field] != seen[-1][field]
+    seen.append(found)
+
+
+def test_identity_of_an_exchange_of_two_files(tmp_path):
+  root = pathlib.Path(write(tmp_path, "train/cat/a.jpg"))
+  write(root, "train/dog/a.jpg", content=b"dog")
+  before = Folder(str(root), "train").identity()
+  for source, target in (("cat", "t"), ("dog", "cat"), ("t", "dog")):
+    os.rename(root / "train" / source, root / "train" / target)
+  after = Folder(str(root), "train").identity()
+  assert after["names"] == before["names"] and after["sizes"] != before["sizes"]
