@@ -1,4 +1,4 @@
-"""Your own photos: DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, in any common image format.
+"""Your own photos: DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg, in any common image format.
 
     apprentice train --config=configs/image_folder.py:student=resnet18,precision=8A2W \\
         --config.data.dir=DIR --config.teacher.init=TEACHER --workdir=runs/photos
