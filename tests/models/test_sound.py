@@ -43,7 +43,9 @@ def test_a_trained_network_is_taken_in_silence(variables, silent):
   sound.check("net.pth", variables["params"], variables["batch_stats"])
 
 
-@pytest.mark.parametrize("value, what", [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
+@pytest.mark.parametrize(
+  "value, what", [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")]
+)
 def test_every_tensor_is_looked_at(variables, value, what):
   for tree in (variables["params"], variables["batch_stats"]):
     for path, array in jax.tree_util.tree_leaves_with_path(tree):
@@ -69,17 +71,14 @@ def test_names_are_the_files(variables):
 
 
 def test_variances_that_are_all_the_same(variables):
-  stats = variables["batch_stats"]
-  for norm in (stats["stem_norm"], *(n for k, b in stats.items() if "stage" in k for n in b.values())):
-    norm["var"][:] = 0
+  def stats(**values):
+    """The statistics, with one value for all of a kind."""
+    return jax.tree_util.tree_map_with_path(
+      lambda path, a: np.full_like(a, values.get(path[-1].key, a)), variables["batch_stats"]
+    )
+
   rest = "/var and all other variances of its batch norms are"
-  assert rest + " 0." in _said(variables)
-  stats = jax.tree_util.tree_map_with_path(
-    lambda path, a: np.ones_like(a) if path[-1].key == "var" else a, stats
-  )
-  assert rest + " 1." in _said({**variables, "batch_stats": stats})  # lost on the way
-  stats = jax.tree_util.tree_map_with_path(
-    lambda path, a: np.zeros_like(a) if path[-1].key == "mean" else a, stats
-  )
+  for lost in (stats(var=0), stats(var=0, mean=0), stats(var=1)):
+    assert f"{rest} {lost['stem_norm']['var'][0]:g}." in _said({**variables, "batch_stats": lost})
   with pytest.warns(UserWarning, match=f"{rest} 1, and all means are 0: nobody has trained this"):
-    sound.check("net.pth", variables["params"], stats)
+    sound.check("net.pth", variables["params"], stats(var=1, mean=0))
