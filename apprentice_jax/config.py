@@ -40,9 +40,12 @@ def recipe(**changes) -> ml_collections.ConfigDict:
 def base() -> ml_collections.ConfigDict:
   """Returns a config with every field at its default."""
   network = dict(
-      name="resnet20", width=1.0,
+      name="resnet20", width=1.0,  # name "": that of the network in init
       shortcut="",        # "pad" or "conv"; "": the family's own
-      init="")            # a workdir or a checkpoint to start from; "": from scratch, or made on the way
+      init="",            # a workdir or a checkpoint to start from; "": from scratch, or made on the way
+      # Of ``init``, the classifier: as it is (""), "new" of this data's size, or "match": the outputs of the same classes.
+      head="",
+      classes="")         # names of init's outputs: a file with one a line, or "imagenet"; "": those of a workdir
   return ml_collections.ConfigDict(dict(
       data=dict(
           name="", dir="",  # a tfds dataset, and where it is prepared ("": the tfds default); or

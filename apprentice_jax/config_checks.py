@@ -11,8 +11,10 @@ DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
 PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", "weight_step",
               "activation_step")
+HEADS = ("", "new", "match")
 CHOICES = {
-    "scheme": SCHEMES, "dtype": DTYPES, "eval.final": ("test", "validation"), "data.unreadable": ("stop", "skip"),
+    "scheme": SCHEMES, "teacher.head": HEADS, "student.head": HEADS, "dtype": DTYPES,
+    "eval.final": ("test", "validation"), "data.unreadable": ("stop", "skip"),
     **{f"recipe.{name}.schedule": SCHEDULES for name in ("student", "teacher", "finetune")}}
 # The least value of a field; a field of a recipe without its recipe.
 LEAST = {
@@ -131,7 +133,8 @@ def _check_networks(config, precisions):
     for p in (config.precision, *precisions):
       quantization(config, p)
     for network in (config.student, config.teacher):
-      resnet(network.name, 2, width=network.width, shortcut=network.shortcut or None, remat=config.remat)
+      resnet(network.name or "resnet20", 2, width=network.width, shortcut=network.shortcut or None,
+             remat=config.remat)
   except ValueError as error:
     raise ConfigError(f"config: {error}") from None
 

@@ -15,7 +15,6 @@ from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.distill import step
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import inputs, parallel, run, start
-from apprentice_jax.training.workdir import check_classes
 
 
 def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", **options) -> Network:
@@ -58,6 +57,7 @@ def lowered(config, path: str, *, ends: str = "float", split: str = "test", data
     ConfigError: it cannot be read or lowered.
   """
   config = _of(config, data_dir)
+  config = start.named(config, student=path)
   data = _known_images(config, path) or inputs.split(config, split)
   try:
     return _trained(config, path, data).lower(ends)
@@ -84,7 +84,7 @@ def score(config, path: str, split: str = "test",
   Raises:
     ConfigError: it cannot be read, or does not fit the config.
   """
-  config = _of(config, data_dir)
+  config = start.named(_of(config, data_dir), student=path)
   trained = _trained(config, path, inputs.split(config, split))
   found = run.score(config, trained.model, parallel.replicate(trained.network), split)
   found = {name: found[name] for name in ("accuracy", "loss", "count")}
@@ -107,9 +107,8 @@ class _Trained(NamedTuple):
 
 
 def _trained(config, path: str, data) -> _Trained:
-  check_classes(path, data.class_names)
   model = start.model(config, "student", len(data.class_names))
-  return _Trained(config, data, model, start.load(path, model, data.image_shape, complete=True))
+  return _Trained(config, data, model, start.trained(config, "student", path, data, scored=True))
 
 
 class _Images(NamedTuple):
@@ -126,7 +125,7 @@ def _known_images(config, path: str) -> _Images | None:
   side = config.data.image_size
   try:
     return _Images((side, side, 3), tuple(map(str, json.loads(names.read_text()))))
-  except (OSError, ValueError, TypeError):  # `check_classes` says what is wrong with it
+  except (OSError, ValueError, TypeError):  # `workdir.classes` says what is wrong with it
     return None
 
 

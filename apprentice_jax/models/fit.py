@@ -82,6 +82,21 @@ def recognise(have: Shapes) -> Optional[ResNet]:
   return network if essential(expected(network, (32, 32, stem[2]))) == essential(have) else None
 
 
+def fields(have: Shapes) -> dict:
+  """The fields of the config ("name", "width", "shortcut") of the network that has variables of these shapes.
+
+  Raises:
+    ValueError: it is none of ours; the message goes on from what holds it.
+  """
+  network = recognise(have)
+  name, ours = _named(network) if network else ("", False)
+  if not ours:
+    what = f"a {name} that is not among the networks here" if network else "no ResNet of known sizes"
+    raise ValueError(f"holds {what}")
+  features = _features(network, 0)
+  return {"name": name, "width": float(features["width"]), "shortcut": features["shortcut"]}
+
+
 def _difference(found: ResNet, network: ResNet, channels: tuple[int, int], which: str) -> tuple[str, str]:
   """What another network is ("" if it is the same).
 
@@ -101,8 +116,10 @@ def _difference(found: ResNet, network: ResNet, channels: tuple[int, int], which
   differing = [feature for feature in is_now if is_now[feature] != should_be[feature]]
   parts = [_WORDS[feature].format(is_now[feature], should_be[feature]) for feature in differing]
   what = ", ".join(parts) if "name" in differing else f"a {name} " + ", ".join(parts)
-  flags = [f"--config.{which}.{f}={is_now[f]}" for f in differing if f in ("name", "width", "shortcut")]
-  return what if differing else "", " ".join(flags)
+  flags = " ".join(f"--config.{which}.{f}={is_now[f]}" for f in differing if f in ("name", "width", "shortcut"))
+  if "classes" in differing:
+    flags += f"{', and ' if flags else ''}--config.{which}.head=match or --config.{which}.head=new"
+  return what if differing else "", flags
 
 
 def _features(network: ResNet, channels: int) -> dict[str, str]:

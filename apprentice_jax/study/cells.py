@@ -69,8 +69,11 @@ def cell_config(config, cell: Cell):
   if cell.kind in ALONE:
     return start.full_precision(c, cell.kind)
   c.scheme, c.precision = cell.kind, cell.precision
+  # A trained student is what C starts from, a trained teacher what is fixed; the others start from scratch.
   if not SCHEMES[cell.kind].pretrained_student:
-    c.student.init = ""  # a given student is what C starts from; the others start from scratch
+    c.student.update(start.FROM_SCRATCH)
+  if SCHEMES[cell.kind].teacher != "fixed":
+    c.teacher.update(start.FROM_SCRATCH)
   return c
 
 
@@ -79,8 +82,8 @@ def cell_dir(workdir, cell: Cell) -> pathlib.Path:
 
 
 def given(config, cell: Cell) -> str:
-  """The path of the user's own network that stands for the cell; "": the cell is trained."""
-  return config[cell.kind].init if cell.kind in ALONE else ""
+  """The path of the user's own network that stands for the cell; "": the cell is trained, if only for its new head."""
+  return config[cell.kind].init if cell.kind in ALONE and config[cell.kind].head != "new" else ""
 
 
 def starts_from(kind: str) -> list[str]:

@@ -50,8 +50,8 @@ def count(config) -> int:
 def train(config, cell: Cell, workdir) -> dict:
   """Trains a cell, or finds it done; returns its result."""
   run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
-  paths = {kind: config[kind].init or str(cells.cell_dir(workdir, cell.source(kind)))
-           for kind in cells.starts_from(cell.kind)}
+  sources = {kind: cell.source(kind) for kind in cells.starts_from(cell.kind)}
+  paths = {kind: cells.given(config, source) or str(cells.cell_dir(workdir, source)) for kind, source in sources.items()}
   return loop.train(run_config, cells.cell_dir(workdir, cell), **paths)
 
 

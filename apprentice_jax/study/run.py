@@ -33,14 +33,16 @@ def run(config, workdir) -> str:
   config = configs.checked(config, config.study.precisions)
   for kind in config.study.cells:
     for other in starts_from(kind):
-      if other not in config.study.cells and not config[other].init:
+      if other not in config.study.cells and not (config[other].init and config[other].head != "new"):
         raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
                           f"add it, or set config.{other}.init.")
   workdir = local(workdir)
+  config = start.named(config, workdir)
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
   shared = processes.agreed(lambda: start.scaled(config, workdir))
-  trained = lambda kind: kind in config.study.cells and not (kind in ALONE and config[kind].init)
+  trained = lambda kind: kind in config.study.cells and not (
+      kind in ALONE and config[kind].init and config[kind].head != "new")
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
   for point in points(config):
     _preflight(config, point, workdir, recipes)

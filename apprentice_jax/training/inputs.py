@@ -121,6 +121,10 @@ class Resident:
     """What to call an example: its number in the split."""
     return str(index)
 
+  def labels(self, indices: np.ndarray) -> np.ndarray:
+    """The labels of `sample`: integers (count,)."""
+    return self._dataset.labels[np.sort(indices)]
+
 
 class Streamed:
   """A split of encoded images that are read, decoded and cropped as they are needed.
@@ -170,6 +174,10 @@ class Streamed:
   def name(self, index: int) -> str:
     """What to call an example: its file, or its number in the split."""
     return self._examples.name(index)
+
+  def labels(self, indices: np.ndarray) -> np.ndarray:
+    """The labels of `sample`: integers (count,)."""
+    return np.array([label for _, label in self._examples.read(np.sort(indices))])
 
   def check(self):
     """Raises ConfigError if a file is damaged as a whole, or not even one of the first images can be read."""

@@ -5,9 +5,9 @@ import pathlib
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import inputs, inventory, parallel, preemption, processes, start
+from apprentice_jax.training import identity, inputs, inventory, parallel, preemption, processes, start
 from apprentice_jax.training.run import Run, score
-from apprentice_jax.training.workdir import check_classes, claim, local, result, trouble, writing
+from apprentice_jax.training.workdir import claim, local, result, trouble, writing
 
 
 def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
@@ -15,7 +15,8 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
 
   A scheme that needs a trained teacher, or the student's trained full-precision weights, takes them
   from ``config.teacher.init`` and ``config.student.init``; where these are empty, they are trained
-  first, in ``workdir/teacher`` and ``workdir/student``.
+  first, in ``workdir/teacher`` and ``workdir/student``. So is a teacher with a new head. A teacher that trains along
+  starts from ``config.teacher.init``, too, and a student of any scheme from ``config.student.init``.
 
   It runs on all of ``jax.devices()``, and each normalises its own share of a batch, so their number
   matters; the command sets it to ``config.cpu_devices`` where there is no accelerator. The command also keeps
@@ -39,28 +40,57 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
   """
   config = configs.checked(config)
   workdir = local(workdir)
-  config = processes.agreed(lambda: start.scaled(config, workdir))
+  config = start.named(processes.agreed(lambda: start.scaled(config, workdir)), workdir)
   if (finished := processes.share(result(workdir))) is not None:
     processes.on_first(lambda: claim(workdir, config))
+    identity.check(workdir, config)
     return finished
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
-  start.preflight(config)
+  start.preflight(config, begun=(workdir / "config.json").exists())
   inventory.announce(config)
   with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, config))
     processes.on_first(lambda: inventory.claim_data(workdir, config))
+    identity.check(workdir, config)
     return _train(config, workdir, teacher, student)
 
 
 def _train(config, workdir: pathlib.Path, teacher: str, student: str) -> dict:
   scheme = SCHEMES[config.scheme]
-  teacher = (teacher or trained(config, "teacher", workdir)) if scheme.teacher == "fixed" else ""
+  if processes.first():
+    for line in _said(config, workdir, teacher):
+      print(line, flush=True)
+  if scheme.teacher == "fixed":
+    teacher = teacher or trained(config, "teacher", workdir)
+  else:
+    teacher = config.teacher.init if scheme.teacher else ""
   if scheme.pretrained_student:
     student = student or trained(config, "student", workdir)
   else:
     student = config.student.init
   return Run(config, workdir, teacher, student).run()
+
+
+def _said(config, workdir: pathlib.Path, teacher: str) -> list[str]:
+  """What becomes of the networks that the config names, in sentences."""
+  scheme, said = SCHEMES[config.scheme].teacher, []
+  heads = {"": "", "match": ", its outputs in the order of the data's classes", "new": " with a new head"}
+  name, head = config.teacher.init, heads[config.teacher.head]
+  if name and not scheme:
+    said.append(f"{name} is not used: scheme {config.scheme} has no teacher.")
+  elif name and scheme == "joint":
+    said.append(f"the teacher starts from {name}{head}, and trains along by recipe.teacher.")
+  elif config.teacher.head == "new" and not teacher and result(workdir / "teacher") is None:
+    recipe = start.recipe(config, "teacher")
+    said.append(f"the teacher starts from {name}{head} and is trained first, in {workdir / 'teacher'}: "
+                f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, by recipe.teacher, whose "
+                "epochs, warm-up and rate are here at most those of recipe.finetune.")
+  elif name and head and not teacher:
+    said.append(f"the teacher is {name}{head}.")
+  if config.student.head:
+    said.append(f"the student starts from {config.student.init}{heads[config.student.head]}.")
+  return said
 
 
 def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:
@@ -83,17 +113,18 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
   config = config.copy_and_resolve_references()
   if data_dir:
     config.data.dir = data_dir
+  config = start.named(config, student=path)
   data = inputs.split(config, split)
-  check_classes(path, data.class_names)
   model = start.model(config, "student", len(data.class_names))
-  network = start.load(path, model, data.image_shape, complete=True)
+  network = start.trained(config, "student", path, data, scored=True)
   found = score(config, model, parallel.replicate(network), split)
   return {name: found[name] for name in ("accuracy", "loss", "count")}
 
 
 def trained(config, which: str, workdir: pathlib.Path) -> str:
-  """The path of the trained full-precision teacher or student; trains it if there is none."""
-  if config[which].init:
+  """The path of the trained full-precision teacher or student; trains it if there is none, and a teacher that gets
+  a new head."""
+  if config[which].init and not (which == "teacher" and config.teacher.head == "new"):
     return config[which].init
   train(start.full_precision(config, which), workdir / which)
   return str(workdir / which)

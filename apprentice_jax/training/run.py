@@ -8,7 +8,6 @@ import pathlib
 import signal
 import time
 import warnings
-import zlib
 
 import jax
 import numpy as np
@@ -19,8 +18,8 @@ from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.models import health, magnitudes
-from apprentice_jax.training import (aot, inputs, parallel, predictions, preemption, processes, start,
-                                     starts, teacher_logits)
+from apprentice_jax.training import (aot, chance, identity, inputs, parallel, predictions, preemption, processes, saved,
+                                     start, starts, teacher_logits)
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import agreement, evaluator
 from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
@@ -28,7 +27,7 @@ from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progres
 from apprentice_jax.training.optimizer import learning_rates
 from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
-from apprentice_jax.training.workdir import claim_classes, write_atomically, write_config
+from apprentice_jax.training.workdir import claim_classes, classes, write_atomically, write_config
 
 
 def score(config, model, network: Network, split: str, check=lambda: None, normalisation=None) -> dict:
@@ -78,19 +77,27 @@ class Run:
     # metrics) of one step.
     self.history = []
     # What a run must find again when it continues, beside its config.
-    self.identity = {"train_size": self.data.size, "teacher": self._teachers_checksum()}
+    self.identity = {"train_size": self.data.size, "teacher": self._teachers_checksum(),
+                     **identity.starts(config, teacher, student)}
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
     self.feed, self.inflight = None, collections.deque()
     self.chunk = None  # see `_prepared`
 
   def _teachers_checksum(self) -> int:
-    """The sum of the CRC-32 of a fixed teacher's arrays, which are in no checkpoint; 0 without one."""
+    """That of a fixed teacher, which is in no checkpoint; 0 without one."""
     teacher = self.teacher.network if self.teacher else self.initial.teacher
     if teacher is None or self.settings.teacher_optimizer is not None:
       return 0
-    arrays = jax.tree.leaves(jax.device_get((teacher.params, teacher.batch_stats)))
-    return sum(zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays)
+    return saved.checksum(teacher)
+
+  def _doubt_teacher(self, state: State):
+    """Warns of a fixed teacher that seems to know other classes; of a workdir they are known and have been compared."""
+    given = self.config.teacher.init
+    if self.identity["teacher"] and given and not classes(given) and self.config.teacher.head != "new":
+      s, own = self.settings, self.teacher
+      model, network = (own.model, parallel.replicate(own.network)) if own else (s.teacher, state.teacher)
+      chance.look(self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std)
 
   def _known_logits(self):
     """The fixed teacher's logits, on every device."""
@@ -107,6 +114,8 @@ class Run:
       processes.on_first(lambda: write_config(self.workdir, config))
       processes.on_first(lambda: starts.record(self.workdir))
       self.began = self.read_at = time.monotonic() - seconds
+      if not step:
+        self._doubt_teacher(state)
       if self.teacher is not None and step < self.steps:
         self.logits = self._known_logits()
       with MetricsWriter(self.workdir, step) as self.metrics:
@@ -135,8 +144,7 @@ class Run:
                     f"{meta['devices']}: its numbers will not be those of an unbroken run.")
     for what, sentence in (
         ("train_size", "it began with {} training images, and there are {} now: bring them back"),
-        ("teacher", "its fixed teacher is not the one it began with (checksums {} and {}): bring that "
-                    "back")):
+        *((what, sentence + " (checksums {} and {}): bring that back") for what, sentence in identity.WORDS.items())):
       if meta.get(what, self.identity[what]) != self.identity[what]:
         raise ConfigError(f"{self.workdir} cannot continue: "
                           f"{sentence.format(meta[what], self.identity[what])}, or choose another "

@@ -10,20 +10,21 @@ import jax.numpy as jnp
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data import class_names
 from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
-from apprentice_jax.models import fit, magnitudes, pretrained, sound
+from apprentice_jax.models import fit, heads, magnitudes, sound
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
-from apprentice_jax.training import inputs, parallel, processes
-from apprentice_jax.training.checkpoint import Checkpoints
+from apprentice_jax.training import inputs, parallel, processes, saved
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, View, initialiser
-from apprentice_jax.training.workdir import read_config, result
+from apprentice_jax.training.workdir import classes, read_config
 
 FULL_PRECISION = "32A,32W"
+FROM_SCRATCH = {"init": "", "head": "", "classes": ""}  # of a network
 
 
 def scaled(config, workdir: pathlib.Path):
@@ -39,16 +40,63 @@ def full_precision(config, which: str):
   alone.scheme, alone.precision = "baseline", FULL_PRECISION
   if which == "teacher":
     alone.student.update(config.teacher)
-    alone.recipe.student.update(config.recipe.teacher)
     alone.data.mean, alone.data.std = normalisation(config, "teacher")
     alone.teacher_input.update(configs.base().teacher_input)
-  alone.student.init = ""
+  alone.teacher.update(FROM_SCRATCH)
+  alone.recipe.student.update(recipe(config, which))
+  if not config[which].head:
+    alone.student.init = ""
   return alone
+
+
+def recipe(config, name: str):
+  """The config's "student", "teacher" or "finetune" recipe. With a new head a trained network takes the smaller of
+  its recipe's and of "finetune"'s epochs, warm-up and learning rate."""
+  own = config.recipe[name]
+  if name == "finetune" or config[name].head != "new":
+    return own
+  result = own.copy_and_resolve_references()
+  result.update({field: min(own[field], config.recipe.finetune[field])
+                 for field in ("epochs", "warmup_epochs", "learning_rate")})
+  return result
+
+
+def named(config, workdir: pathlib.Path | None = None, student: str = ""):
+  """The config with the names of its networks, of which an empty one is that of the network in ``init``.
+
+  Args:
+    config: the run's.
+    workdir: the run's; what has begun there keeps its networks.
+    student: path of a student that is to be scored, where no other network matters.
+
+  Raises:
+    ConfigError: a network is none of ours, or cannot be read.
+  """
+  result = config.copy_and_resolve_references()
+  begun = read_config(workdir) if workdir and os.path.exists(workdir / "config.json") else {}
+  for which in ("teacher", "student"):
+    path = student or config[which].init
+    if config[which].name or student and which == "teacher":
+      continue
+    if begun.get(f"{which}.name"):
+      result[which].update({field: begun[f"{which}.{field}"] for field in ("name", "width", "shortcut")})
+    elif path:
+      processes.agreed(lambda: saved.source(path) if student else _located(config, which, bool(begun)))
+      network, _ = saved.read(path)
+      have = fit.shapes(network.params, network.batch_stats)
+      try:
+        result[which].update(fit.fields(have if "head/kernel" in have else heads.shapes(have, 1)))
+      except ValueError as error:
+        raise ConfigError(f"{path} {error}: give one of our networks, and its name as config.{which}.name.") from None
+  return result
 
 
 def model(config, which: str, num_classes: int) -> ResNet:
   """The config's "student" or "teacher" network."""
   network = config[which]
+  if not network.name:
+    raise ConfigError(f"config.{which}.name is empty: name a network, such as resnet20, or give a trained one with "
+                      f"config.{which}.init.")
   q = configs.quantization(config, config.precision if which == "student" else FULL_PRECISION)
   fields = {f: getattr(q, f) for f in config.quantization}
   return resnet(network.name, num_classes, q.precision, width=network.width,
@@ -132,7 +180,7 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
     # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
     init = initialiser(network.clone(norm_axis=None))
     salt = {"student": 1, "teacher": 2}[which]
-    given = load(path, network, images.shape[1:]) if path else None
+    given = trained(config, which, path, data) if path else None
     state = init(jax.random.fold_in(key, salt), images, given.params if given else {})
     if given:
       state = state._replace(batch_stats=given.batch_stats)
@@ -155,10 +203,37 @@ def fixed_teacher(config, path: str) -> Teacher:
   """The config's teacher, as it is in ``path``."""
   data = inputs.split(config, "train")
   network = model(config, "teacher", len(data.class_names))
-  return Teacher(network, parallel.same_on_all(load(path, network, data.image_shape, which="teacher")))
+  return Teacher(network, parallel.same_on_all(trained(config, "teacher", path, data)))
 
 
-def load(path: str, network: ResNet, image_shape, complete: bool = False, which: str = "student") -> Network:
+def trained(config, which: str, path: str, data, scored: bool = False) -> Network:
+  """The network in ``path`` as the config's "student" or "teacher": its outputs are those of the data's classes, or
+  a new head is left out.
+
+  Args:
+    config: the config; its ``head`` concerns the network in ``init``, and one that is scored.
+    which: "student" or "teacher".
+    path: see `load`.
+    data: a split, for its classes and the shape of its images.
+    scored: it is to be scored, not trained: nothing may be left out.
+  """
+  own = config[which]
+  concerned = path == own.init or scored and not own.init
+  head = heads.Head(own.head if concerned else "", _names(config, which) if concerned and own.classes else classes(path),
+                    tuple(data.class_names), f"config.{which}", not scored)
+  return load(path, model(config, which, len(data.class_names)), data.image_shape, scored, which, head)
+
+
+def _names(config, which: str) -> tuple[str, ...]:
+  """The names of a trained network's outputs, as the config has them."""
+  try:
+    return class_names.read(config[which].classes)
+  except ValueError as error:
+    raise ConfigError(f"config.{which}.classes: {error}") from None
+
+
+def load(path: str, network: ResNet, image_shape, complete: bool = False, which: str = "student",
+         head: heads.Head = heads.Head()) -> Network:
   """Reads trained parameters and batch statistics for ``network``.
 
   Args:
@@ -169,33 +244,24 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
     image_shape: (height, width, channels).
     complete: nothing may be left out.
     which: "student" or "teacher", the network's place in the config.
+    head: what becomes of its classifier; a new one is left out.
 
   Raises:
     ConfigError: nothing there, or it does not fit, or is broken; the message lists what differs.
   """
-  source, spelled = _source(path), None
-  if source.is_dir():
-    with Checkpoints(source) as checkpoints:
-      if checkpoints.latest() is None:
-        raise ConfigError(f"{path} has no checkpoint yet: train it to the end first.")
-      finished = result(source)
-      found, step = checkpoints.student()
-    if finished is not None and finished["steps"] != step:
-      raise ConfigError(f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
-                        "it back from a copy, or train anew.")
-  else:
-    try:
-      given = pretrained.load(source)
-    except ValueError as error:
-      prefix = "" if str(source) in str(error) else f"{path}: "
-      raise ConfigError(f"{prefix}{error}") from None
-    found, spelled = Network(given.params, given.batch_stats), given.spelled
+  found, spelled = saved.read(path)
+  try:
+    found = found._replace(params=heads.placed(found.params, head))
+  except ValueError as error:
+    raise ConfigError(f"{path} {error}.") from None
   if network.quantization.weights == "ttq":
     try:
       found = found._replace(params=magnitudes.with_axes(found.params, network.quantization.per_channel))
     except ValueError as error:
       raise ConfigError(f"{path} {error}") from None
   have = fit.shapes(found.params, found.batch_stats)
+  if head.mode == "new":
+    have = heads.shapes(have, network.num_classes)
   if trouble := fit.trouble(have, network, image_shape, which, complete, spelled):
     raise ConfigError(f"{path} {trouble}")
   try:
@@ -205,32 +271,35 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
   return found
 
 
-def _source(path: str) -> pathlib.Path:
-  """The workdir, or the checkpoint file, at path."""
-  source = pathlib.Path(path)
-  if (source / "cells").is_dir():
-    raise ConfigError(f"{path} holds a study: give the workdir of one of its runs, {path}/cells/...")
-  if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
-    raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
-  return source
+def _located(config, which: str, begun: bool) -> pathlib.Path:
+  """Where the network is that the config's "student" or "teacher" starts from; begun: a run has begun with it."""
+  path = config[which].init
+  if begun and not os.path.exists(path):
+    raise ConfigError(f"config.{which}.init={path} is not there any more: bring the network back, or say where it is "
+                      "now; the run goes on with the same one from any place.")
+  try:
+    return saved.source(path)
+  except ConfigError as error:
+    raise ConfigError(f"config.{which}.init={error}") from None
 
 
-def preflight(config, recipes=None):
+def preflight(config, recipes=None, begun: bool = False):
   """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is written
   or trained.
 
   Args:
     config: the run's.
     recipes: names of those that will be used, if not the run's own.
+    begun: the run has begun before.
   """
   # What one machine alone may not have comes first: networks are read together.
-  data = processes.agreed(lambda: _checked_data(config, recipes))
+  data = processes.agreed(lambda: _checked_data(config, recipes, begun))
   for which in ("teacher", "student"):
     if path := config[which].init:
-      load(path, model(config, which, len(data.class_names)), data.image_shape, which=which)
+      trained(config, which, path, data)
 
 
-def _checked_data(config, recipes):
+def _checked_data(config, recipes, begun: bool):
   """The training set, if this process finds all that the run needs, and it makes sense."""
   if config.batch_size % jax.device_count():
     raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
@@ -238,16 +307,22 @@ def _checked_data(config, recipes):
   inputs.check(config)
   data = inputs.split(config, "train")
   for name in _recipes(config) if recipes is None else recipes:
-    epochs = config.recipe[name].epochs
+    epochs = recipe(config, name).epochs
     if epochs and not round(epochs * data.size / config.batch_size):
       raise ConfigError(f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
                         "than a step.")
-  shape, classes = data.image_shape, len(data.class_names)
+  shape, count = data.image_shape, len(data.class_names)
   for which in ("teacher", "student"):
-    path = config[which].init
-    if path and _source(path).is_dir() and not (_source(path) / "result.json").exists():
-      raise ConfigError(f"config.{which}.init={path} has not finished training: run it to its end.")
-  student = model(config, "student", classes)
+    own = config[which]
+    if own.head and not own.init:
+      raise ConfigError(f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take.")
+    if own.init and (source := _located(config, which, begun)).is_dir() and not (source / "result.json").exists():
+      raise ConfigError(f"config.{which}.init={own.init} has not finished training: run it to its end.")
+    if own.init and own.classes:
+      _names(config, which)
+  if SCHEMES[config.scheme].teacher or "teacher" in (recipes or ()):
+    model(config, "teacher", count)  # has a name
+  student = model(config, "student", count)
   images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   params = jax.eval_shape(lambda k, x: student.clone(norm_axis=None).init(k, x, True),
                           jax.random.key(0), images)["params"]
@@ -264,7 +339,8 @@ def _recipes(config) -> list[str]:
   """The recipes by which a run trains its student, and first what its scheme starts from."""
   scheme = SCHEMES[config.scheme]
   first = [("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)]
-  return [name for name, needed in first if needed and not config[name].init] + [scheme.recipe]
+  trains = lambda which: not config[which].init or which == "teacher" and config.teacher.head == "new"
+  return [which for which, needed in first if needed and trains(which)] + [scheme.recipe]
 
 
 def workdir_config(workdir):

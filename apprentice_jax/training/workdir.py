@@ -16,6 +16,8 @@ from apprentice_jax.training import processes
 # Fields that may change between one start of a run and the next: they do not change its result.
 FREE = ("study.", "checkpoint.", "cpu_devices", "eval.every_epochs", "eval.batch_size", "data.dir",
         "data.threads", "data.workers", "data.unreadable")
+# What a run starts from. These are known by their content: see `identity.check`.
+STARTS = ("teacher.init", "student.init", "teacher.classes", "student.classes")
 
 
 def claim(workdir: pathlib.Path, config):
@@ -35,7 +37,7 @@ def claim(workdir: pathlib.Path, config):
   # A run of before the field had a test split, and keeps it.
   old["data.test_share"] = found.get("data.test_share", new["data.test_share"])
   differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
-               if old.get(k) != new.get(k) and not k.startswith(FREE)]
+               if old.get(k) != new.get(k) and not k.startswith((*FREE, *STARTS))]
   if differing:
     raise ConfigError(f"{workdir} belongs to a run with another config: {', '.join(differing)}; "
                       "choose another --workdir.")
@@ -90,15 +92,20 @@ def claim_classes(workdir: pathlib.Path, names):
 
 def check_classes(workdir: pathlib.Path, names):
   """Raises ConfigError if the classes of workdir's run are known and not these."""
+  there = classes(workdir)
+  if there and there != tuple(names):
+    raise ConfigError(f"{workdir} was trained on other classes than those of the dataset now: "
+                      f"{difference(there, names)}.")
+
+
+def classes(workdir) -> tuple[str, ...]:
+  """The classes of a workdir's run, in the order of its outputs; () where they are not known."""
   path = pathlib.Path(workdir) / "classes.json"
   try:
-    there = json.loads(path.read_text()) if path.exists() else list(names)
+    return tuple(json.loads(path.read_text())) if path.exists() else ()
   except ValueError:
     raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it written "
                       "anew.") from None
-  if there != list(names):
-    raise ConfigError(f"{workdir} was trained on other classes than those of the dataset now: "
-                      f"{difference(there, names)}.")
 
 
 def local(workdir) -> pathlib.Path:

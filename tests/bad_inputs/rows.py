@@ -39,6 +39,9 @@ TUNED = (f"train {DIGITS.replace('baseline', 'C')} --workdir={{run}} "
 LOCKED = re.compile(r"another run is writing to .*/run \(a run of the test\): wait for its end, or "
                     r"choose another --workdir\.")
 OTHER_CLASSES = " was trained on other classes than those of the dataset now: "
+HEADS = ("--config.teacher.head=match takes the outputs of the same classes, --config.teacher.head=new starts with a new "
+         "head, and --config.teacher.classes=FILE says what its classes are called here")
+SCORED = "`eval --model` with --config.student.head=match takes the outputs of the same classes."
 BROKEN = re.compile(r"none of the checkpoints in .*/checkpoints can be read \(.* is not what was "
                     r"written\): delete the workdir to start again, or bring one back from a "
                     r"copy\.")
@@ -136,18 +139,20 @@ def torch_file(content):
   return file("teacher.pth", torch_writer.new(content))
 
 
-def by_torchvision(workdir, path):
-  """Writes the network of a workdir to a safetensors file, by torchvision's names."""
-  save_file(torchvisions(workdir), path, {"format": "pt"})
+def by_torchvision(workdir, path, without="none"):
+  """Writes the network of a workdir to a safetensors file, by torchvision's names; ``without`` one of its modules."""
+  save_file(torchvisions(workdir, without), path, {"format": "pt"})
 
 
-def torchvisions(workdir):
+def torchvisions(workdir, without="none"):
   """The network of a workdir, by torchvision's names."""
   with Checkpoints(workdir) as checkpoints:
     network, _ = checkpoints.student()
   spelled, tensors = pretrained.Pretrained({}, {}, {}).spelled, {}
   for tree in network.params, network.batch_stats:
     for key, array in jax.tree_util.tree_leaves_with_path(tree):
+      if key[0].key == without:
+        continue
       name, shape = spelled("/".join(k.key for k in key), array.shape)
       axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))  # the other way round: out, in, height, width
       tensors[name] = np.array(np.transpose(array, axes), order="C")

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 
 from rows import (BROKEN, DAMAGED, DIGITS, FOLDER, GO_ON, KEPT, LOCKED, OTHER_CLASSES, STUDY, TAUGHT, TRAIN,
-                  TUNED, Row, by_torchvision, copy, corrupt, file, folder, half, hold, overwrite, permit,
+                  HEADS, SCORED, TUNED, Row, by_torchvision, copy, corrupt, file, folder, half, hold, overwrite, permit,
                   photos_since, torch_file)
 
 from apprentice_jax import export
@@ -67,15 +67,14 @@ ROWS = [
 
     # Teachers and students to start from.
     Row("a teacher nowhere", TAUGHT + "{place}/none",
-        "{place}/none is neither a workdir nor a checkpoint file."),
+        "config.teacher.init={place}/none is neither a workdir nor a checkpoint file."),
     Row("a teacher's folder without a run", TAUGHT + "{place}",
-        "{place} is neither a workdir nor a checkpoint file."),
+        "config.teacher.init={place} is neither a workdir nor a checkpoint file."),
     Row("an unfinished teacher", TAUGHT + "{begun}",
         "config.teacher.init={begun} has not finished training: run it to its end."),
     Row("a teacher of another class count",
         TAUGHT + "{of_photos} --config.data.image_size=8 --config.data.resize=8",
-        "{of_photos} holds another network: a resnet8 for 3 classes, not 10 (head/bias is (3,), not (10,); "
-        "head/kernel is (16, 3), not (16, 10))."),
+        "{of_photos} has the classes a, b, c, and the data have 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: " + HEADS + "."),
     Row("a teacher of other channels",
         TAUGHT + "{trained} --config.data.image_size=8 --config.data.resize=8",
         "{trained} holds another network: a resnet8 for 1-channel images, not 3 (stem/kernel is (3, 3, 1, 4), not "
@@ -127,12 +126,12 @@ ROWS = [
         lambda place, made: (by_torchvision(made["trained"], place / "teacher.safetensors"),
                              overwrite("*.safetensors", half)(place))),
     Row("a student nowhere", TUNED + "{place}/none",
-        "{place}/none is neither a workdir nor a checkpoint file."),
+        "config.student.init={place}/none is neither a workdir nor a checkpoint file."),
     Row("an unfinished student", TUNED + "{begun}",
         "config.student.init={begun} has not finished training: run it to its end."),
     Row("a student of another class count", TUNED + "{of_photos}",
-        "{of_photos} holds another network: a resnet8 for 3 classes, not 10, for 3-channel images, not 1 (head/bias is "
-        "(3,), not (10,); head/kernel is (16, 3), not (16, 10); stem/kernel is (3, 3, 3, 4), not (3, 3, 1, 4))."),
+        "{of_photos} has the classes a, b, c, and the data have 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: "
+        + HEADS.replace("teacher", "student") + "."),
 
     # Workdirs.
     Row("another run's workdir", GO_ON + "--config.seed=3 --config.batch_size=32",
@@ -207,15 +206,15 @@ ROWS = [
     Row("score data that are elsewhere", "eval --workdir={of_photos} --data_dir={place}/none",
         "there is no folder {place}/none: images are expected in {place}/none/val/CLASS/."),
     Row("score on other classes", "eval --workdir={of_photos} --data_dir={data}",
-        "{of_photos}" + OTHER_CLASSES + "a, z differ.",
+        "{of_photos} has the classes a, b, c, and the data have b, c, z: " + SCORED,
         folder(lambda data: (data / "val" / "a").rename(data / "val" / "z"))),
     Row("score on another number of classes", "eval --workdir={of_photos} --data_dir={data}",
-        "{of_photos}" + OTHER_CLASSES + "c differ.",
+        "{of_photos} has the classes a, b, c, and the data have a, b: " + SCORED,
         folder(lambda data: shutil.rmtree(data / "val" / "c"))),
     Row("score a file that is not there", f"eval {DIGITS} --model={{place}}/none.pth",
         "{place}/none.pth is neither a workdir nor a checkpoint file."),
     Row("score a network of other classes", f"eval {DIGITS} --model={{of_photos}}",
-        "{of_photos}" + OTHER_CLASSES + "0, 1, 2, 3, 4 differ."),
+        "{of_photos} has the classes a, b, c, and the data have 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: " + SCORED),
     Row("score at another precision",
         f"eval {DIGITS.replace('32A32W', '8A2W')} --model={{trained}}",
         "{trained} has no stage1_block1/act/clip: it holds a network of another precision; a "

@@ -16,6 +16,7 @@ import rows_of_commands
 import rows_of_data
 import rows_of_exports
 import rows_of_files
+import rows_of_heads
 import rows_of_images
 import rows_of_ternary
 
@@ -28,6 +29,7 @@ ROWS = [
     *rows_of_data.ROWS,
     *rows_of_exports.ROWS,
     *rows_of_files.ROWS,
+    *rows_of_heads.ROWS,
     *rows_of_images.ROWS,
     *rows_of_ternary.ROWS,
 ]

@@ -66,17 +66,18 @@ def test_another_depth_is_told():
   found = said_of_pytorch(of_pytorch(resnet("resnet50", 10)), resnet("resnet20", 100))
   assert found.startswith("holds another network: a resnet50, not a resnet20, with conv shortcuts, not pad, for 10 "
                           "classes, not 100 (fc.bias is (10,), not (100,); fc.weight is (10, 2048), not (100, 64); ")
-  assert found.endswith(": use --config.teacher.name=resnet50 --config.teacher.shortcut=conv.")
+  assert found.endswith(": use --config.teacher.name=resnet50 --config.teacher.shortcut=conv, and "
+                        "--config.teacher.head=match or --config.teacher.head=new.")
 
 
 def test_what_else_networks_differ_in():
   eight = resnet("resnet8", 10)
   assert said(resnet("resnet8", 100), eight) == (
       "holds another network: a resnet8 for 100 classes, not 10 (head/bias is (100,), not (10,); head/kernel is (64, "
-      "100), not (64, 10)).")
+      "100), not (64, 10)): use --config.teacher.head=match or --config.teacher.head=new.")
   assert said_of_pytorch(of_pytorch(resnet("resnet8", 100)), eight) == (
       "holds another network: a resnet8 for 100 classes, not 10 (fc.bias is (100,), not (10,); fc.weight is (100, 64), "
-      "not (10, 64)).")
+      "not (10, 64)): use --config.teacher.head=match or --config.teacher.head=new.")
   assert said(eight, eight, shape=(16, 16, 1)) == (
       "holds another network: a resnet8 for 3-channel images, not 1 (stem/kernel is (3, 3, 3, 16), not (3, 3, 1, "
       "16)).")
