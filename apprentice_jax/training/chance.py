@@ -32,7 +32,7 @@ def look(config, model: ResNet, teacher: Network, data, mean, std):
   some = np.sort(some[:len(some) // batch * batch])
   labels = data.labels(some)
   batches = map(_placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch))
-  predicted = evaluator(model, mean, std).streamed(teacher, batches)["predicted"]
+  predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)
   if is_chance(right, chance, len(some)):
     warnings.warn(
