@@ -40,11 +40,11 @@ def repeats(found) -> str:
     key = (r["trial"], r["scheme"], r["seed"])
     if key in found:
       points[key] = 100 * abs(float(found[key]["validation_accuracy"]) - float(r["validation_accuracy"]))
-  ttq = [v for (trial, *_), v in points.items() if trial.startswith("ttq")]
-  others = [v for (trial, *_), v in points.items() if not trial.startswith("ttq")]
+  ttq = [v for (trial, *_), v in points.items() if trial.startswith("earlier ttq")]
+  others = [v for (trial, *_), v in points.items() if not trial.startswith("earlier ttq")]
   median = statistics.median(points.values())
   return (f"{len(points)} of them are in unsettled.csv, too. The two differ by {median:.1f} points in the median, by "
-          f"{max(others):.1f} at most, and with TTQ by {_spread(ttq)}.")
+          f"{max(others):.1f} at most, and with the earlier TTQ by {_spread(ttq)}.")
 
 
 def _spread(values, sign: str = "") -> str:
