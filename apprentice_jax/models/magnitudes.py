@@ -57,10 +57,10 @@ def ttq_arguments(kernel: Array, magnitudes: dict[str, Array]) -> tuple[Array, A
 
   Their values are the layer's own, a magnitude below `FLOOR` aside. Two gradients are scaled:
 
-  * That of a magnitude is a sum over the N weights that share it. It is multiplied by ``STEP / sqrt(N)``, as that
-    of LSQ's step is by ``1 / sqrt(N)``. It passes below the floor, so that training can raise the magnitude again.
-  * That of a weight above the threshold, published as g times its magnitude, is divided by this magnitude: weights
-    move as TWN's do. Undivided, they would move several times more slowly than weights between the thresholds.
+  * A magnitude's gradient is a sum over the N weights that share it. It is multiplied by ``STEP / sqrt(N)``, as the
+    gradient of LSQ's step is by ``1 / sqrt(N)``. It passes below the floor: training can raise the magnitude again.
+  * The gradient of a weight beyond the threshold, published as g times its magnitude, is divided by this magnitude.
+    Weights then move as TWN's do. Undivided, they would move several times more slowly than those between.
 
   Args:
     kernel: float (..., features).
