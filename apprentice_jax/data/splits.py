@@ -29,7 +29,7 @@ class Splits:
   def __init__(self, spec: Spec, streamed: bool):
     self.spec, self._streamed = spec, streamed
 
-    self._opened = {}
+    self._opened, self._names = {}, {}
 
   def role(self, name: str) -> str:
     """What a user's name for a split stands for: one of ROLES, or else a split of the dataset.
@@ -72,6 +72,11 @@ class Splits:
 
   def name(self, role: str) -> str:
     """The split, or folder, that the "train" or "test" images are in; "": these are a share of the others."""
+    if role not in self._names:  # to look costs a look into every class
+      self._names[role] = self._find(role)
+    return self._names[role]
+
+  def _find(self, role: str) -> str:
     spec, share = self.spec, bool(self.spec.test_share)
     if self._is_folder:
       return (folder.training_folder(spec.dir, spec.train_split, share) if role == "train" else

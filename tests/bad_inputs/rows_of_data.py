@@ -1,10 +1,11 @@
 """Datasets that are laid out otherwise, damaged, or not the ones that a run began with."""
 
+import json
 import os
 import re
 import shutil
 
-from rows import DIGITS, FOLDER, TRAIN, Row, folder, photos_since
+from rows import DIGITS, FOLDER, STUDY, TRAIN, Row, copy, folder, photos_since
 
 from apprentice_jax.data import digits
 
@@ -39,6 +40,14 @@ def records(change):
     digits.prepare(place / "mine")
     change(*(place / "mine").glob("digits/*/digits-test*"))
   return make
+
+
+def other_digits(run):
+  """A study that has trained a teacher on a test set of another checksum."""
+  (run / "cells" / "teacher-32A32W-seed0" / "checkpoints" / "5").mkdir(parents=True)
+  before = json.loads((run / "data.json").read_text())
+  before["test"]["checksum"] += 1
+  (run / "data.json").write_text(json.dumps(before))
 
 
 ROWS = [
@@ -129,6 +138,9 @@ ROWS = [
     Row("no folder to test since the start", FOLDER,
         "{run} cannot continue: the folder of its test images is gone: bring it back" + HELD_TO,
         photos_since(lambda data: shutil.rmtree(data / "val"))),
+    Row("a study's other test images", STUDY,
+        "{run} cannot continue: its test images or their labels are not those that it began with (their checksums "
+        "differ): bring them back" + HELD_TO, copy("study", other_digits)),
     Row("a torn data.json", FOLDER,
         "{run}/data.json is damaged: bring it back from a copy, or delete it to have it written anew.",
         lambda place, made: (photos_since(lambda data: None)(place, made),
