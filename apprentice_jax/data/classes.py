@@ -7,7 +7,8 @@ _UNSEEN = (
     ("Unicode normal form", lambda name: unicodedata.normalize("NFC", name)),
     ("letter case", lambda name: unicodedata.normalize("NFC", name).casefold()),
     ("blanks", lambda name: "".join(unicodedata.normalize("NFC", name).split())),
-    ("letter case and blanks", lambda name: "".join(unicodedata.normalize("NFC", name).casefold().split())))
+    ("letter case and blanks",
+     lambda name: "".join(unicodedata.normalize("NFC", name).casefold().split())))
 
 
 def difference(some, others) -> str:
@@ -17,8 +18,8 @@ def difference(some, others) -> str:
     some, others: the names.
 
   Returns:
-    Two names that differ only in their normal form, letter case or blanks, spelled out, if there are any;
-    else up to five names that only one list has, or their order.
+    Two names that differ only in their normal form, letter case or blanks, spelled out, if there
+    are any; else up to five names that only one list has, or their order.
   """
   only, only_others = sorted(set(some) - set(others)), sorted(set(others) - set(some))
   for what, seen in _UNSEEN:

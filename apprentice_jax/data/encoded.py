@@ -39,7 +39,8 @@ def load(name: str, split: str, data_dir: Optional[str] = None) -> Examples:
 
   Args:
     name: a tfds dataset, see `sources.load`, or "image_folder".
-    split: of the tfds dataset, also a slice such as "train[:80%]"; of a folder, the name of the folder inside it.
+    split: of the tfds dataset, also a slice such as "train[:80%]"; of a folder, the name of the
+      folder inside it.
     data_dir: where the dataset is prepared; or the folder.
 
   Raises:

@@ -67,7 +67,7 @@ class Folder:
     return self._paths[index]
 
   def identity(self) -> dict:
-    """What tells these files from others: their number, and checksums of names with classes, and of sizes.
+    """The number of files, and checksums of their names with classes and of their sizes.
 
     The names are those below the split's folder, so that the folder can be moved.
     """
@@ -91,7 +91,7 @@ def told(unread: collections.Counter) -> str:
 
 
 def training_folder(root: str, split: str, share: bool) -> str:
-  """The name of the training images' folder in ``root``; "." where ``root`` itself holds the classes.
+  """The name of the training images' folder in ``root``; "." where ``root`` holds the classes.
 
   Args:
     root: the folder of images.
@@ -113,13 +113,13 @@ def training_folder(root: str, split: str, share: bool) -> str:
     _missing(root, split, "data.train_split")
   if share:
     return "."
-  raise ValueError(f"there is no folder {folder / split}: images are expected in {folder / split}/CLASS/; "
-                   f"where {_listed(inside)} are the classes, --config.data.test_share=0.2 tests on a fifth "
-                   "of the images.")
+  raise ValueError(f"there is no folder {folder / split}: images are expected in "
+                   f"{folder / split}/CLASS/; where {_listed(inside)} are the classes, "
+                   "--config.data.test_share=0.2 tests on a fifth of the images.")
 
 
 def test_folder(root: str, split: str, share: bool) -> str:
-  """The name of the test images' folder in ``root``; "" where a share of the training images is to do.
+  """The name of the test images' folder in ``root``; "" for a share of the training images.
 
   Args, Raises: see `training_folder`. No ``split`` at all says that there is none.
   """
@@ -134,13 +134,15 @@ def test_folder(root: str, split: str, share: bool) -> str:
   if not split:
     raise ValueError("config.data.test_split is empty: name the test images' folder, or set "
                      "--config.data.test_share=0.2 to test on a fifth of the training images.")
-  take = (f"--config.data.test_split={others[0]}" if others else
-          "--config.data.test_share=0.2 to test on a fifth of the training images")
-  besides = " --config.data.test_share=0.2" if not share else ""
-  otherwise = (f" (or --config.data.test_split={besides}, to test on a share of the training images)"
-               if others else "")
-  raise ValueError(f"there is no folder {folder / split}: images are expected in {folder / split}/CLASS/; "
-                   f"{'there is ' + _listed(others) + ': ' if others else ''}set {take}{otherwise}.")
+  missing = (f"there is no folder {folder / split}: images are expected in "
+             f"{folder / split}/CLASS/; ")
+  if not others:
+    raise ValueError(f"{missing}set --config.data.test_share=0.2 to test on a fifth of the "
+                     "training images.")
+  needed = "" if share else " --config.data.test_share=0.2"
+  raise ValueError(f"{missing}there is {_listed(others)}: set --config.data.test_split={others[0]} "
+                   f"(or --config.data.test_split={needed}, to test on a share of the training "
+                   "images).")
 
 
 def split_folder(root: str, split: str) -> str:
@@ -157,10 +159,11 @@ def _missing(root: str, split: str, field: str):
   folder, inside = pathlib.Path(root).expanduser(), _folders(root)
   there = f"; there is {_listed(inside)}" if inside else ""
   if "[" in split:
-    there += "; slices are for tfds datasets (of a folder, config.data.validation and test_share are shares)"
+    there += ("; slices are for tfds datasets (of a folder, config.data.validation and test_share "
+              "are shares)")
   advice = f": name the folder with --config.{field}" if inside and field else ""
-  raise ValueError(f"there is no folder {folder / split}: images are expected in {folder / split}/CLASS/"
-                   f"{there}{advice}.")
+  raise ValueError(f"there is no folder {folder / split}: images are expected in "
+                   f"{folder / split}/CLASS/{there}{advice}.")
 
 
 def _check_root(root: str, split: str):
@@ -168,7 +171,8 @@ def _check_root(root: str, split: str):
     raise ValueError("data.dir is empty: give the folder that holds train/CLASS/*.jpg.")
   folder = pathlib.Path(root).expanduser()
   if not folder.is_dir():
-    raise ValueError(f"there is no folder {folder}: images are expected in {folder / split}/CLASS/.")
+    raise ValueError(f"there is no folder {folder}: images are expected in "
+                     f"{folder / split}/CLASS/.")
 
 
 def _existing(root: str, split: str) -> pathlib.Path:
@@ -180,7 +184,7 @@ def _existing(root: str, split: str) -> pathlib.Path:
 
 
 def _located(root: str, split: str) -> str:
-  """The name of a split's folder in ``root``, itself or the one in another usual spelling; "" of none."""
+  """The name of a split's folder in ``root``, also in another usual spelling; "" of none."""
   folder = pathlib.Path(root).expanduser()
   if not split or not folder.is_dir():
     return ""
@@ -220,8 +224,8 @@ def _classes(folder: pathlib.Path, unread: collections.Counter) -> tuple[str, ..
     try:
       name.encode()
     except UnicodeEncodeError:
-      raise ValueError(f"the class {os.fsencode(name)!r} in {folder} has a name that is not UTF-8: rename "
-                       "the folder.") from None
+      raise ValueError(f"the class {os.fsencode(name)!r} in {folder} has a name that is not UTF-8: "
+                       "rename the folder.") from None
   return tuple(sorted(names))
 
 

@@ -49,7 +49,8 @@ def open_builder(name: str, data_dir: str | None):
   deeper = next((up for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json"))
                  if up.name == base and any(root.glob(info))), None)
   if deeper is not None:
-    raise ValueError(f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which holds it.")
+    raise ValueError(f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which "
+                     "holds it.")
   if base in folders or base in tfds.list_builders(with_community_datasets=False):
     found = sorted(path.name for path in (root / base).iterdir()) if base in folders else []
     other = f" (but {', '.join(found)} is)" if found else ""  # Versions or configs.
@@ -66,7 +67,8 @@ def open_builder(name: str, data_dir: str | None):
 def check_split(builder, split: str) -> Part:
   """Finds the examples of a split or of a slice of one, such as "train[80%:]" or "train[:-5000]".
 
-  The grammar and the rounding of percentages are tfds's (https://www.tensorflow.org/datasets/splits).
+  The grammar and the rounding of percentages are tfds's:
+  https://www.tensorflow.org/datasets/splits.
 
   Raises:
     ValueError: the split cannot be loaded; one sentence says why.
@@ -100,14 +102,16 @@ def check_split(builder, split: str) -> Part:
   elif split.partition("[")[0] not in info.splits:
     example = f"{next(iter(info.splits), 'train')}[80%:]"
     raise ValueError(
-        f"dataset {info.full_name} has no split {split!r}: use one of {', '.join(info.splits)}, or a "
-        f"slice such as {example}."
+        f"dataset {info.full_name} has no split {split!r}: use one of {', '.join(info.splits)}, or "
+        f"a slice such as {example}."
     )
   else:
     try:
       piece, *others = tfds.core.ReadInstruction.from_spec(split).to_absolute(info.splits)
     except ValueError as error:
-      raise ValueError(f"split {split!r} of {info.full_name} is no slice: {first_line(error)}.") from None
+      raise ValueError(
+          f"split {split!r} of {info.full_name} is no slice: {first_line(error)}."
+      ) from None
     if others:
       raise ValueError(f"split {split!r} of {info.full_name} has several parts: use one slice.")
     stop = size(piece.splitname) if piece.to is None else piece.to
@@ -137,20 +141,23 @@ def existing_files(builder, split: str) -> list[tuple]:
   files = record_files(info)
   missing = [file for file in files if not file.exists()]
   if missing:
-    raise ValueError(f"{len(missing)} of the {len(files)} record files of {builder.info.full_name} {split} "
-                     f"are missing, such as {missing[0]}: bring them back, or prepare the dataset again.")
+    raise ValueError(f"{len(missing)} of the {len(files)} record files of {builder.info.full_name} "
+                     f"{split} are missing, such as {missing[0]}: bring them back, or prepare the "
+                     "dataset again.")
   return list(zip(files, info.shard_lengths, strict=True))
 
 
 def damage(file, count: int) -> str:
-  """What is wrong with an ArrayRecord file that should hold so many records: a sentence, or ""."""
+  """A sentence about an ArrayRecord file that does not hold so many records; "" if it does."""
   from array_record.python import array_record_module
   try:
     reader = array_record_module.ArrayRecordReader(str(file))
     found = reader.num_records()
     reader.close()  # says what is wrong, if nothing did before
   except Exception as error:  # RuntimeError; others for other kinds of disks
-    return (f"the record file {file} is cut off or damaged ({first_line(error)[:120]}): bring it back, or "
-            "prepare the dataset again.")
-  return "" if found == count else (f"the record file {file} holds {found:,} records instead of {count:,}: "
-                                    "bring it back, or prepare the dataset again.")
+    return (f"the record file {file} is cut off or damaged ({first_line(error)[:120]}): bring it "
+            "back, or prepare the dataset again.")
+  if found == count:
+    return ""
+  return (f"the record file {file} holds {found:,} records instead of {count:,}: bring it back, or "
+          "prepare the dataset again.")

@@ -73,6 +73,6 @@ class ArrayRecords:
           raise ValueError(sentence)
 
   def identity(self) -> dict:
-    """What tells these files from others: the number of examples, and a checksum of the files' sizes."""
+    """The number of examples, and a checksum of the files' sizes."""
     sizes = hashlib.sha256(" ".join(str(file.stat().length) for file, _ in self._files).encode())
     return {"examples": len(self), "sizes": sizes.hexdigest()[:16]}

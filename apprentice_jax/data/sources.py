@@ -18,7 +18,8 @@ import warnings
 import numpy as np
 
 from apprentice_jax.data import images as pictures
-from apprentice_jax.data.prepared import check_split, damage, existing_files, first_line, open_builder
+from apprentice_jax.data.prepared import (
+    check_split, damage, existing_files, first_line, open_builder)
 
 # tfds is imported inside the functions: it is slow to import, and hold_out has no use for it.
 
@@ -136,8 +137,8 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
       try:
         images.append(pictures.whole(example["image"], channels))
       except pictures.UnreadableImage as error:
-        raise ValueError(f"example {i} of {info.full_name} {split} is no image that can be read ({error}): prepare "
-                         "the dataset again.") from None
+        raise ValueError(f"example {i} of {info.full_name} {split} is no image that can be read "
+                         f"({error}): prepare the dataset again.") from None
     return images
 
   with futures.ThreadPoolExecutor() as pool:
@@ -166,8 +167,9 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
   if unlabelled == len(labels):
     raise ValueError(f"split {split!r} of {info.full_name} has no labelled images: use another.")
   if unlabelled:
-    raise ValueError(f"{unlabelled:,} of the {len(labels):,} examples of split {split!r} of {info.full_name} "
-                     "have no label: use another split, or prepare the dataset without them.")
+    raise ValueError(f"{unlabelled:,} of the {len(labels):,} examples of split {split!r} of "
+                     f"{info.full_name} have no label: use another split, or prepare the dataset "
+                     "without them.")
   return images, labels
 
 

@@ -9,7 +9,7 @@ ROLES = ("train", "validation", "test")
 
 
 class Spec(NamedTuple):
-  """What a config says of its dataset: the fields of config.data that decide which examples a run has."""
+  """The fields of config.data that decide which examples a run has."""
   name: str
   dir: str
   train_split: str
@@ -23,7 +23,7 @@ class Splits:
 
   Args:
     spec: the dataset.
-    streamed: whether images stay encoded (`encoded.Examples`), or are decoded into a `sources.Dataset`.
+    streamed: whether images stay encoded (`encoded.Examples`), or become a `sources.Dataset`.
   """
 
   def __init__(self, spec: Spec, streamed: bool):
@@ -32,7 +32,7 @@ class Splits:
     self._opened, self._names = {}, {}
 
   def role(self, name: str) -> str:
-    """What a user's name for a split stands for: one of ROLES, or else a split of the dataset.
+    """The one of ROLES that a user's name for a split stands for; else the name itself.
 
     Raises:
       ValueError: there are no validation images.
@@ -71,7 +71,7 @@ class Splits:
     return self.spec.name == encoded.FOLDER
 
   def name(self, role: str) -> str:
-    """The split, or folder, that the "train" or "test" images are in; "": these are a share of the others."""
+    """The split, or folder, of the "train" or "test" images; "" for a share of the others."""
     if role not in self._names:  # to look costs a look into every class
       self._names[role] = self._find(role)
     return self._names[role]
@@ -82,8 +82,9 @@ class Splits:
       return (folder.training_folder(spec.dir, spec.train_split, share) if role == "train" else
               folder.test_folder(spec.dir, spec.test_split, share))
     if role == "test" and not spec.test_split and not share:
-      raise ValueError("config.data.test_split is empty: name a split, or a slice such as train[80%:], or set "
-                       "--config.data.test_share=0.2 to test on a fifth of the training images.")
+      raise ValueError("config.data.test_split is empty: name a split, or a slice such as "
+                       "train[80%:], or set --config.data.test_share=0.2 to test on a fifth of "
+                       "the training images.")
     return spec.train_split if role == "train" else spec.test_split
 
   def whole(self, role: str):
@@ -99,12 +100,12 @@ class Splits:
 
   @functools.cached_property
   def sets(self) -> dict:
-    """The sets that all examples are from, by role: "train", and "test" where it is no share of the others."""
+    """The sets that all examples are from, by role: "train", and "test" where it has a set."""
     return {role: self.whole(role) for role in ("train", "test") if self.name(role)}
 
   @functools.cached_property
   def _parts(self) -> dict:
-    """The training and validation examples, and those to test on where these are a share of the training split."""
+    """The examples of every role whose examples are from the training split."""
     spec, parts = self.spec, {"train": self.whole("train")}
     for role, wanted, field in (("test", 0 if self.name("test") else spec.test_share, "test_share"),
                                 ("validation", spec.validation, "validation")):
@@ -113,14 +114,15 @@ class Splits:
     return parts
 
   def _open(self, split: str):
-    return (encoded if self._streamed else sources).load(self.spec.name, split, self.spec.dir or None)
+    module = encoded if self._streamed else sources
+    return module.load(self.spec.name, split, self.spec.dir or None)
 
   def _held_out(self, examples, wanted: float, field: str):
     size = number(examples)
     count = held(wanted, size)
     if not 0 < count < size:
-      raise ValueError(f"config.data.{field} is {wanted:g}, but {self.spec.name} has only {size} training "
-                       "examples.")
+      raise ValueError(f"config.data.{field} is {wanted:g}, but {self.spec.name} has only {size} "
+                       "training examples.")
     return (encoded if self._streamed else sources).hold_out(examples, count)
 
   def check_overlap(self):
@@ -136,13 +138,14 @@ class Splits:
       train, test = (prepared.check_split(builder, name) for name in names)
       common = train.overlaps(test)
     if common:
-      apart = "" if self._is_folder else "take slices apart, such as train[:80%] and train[80%:], or "
-      raise ValueError(f"config.data.train_split {names[0]!r} and config.data.test_split {names[1]!r} have images "
-                       f"in common: {apart}{TAKE_A_SHARE}.")
+      apart = "take slices apart, such as train[:80%] and train[80%:], or "
+      apart = "" if self._is_folder else apart
+      raise ValueError(f"config.data.train_split {names[0]!r} and config.data.test_split "
+                       f"{names[1]!r} have images in common: {apart}{TAKE_A_SHARE}.")
 
 
-TAKE_A_SHARE = ("set --config.data.test_split= --config.data.test_share=0.2 to test on a fifth of the training "
-                "images")
+TAKE_A_SHARE = ("set --config.data.test_split= --config.data.test_share=0.2 to test on a fifth of "
+                "the training images")
 
 
 def number(examples) -> int:
@@ -151,5 +154,5 @@ def number(examples) -> int:
 
 
 def held(wanted: float, size: int) -> int:
-  """How many of ``size`` examples are held out: ``wanted`` below 1 is a share of them, from 1 on their number."""
+  """How many of ``size`` examples ``wanted`` stands for: a share of them below 1, else a number."""
   return round(wanted * size) if wanted < 1 else int(wanted)

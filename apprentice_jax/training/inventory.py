@@ -1,4 +1,4 @@
-"""Which examples a run has: the line that says so, and the file of its workdir that holds it to them."""
+"""Which examples a run has: the line that says so, and the file that holds the run to them."""
 
 import contextlib
 import functools
@@ -18,17 +18,19 @@ FILE = "data.json"  # of a workdir: of each set that examples are from, what tel
 # What may be wrong with the images of a set, by the first field of their identity that differs.
 _CHANGES = {
     "examples": "it began with {0:,} {which} images, and there are {1:,} now: bring them back",
-    "names": "the names or classes of its {which} images are not those that it began with: bring them back",
-    "sizes": "files of its {which} images are not those that it began with (their sizes differ): bring them back",
-    "checksum": "its {which} images or their labels are not those that it began with (their checksums differ): "
-                "bring them back"}
+    "names": "the names or classes of its {which} images are not those that it began with: bring "
+             "them back",
+    "sizes": "files of its {which} images are not those that it began with (their sizes differ): "
+             "bring them back",
+    "checksum": "its {which} images or their labels are not those that it began with (their "
+                "checksums differ): bring them back"}
 # In these places lies what was trained, of a run, of the teacher it began with, or of a study.
 _TRAINED = ("checkpoints/[0-9]*", "*/checkpoints/[0-9]*", "cells/*/checkpoints/[0-9]*",
             "cells/*/*/checkpoints/[0-9]*")
 
 
 def announce(config):
-  """Says in one line how many images of how many classes there are, and how many files are not read.
+  """Prints `line`.
 
   Once in a process for each dataset.
   """
@@ -42,7 +44,7 @@ def _announce_once(text: str):
 
 
 def line(config) -> str:
-  """How many training, validation and test images of how many classes, from where, and what is not read."""
+  """One line: how many images of how many classes there are, and how many files are not read."""
   data, own = config.data, inputs.splits_of(config)
   roles = {"training": "train", "validation": "validation", "test": "test"}
   counts = [f"{inputs.split(config, role).size:,} {name}" for name, role in roles.items()
@@ -55,15 +57,12 @@ def line(config) -> str:
                  "(config.data.test_share)")
   for role, wanted in (("train", data.train_split), ("test", data.test_split)):
     if own.name(role) not in ("", wanted):
-      parts.append(f"the {roles_of(role)} images are those of {_within(own.name(role))}")
+      which = "training" if role == "train" else role
+      parts.append(f"the {which} images are those of {_within(own.name(role))}")
   parts += [f"of {_within(own.name(role))}, {folder.told(examples.unread)}"
             for role, examples in own.sets.items() if getattr(examples, "unread", None)]
   # A path may hold bytes that are no text.
   return "; ".join(parts).encode(errors="backslashreplace").decode()
-
-
-def roles_of(role: str) -> str:
-  return {"train": "training"}.get(role, role)
 
 
 def _place(config) -> str:
@@ -75,23 +74,25 @@ def _within(name: str) -> str:
 
 
 def identity(config) -> dict:
-  """What tells the run's images from others, of each set that they are from: JSON-able."""
+  """For each set that the run's images are from, the numbers that another set does not have."""
   return _identity(inputs.splits_of(config))
 
 
 @functools.lru_cache(maxsize=8)
 def _identity(own: splits.Splits) -> dict:
-  return {role: _checksums(examples) if isinstance(examples, sources.Dataset) else examples.identity()
+  return {role: (_checksums(examples) if isinstance(examples, sources.Dataset)
+                 else examples.identity())
           for role, examples in own.sets.items()}
 
 
 def _checksums(dataset: sources.Dataset) -> dict:
   images = zlib.crc32(np.ascontiguousarray(dataset.images))
-  return {"examples": len(dataset.labels), "checksum": zlib.crc32(np.ascontiguousarray(dataset.labels), images)}
+  checksum = zlib.crc32(np.ascontiguousarray(dataset.labels), images)
+  return {"examples": len(dataset.labels), "checksum": checksum}
 
 
 def claim_data(workdir: pathlib.Path, config):
-  """Notes in workdir which images its run or study has, or checks that they are the ones noted there.
+  """Notes in workdir which images its run or study has, or checks them against what is noted.
 
   A run of before the file was kept goes on, and is held to the images that it has now.
 
@@ -102,7 +103,8 @@ def claim_data(workdir: pathlib.Path, config):
   path, now = workdir / FILE, identity(config)
   there = _read(path)
   if there and _trained(workdir):
-    changes = [_change(there.get(role), now.get(role), roles_of(role)) for role in ("train", "test")]
+    changes = [_change(there.get(role), now.get(role), which)
+               for role, which in (("train", "training"), ("test", "test"))]
     for change in filter(None, changes):
       raise ConfigError(f"{workdir} cannot continue: {change}, or choose another --workdir.")
   if there != now:
@@ -110,12 +112,12 @@ def claim_data(workdir: pathlib.Path, config):
 
 
 def _change(before: dict | None, now: dict | None, which: str) -> str:
-  """What of a set has changed, and what to do: the beginning of a sentence; "" of nothing."""
+  """The beginning of a sentence about the change of a set, and what to do; "" of no change."""
   if now is None:
     return f"the folder of its {which} images is gone: bring it back" if before else ""
   if before is None:
-    return (f"its {which} images were a share of the training images, and now have a folder of their own: move "
-            "the folder away")
+    return (f"its {which} images were a share of the training images, and now have a folder of "
+            "their own: move the folder away")
   for field, sentence in _CHANGES.items():
     if field in before and before[field] != now.get(field):
       return sentence.format(before[field], now.get(field), which=which)
@@ -133,7 +135,8 @@ def _read(path: pathlib.Path) -> dict:
     found = json.loads(path.read_text())
     if isinstance(found, dict) and all(isinstance(entry, dict) for entry in found.values()):
       return found
-  raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it written anew.")
+  raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it "
+                    "written anew.")
 
 
 @contextlib.contextmanager
