@@ -3,12 +3,13 @@
 import pathlib
 import runpy
 import traceback
+import warnings
 
 from absl import flags
 import ml_collections
 from ml_collections import config_flags
 
-from apprentice_jax.config import ConfigError, base, flat
+from apprentice_jax.config import ConfigError, base, expanded, flat
 from apprentice_jax.deploy.formats import FORMATS
 from apprentice_jax.deploy.network import ENDS
 from apprentice_jax.models.precision import nearest
@@ -29,19 +30,24 @@ FLAGS = {
 }
 
 
+# Flags whose values are paths; `config.checked` sees to the fields of a config.
+PATH_FLAGS = ("--config", "--workdir", "--model", "--data_dir", "--out", "--image")
+
+
 def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   """Parses the arguments of a command.
+
+  Of a flag that is given more than once the last value counts, with a warning where the values differ. A config file
+  is given once, and an image as often as there are images.
 
   Raises:
     ConfigError: one of them is wrong, or the config file is.
   """
-  # Dashes in flags' names are as good as underscores.
-  arguments = [a if a.startswith("--config") or not a.startswith("--") else
-               "--" + a[2:].partition("=")[0].replace("-", "_") + "".join(a.partition("=")[1:])
-               for a in arguments]
   if command == "predict":  # its words are files
     arguments = [a if a.startswith("--") else f"--image={a}" for a in arguments]
+  arguments = [_spelled(a) for a in arguments]
   _check(command, arguments)
+  arguments = _last_of_each(arguments)
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
                                   lock_config=True, sys_argv=["apprentice", *arguments])
@@ -67,6 +73,27 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   except Exception as error:  # of any flag: a value of the wrong type, say
     raise ConfigError(" ".join(str(error).split("ConfigError: ")[-1].split())) from None
   return values
+
+
+def _spelled(argument: str) -> str:
+  """The argument with underscores for dashes in its name, and ``~`` expanded where it is a path."""
+  name, equals, value = argument.partition("=")
+  if name.startswith("--") and not name.startswith("--config"):
+    name = "--" + name[2:].replace("-", "_")
+  if name == "--workdir":  # several of them where a report is of a study's parts
+    value = ",".join(map(expanded, value.split(",")))
+  elif name in PATH_FLAGS:
+    value = expanded(value)
+  return name + equals + value
+
+
+def _last_of_each(arguments: list[str]) -> list[str]:
+  """The arguments without the earlier ones of each flag, whose lists absl would join; images are all kept."""
+  names = [argument.partition("=")[0] for argument in arguments]
+  last = dict(zip(names, arguments))
+  for name in sorted({n for n, a in zip(names, arguments) if n != "--image" and a != last[n]}):
+    warnings.warn(f"{name} is given more than once: the last one counts, {last[name]}.")
+  return [a for i, (n, a) in enumerate(zip(names, arguments)) if n == "--image" or n not in names[i + 1:]]
 
 
 def _check(command: str, arguments: list[str]):

@@ -152,6 +152,7 @@ def _format_warning(message, *_, **__):
 
 
 def _run(command: str, arguments: list[str]) -> int:
+  from apprentice_jax import unused
   from apprentice_jax.arguments import PROCESS_FLAGS, parse
   from apprentice_jax.config import ConfigError, checked
   from apprentice_jax.models.precision import nearest
@@ -171,7 +172,9 @@ def _run(command: str, arguments: list[str]) -> int:
   if config is not None and command in ("train", "study") and given.data_dir:
     config.data.dir = given.data_dir
   if config is not None:
-    config = checked(config, config.study.precisions if command == "study" else ())
+    config = given.config = checked(config, config.study.precisions if command == "study" else ())
+  for sentence in unused.sentences(command, given, arguments):
+    print(f"note: {sentence}", flush=True)
   if command == "plan":
     _plan(_need(config, "config"), given)
     return 0
@@ -250,6 +253,8 @@ def _eval(config, given):
   config = _need(config, "config") if given.model else start.workdir_config(path)
   network, why = None, ""
   if given.model and export.exported(path):
+    if given.lowered:
+      print("note: --lowered changes nothing: an exported file is scored as it is.", flush=True)
     predictor = export.load(path)
     found = export.evaluate(predictor, config, given.split, given.data_dir)
     network, packing = predictor.network, predictor.packing

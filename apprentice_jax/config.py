@@ -5,11 +5,11 @@ colon in ``--config=FILE:key=value,...``. Any field can be overridden by ``--con
 """
 
 import math
+import os
 import re
 
 import ml_collections
 
-from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision, Quantization, nearest
 
 ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
@@ -21,6 +21,7 @@ PRESETS = {"paper": {
     "quantization.wrpn_scale": "unit", "quantization.full_precision": ("stem", "head"), "quantization.residual": False,
     "loss.alpha": 1.0, "loss.beta": 0.5, "loss.gamma": 0.5, "loss.temperature": 1.0, "loss.teacher_gradient": False,
     **{f"recipe.{name}.settle_steps": 0 for name in ("student", "teacher", "finetune")}}}
+PATHS = ("dir", "init", "classes")  # the names of fields that have the path of a file or a folder
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 
 
@@ -143,6 +144,8 @@ def apply_argument(config, argument: str, runlocal: dict):
     raise ConfigError(f"config argument runlocal is {local!r}: write runlocal or runlocal=False.")
   if local in ("true", "1"):
     config.update_from_flattened_dict(runlocal)
+    for recipe in config.recipe.values():  # a warm-up of so short a run
+      recipe.warmup_epochs = min(recipe.warmup_epochs, recipe.epochs / 5)
   if (preset := given.pop("preset", None)) is not None:
     if preset not in PRESETS:
       raise ConfigError(f"config argument preset is {preset!r}: {nearest(preset, PRESETS)}")
@@ -196,12 +199,33 @@ def quantization(config, precision=None) -> Quantization:
 
 
 def checked(config, precisions=()):
-  """Returns a copy of a config that can run, its precisions spelled one way; see `validate`."""
+  """Returns a copy of a config that can run; see `validate`.
+
+  Its precisions are spelled one way, `~` in its paths is expanded, and ``data.dir`` is absolute, so that its
+  workdir can be used from any folder.
+  """
   validate(config, precisions)
   result = config.copy_and_resolve_references()
   result.precision = str(Precision.parse(config.precision))
   if precisions:
     result.study.precisions = tuple(str(Precision.parse(p)) for p in precisions)
+  result.update_from_flattened_dict({
+      field: expanded(value) for field, value in flat(result).items() if field.rpartition(".")[2] in PATHS})
+  if result.data.dir and "://" not in result.data.dir:
+    result.data.dir = os.path.abspath(result.data.dir)
+  return result
+
+
+def expanded(path: str) -> str:
+  """A path with a leading ``~`` or ``~user`` replaced by the home folder, which shells leave inside ``--flag=~/x``.
+
+  Raises:
+    ConfigError: there is no such user.
+  """
+  result = os.path.expanduser(path)
+  if result.startswith("~"):
+    user = result.partition("/")[0]
+    raise ConfigError(f"{path} begins with {user}, and there is no such user: for a folder of this name write ./{path}.")
   return result
 
 

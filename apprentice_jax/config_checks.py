@@ -169,12 +169,31 @@ def _check_images(config):
     mean, std = config[field].mean, config[field].std
     _ensure(len(mean) == len(std) and all(s > 0 for s in std) and (std or field != "data"),
             f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.")
+    _check_scale(field, tuple(mean), tuple(std))
   view = config.teacher_input
   as_stored = not view.augmented or view.cached or config.data.augmentation_epochs
   _ensure(not (config.data.image_size and as_stored),
           "config.teacher_input.augmented, teacher_input.cached and data.augmentation_epochs are for "
           "images that live on the device (config.data.image_size=0): a streamed image is cropped "
           "before it gets there.")
+
+
+def _check_scale(field, mean, std):
+  """Raises ConfigError for a normalisation of images that are not scaled to [0, 1].
+
+  Their standard deviations are at most 0.5. Those of networks for other inputs may be larger (1 leaves images as they
+  are) or tiny (1/255 is for inputs of 0 to 255), and a mean of 0 or 1 is black or white.
+  """
+  far_mean, far_std = any(not -1 <= m <= 1 for m in mean), any(s > 2 for s in std)
+  if not far_mean and not far_std:
+    return
+  stated = f"config.{field}.mean is {mean} and config.{field}.std {std}, but images are scaled to [0, 1]: "
+  if any(not 0 <= v <= 255 for v in (*mean, *std)):
+    raise ConfigError(stated + "means are from 0 to 1, and standard deviations rarely above 0.5.")
+  # A deviation of 1 beside means of 0 to 255 leaves images of 0 to 255 as they are.
+  divided = lambda values, far: tuple(float(f"{v / 255:.4g}") for v in values) if far else values
+  mean, std = divided(mean, far_mean), divided(std, far_std or far_mean and min(std) >= 1)
+  raise ConfigError(f"{stated}divide values of 0 to 255 by 255, mean={mean} and std={std}.")
 
 
 def _check_streaming(data):

@@ -231,7 +231,7 @@ def test_every_cell_is_trained_at_its_points_once_with_rates_for_the_devices(tmp
 
   def train(run_config, place, **starts):
     assert place.name not in trained
-    trained[place.name] = run_config, {k: pathlib.Path(v).name for k, v in starts.items()}
+    trained[place.name] = run_config, {k: pathlib.Path(v).name for k, v in starts.items() if k != "part"}
     return {"test_accuracy": 0.5, "test_loss": 1.0, "test_count": 360}
 
   monkeypatch.setattr(loop, "train", train)

@@ -234,6 +234,21 @@ def test_a_report_of_what_there_is(tmp_path):
   assert "There are no records of the runs." in (study / "report.md").read_text()
 
 
+def test_means_over_unequal_seeds_say_so(tmp_path):
+  study = made(tmp_path / "study", config_of(seeds=(0, 1)), leave=lambda c: c.seed == 1 and c.kind in "ABC")
+  shown = merge.run([str(study)])
+  text = (study / "report.md").read_text()
+  for heading in ("## Accuracy", "## Accuracy against cost", "## Agreement of student and teacher"):
+    head, *lines = table_after(text, heading)
+    assert lines, heading
+    for line in lines:
+      row = dict(zip(head, line))
+      alone = row.get("network", row.get("scheme")) in ("scheme A", "scheme B", "scheme C")
+      assert row["n"] == ("1 (seed 0)" if alone else "2 (seeds 0, 1)")
+  assert "| n |" in shown
+  assert "| n |" not in merge.run([str(made(tmp_path / "whole", config_of(seeds=(0, 1))))])
+
+
 def test_results_of_earlier_versions_are_read(tmp_path):
   study = made(tmp_path / "study", config_of(seeds=(0, 1)))
   with (study / "results.csv").open() as file:

@@ -52,7 +52,7 @@ def train(config, cell: Cell, workdir) -> dict:
   run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
   sources = {kind: cell.source(kind) for kind in cells.starts_from(cell.kind)}
   paths = {kind: cells.given(config, source) or str(cells.cell_dir(workdir, source)) for kind, source in sources.items()}
-  return loop.train(run_config, cells.cell_dir(workdir, cell), **paths)
+  return loop.train(run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind)
 
 
 def run(config, workdir, begins: Callable[[list[Cell]], None]):

@@ -63,14 +63,15 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
 
 def accuracies(config, found: list[summary.Entry], what: str) -> Table:
   """The study's table; with columns for the point of the grid and for references where there are any."""
-  at, known = _at(found), _references(config, found)
-  columns = ["network", "precision", *at[0], "accuracy %", "gap", "size"]
+  at, over, known = _at(found), _over(found), _references(config, found)
+  columns = ["network", "precision", *at[0], *over[0], "accuracy %", "gap", "size"]
   columns += ["reference %", "difference"] if known else []
   rows = []
   for e in found:
     own = known.get((e.network, e.precision), ())
     gap = "" if e.gap is None else f"{e.gap:+z.2f}"
-    rows.append([NAMES[e.cell], e.precision, *at[1](e), _spread(e.accuracy.values()), gap, _size(e.cost("bytes"))])
+    rows.append([NAMES[e.cell], e.precision, *at[1](e), *over[1](e), _spread(e.accuracy.values()), gap,
+                 _size(e.cost("bytes"))])
     if known:
       rows[-1] += ["; ".join(f"{r.accuracy:.2f}" for r in own), "; ".join(f"{e.mean - r.accuracy:+z.2f}" for r in own)]
   return Table(f"Accuracy ({what}), mean ± standard deviation over seeds. Gap: to the full-precision student of the "
@@ -139,7 +140,7 @@ def convergence(found, curves) -> list:
 
 def tradeoffs(found, what: str, out) -> list:
   """Accuracy against size and against bit operations, each with its front."""
-  blocks, at = [], _at(found)
+  blocks, at, over = [], _at(found), _over(found)
   for field, title, label, file, shown in (
       ("bytes", "size", "size of the packed file, kB", "accuracy-size.png", _size),
       ("bops", "bit operations", "bit operations for an image, millions", "accuracy-bops.png",
@@ -150,32 +151,33 @@ def tradeoffs(found, what: str, out) -> list:
     costs = [e.cost(field) / (1e3 if field == "bytes" else 1e6) for e in some]
     best = summary.front(costs, [e.mean for e in some])
     plots.accuracy_against(some, NAMES, costs, best, label, out / file)
-    rows = [[NAMES[e.cell], e.precision, *at[1](e), _spread(e.accuracy.values()), shown(e.cost(field))]
+    rows = [[NAMES[e.cell], e.precision, *at[1](e), *over[1](e), _spread(e.accuracy.values()), shown(e.cost(field))]
             for e in (some[i] for i in best)]
     blocks += [Picture(file, f"accuracy against {title}"), Table(
         f"Not dominated ({what}): no cell of the study has a higher mean at the same {title} or less. Cells whose "
         "means differ by less than their spread (± standard deviation over seeds) are not told apart by this. In the "
         f"plot, cells of equal {title} stand side by side.",
-        ["network", "precision", *at[0], "accuracy %", title], rows)]
+        ["network", "precision", *at[0], *over[0], "accuracy %", title], rows)]
   return [Heading("Accuracy against cost"), *blocks]
 
 
 def agreement(found, runs, what: str) -> list:
   """How often student and teacher say the same, and how sure the teacher is of what the student learns from."""
   percent = lambda e, field: [100 * row[field] for row in e.rows if row[field] != ""]
-  at, rows = _at(found), []
+  at, over, rows = _at(found), _over(found), []
   for e in found:
     if percent(e, "agreement"):
       seen = list(filter(None, (summary.taught_by(runs[str(row["place"])]) for row in e.rows)))
       accuracy, loss = map(statistics.mean, zip(*seen)) if seen else ("", "")
-      rows.append([NAMES[e.cell], e.precision, *at[1](e), _spread(percent(e, "agreement")), _spread(e.accuracy.values()),
-                   _spread(percent(e, "teacher_accuracy")), *([f"{accuracy:.2f}", f"{loss:.4f}"] if seen else ["", ""])])
+      rows.append([NAMES[e.cell], e.precision, *at[1](e), *over[1](e), _spread(percent(e, "agreement")),
+                   _spread(e.accuracy.values()), _spread(percent(e, "teacher_accuracy")),
+                   *([f"{accuracy:.2f}", f"{loss:.4f}"] if seen else ["", ""])])
   return rows and [Heading("Agreement of student and teacher"), Table(
       f"Share of images ({what}) of which student and teacher name the same class, right or wrong, beside the accuracy "
       "of each; mean ± standard deviation over seeds. In training: the teacher on the augmented training images of the last "
       "epoch, its accuracy and its cross-entropy with the labels. One near 0 leaves it, at a temperature of 1, next to nothing "
       "to say that the labels do not.",
-      ["scheme", "precision", *at[0], "agreement %", "student %", "teacher %", "teacher in training %", "cross-entropy"], rows)]
+      ["scheme", "precision", *at[0], *over[0], "agreement %", "student %", "teacher %", "teacher in training %", "cross-entropy"], rows)]
 
 
 def everything(found, what: str) -> list:
@@ -198,6 +200,13 @@ def _at(found):
   """The column for points of the grid, and what an entry has there; none where there is no grid."""
   gridded = any(e.point for e in found)
   return (["setting"], lambda e: [e.point]) if gridded else ([], lambda e: [])
+
+
+def _over(found):
+  """The column for the number of seeds that a mean is over, and which; none where all cells have the same."""
+  if len({tuple(sorted(e.accuracy)) for e in found}) == 1:
+    return [], lambda e: []
+  return ["n"], lambda e: [f"{len(e.accuracy)} ({_seeds(e.rows)})"]
 
 
 def _references(config, found) -> dict:

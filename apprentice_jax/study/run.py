@@ -44,14 +44,16 @@ def run(config, workdir) -> str:
   trained = lambda kind: kind in config.study.cells and not (
       kind in ALONE and config[kind].init and config[kind].head != "new")
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
-  for point in points(config):
-    _preflight(config, point, workdir, recipes)
+  at_points = [_preflight(config, point, workdir, recipes) for point in points(config)]
   inventory.announce(shared)
   with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, shared))
     processes.on_first(lambda: inventory.claim_data(workdir, shared))
     processes.on_first(lambda: write_config(workdir, shared))
     processes.on_first(lambda: starts.record(workdir))
+    if processes.first():
+      for at in at_points:
+        start.warn_of_warmups(at, [kind for kind in config.study.cells if kind in SCHEMES], recipes)
     rows = _rows(config, workdir)
     if not processes.first():
       return ""
@@ -60,6 +62,7 @@ def run(config, workdir) -> str:
 
 
 def _preflight(config, point: grid.Point, workdir, recipes):
+  """The config at a point of the grid, if it can run."""
   at = processes.agreed(lambda: start.scaled(grid.applied(config, point), workdir))
   if point:  # its quantizers need not be able to do the config's own precision
     at.precision = config.study.precisions[0]
@@ -67,6 +70,7 @@ def _preflight(config, point: grid.Point, workdir, recipes):
     start.preflight(at, recipes)
   except ConfigError as error:
     raise ConfigError(f"config.study.grid at {grid.label(point)}: {error}" if point else str(error)) from None
+  return at
 
 
 def _rows(config, workdir: pathlib.Path) -> list[dict]:

@@ -20,6 +20,7 @@ import jax
 from jax.experimental import serialize_executable
 
 import apprentice_jax
+from apprentice_jax.training import compile_times, processes, progress
 
 QUICK = "--xla_backend_optimization_level=1"  # what `cli` adds to XLA_FLAGS where there is no accelerator
 
@@ -51,18 +52,20 @@ class Kept:
     function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on its arguments and on
       ``made_of``.
     made_of: whose repr tells it from all other functions.
+    what: is computed, for people who wait for the compiler.
     thorough: compile it for CPU at LLVM's default level, where the command has set level 1 for all programs. That code
       is faster where arrays are padded, as in gradients of filters.
   """
 
-  def __init__(self, function: Callable, *made_of: Any, thorough: bool = False):
-    self._function, self._made_of, self.thorough = function, made_of, thorough
+  def __init__(self, function: Callable, *made_of: Any, what: str = "a program", thorough: bool = False):
+    self._function, self._made_of, self.what, self.thorough = function, made_of, what, thorough
     self._programs, self._program = {}, None  # by their keys, and that of the arguments before
+    self._called = False
     self.lower = function.lower
 
   def __call__(self, *args):
     if _folder is None or jax.process_count() > 1:
-      return self._function(*args)
+      return self._jitted(args)
     if self._program is not None:
       try:
         return self._program(*args)
@@ -76,17 +79,28 @@ class Kept:
     self._program = self._programs[key]
     return self._program(*args)
 
+  def _jitted(self, args):
+    """As jit has it; the first call compiles, as far as is known here."""
+    if self._called:
+      return self._function(*args)
+    self._called = True
+    with progress.announced(f"compiling {self.what}", said=processes.first()):
+      return self._function(*args)
+
   def _find(self, path: pathlib.Path, args) -> Callable:
     """The program for these arguments: from disk, or compiled and written there."""
+    size = len(jax.tree.leaves(args))  # as large as the networks are deep
     try:
       ids, program = pickle.loads(path.read_bytes())
       return serialize_executable.deserialize_and_load(
           *program, execution_devices=[d for d in jax.devices() if d.id in ids])
     except Exception:  # there is none, or not a whole one, or not for this machine
-      hits = len(_hits())
-      compiled = self._function.lower(*args).compile(compiler_options=self._options())
+      hits, began = len(_hits()), time.monotonic()
+      with progress.announced(f"compiling {self.what}", compile_times.expected(path.parent, self.what, size)):
+        compiled = self._function.lower(*args).compile(compiler_options=self._options())
     if len(_hits()) > hits:  # XLA:CPU writes a program that was read, by JAX's cache, without its functions
       return compiled
+    compile_times.note(path.parent, self.what, size, time.monotonic() - began)
     try:
       ids = {d.id for s in jax.tree.leaves(compiled.input_shardings) for d in s.device_set}
       data = pickle.dumps((ids, serialize_executable.serialize(compiled)))

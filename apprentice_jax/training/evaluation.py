@@ -11,7 +11,7 @@ from apprentice_jax.data import order
 from apprentice_jax.data.augment import evaluation_batch, normalise
 from apprentice_jax.distill.step import Batch, Network, Predicted, evaluate_batch
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import parallel
+from apprentice_jax.training import inputs, parallel, processes, progress
 from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.program import DeviceBatch, DeviceData, make_apply
 
@@ -46,8 +46,9 @@ class Evaluator:
       return sums(network, normalise(batch.images, mean, std, model.dtype), batch.labels, batch.mask)
 
     made_of = (model, mean, std)
-    self._gathered = Kept(parallel.over_replicas(gathered, (False, False, True, True, False)), "score", made_of)
-    self._fed = Kept(parallel.over_replicas(fed, (False, True)), "score_fed", made_of)
+    kept = functools.partial(Kept, what="the evaluation")
+    self._gathered = kept(parallel.over_replicas(gathered, (False, False, True, True, False)), "score", made_of)
+    self._fed = kept(parallel.over_replicas(fed, (False, True)), "score_fed", made_of)
 
   def __call__(self, network: Network, data: DeviceData, batch: int, check=lambda: None) -> dict:
     """Scores a network on a set that lives on the devices.
@@ -73,6 +74,18 @@ class Evaluator:
     """As `__call__`, on batches that are read while the devices work; masked ones do not count."""
     network = network._replace(opt_state=None)
     return _total((self._fed(network, batch) for batch in batches), check)
+
+
+def score(config, model: ResNet, network: Network, split: str, check=lambda: None, normalisation=None) -> dict:
+  """What `Evaluator` says of a network, on every device, on a split; ``normalisation``: mean and standard deviation of
+  its images, where these are not the config's own."""
+  score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
+  data = inputs.split(config, split)
+  with progress.announced(f"scoring {data.size:,} images of the {split} split", said=processes.first()):
+    if isinstance(data, inputs.Streamed):
+      with data.evaluation(config) as feed:
+        return score_of.streamed(network, feed, check)
+    return score_of(network, data.on_devices, config.eval.batch_size, check)
 
 
 def agreement(a: dict, b: dict) -> float:

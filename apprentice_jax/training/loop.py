@@ -6,11 +6,12 @@ from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import identity, inputs, inventory, parallel, preemption, processes, start
-from apprentice_jax.training.run import Run, score
+from apprentice_jax.training.evaluation import score
+from apprentice_jax.training.run import Run
 from apprentice_jax.training.workdir import claim, local, result, trouble, writing
 
 
-def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
+def train(config, workdir, *, teacher: str = "", student: str = "", part: str = "") -> dict:
   """Trains as the config says, or continues what was begun in workdir.
 
   A scheme that needs a trained teacher, or the student's trained full-precision weights, takes them
@@ -28,6 +29,8 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
     workdir: directory for config.json, metrics.jsonl, TensorBoard events, checkpoints, result.json.
     teacher, student: where ``init`` is empty: trained networks to start from after all, which are no
       part of the run's identity (a study names its own cells so, and can be moved).
+    part: what the run is to a larger one: "teacher" or "student" of another run, or a study's kind of cell. A
+      teacher is called so in the progress; of settings the larger one has warned.
 
   Returns:
     The contents of result.json: accuracies (0 to 1), losses, steps, examples, seconds.
@@ -53,10 +56,12 @@ def train(config, workdir, *, teacher: str = "", student: str = "") -> dict:
     processes.on_first(lambda: claim(workdir, config))
     processes.on_first(lambda: inventory.claim_data(workdir, config))
     identity.check(workdir, config)
-    return _train(config, workdir, teacher, student)
+    if not part and processes.first():
+      start.warn_of_warmups(config, [config.scheme])
+    return _train(config, workdir, teacher, student, part)
 
 
-def _train(config, workdir: pathlib.Path, teacher: str, student: str) -> dict:
+def _train(config, workdir: pathlib.Path, teacher: str, student: str, part: str) -> dict:
   scheme = SCHEMES[config.scheme]
   if processes.first():
     for line in _said(config, workdir, teacher):
@@ -69,7 +74,8 @@ def _train(config, workdir: pathlib.Path, teacher: str, student: str) -> dict:
     student = student or trained(config, "student", workdir)
   else:
     student = config.student.init
-  return Run(config, workdir, teacher, student).run()
+  role = "teacher" if part == "teacher" else "student"
+  return Run(config, workdir, teacher, student, role).run()
 
 
 def _said(config, workdir: pathlib.Path, teacher: str) -> list[str]:
@@ -126,5 +132,5 @@ def trained(config, which: str, workdir: pathlib.Path) -> str:
   a new head."""
   if config[which].init and not (which == "teacher" and config.teacher.head == "new"):
     return config[which].init
-  train(start.full_precision(config, which), workdir / which)
+  train(start.full_precision(config, which), workdir / which, part=which)
   return str(workdir / which)

@@ -33,6 +33,31 @@ class SGD(NamedTuple):
         optax.trace(self.momentum, self.nesterov))
 
 
+def shortened(recipe, steps: int, steps_per_epoch: float):
+  """A recipe whose warm-up leaves time to train: the recipe, or a copy whose warm-up is a tenth of the run.
+
+  During a warm-up as long as the run the rate would only rise, and the run would end at its highest.
+
+  Args:
+    recipe: see `learning_rates`.
+    steps, steps_per_epoch: see `learning_rates`.
+
+  Returns:
+    A recipe.
+  """
+  moving = steps - _settling(recipe, steps)
+  if not moving or round(recipe.warmup_epochs * steps_per_epoch) < moving:
+    return recipe
+  result = recipe.copy_and_resolve_references()
+  result.warmup_epochs = moving // 10 / steps_per_epoch
+  return result
+
+
+def _settling(recipe, steps: int) -> int:
+  """How many of the last steps have rate 0."""
+  return min(recipe.settle_steps, steps // 10)
+
+
 def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   """The learning rate of every step.
 
@@ -53,7 +78,7 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   """
   if not steps:
     return np.zeros(0, np.float32)
-  settling = min(recipe.settle_steps, steps // 10)
+  settling = _settling(recipe, steps)
   steps -= settling
   peak, warmup = recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch)
   if recipe.schedule == "cosine":

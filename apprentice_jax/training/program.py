@@ -133,15 +133,15 @@ class Program:
         axis=parallel.AXIS,
         norm=(lambda tree: global_norm(flat.pack(tree)[0])) if self._fixed else global_norm)
 
-    def kept(name: str, function, mapped, donate=(0,)):
+    def kept(name: str, function, mapped, donate=(0,), what="the training step"):
       over = parallel.over_replicas(function, mapped=mapped, donate=donate, backend=backend, devices=devices)
-      return over if devices else Kept(over, type(self), name, settings, backend, thorough=True)
+      return over if devices else Kept(over, type(self), name, settings, backend, what=what, thorough=True)
 
     dispatched, fed = (False, False, True, True, *[False] * 6), (False, True, False, False, False)
     self._one = kept("one of few kernels" if self._fixed else "one", self._step, dispatched)
     self._many = kept("turns", self._turns, dispatched) if self._fixed else kept("many", self._steps, dispatched)
     self._fed = kept("fed blindly", self._fed_blindly, fed) if self._fixed else kept("fed", self._fed_step, fed)
-    self._look = kept("look", self._look_at, (False, False, True), donate=())
+    self._look = kept("look", self._look_at, (False, False, True), donate=(), what="the look at activations")
     #: Whether `train` does not wait for what it dispatches.
     self.asynchronous = platform != "cpu" if loop is None else loop
     alone = (jax.device_count() if devices is None else len(devices)) == 1
@@ -327,7 +327,7 @@ def initialiser(model: ResNet):
         lambda path, s: jnp.full_like(s, path[-1].key == "var"), variables["batch_stats"])
     return Network(variables["params"], stats)
 
-  return Kept(initialise, "initialise", model)
+  return Kept(initialise, "initialise", model, what="the start of a network")
 
 
 def example_indices(seed: int, size: int, first: int, count: int, settings: Settings, batch: int):

@@ -16,29 +16,19 @@ from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.distill.step import Network, Rates, State
+from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.models import health, magnitudes
 from apprentice_jax.training import (aot, chance, identity, inputs, parallel, predictions, preemption, processes, saved,
                                      start, starts, teacher_logits)
 from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.evaluation import agreement, evaluator
-from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, Progress, check_finite,
-                                             host_memory)
-from apprentice_jax.training.optimizer import learning_rates
+from apprentice_jax.training.evaluation import agreement, score
+from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, check_finite, host_memory, joined,
+                                             of_layers)
+from apprentice_jax.training.optimizer import learning_rates, shortened
 from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
+from apprentice_jax.training.progress import EVERY, Progress
 from apprentice_jax.training.workdir import claim_classes, classes, write_atomically, write_config
-
-
-def score(config, model, network: Network, split: str, check=lambda: None, normalisation=None) -> dict:
-  """What `Evaluator` says of a network, on every device, on a split; ``normalisation``: mean and standard deviation of
-  its images, where these are not the config's own."""
-  score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
-  data = inputs.split(config, split)
-  if isinstance(data, inputs.Streamed):
-    with data.evaluation(config) as feed:
-      return score_of.streamed(network, feed, check)
-  return score_of(network, data.on_devices, config.eval.batch_size, check)
 
 
 class Run:
@@ -49,8 +39,8 @@ class Run:
   within one; the metrics of the chunk so far are then in the checkpoint.
   """
 
-  def __init__(self, config, workdir: pathlib.Path, teacher: str, student: str):
-    self.config, self.workdir = config, workdir
+  def __init__(self, config, workdir: pathlib.Path, teacher: str, student: str, role: str = "student"):
+    self.config, self.workdir, self.role = config, workdir, role
     self.data = inputs.split(config, "train")
     self.settings = start.settings(config, len(self.data.class_names))
     self.program = program(self.settings)
@@ -64,8 +54,8 @@ class Run:
     self.steps = round(recipe.epochs * self.per_epoch)
     if recipe.epochs and not self.steps:
       raise ConfigError(f"{recipe.epochs} epochs of {self.data.size} examples are less than a step.")
-    self.rates = learning_rates(recipe, self.steps, self.per_epoch)
-    self.teacher_rates = learning_rates(config.recipe.teacher, self.steps, self.per_epoch)
+    self.rates, self.teacher_rates = (learning_rates(
+        shortened(r, self.steps, self.per_epoch), self.steps, self.per_epoch) for r in (recipe, config.recipe.teacher))
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
     weights["temperature"] = config.loss.temperature
     # float32, as all other arguments: a Python number makes another program.
@@ -82,6 +72,7 @@ class Run:
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
     self.feed, self.inflight = None, collections.deque()
+    self.pace = None  # seconds of a step, of the last dispatch
     self.chunk = None  # see `_prepared`
 
   def _teachers_checksum(self) -> int:
@@ -119,7 +110,8 @@ class Run:
       if self.teacher is not None and step < self.steps:
         self.logits = self._known_logits()
       with MetricsWriter(self.workdir, step) as self.metrics:
-        self.progress = Progress(self.workdir.name, self.steps, step, announced=processes.first())
+        self.progress = Progress(self.workdir.name, self.steps, step, config.batch_size, self.role, aot.seconds,
+                                 announced=processes.first())
         if isinstance(self.data, inputs.Streamed):
           with self.data.training(config, step, self.steps) as self.feed:
             state = self._loop(state, step)
@@ -176,8 +168,10 @@ class Run:
           if stop := preemption.requested():
             self._stop(state, step, stop)
         raise
+      began = time.monotonic() - aot.seconds()
       state, count = self._advance(state, batch, step, end)
       step += count
+      self.pace = (time.monotonic() - aot.seconds() - began) / count
       chunks = []
       if step == end:
         chunks, pending, self.history = [pending], (step, self.history), []
@@ -185,6 +179,8 @@ class Run:
       if save or not self.program.asynchronous or self._scores_due(step):
         chunks, pending = [*chunks, pending], None  # see above
       self._record(*chunks)
+      if processes.first():
+        self.progress.step(self._done(step))
       if save:  # before scoring, which takes time in which a machine may be taken away
         self._save(state, step)
       self._score_if_due(state, step)
@@ -211,7 +207,7 @@ class Run:
         jax.block_until_ready(self.inflight.popleft())
       self.history.append((None, metrics))
       return state, 1
-    count = min(end - step, self.program.together)
+    count = self._count(step, end)
     first, index, epoch, rates = self._prepared(self._chunk(step), end)
     self.waited += time.monotonic() - began
     state, metrics = self.program.train(
@@ -220,12 +216,25 @@ class Run:
     self.history.append((count, metrics))
     return state, count
 
+  def _count(self, step: int, end: int) -> int:
+    """How many steps to dispatch: one at first, and where they are slow, so that the progress is seen."""
+    most = min(end - step, self.program.together)
+    if self.program.asynchronous or jax.process_count() > 1:
+      return most
+    return 1 if self.pace is None or self.pace * most > EVERY else most
+
+  def _done(self, step: int) -> int:
+    """The last step that the devices are known to have taken, of those dispatched up to ``step``; 0: not known."""
+    if not self.program.asynchronous:
+      return step - self.program.ahead
+    return step - len(self.inflight) if self.feed is not None else 0
+
   def _prepared(self, first: int, end: int):
     """``first``, and what the steps from there to ``end`` take: examples and rates, placed once for all of them."""
     if self.chunk is None or self.chunk[0] != first:
       config, s = self.config, self.settings
       examples = example_indices(config.seed, self.data.size, first, end - first, s, config.batch_size)
-      fill = lambda rates: _padded(rates[first:end], s.steps_per_dispatch)
+      fill = lambda rates: np.pad(rates[first:end], (0, s.steps_per_dispatch - (end - first)))
       self.chunk = first, *examples, parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates)))
     return self.chunk
 
@@ -234,7 +243,7 @@ class Run:
 
     The devices do not say when they were done with which: rates are those of all of them together.
     """
-    chunks = [(last, _joined(history)) for last, history in filter(None, chunks)]
+    chunks = [(last, joined(history)) for last, history in filter(None, chunks)]
     if not chunks:
       return
     now = time.monotonic()
@@ -247,7 +256,7 @@ class Run:
 
   def _write(self, last: int, history: dict, times: dict):
     """Writes the means of steps' metrics, of which the last is ``last``."""
-    _check(history, last)
+    check_finite(history, last)
     record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
     record.update(
         epoch=last * self.config.batch_size / self.data.size,
@@ -255,10 +264,10 @@ class Run:
         learning_rate=float(self.rates[last - 1]), **times, **host_memory())
     if self.feed is not None:
       record["unreadable_images"] = self._unreadable()
-    record.update(_health(self.names, history))
+    record.update(of_layers(self.names, history))
     self.metrics.write(last, record)
     if processes.first():
-      self.progress.show(last, record)
+      self.progress.record(last, record)
       self.health.look(last, record, self.rates[last - 1] >= 0.1 * self.rates.max())
 
   def _unreadable(self) -> int:
@@ -316,8 +325,8 @@ class Run:
     return scores
 
   def _save(self, state: State, step: int):
-    joined = _joined(self.history)
-    history = [{k: v[i].tolist() for k, v in joined.items()} for i in range(len(joined.get("loss", ())))]
+    steps = joined(self.history)
+    history = [{k: v[i].tolist() for k, v in steps.items()} for i in range(len(steps.get("loss", ())))]
     self.metrics.sync()  # what a checkpoint says was written, was
     self.checkpoints.save(step, state, {
         "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
@@ -326,8 +335,8 @@ class Run:
 
   def _save_within_chunk(self, state: State, step: int):
     """Saves if anything is new; not a state that a non-finite loss has spoiled."""
-    if history := _joined(self.history):
-      _check(history, step)
+    if history := joined(self.history):
+      check_finite(history, step)
     if step and self.checkpoints.latest() != step:
       self._save(state, step)
 
@@ -347,32 +356,3 @@ def _check_stop(doing: str):
   """Raises Preempted if the run is to stop."""
   if number := preemption.requested(together=False):
     raise Preempted(f"stopped by {signal.Signals(number).name} while {doing}: the same command continues.", number)
-
-
-def _joined(history) -> dict[str, np.ndarray]:
-  """The metrics of all steps of a chunk: arrays of (steps, ...); {} of none."""
-  parts = [{k: np.asarray(v)[None] if count is None else np.asarray(v)[:count]
-            for k, v in jax.device_get(metrics).items()} for count, metrics in history]
-  return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]} if parts else {}
-
-
-def _check(history: dict[str, np.ndarray], last: int):
-  # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
-  check_finite(history["loss"] + history["gradient_norm"], last - len(history["loss"]) + 1)
-
-
-def _health(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, float]:
-  """The health of every layer: "zeros/LAYER", "flips/LAYER", ...; of weights the mean over the steps, of
-  activations that of the last one."""
-  record = {}
-  rows_of = history["weights"].mean(0), history["activations"][-1]
-  for layers, columns, rows in zip(names, names.columns, rows_of):
-    for name, row in zip(layers, rows):
-      record.update({f"{column}/{name}": float(v) for column, v in zip(columns, row)})
-  return record
-
-
-def _padded(rates, length):
-  result = np.zeros(length, np.float32)
-  result[:len(rates)] = rates
-  return result

@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 from typing import NamedTuple
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,8 @@ from apprentice_jax.distill.step import Network, State
 from apprentice_jax.models import fit, heads, magnitudes, sound
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
-from apprentice_jax.training import inputs, parallel, processes, saved
-from apprentice_jax.training.optimizer import SGD
+from apprentice_jax.training import inputs, moments, parallel, processes, saved
+from apprentice_jax.training.optimizer import SGD, shortened
 from apprentice_jax.training.program import Settings, View, initialiser
 from apprentice_jax.training.workdir import classes, read_config
 
@@ -306,7 +307,8 @@ def _checked_data(config, recipes, begun: bool):
                       f"{jax.device_count()} devices.")
   inputs.check(config)
   data = inputs.split(config, "train")
-  for name in _recipes(config) if recipes is None else recipes:
+  recipes = _recipes(config) if recipes is None else recipes
+  for name in recipes:
     epochs = recipe(config, name).epochs
     if epochs and not round(epochs * data.size / config.batch_size):
       raise ConfigError(f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
@@ -320,9 +322,11 @@ def _checked_data(config, recipes, begun: bool):
       raise ConfigError(f"config.{which}.init={own.init} has not finished training: run it to its end.")
     if own.init and own.classes:
       _names(config, which)
-  if SCHEMES[config.scheme].teacher or "teacher" in (recipes or ()):
-    model(config, "teacher", count)  # has a name
-  student = model(config, "student", count)
+  networks = {which: model(config, which, count) for which, needed in (
+      ("student", True), ("teacher", SCHEMES[config.scheme].teacher or "teacher" in recipes)) if needed}  # have names
+  trains = {"student", *recipes, *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else [])}
+  moments.check(config, {which: network for which, network in networks.items() if which in trains}, shape)
+  student = networks["student"]
   images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   params = jax.eval_shape(lambda k, x: student.clone(norm_axis=None).init(k, x, True),
                           jax.random.key(0), images)["params"]
@@ -333,6 +337,25 @@ def _checked_data(config, recipes, begun: bool):
       raise ConfigError(f"config.quantization.full_precision has {pattern!r}, which no layer of "
                         f"{config.student.name} matches: {nearest(pattern, layers)}")
   return data
+
+
+def warn_of_warmups(config, schemes, recipes=None):
+  """Warns of every recipe whose warm-up is shortened, since it would take the whole run; see `optimizer.shortened`.
+
+  Args:
+    config: the run's.
+    schemes: that train; a teacher that trains along takes as many steps as its student.
+    recipes: as for `preflight`.
+  """
+  runs = [(name, name) for name in (_recipes(config) if recipes is None else recipes)]
+  runs += [("teacher", SCHEMES[s].recipe) for s in schemes if SCHEMES[s].teacher == "joint"]
+  per_epoch = inputs.split(config, "train").size / config.batch_size
+  for name, of in dict.fromkeys(runs):
+    own, epochs = recipe(config, name), recipe(config, of).epochs
+    found = shortened(own, round(epochs * per_epoch), per_epoch)
+    if found is not own:
+      warnings.warn(f"config.recipe.{name}.warmup_epochs is {own.warmup_epochs:g}, and the run has {epochs:g} epochs: "
+                    f"it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only rise.")
 
 
 def _recipes(config) -> list[str]:

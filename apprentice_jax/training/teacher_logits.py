@@ -95,7 +95,7 @@ def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
     return jax.lax.all_gather(found, parallel.AXIS, tiled=True)
 
   over = parallel.over_replicas(logits, (False, False, True, False, False, False))
-  return Kept(over, "teacher_logits", model, augmentation, view, mean, std)
+  return Kept(over, "teacher_logits", model, augmentation, view, mean, std, what="the teacher's logits")
 
 
 def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch: int, check) -> np.ndarray:

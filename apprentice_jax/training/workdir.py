@@ -109,11 +109,11 @@ def classes(workdir) -> tuple[str, ...]:
 
 
 def local(workdir) -> pathlib.Path:
-  """The path of a workdir; raises ConfigError for an address."""
+  """The path of a workdir, with ``~`` expanded; raises ConfigError for an address."""
   if "://" in str(workdir):
     raise ConfigError(f"--workdir={workdir} is no folder: mount the bucket (gcsfuse, see "
                       "launch/tpu_pod.sh) and give the path in it.")
-  return pathlib.Path(workdir)
+  return pathlib.Path(configs.expanded(str(workdir)))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from apprentice_jax.data.augment import augmented, normalise
 from apprentice_jax.models.norm import MOMENTUM
 from apprentice_jax.training import inputs, parallel, start
-from apprentice_jax.training.run import score
+from apprentice_jax.training.evaluation import score
 
 SETTLE, MEAN, BATCH = 50, 64, 128
 

@@ -21,6 +21,7 @@ from apprentice_jax.training.checkpoint import Checkpoints
 
 SMALL = "student=resnet8,teacher=resnet8,width=0.25"
 SHORT = ("--config.recipe.student.epochs=0.5 --config.recipe.finetune.epochs=0.5 "
+         "--config.recipe.student.warmup_epochs=0.1 --config.recipe.finetune.warmup_epochs=0.1 "
          "--config.steps_per_dispatch=5 --config.checkpoint.every_epochs=0.2")
 DIGITS = f"--config={{digits}}:{SMALL},scheme=baseline,precision=32A32W {SHORT}"
 PHOTOS = (f"--config={{photos}}:{SMALL},scheme=baseline,precision=32A32W "

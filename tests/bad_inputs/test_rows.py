@@ -18,6 +18,7 @@ import rows_of_exports
 import rows_of_files
 import rows_of_heads
 import rows_of_images
+import rows_of_settings
 import rows_of_ternary
 
 from apprentice_jax.bench import training as bench
@@ -31,6 +32,7 @@ ROWS = [
     *rows_of_files.ROWS,
     *rows_of_heads.ROWS,
     *rows_of_images.ROWS,
+    *rows_of_settings.ROWS,
     *rows_of_ternary.ROWS,
 ]
 

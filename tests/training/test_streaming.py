@@ -87,11 +87,19 @@ def test_a_layer_that_dies_is_named_once():
 
 
 def test_weights_that_never_flip_are_named_after_an_epoch():
-  still = [(step, {"flips/conv": 0.0}) for step in (5, 10, 15, 20)]
-  sentence, = look(still)
-  assert sentence.startswith("run: no weight of conv has changed its level for an epoch at step 15")
+  still = [(step, {"flips/conv": 0.0}) for step in (500, 1000, 1500, 2000)]
+  sentence, = look(still, steps_per_epoch=1000)
+  assert sentence.startswith("run: no weight of conv has changed its level from step 500 to 1500")
   assert not look(still, learning=False)  # the learning rate is too low for that to mean anything
-  assert not look([(5, {"flips/conv": 0.0}), (10, {"flips/conv": 0.1}), (15, {"flips/conv": 0.0})])
+  assert not look([(500, {"flips/conv": 0.0}), (1000, {"flips/conv": 0.1}), (1500, {"flips/conv": 0.0})], steps_per_epoch=1000)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [0.5, 3, 199])
+def test_an_epoch_of_few_steps_says_nothing_of_weights_that_do_not_flip(steps_per_epoch):
+  still = [(step, {"flips/conv": 0.0}) for step in range(1, 201)]
+  assert not look(still, steps_per_epoch=steps_per_epoch)
+  sentence, = look([*still, (201, {"flips/conv": 0.0})], steps_per_epoch=steps_per_epoch)
+  assert "from step 1 to 201" in sentence
 
 
 def test_a_run_warns_of_weights_that_are_all_zero(tmp_path):
