@@ -17,7 +17,7 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.data.augment import normalise
 from apprentice_jax.models import norm
 from apprentice_jax.models.residual import resnet
-from apprentice_jax.training import moments, start
+from apprentice_jax.training import moments, warmups
 from apprentice_jax.training.optimizer import learning_rates, shortened
 from apprentice_jax.training.workdir import local
 
@@ -190,7 +190,7 @@ def test_settling_steps_are_no_part_of_the_run_that_a_warm_up_may_take():
 def test_a_shortened_warm_up_is_named():
   config = valid(recipe__student__epochs=3.0, recipe__student__warmup_epochs=5.0, recipe__teacher__warmup_epochs=4.0,
                  batch_size=64)
-  named = lambda scheme, **how: [str(w.message) for w in _caught(start.warn_of_warmups, config, [scheme], **how)]
+  named = lambda scheme, **how: [str(w.message) for w in _caught(warmups.warn, config, [scheme], **how)]
   config.scheme = "baseline"
   sentence, = named("baseline")
   assert sentence == ("config.recipe.student.warmup_epochs is 5, and the run has 3 epochs: it is shortened to 0.27, or the "

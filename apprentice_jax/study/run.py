@@ -10,7 +10,7 @@ from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid, jobs, progress, references, report, results
 from apprentice_jax.study.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
-from apprentice_jax.training import inputs, inventory, loop, preemption, processes, start, starts
+from apprentice_jax.training import inputs, inventory, loop, preemption, processes, start, starts, warmups
 from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
 
@@ -53,7 +53,7 @@ def run(config, workdir) -> str:
     processes.on_first(lambda: starts.record(workdir))
     if processes.first():
       for at in at_points:
-        start.warn_of_warmups(at, [kind for kind in config.study.cells if kind in SCHEMES], recipes)
+        warmups.warn(at, [kind for kind in config.study.cells if kind in SCHEMES], recipes)
     rows = _rows(config, workdir)
     if not processes.first():
       return ""

@@ -5,7 +5,7 @@ import pathlib
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import identity, inputs, inventory, parallel, preemption, processes, start
+from apprentice_jax.training import identity, inputs, inventory, parallel, preemption, processes, start, warmups
 from apprentice_jax.training.evaluation import score
 from apprentice_jax.training.run import Run
 from apprentice_jax.training.workdir import claim, local, result, trouble, writing
@@ -57,7 +57,7 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
     processes.on_first(lambda: inventory.claim_data(workdir, config))
     identity.check(workdir, config)
     if not part and processes.first():
-      start.warn_of_warmups(config, [config.scheme])
+      warmups.warn(config, [config.scheme])
     return _train(config, workdir, teacher, student, part)
 
 

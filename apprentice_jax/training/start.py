@@ -4,7 +4,6 @@ import math
 import os
 import pathlib
 from typing import NamedTuple
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ from apprentice_jax.models import fit, heads, magnitudes, sound
 from apprentice_jax.models.precision import matches, nearest
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import inputs, moments, parallel, processes, saved
-from apprentice_jax.training.optimizer import SGD, shortened
+from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, View, initialiser
 from apprentice_jax.training.workdir import classes, read_config
 
@@ -307,7 +306,7 @@ def _checked_data(config, recipes, begun: bool):
                       f"{jax.device_count()} devices.")
   inputs.check(config)
   data = inputs.split(config, "train")
-  recipes = _recipes(config) if recipes is None else recipes
+  recipes = recipes_of(config) if recipes is None else recipes
   for name in recipes:
     epochs = recipe(config, name).epochs
     if epochs and not round(epochs * data.size / config.batch_size):
@@ -339,26 +338,7 @@ def _checked_data(config, recipes, begun: bool):
   return data
 
 
-def warn_of_warmups(config, schemes, recipes=None):
-  """Warns of every recipe whose warm-up is shortened, since it would take the whole run; see `optimizer.shortened`.
-
-  Args:
-    config: the run's.
-    schemes: that train; a teacher that trains along takes as many steps as its student.
-    recipes: as for `preflight`.
-  """
-  runs = [(name, name) for name in (_recipes(config) if recipes is None else recipes)]
-  runs += [("teacher", SCHEMES[s].recipe) for s in schemes if SCHEMES[s].teacher == "joint"]
-  per_epoch = inputs.split(config, "train").size / config.batch_size
-  for name, of in dict.fromkeys(runs):
-    own, epochs = recipe(config, name), recipe(config, of).epochs
-    found = shortened(own, round(epochs * per_epoch), per_epoch)
-    if found is not own:
-      warnings.warn(f"config.recipe.{name}.warmup_epochs is {own.warmup_epochs:g}, and the run has {epochs:g} epochs: "
-                    f"it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only rise.")
-
-
-def _recipes(config) -> list[str]:
+def recipes_of(config) -> list[str]:
   """The recipes by which a run trains its student, and first what its scheme starts from."""
   scheme = SCHEMES[config.scheme]
   first = [("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)]
