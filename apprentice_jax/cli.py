@@ -37,6 +37,8 @@ USAGE = """usage: apprentice COMMAND [flags]
 train, study and eval on several machines: TPU pods and SLURM are found; elsewhere, on each
            --coordinator_address=HOST:PORT --num_processes=N --process_id=I
 
+The last value of a flag given twice counts (--config itself is given once); ~ in a path is expanded.
+
 config arguments: student, teacher, precision, scheme, width, preset, runlocal (see configs/)
 """
 COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "prepare", "plan")
