@@ -7,7 +7,7 @@ grad, pmap and shard_map. This package needs jax and numpy only.
 
 from apprentice_jax.quantizers.codes import encode, encode_ste
 from apprentice_jax.quantizers.learned import lsq, lsq_init, lsq_range, pact
-from apprentice_jax.quantizers.rule import Quantized, decode
+from apprentice_jax.quantizers.quantized import Quantized, decode
 from apprentice_jax.quantizers.ste import ste_clip, ste_round, ste_sign
 from apprentice_jax.quantizers.ternary import ttq, twn
 from apprentice_jax.quantizers.uniform import (dorefa_activations, dorefa_weights,

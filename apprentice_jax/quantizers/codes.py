@@ -4,7 +4,8 @@ import functools
 
 import jax.numpy as jnp
 
-from apprentice_jax.quantizers.rule import Quantized, Rule
+from apprentice_jax.quantizers.quantized import Quantized
+from apprentice_jax.quantizers.rule import Rule, largest
 
 _INTEGERS = (jnp.int8, jnp.uint8, jnp.int16)
 
@@ -31,13 +32,15 @@ def encode(quantizer, x, *args, **kwargs) -> Quantized:
 
   Raises:
     ValueError: the function is not one of this package's quantizers.
+    TypeError, ValueError: its own, as of a parameter's shape that does not broadcast to x's.
   """
   rule, x, params = _bind(quantizer, x, *args, **kwargs)
   levels, scale = rule.code(x, *params)
   bad = jnp.isnan(levels)
   dtype = next(d for d in _INTEGERS
                if jnp.iinfo(d).min <= rule.low and rule.high <= jnp.iinfo(d).max)
-  mark = lambda s: jnp.where(jnp.any(bad), jnp.nan, s)
+  worst = largest(jnp.abs(levels))  # NaN if one is
+  mark = lambda s: jnp.where(jnp.isnan(worst), worst, s)
   scale = tuple(map(mark, scale)) if isinstance(scale, tuple) else mark(scale)
   return Quantized(jnp.where(bad, 0, levels).astype(dtype), scale)
 
@@ -62,11 +65,12 @@ def encode_ste(quantizer, x, *args, **kwargs) -> Quantized:
   Returns:
     `Quantized`: levels of x's shape and dtype (for `ttq` a pair of 0/1 arrays, the positive and
     the negative levels, so that each gets an accumulator of its own) and the scale in float32.
-    All levels here are exact in bfloat16. NaN stays NaN. Where a scale is 0 no gradient comes
-    through, since all that is computed from ``levels * 0`` is constant.
+    All levels here are exact in bfloat16. NaN stays NaN. Where a computed scale is 0 (`twn`'s of
+    zeros) no gradient comes through, since all that is computed from ``levels * 0`` is constant.
 
   Raises:
     ValueError: the function is not one of this package's quantizers.
+    TypeError, ValueError: its own, as of a parameter's shape that does not broadcast to x's.
   """
   rule, x, params = _bind(quantizer, x, *args, **kwargs)
   return rule.levels(x, *params)

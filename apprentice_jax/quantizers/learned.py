@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.quantizers.rule import (check_bits, float32, float_array, make_rule, nonzero,
+from apprentice_jax.quantizers.checks import check_bits, float_array, parameters
+from apprentice_jax.quantizers.rule import (float32, make_rule, mean, nonzero, positive,
                                             quantizer)
 
 
@@ -59,10 +60,11 @@ def pact(x, clip, bits):
     An array of x's shape and dtype. NaN stays NaN.
 
   Raises:
-    ValueError: bits is outside 1 to 8.
+    ValueError: bits is outside 1 to 8, or clip's shape does not broadcast to x's.
     TypeError: x is not of a float dtype.
   """
-  return _pact_rule(check_bits(bits, 1, 8, "pact")), float_array(x), (clip,)
+  rule, x = _pact_rule(check_bits(bits, 1, 8, "pact")), float_array(x)
+  return rule, x, parameters("pact", x, clip=clip)
 
 
 def lsq_range(bits, signed=True, symmetric=False) -> tuple[int, int]:
@@ -83,10 +85,11 @@ def lsq_range(bits, signed=True, symmetric=False) -> tuple[int, int]:
 @functools.lru_cache(maxsize=None)
 def _lsq_rule(q_n, q_p):
   def code(v, step, grad_scale):
-    return jnp.round(jnp.clip(v / nonzero(step), -q_n, q_p)), step
+    step = positive(step)
+    return jnp.round(jnp.clip(v / step, -q_n, q_p)), step
 
   def pullback(g, v, step, grad_scale):
-    u = v / nonzero(step)
+    u = v / positive(step)
     inside = (u > -q_n) & (u < q_p)
     d_step = jnp.where(inside, jnp.round(u) - u, jnp.clip(u, -q_n, q_p))
     return jnp.where(inside, g, 0), g * d_step * grad_scale, None
@@ -113,7 +116,8 @@ def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
 
   Args:
     x: float array of any shape.
-    step: the step, positive (0 gives zeros); a float, or an array that broadcasts to x's shape.
+    step: the step, positive (below 1e-12 it acts as 1e-12, from where training can raise it again);
+      a float, or an array that broadcasts to x's shape.
     bits: 2 to 8 signed, 1 to 8 unsigned, a Python integer.
     signed: whether levels below zero exist.
     symmetric: (signed only) leave out the lowest level, so that 2 bits are ternary.
@@ -124,11 +128,11 @@ def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
     An array of x's shape and dtype. NaN stays NaN.
 
   Raises:
-    ValueError: bits is out of range.
+    ValueError: bits is out of range, or step's shape does not broadcast to x's.
     TypeError: x is not of a float dtype.
   """
-  rule = _lsq_rule(*lsq_range(bits, signed, symmetric))
-  return rule, float_array(x), (step, grad_scale)
+  rule, x = _lsq_rule(*lsq_range(bits, signed, symmetric)), float_array(x)
+  return rule, x, parameters("lsq", x, step=step, grad_scale=grad_scale)
 
 
 def lsq_init(x, bits, signed=True, symmetric=False) -> jax.Array:
@@ -142,11 +146,11 @@ def lsq_init(x, bits, signed=True, symmetric=False) -> jax.Array:
     bits, signed, symmetric: as for `lsq`.
 
   Returns:
-    A float32 scalar; 1 for an all-zero x, which any positive step represents exactly.
+    A float32 scalar; 1 for an all-zero or empty x, which any positive step represents exactly.
 
   Raises:
     ValueError: bits is out of range.
     TypeError: x is not of a float dtype.
   """
   _, q_p = lsq_range(bits, signed, symmetric)
-  return nonzero(2 * jnp.mean(jnp.abs(float32(float_array(x)))) / math.sqrt(q_p))
+  return nonzero(2 * mean(jnp.abs(float32(float_array(x)))) / math.sqrt(q_p))

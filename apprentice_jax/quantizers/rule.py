@@ -13,27 +13,17 @@ for layers that multiply whole numbers first and scale afterwards.
 """
 
 import functools
-import operator
-from typing import Any, Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from apprentice_jax.quantizers.quantized import Quantized, decode, split_sides
+
 Array = jax.Array
 
-
-class Quantized(NamedTuple):
-  """A quantized tensor: whole-number levels and the scale that makes values of them.
-
-  Attributes:
-    levels: array of whole numbers, of an integer dtype from `encode` and of a float dtype from
-      `encode_ste`.
-    scale: float32, broadcastable against ``levels``; the value is ``levels * scale``. For `ttq` a
-      pair ``(positive, negative)``: the value is ``positive`` where the level is 1 and
-      ``-negative`` where it is -1.
-  """
-  levels: Any
-  scale: Any
+# A scale below this acts as this, so that none is zero or negative; far below any scale in use.
+SMALLEST_SCALE = 1e-12
 
 
 class Rule(NamedTuple):
@@ -45,38 +35,28 @@ class Rule(NamedTuple):
   high: int  # the largest level
 
 
-def decode(quantized: Quantized, dtype=jnp.float32) -> Array:
-  """Returns the values of a quantized tensor: ``levels * scale`` in float32, cast once to dtype."""
-  levels, scale = quantized
-  if isinstance(scale, tuple):
-    positive, negative = scale
-    levels = levels if isinstance(levels, tuple) else _sides(levels)
-    return (float32(levels[0]) * positive - float32(levels[1]) * negative).astype(dtype)
-  return (float32(levels) * scale).astype(dtype)
-
-
 def make_rule(code, pullback, low: int, high: int, kept=None) -> Rule:
   """Derives the differentiable ``value`` and ``levels`` functions of a quantizer.
 
   Args:
     code, pullback: see the module's docstring.
     low, high: the smallest and the largest level.
-    kept: of x and the parameters, what ``pullback`` takes in the place of x: less than x, or what it would have
-      to compute again; kept for the backward pass.
+    kept: of x and the parameters, what ``pullback`` takes in the place of x: less than x, or what
+      it would have to compute again; kept for the backward pass.
   """
 
   def encoded(x, *params):
-    return Quantized(*code(float32(x), *map(float32, params)))
+    return code(float32(x), *map(float32, params))
 
   def keep(x, *params):
-    of_x = x.ravel()[:0]  # an empty array that tells x's dtype and mesh axes
-    return x if kept is None else kept(float32(x), *map(float32, params)), of_x, params
+    kept_of_x = x if kept is None else kept(float32(x), *map(float32, params))
+    return unforwarded((kept_of_x, params)), Like.of(x)
 
   def pull(residuals, g):
-    x, of_x, params = residuals
+    (x, params), of_x = residuals
     x = jax.tree.map(lambda a: float32(a) if jnp.issubdtype(a.dtype, jnp.floating) else a, x)
     g_x, *rest = pullback(g, x, *map(float32, params))
-    return like_primal(g_x, of_x, g_x.shape), *map(like_primal, rest, params)
+    return of_x(g_x), *(Like.of(param)(g_param) for g_param, param in zip(rest, params))
 
   @jax.custom_vjp
   def value(x, *params):
@@ -87,9 +67,9 @@ def make_rule(code, pullback, low: int, high: int, kept=None) -> Rule:
 
   @jax.custom_vjp
   def levels(x, *params):
-    q = encoded(x, *params)
-    sides = _sides(q.levels) if isinstance(q.scale, tuple) else q.levels
-    return Quantized(jax.tree.map(lambda s: s.astype(x.dtype), sides), q.scale)
+    whole, scale = encoded(x, *params)
+    sides = split_sides(whole) if isinstance(scale, tuple) else whole
+    return Quantized(jax.tree.map(lambda s: s.astype(x.dtype), sides), scale)
 
   def levels_fwd(*primals):
     q = levels(*primals)
@@ -119,25 +99,6 @@ def quantizer(bind):
   return quantize
 
 
-def float_array(x) -> Array:
-  """Returns x as an array; raises TypeError unless it holds floats."""
-  x = jnp.asarray(x)
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise TypeError(f"A quantizer takes float arrays, not {x.dtype}: convert it with .astype first.")
-  return x
-
-
-def check_bits(bits, low: int, high: int, what: str) -> int:
-  """Returns bits as an int; raises ValueError, naming the range, if it is outside low..high."""
-  try:
-    value = operator.index(bits)
-  except Exception:  # Floats, strings, and traced values, whose error is a jax one.
-    value = None
-  if value is None or isinstance(bits, bool) or not low <= value <= high:
-    raise ValueError(f"{what} takes a whole number of bits from {low} to {high}, not {bits!r}.")
-  return value
-
-
 def float32(x) -> Array:
   return jnp.asarray(x).astype(jnp.float32)
 
@@ -147,9 +108,19 @@ def nonzero(x: Array) -> Array:
   return jnp.where(x == 0, 1, x)
 
 
-def _sides(levels: Array) -> tuple[Array, Array]:
-  """Splits ternary levels into 0/1 indicators of the positive and the negative ones."""
-  return jnp.maximum(levels, 0), jnp.maximum(-levels, 0)
+def positive(scale: Array) -> Array:
+  """scale, at least SMALLEST_SCALE; NaN stays NaN."""
+  return jnp.maximum(scale, SMALLEST_SCALE)
+
+
+def mean(x: Array, axes=None, keepdims=False) -> Array:
+  """The mean; 0 where there is nothing to take it of."""
+  return (jnp.mean if x.size else jnp.sum)(x, axes, keepdims=keepdims)
+
+
+def largest(magnitudes: Array) -> Array:
+  """The largest of some magnitudes, NaN if one is; 0 of none."""
+  return (jnp.max if magnitudes.size else jnp.sum)(magnitudes)
 
 
 def _value_cotangent(g_levels, scale) -> Array:
@@ -167,32 +138,56 @@ def _value_cotangent(g_levels, scale) -> Array:
   return float32(g_levels) / nonzero(scale)
 
 
-def like_primal(cotangent: Union[Array, None], primal: Array, shape=None):
+def unforwarded(residuals):
+  """Residuals for the backward pass of a ``custom_vjp``, none of which is an argument itself.
+
+  An argument that is a residual too is mistaken for a constant of the loop where a gradient is
+  differentiated again through `jax.lax.scan` (jax 0.8 to 0.12). XLA drops the multiplication.
+  """
+  return jax.tree.map(lambda a: a * 1 if jnp.issubdtype(a.dtype, jnp.floating) else a, residuals)
+
+
+@jax.tree_util.register_static
+class Like:
   """Gives a cotangent its primal's shape (summing what was broadcast), dtype and mesh axes.
 
-  Args:
-    cotangent: of any shape that the primal's broadcasts to; None, of a constant, stays None.
-    primal: the primal.
-    shape: its shape, if it stands here for a larger one.
+  It is a residual without arrays: all that it knows of the primal is its type.
   """
-  if cotangent is None:
-    return None
-  primal = jnp.asarray(primal)
-  shape = primal.shape if shape is None else shape
-  extra = cotangent.ndim - len(shape)
-  summed = tuple(range(extra)) + tuple(
-      i for i in range(extra, cotangent.ndim)
-      if shape[i - extra] == 1 and cotangent.shape[i] != 1)
-  cotangent = jnp.sum(cotangent, summed).reshape(shape).astype(primal.dtype)
-  # Inside shard_map a parameter that is the same on every device gets the sum over devices, as
-  # the transposes of jax's own operations do.
-  missing = _varying(cotangent) - _varying(primal)
-  return jax.lax.psum(cotangent, tuple(sorted(missing))) if missing else cotangent
+
+  def __init__(self, kind):
+    self._kind = kind
+
+  @classmethod
+  def of(cls, primal: Array) -> "Like":
+    return cls(jax.typeof(primal))
+
+  def __eq__(self, other):
+    return isinstance(other, Like) and self._kind == other._kind
+
+  def __hash__(self):
+    return hash(self._kind)
+
+  def __call__(self, cotangent: Array | None) -> Array | None:
+    """A cotangent, of any shape that the primal's broadcasts to; None, of a constant, stays None."""
+    if cotangent is None:
+      return None
+    kind = self._kind
+    extra = cotangent.ndim - len(kind.shape)
+    ones = [i for i, n in enumerate(kind.shape) if n == 1 and cotangent.shape[extra + i] != 1]
+    summed = jnp.sum(cotangent, (*range(extra), *(extra + i for i in ones)))
+    cotangent = jax.lax.expand_dims(summed, ones).astype(kind.dtype)
+    # Inside shard_map a parameter that is the same on every device gets the sum over devices, as
+    # the transposes of jax's own operations do.
+    if missing := _varying(jax.typeof(cotangent)) - _varying(kind):
+      cotangent = jax.lax.psum(cotangent, tuple(sorted(missing)))
+    # On a mesh of explicit axes it lies where the primal lies.
+    if jax.typeof(cotangent).sharding.spec != kind.sharding.spec:
+      cotangent = jax.sharding.reshard(cotangent, kind.sharding)
+    return cotangent
 
 
-def _varying(x) -> frozenset:
-  """The mesh axes over which x differs from device to device, inside a checked shard_map."""
-  kind = jax.typeof(x)
+def _varying(kind) -> frozenset:
+  """The mesh axes over which an array differs from device to device, in a checked shard_map."""
   if hasattr(kind, "manual_axis_type"):
     return frozenset(kind.manual_axis_type.varying)
   return frozenset(getattr(kind, "vma", ()))  # before jax 0.10

@@ -9,7 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.quantizers.rule import float_array, like_primal, make_rule, quantizer
+from apprentice_jax.quantizers.checks import float_array, parameters
+from apprentice_jax.quantizers.rule import Like, make_rule, quantizer
 
 
 @jax.custom_vjp
@@ -46,8 +47,8 @@ def _clip(x, low, high):
 
 
 _clip.defvjp(
-    lambda x, low, high: (_clip(x, low, high), (x, (x >= low) & (x <= high))),
-    lambda residuals, g: (like_primal(jnp.where(residuals[1], g, 0), residuals[0]), None, None))
+    lambda x, low, high: (_clip(x, low, high), ((x >= low) & (x <= high), Like.of(x))),
+    lambda residuals, g: (residuals[1](jnp.where(residuals[0], g, 0)), None, None))
 
 
 def ste_clip(x, low, high):
@@ -69,9 +70,10 @@ def ste_clip(x, low, high):
 
   Raises:
     TypeError: x is not of a float dtype.
+    ValueError: a bound's shape does not broadcast to x's.
   """
   x = float_array(x)
-  return _clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
+  return _clip(x, *(bound.astype(x.dtype) for bound in parameters("ste_clip", x, low=low, high=high)))
 
 
 @functools.lru_cache(maxsize=None)

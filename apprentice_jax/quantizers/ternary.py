@@ -5,14 +5,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.quantizers.rule import float_array, make_rule, quantizer
+from apprentice_jax.quantizers.checks import check_axes, float_array, parameters
+from apprentice_jax.quantizers.rule import largest, make_rule, mean, positive, quantizer
 
 
 @functools.lru_cache(maxsize=None)
 def _twn_rule(reduced, keepdims):
   def code(w, threshold):
     magnitude = jnp.abs(w)
-    delta = threshold * jnp.mean(magnitude, reduced, keepdims=keepdims)
+    delta = threshold * mean(magnitude, reduced, keepdims)
     # "Not below" rather than "above": a NaN passes and makes its group's scale NaN.
     kept = ~(magnitude <= delta)
     count = jnp.sum(kept, reduced, dtype=jnp.float32, keepdims=keepdims)
@@ -48,41 +49,39 @@ def twn(w, threshold=0.7, axis=None):
     An array of w's shape and dtype. A NaN makes all of its group NaN.
 
   Raises:
-    ValueError: axis is not an axis of w.
-    TypeError: w is not of a float dtype.
+    ValueError: axis is not an axis of w, or threshold's shape does not broadcast to w's.
+    TypeError: w is not of a float dtype, or axis is not of whole numbers.
   """
   w = float_array(w)
+  params = parameters("twn", w, threshold=threshold)
   if axis is None:
-    return _twn_rule(None, False), w, (threshold,)
-  axes = (axis,) if not isinstance(axis, (tuple, list)) else tuple(axis)
-  if any(not -w.ndim <= a < w.ndim for a in axes):
-    raise ValueError(f"twn got axis={axis} for an array of {w.ndim} dimensions.")
-  kept = {a % w.ndim for a in axes}
-  return _twn_rule(tuple(a for a in range(w.ndim) if a not in kept), True), w, (threshold,)
+    return _twn_rule(None, False), w, params
+  kept = check_axes("twn", axis, w.ndim)
+  return _twn_rule(tuple(a for a in range(w.ndim) if a not in kept), True), w, params
 
 
 @functools.lru_cache(maxsize=None)
 def _ttq_rule():
-  def code(w, positive, negative, threshold):
-    return ternary_levels(w, threshold), (positive, negative)
+  def code(w, above, below, threshold):
+    return ternary_levels(w, threshold), (positive(above), positive(below))
 
-  def kept(w, positive, negative, threshold):  # without it the backward pass would look for the maximum again
+  # Without it the backward pass would look for the maximum again.
+  def kept(w, above, below, threshold):
     levels = ternary_levels(w, threshold)
     return (levels > 0).astype(jnp.int8) - (levels < 0).astype(jnp.int8)
 
-  def pullback(g, levels, positive, negative, threshold):
-    above, below = levels > 0, levels < 0
-    g_w = g * jnp.where(above, positive, jnp.where(below, negative, 1.0))
-    return g_w, jnp.where(above, g, 0), jnp.where(below, -g, 0), None
+  def pullback(g, levels, above, below, threshold):
+    g_w = g * jnp.where(levels > 0, positive(above), jnp.where(levels < 0, positive(below), 1.0))
+    return g_w, jnp.where(levels > 0, g, 0), jnp.where(levels < 0, -g, 0), None
 
   return make_rule(code, pullback, -1, 1, kept)
 
 
 def ternary_levels(w, threshold):
   """-1, 0 or 1 for each weight against ``threshold * max|w|``; NaN throughout if w has one."""
-  delta = threshold * jnp.max(jnp.abs(w))
+  delta = threshold * largest(jnp.abs(w))
   levels = jnp.where(jnp.abs(w) > delta, jnp.sign(w), 0)
-  return jnp.where(jnp.isnan(delta), jnp.nan, levels)
+  return jnp.where(jnp.isnan(delta), delta, levels)
 
 
 @quantizer
@@ -91,7 +90,8 @@ def ttq(w, positive, negative, threshold=0.05):
 
   ``delta = threshold * max|w|``; ``w_q = positive`` where ``w > delta``, ``-negative`` where
   ``w < -delta``, else 0. Zhu et al., "Trained Ternary Quantization", 2016,
-  https://arxiv.org/abs/1612.01064, eq. 6-9.
+  https://arxiv.org/abs/1612.01064, eq. 6-9. A magnitude below 1e-12 acts as 1e-12, from where
+  training can raise it again.
 
   Gradient, with ``g = dL/dw_q``: ``dL/dw = positive * g``, ``g`` or ``negative * g`` (above, between,
   below); ``dL/dpositive`` is the sum of g over ``w > delta``, ``dL/dnegative`` minus the sum over
@@ -115,5 +115,8 @@ def ttq(w, positive, negative, threshold=0.05):
 
   Raises:
     TypeError: w is not of a float dtype.
+    ValueError: the shape of a magnitude or of threshold does not broadcast to w's.
   """
-  return _ttq_rule(), float_array(w), (positive, negative, threshold)
+  w = float_array(w)
+  return _ttq_rule(), w, parameters("ttq", w, positive=positive, negative=negative,
+                                    threshold=threshold)

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.quantizers.rule import check_bits, float_array, make_rule, nonzero, quantizer
+from apprentice_jax.quantizers.checks import check_bits, float_array, parameters
+from apprentice_jax.quantizers.rule import (largest, make_rule, mean, nonzero, positive,
+                                            quantizer)
 
 
 @functools.lru_cache(maxsize=None)
@@ -14,11 +16,12 @@ def _wrpn_weights_rule(bits):
   n = 2**(bits - 1) - 1
 
   def code(w, scale):
-    levels = jnp.round(n * jnp.clip(w / nonzero(scale), -1, 1))
+    scale = positive(scale)
+    levels = jnp.round(n * jnp.clip(w / scale, -1, 1))
     return levels, scale * np.float32(1 / n)  # not / n, which jit computes otherwise than eagerly
 
   def pullback(g, w, scale):
-    u = w / nonzero(scale)
+    u = w / positive(scale)
     inside = jnp.abs(u) <= 1
     g_scale = g * jnp.where(inside, jnp.round(n * u) / n - u, jnp.sign(u))
     return jnp.where(inside, g, 0), g_scale
@@ -47,17 +50,19 @@ def wrpn_weights(w, bits, scale=1.0):
   Args:
     w: float array of any shape.
     bits: 2 to 8, a Python integer.
-    scale: the largest magnitude of the grid, positive (0 gives zeros); a float or an array that
-      broadcasts to w's shape, one scale per output channel for instance.
+    scale: the largest magnitude of the grid, positive (below 1e-12 it acts as 1e-12, from where
+      training can raise it again); a float or an array that broadcasts to w's shape, one scale per
+      output channel for instance.
 
   Returns:
     An array of w's shape and dtype. NaN stays NaN.
 
   Raises:
-    ValueError: bits is outside 2 to 8.
+    ValueError: bits is outside 2 to 8, or scale's shape does not broadcast to w's.
     TypeError: w is not of a float dtype.
   """
-  return _wrpn_weights_rule(check_bits(bits, 2, 8, "wrpn_weights")), float_array(w), (scale,)
+  rule, w = _wrpn_weights_rule(check_bits(bits, 2, 8, "wrpn_weights")), float_array(w)
+  return rule, w, parameters("wrpn_weights", w, scale=scale)
 
 
 @functools.lru_cache(maxsize=None)
@@ -103,12 +108,12 @@ def wrpn_activations(x, bits):
 def _dorefa_weights_rule(bits):
   n = 2**bits - 1
 
-  def largest(w):
-    return nonzero(jnp.max(jnp.abs(jnp.tanh(w))))
+  def top_of(w):
+    return nonzero(largest(jnp.abs(jnp.tanh(w))))
 
   def code(w):
-    # 2 * round(n * x) - n with x = tanh(w) / (2 * largest) + 1/2: the odd whole numbers from -n to n.
-    levels = 2 * jnp.round(n * (jnp.tanh(w) / largest(w) / 2 + 0.5)) - n
+    # 2 * round(n * x) - n with x = tanh(w) / (2 * top) + 1/2: the odd whole numbers from -n to n.
+    levels = 2 * jnp.round(n * (jnp.tanh(w) / top_of(w) / 2 + 0.5)) - n
     return levels, jnp.float32(1 / n)
 
   def pullback(g, kept):
@@ -119,14 +124,14 @@ def _dorefa_weights_rule(bits):
     shared = jnp.sum(g * t) / (jnp.square(top) * jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1))
     return ((g / top - jnp.where(at_top, jnp.sign(t) * shared, 0)) * (1 - jnp.square(t)),)
 
-  return make_rule(code, pullback, -n, n, lambda w: (w, largest(w)))
+  return make_rule(code, pullback, -n, n, lambda w: (w, top_of(w)))
 
 
 @functools.lru_cache(maxsize=None)
 def _dorefa_binary_rule():
   def code(w):
     sign = jnp.where(jnp.isnan(w), w, jnp.where(w >= 0, 1.0, -1.0))
-    return sign, jnp.mean(jnp.abs(w))
+    return sign, mean(jnp.abs(w))
 
   return make_rule(code, lambda g, w: (g,), -1, 1)
 

@@ -24,7 +24,9 @@ THIRD = 1 / 3
     (lambda w: Q.wrpn_weights(w, 2, 4.0), [-5.0, -2.5, 1.0, 3.0], [-4, -4, 0, 4]),
     (lambda w: Q.wrpn_weights(w, 2, jnp.array([1.0, 4.0])),
      [[0.6, 0.6], [-3.0, -3.0]], [[1, 0], [-1, -4]]),
-    (lambda w: Q.wrpn_weights(w, 2, 0.0), [-5.0, 0.0, 3.0], [0, 0, 0]),
+    # A scale at zero or below acts as 1e-12, here and in the rows of ttq and lsq.
+    (lambda w: Q.wrpn_weights(w, 2, 0.0), [-5.0, 0.0, 3.0], [-1e-12, 0, 1e-12]),
+    (lambda w: Q.wrpn_weights(w, 2, -1.0), [-5.0, 0.0, 3.0], [-1e-12, 0, 1e-12]),
     # 1 bit: 0 and 1; 2 bits: thirds; 255 * 0.3 = 76.5 is a tie, of which float32's 0.3 is above.
     (lambda x: Q.wrpn_activations(x, 1), [-1.0, 0.4, 0.5, 0.6, 7.0], [0, 0, 0, 1, 1]),
     (lambda x: Q.wrpn_activations(x, 2), [-1.0, 0.3, 0.5, 0.9, 7.0], [0, THIRD, 2 * THIRD, 1, 1]),
@@ -40,6 +42,8 @@ THIRD = 1 / 3
     # max|w| = 4, delta = 1: a weight at the threshold is zero.
     (lambda w: Q.ttq(w, 0.5, 0.25, 0.25), [-4.0, -1.1, -1.0, 0.0, 1.0, 1.1],
      [-0.25, -0.25, 0, 0, 0, 0.5]),
+    (lambda w: Q.ttq(w, -0.5, 0.25), [-1.0, 0.0, 1.0], [-0.25, 0, 1e-12]),
+    (lambda w: Q.ttq(w, 0.5, -0.25), [-1.0, 0.0, 1.0], [-1e-12, 0, 0.5]),
     # 1 bit: mean|w| = 1.5. 2 bits: tanh w / max = 1, -1, and 0.1305 -> x = 0.565 -> 2/3 -> 1/3.
     (lambda w: Q.dorefa_weights(w, 1), [-1.0, 0.0, 3.5], [-1.5, 1.5, 1.5]),
     (lambda w: Q.dorefa_weights(w, 2), [1.0, -1.0, 0.1], [1, -1, THIRD]),
@@ -53,7 +57,8 @@ THIRD = 1 / 3
     (lambda x: Q.lsq(x, 0.5, 2), [-9.0, -0.75, -0.25, 0.2, 0.3, 9.0], [-1, -1, 0, 0, 0.5, 0.5]),
     (lambda x: Q.lsq(x, 0.5, 2, symmetric=True), [-9.0, -0.2, 9.0], [-0.5, 0, 0.5]),
     (lambda x: Q.lsq(x, 0.5, 2, signed=False), [-9.0, 0.25, 0.8, 9.0], [0, 0, 1, 1.5]),
-    (lambda x: Q.lsq(x, 0.0, 2), [-9.0, 0.0, 9.0], [0, 0, 0]),
+    (lambda x: Q.lsq(x, 0.0, 2), [-9.0, 0.0, 9.0], [-2e-12, 0, 1e-12]),
+    (lambda x: Q.lsq(x, -0.5, 2, signed=False), [-9.0, 0.0, 9.0], [0, 0, 3e-12]),
 ])
 def test_values(quantize, x, expected):
   np.testing.assert_allclose(jax.jit(quantize)(f32(x)), f32(expected), rtol=3e-7, atol=0)

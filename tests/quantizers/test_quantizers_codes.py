@@ -192,13 +192,19 @@ def test_one_channel_of_a_scale_may_be_zero():
   np.testing.assert_allclose(np.delete(g, 2, -1), 1, rtol=1e-6)
 
 
-def test_a_zero_scale_lets_nothing_through():
-  """The exception: levels * 0 tells nothing of dL/dvalue, so a step of 0 cannot come back here."""
-  x, v = samples(), jnp.ones((1, 5))
-  f = lambda x, params, case: _layer(case, x, params, v).sum()
-  for name, param in (("lsq_4", "step"), ("wrpn_weights_4_scale", "scale")):
-    g_x, g_params = jax.grad(f, (0, 1))(x, {param: np.float32(0)}, CASE[name])
-    assert not g_x.any() and g_params == {param: 0}
+@pytest.mark.parametrize("low", [0.0, -0.7])
+@pytest.mark.parametrize("name, param", [("lsq_4", "step"), ("lsq_8_unsigned", "step"),
+                                         ("wrpn_weights_4_scale", "scale"), ("pact_8", "clip")])
+def test_a_scale_at_zero_or_below_is_raised_by_what_is_too_small(name, param, low):
+  """Its gradient is that of a grid all of whose levels are too small: a larger one descends."""
+  x, v = jnp.abs(samples()), jnp.ones((1, 5))
+  loss = lambda params: -_layer(CASE[name], x, params, v).sum()
+  gradient = jax.grad(loss)({param: np.float32(low)})[param]
+  case = CASE[name].reference(float32(x), **{param: np.float32(1e-6)})
+  # All levels are at their end, so that the layer grows by their sum for each unit of the scale.
+  end = case[0].max()
+  factor = {"pact_8": 1 / 255, "wrpn_weights_4_scale": 1 / 7, "lsq_4": 0.25}.get(name, 1.0)
+  np.testing.assert_allclose(gradient, -end * factor * np.count_nonzero(x), rtol=1e-4)
 
 
 def test_a_clip_of_zero_comes_back():

@@ -1,6 +1,7 @@
 """Zero, NaN and infinite tensors, tiny ones, and arguments that are refused."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -122,12 +123,78 @@ def test_scalars_and_single_elements(case):
     np.testing.assert_allclose(value, reference.value(levels, scale).reshape(shape), rtol=1e-6)
 
 
-@each_case("ste_sign", "wrpn_weights_4_scale", "wrpn_activations_8", "pact_8", "lsq_4")
-def test_empty_arrays(case):
-  # Not of the quantizers that need a maximum or a mean.
+@each_case()
+@pytest.mark.parametrize("shape", [(0, 5, 8), (3, 0, 8)])
+def test_empty_arrays(case, shape):
+  x = jnp.zeros(shape)
+  with jax.debug_nans(True):  # a mean or a maximum of nothing is none
+    value, gradients = value_and_pullback(case, x, case.params, x)
+    encoded = Q.encode(case.quantize, x, **case.params)
+  assert value.shape == gradients["x"].shape == encoded.levels.shape == shape
+  assert all(not g.any() for name, g in gradients.items())
+  assert all(np.isfinite(s).all() for s in jax.tree.leaves(encoded.scale))
+  np.testing.assert_array_equal(Q.decode(encoded), value)
+
+
+def test_empty_arrays_elsewhere():
   x = jnp.zeros((0, 8))
-  value, gradients = value_and_pullback(case, x, case.params, x)
-  assert value.shape == gradients["x"].shape == (0, 8)
+  with jax.debug_nans(True):
+    assert Q.ste_round(x).shape == Q.ste_clip(x, -1, 1).shape == (0, 8)
+    assert Q.lsq_init(x, 4) == 1
+    assert jax.vmap(Q.twn)(x).shape == (0, 8)
+
+
+WITH_PARAMETERS = {
+    "lsq": (lambda x, s: Q.lsq(x, s, 4), "step"), "pact": (lambda x, s: Q.pact(x, s, 4), "clip"),
+    "lsq_grad_scale": (lambda x, s: Q.lsq(x, 1.0, 4, grad_scale=s), "grad_scale"),
+    "wrpn_weights": (lambda x, s: Q.wrpn_weights(x, 4, s), "scale"),
+    "ttq_positive": (lambda x, s: Q.ttq(x, s, 1.0), "positive"),
+    "ttq_negative": (lambda x, s: Q.ttq(x, 1.0, s), "negative"),
+    "ttq_threshold": (lambda x, s: Q.ttq(x, 1.0, 1.0, s), "threshold"),
+    "twn": (lambda x, s: Q.twn(x, s), "threshold"),
+    "twn_axis": (lambda x, s: Q.twn(x, s, axis=() if jnp.ndim(x) == 0 else -1), "threshold"),
+    "ste_clip_low": (lambda x, s: Q.ste_clip(x, s, 1.0), "low"),
+    "ste_clip_high": (lambda x, s: Q.ste_clip(x, -1.0, s), "high"),
+    "encode": (lambda x, s: Q.encode(Q.lsq, x, s, 4), "step"),
+    "encode_ste": (lambda x, s: Q.encode_ste(Q.ttq, x, s, 1.0), "positive"),
+    "decode": (lambda x, s: Q.decode(Q.Quantized(x, s)), "scale"),
+    "decode_pair": (lambda x, s: Q.decode(Q.Quantized(x, (jnp.float32(1), s))), "scale"),
+    "decode_sides": (lambda x, s: Q.decode(Q.Quantized((x, x), (s, s))), "scale"),
+}
+each_with_parameters = pytest.mark.parametrize("function, name", WITH_PARAMETERS.values(),
+                                               ids=WITH_PARAMETERS)
+
+
+@each_with_parameters
+@pytest.mark.parametrize("x, scale", [
+    ((8,), (8, 1)), ((3, 3, 4, 8), (8, 1, 1, 1)), ((), (8,)), ((), (1,)), ((1, 8), (3, 8)),
+    ((8,), (9,)), ((8,), (1, 1, 8)), ((8,), (0,)), ((0, 4), (2, 4))])
+def test_a_shape_that_would_grow_the_result_is_refused_by_both_names(function, name, x, scale):
+  message = f"{name} of shape {re.escape(str(scale))} for an array of shape {re.escape(str(x))}"
+  with pytest.raises(ValueError, match=message):
+    function(jnp.zeros(x), jnp.ones(scale))
+  with pytest.raises(ValueError, match=message):  # and while a gradient is traced
+    jax.eval_shape(jax.grad(lambda x, s: jnp.sum(jax.tree.leaves(function(x, s))[0]), (0, 1)),
+                   jnp.zeros(x), jnp.ones(scale))
+
+
+@each_with_parameters
+@pytest.mark.parametrize("shape", [(), (1,), (8,), (4, 1), (1, 4, 8), (2, 4, 8)])
+def test_a_shape_that_broadcasts_is_taken(function, name, shape):
+  del name
+  for leaf in jax.tree.leaves(function(jnp.ones((2, 4, 8)), jnp.full(shape, 0.5)))[:1]:
+    assert leaf.shape == (2, 4, 8)
+
+
+@pytest.mark.parametrize("bad", [None, "0.1", 1j, True, [0.1, [0.2]]])
+def test_a_parameter_that_is_no_number(bad):
+  with pytest.raises(TypeError, match="lsq takes a number or an array of numbers as its step"):
+    Q.lsq(samples(), bad, 4)
+
+
+def test_a_parameter_may_be_a_list():
+  steps = [0.1 * i for i in range(1, 9)]
+  np.testing.assert_array_equal(Q.lsq(samples(), steps, 4), Q.lsq(samples(), np.float32(steps), 4))
 
 
 def test_python_floats_and_numpy_arrays_are_arrays_too():
@@ -186,7 +253,26 @@ def test_twn_axis_out_of_range(axis):
     Q.twn(samples(), axis=axis)
 
 
-@pytest.mark.parametrize("axis", [2, (-1,), [2], (2, -1)])
+@pytest.mark.parametrize("axis", [1.0, "x", "1", "", True, np.True_, (0, None), (1.0,),
+                                  [True, 2], np.float32(2), np.array([0.5]), np.array(True),
+                                  [[2]], {2: 1.5}.values()])
+def test_twn_axis_of_another_type(axis):
+  with pytest.raises(TypeError, match="twn takes a whole number or a tuple of them as its axis"):
+    Q.twn(samples(), axis=axis)
+
+
+def test_twn_axis_that_is_traced():
+  with pytest.raises(TypeError, match="whole number"):
+    jax.jit(lambda axis: Q.twn(samples(), axis=axis))(2)
+
+
+def test_twn_of_no_axes_keeps_none():
+  np.testing.assert_array_equal(Q.twn(samples(), axis=()), Q.twn(samples()))
+  assert Q.encode(Q.twn, samples(), axis=()).scale.shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize("axis", [2, (-1,), [2], (2, -1), np.int64(2), np.uint8(2), np.array(2),
+                                  np.array([2]), jnp.int32(2), range(2, 3), {2}])
 def test_twn_axis_spellings(axis):
   np.testing.assert_array_equal(Q.twn(samples(), axis=axis), Q.twn(samples(), axis=-1))
 

@@ -159,8 +159,10 @@ def test_ttq_is_neither_odd_nor_idempotent_with_unequal_scales():
   assert Q.ttq(once, 2.0, 0.01).tolist() == [2, 0] and once[1] < 0
 
 
-def test_a_negative_ttq_scale_is_not_monotone():
-  assert Q.ttq(np.float32([0.0, 1.0]), -0.5, 0.5).tolist() == [0, -0.5]
+def test_a_negative_ttq_scale_acts_as_the_smallest():
+  # As a mirrored one it would not be monotone.
+  w = np.float32([0.0, 1.0, -1.0])
+  np.testing.assert_array_equal(Q.ttq(w, -0.5, 0.5), np.float32([0, 1e-12, -0.5]))
 
 
 def test_wide_dorefa_weights_are_not_idempotent():
