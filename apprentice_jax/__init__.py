@@ -27,4 +27,4 @@ def __getattr__(name):
 
 
 def __dir__():
-  return sorted([*globals(), *_HOME, *_SUBMODULES])
+  return sorted({*__all__, *_SUBMODULES, *(name for name in globals() if name.startswith("__"))})

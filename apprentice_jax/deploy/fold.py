@@ -15,11 +15,12 @@ import numpy as np
 
 from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Network, check
 from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, Weights)
-from apprentice_jax.models.layers import encode_weights
+from apprentice_jax.models.layers import QuantActivation, QuantConv, encode_weights
 from apprentice_jax.models.norm import EPSILON
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.quantizers.learned import SMALLEST_CLIP
+from apprentice_jax.quantizers.rule import SMALLEST_SCALE
 
 
 def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean, std, resize: int = 0,
@@ -39,6 +40,9 @@ def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean,
   Raises:
     BadNetwork: a number is not finite, or a grid has no positive step.
   """
+  if model.conv is not QuantConv or model.act is not QuantActivation:
+    raise BadNetwork("a ResNet of other layers than QuantConv and QuantActivation, with their own settings, cannot be "
+                     "exported")
   if ENDS[ends] != FULL and model.quantization.precision.weights == FULL:
     raise BadNetwork(f"{ENDS[ends]}-bit ends are for networks with quantized weights, not "
                      f"{model.quantization.precision}")
@@ -178,13 +182,13 @@ class _Lowering:
     if q.activations == "pact":
       return _step(path, np.maximum(_leaf(self._params, path)["clip"], np.float32(SMALLEST_CLIP)) * top)
     if q.activations == "lsq":
-      return _step(path, _leaf(self._params, path)["activation_step"])
+      return _step(path, np.maximum(_leaf(self._params, path)["activation_step"], np.float32(SMALLEST_SCALE)))
     return _step(path, top)
 
   def _branch_grid(self, path: str, out: float) -> float:
     """The step of the quantization point at the end of a branch; where there is none, that after the addition."""
     if self._q.residual and self._quantized:
-      return _step(path, _leaf(self._params, path)["activation_step"])
+      return _step(path, np.maximum(_leaf(self._params, path)["activation_step"], np.float32(SMALLEST_SCALE)))
     return out
 
   def _on_grid(self, path: str, y: str, step: float, out: float) -> str:

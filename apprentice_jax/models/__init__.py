@@ -20,3 +20,7 @@ def __getattr__(name):
   if name in _HOME:
     return getattr(importlib.import_module(_HOME[name]), name)
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+  return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -19,6 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from apprentice_jax.models.geometry import Geometry
+from apprentice_jax.quantizers.rule import unforwarded
+
 PATCH_BYTES = 3 << 19  # 1.5 MiB, about a core's own cache
 WIDE = 24  # output channels from which XLA's convolution is the fast one
 WIDE_OF_FEW = 48  # the same for at most FEW input channels, where a wider one costs little
@@ -47,9 +50,33 @@ def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = 
   if im2col and x.dtype == jnp.float32:
     return _for_cpu(strides, preferred_element_type, x, w)
   plain = functools.partial(_plain, strides, preferred_element_type)
+  return _rounded_on_gpus(plain, functools.partial(_plain, strides, None), exact, preferred_element_type, x, w)
+
+
+def general_convolution(x: jax.Array, w: jax.Array, *, geometry: Geometry, exact: bool = False,
+                        preferred_element_type=None) -> jax.Array:
+  """A convolution of any geometry, by XLA's own routines on every platform.
+
+  Args:
+    x: float (batch, height, width, channels).
+    w: float (height, width, channels / groups, features), of x's dtype.
+    geometry: strides, padding, dilation and groups.
+    exact, preferred_element_type: see `convolution`.
+
+  Returns:
+    (batch, height', width', features).
+  """
+  of_type = lambda dtype: functools.partial(
+      jax.lax.conv_general_dilated, window_strides=geometry.strides, padding=geometry.padding,
+      rhs_dilation=geometry.dilation, feature_group_count=geometry.groups,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"), preferred_element_type=dtype)
+  return _rounded_on_gpus(of_type(preferred_element_type), of_type(None), exact, preferred_element_type, x, w)
+
+
+def _rounded_on_gpus(plain, of_inputs_dtype, exact, preferred_element_type, x, w):
   if exact or preferred_element_type in (None, x.dtype):
     return plain(x, w)
-  on_gpu = lambda x, w: _plain(strides, None, x, w).astype(preferred_element_type)
+  on_gpu = lambda x, w: of_inputs_dtype(x, w).astype(preferred_element_type)
   return jax.lax.platform_dependent(x, w, cuda=on_gpu, rocm=on_gpu, default=plain)
 
 
@@ -87,7 +114,7 @@ def _backward(strides, _, residuals, g):
   return jax.lax.platform_dependent(x, w, g, cpu=on_cpu, default=by_xla)
 
 
-_for_cpu.defvjp(lambda strides, preferred, x, w: (_for_cpu(strides, preferred, x, w), (x, w)), _backward)
+_for_cpu.defvjp(lambda strides, preferred, x, w: (_for_cpu(strides, preferred, x, w), unforwarded((x, w))), _backward)
 
 
 def _way(x_shape, w_shape, strides: int):

@@ -20,10 +20,12 @@ from jax.ad_checkpoint import checkpoint_name
 
 from apprentice_jax import quantizers
 from apprentice_jax.models import magnitudes
-from apprentice_jax.models.convolution import convolution
+from apprentice_jax.models.convolution import convolution, general_convolution
+from apprentice_jax.models.geometry import Geometry, Padding, geometry
 from apprentice_jax.models.integer import convolution_sums
 from apprentice_jax.models.precision import FULL, Quantization
 from apprentice_jax.quantizers import Quantized, decode, encode_ste
+from apprentice_jax.quantizers.rule import unforwarded
 
 Array = jax.Array
 Activation = Union[Array, Quantized]
@@ -50,7 +52,8 @@ def _accumulate_bwd(product, residuals, g):
   return jax.vjp(product, x, w)[1](g.astype(x.dtype))
 
 
-_accumulate.defvjp(lambda product, x, w: (_accumulate(product, x, w), (x, w)), _accumulate_bwd)
+_accumulate.defvjp(lambda product, x, w: (_accumulate(product, x, w), unforwarded((x, w))),
+                   _accumulate_bwd)
 
 
 def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
@@ -115,6 +118,7 @@ class _Weighted(nn.Module):
       levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
       levels = levels.astype(dtype)
       if isinstance(x, Quantized):
+        self._check_scale(levels.shape, scale)
         self._warn_if_inexact(kernel)
       weight = encode_weights(q, kernel, self._quantizer_params(kernel))
       if isinstance(weight.scale, tuple):  # two magnitudes: two accumulators
@@ -127,6 +131,14 @@ class _Weighted(nn.Module):
     if self.use_bias:
       y = y + self.param("bias", nn.initializers.zeros, (self.features,))
     return checkpoint_name(y.astype(dtype), CONVOLVED)
+
+  def _check_scale(self, shape, scale):
+    """Only a scale that all terms of a sum share comes after the sum."""
+    scales = "two magnitudes" if isinstance(scale, tuple) else jnp.shape(scale)
+    an_example = len(scales) == len(shape) and scales[0] in (1, shape[0])
+    if isinstance(scale, tuple) or math.prod(scales[1:] if an_example else scales) != 1 or len(scales) > len(shape):
+      raise ValueError(f"{'/'.join(self.path) or 'the layer'} takes levels of one scale, or of one for each example, not "
+                       f"a scale of {scales} for levels of shape {shape}: give it x.values.")
 
   def _warn_if_inexact(self, kernel):
     bound = accumulator_bound(kernel.size // self.features, self.quantization.weight_level,
@@ -165,31 +177,54 @@ class _Weighted(nn.Module):
 class QuantConv(_Weighted):
   """A 2-D convolution, NHWC, at a chosen precision.
 
+  The arguments are those of `flax.linen.Conv`, but for the default padding.
+
   Attributes:
-    kernel_size: height and width; padding is ``(size - 1) // 2`` on every side.
-    strides: of both directions.
-    im2col: see `convolution`.
+    kernel_size: height and width, or one number for both.
+    strides: of height and width, or one number for both.
+    padding: "SAME", "SAME_LOWER", "VALID", a number, or for height and width a number or a pair
+      (before, after); None: ``(size - 1) // 2`` on every side.
+    kernel_dilation: of height and width, or one number for both.
+    feature_group_count: groups of channels that are convolved apart; a kernel has
+      channels / feature_group_count.
+    im2col: see `convolution`; other geometries than its own are XLA's, and computed in floats whatever
+      ``quantization.compute`` says, with the same sums.
   """
-  kernel_size: Sequence[int] = (3, 3)
-  strides: int = 1
+  kernel_size: int | Sequence[int] = (3, 3)
+  strides: int | Sequence[int] = 1
   im2col: bool = True
+  padding: Padding = None
+  kernel_dilation: int | Sequence[int] = 1
+  feature_group_count: int = 1
 
   @nn.compact
   def __call__(self, x: Activation) -> Array:
     """(batch, height, width, channels) -> (batch, height', width', features), of self.dtype."""
-    channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
-    kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
+    shape = (x.levels if isinstance(x, Quantized) else x).shape
+    where = self._geometry(shape)
+    kernel = self.param("kernel", self.kernel_init, (*where.size, shape[-1] // where.groups, self.features))
     # Of sums that are to be subtracted from each other, and of those that are compared, all digits count.
     exact = (isinstance(x, Quantized) and self.quantization.weights == "ttq"
              or self.is_mutable_collection("accumulators"))
-    product = functools.partial(convolution, strides=self.strides, im2col=self.im2col, exact=exact)
+    if where.usual:
+      product = functools.partial(convolution, strides=where.strides[0], im2col=self.im2col, exact=exact)
+    else:
+      product = functools.partial(general_convolution, geometry=where, exact=exact)
     return self._multiply(product, x, kernel)
 
+  def _geometry(self, shape) -> Geometry:
+    return geometry(shape, self.features, self.kernel_size, self.strides, self.padding, self.kernel_dilation,
+                    self.feature_group_count)
+
   def _sums(self, product, levels, weight_levels):
-    q = self.quantization
-    if q.compute == "float" or q.weight_level > 127:
+    q, where = self.quantization, self._geometry(levels.shape)
+    if where.groups > 1 and weight_levels.shape[-1] != self.features:
+      # TTQ's two sides: side by side they would be other groups.
+      sides = jnp.split(weight_levels, 2, axis=-1)
+      return jnp.concatenate([_accumulate(product, levels, side) for side in sides], axis=-1)
+    if q.compute == "float" or q.weight_level > 127 or not where.usual:
       return _accumulate(product, levels, weight_levels)
-    return convolution_sums(product, self.strides, 2**q.precision.activations - 1, q.compute, levels,
+    return convolution_sums(product, where.strides[0], 2**q.precision.activations - 1, q.compute, levels,
                             weight_levels)
 
 

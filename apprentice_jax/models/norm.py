@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from apprentice_jax.quantizers.rule import unforwarded
+
 MOMENTUM = 0.9  # of the running statistics
 EPSILON = 1e-5
 
@@ -90,7 +92,8 @@ def _affine_bwd(residuals, g):
   return ((g * multiplier).astype(x.dtype), *_pair_of_sums(g * x.astype(jnp.float32), g))
 
 
-_affine.defvjp(lambda x, multiplier, addend: (_affine(x, multiplier, addend), (x, multiplier)), _affine_bwd)
+_affine.defvjp(lambda x, multiplier, addend: (_affine(x, multiplier, addend), unforwarded((x, multiplier))),
+               _affine_bwd)
 
 
 @jax.custom_vjp
