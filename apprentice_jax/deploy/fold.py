@@ -182,13 +182,13 @@ class _Lowering:
     if q.activations == "pact":
       return _step(path, np.maximum(_leaf(self._params, path)["clip"], np.float32(SMALLEST_CLIP)) * top)
     if q.activations == "lsq":
-      return _step(path, np.maximum(_leaf(self._params, path)["activation_step"], np.float32(SMALLEST_SCALE)))
+      return max(_step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE)))
     return _step(path, top)
 
   def _branch_grid(self, path: str, out: float) -> float:
     """The step of the quantization point at the end of a branch; where there is none, that after the addition."""
     if self._q.residual and self._quantized:
-      return _step(path, np.maximum(_leaf(self._params, path)["activation_step"], np.float32(SMALLEST_SCALE)))
+      return max(_step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE)))
     return out
 
   def _on_grid(self, path: str, y: str, step: float, out: float) -> str:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from apprentice_jax.quantizers.rule import unforwarded
+
 Array = jax.Array
 
 THRESHOLD = 0.05  # of the layer's largest magnitude, as published
@@ -25,7 +27,8 @@ def _with_gradient(x, value, factor):
   return value
 
 
-_with_gradient.defvjp(lambda x, value, factor: (value, factor), lambda factor, g: (g * factor, None, None))
+_with_gradient.defvjp(lambda x, value, factor: (value, unforwarded(factor)),
+                      lambda factor, g: (g * factor, None, None))
 
 
 def start(kernel: Array, per_channel: bool) -> dict[str, Array]:

@@ -144,7 +144,8 @@ def unforwarded(residuals):
   An argument that is a residual too is mistaken for a constant of the loop where a gradient is
   differentiated again through `jax.lax.scan` (jax 0.8 to 0.12). XLA drops the multiplication.
   """
-  return jax.tree.map(lambda a: a * 1 if jnp.issubdtype(a.dtype, jnp.floating) else a, residuals)
+  is_float = lambda a: jnp.issubdtype(jnp.result_type(a), jnp.floating)
+  return jax.tree.map(lambda a: a * 1 if is_float(a) else a, residuals)
 
 
 @jax.tree_util.register_static

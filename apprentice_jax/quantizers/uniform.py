@@ -11,6 +11,9 @@ from apprentice_jax.quantizers.rule import (largest, make_rule, mean, nonzero, p
                                             quantizer)
 
 
+SQUARED = 1e-15  # float32 holds the squares of larger numbers, to all digits
+
+
 @functools.lru_cache(maxsize=None)
 def _wrpn_weights_rule(bits):
   n = 2**(bits - 1) - 1
@@ -121,7 +124,9 @@ def _dorefa_weights_rule(bits):
     w, top = kept
     t = jnp.tanh(w)
     at_top = jnp.abs(t) == top
-    shared = jnp.sum(g * t) / (jnp.square(top) * jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1))
+    unit = jnp.where(top < SQUARED, top, 1)  # what has no square is divided by itself first
+    count = jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1)
+    shared = jnp.sum(g * (t / unit)) / ((top / unit) * top * count)
     return ((g / top - jnp.where(at_top, jnp.sign(t) * shared, 0)) * (1 - jnp.square(t)),)
 
   return make_rule(code, pullback, -n, n, lambda w: (w, top_of(w)))

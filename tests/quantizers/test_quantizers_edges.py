@@ -179,7 +179,7 @@ def test_a_shape_that_would_grow_the_result_is_refused_by_both_names(function, n
 
 
 @each_with_parameters
-@pytest.mark.parametrize("shape", [(), (1,), (8,), (4, 1), (1, 4, 8), (2, 4, 8)])
+@pytest.mark.parametrize("shape", [(8,), (1, 4, 1)])
 def test_a_shape_that_broadcasts_is_taken(function, name, shape):
   del name
   for leaf in jax.tree.leaves(function(jnp.ones((2, 4, 8)), jnp.full(shape, 0.5)))[:1]:
