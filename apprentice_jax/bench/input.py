@@ -25,6 +25,7 @@ from apprentice_jax.bench.photos import KINDS, Kind, make
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import encoded, order, resample, stream
+from apprentice_jax.data import folder as folders
 from apprentice_jax.data import images as decoding
 
 BATCH = 32
@@ -213,7 +214,7 @@ def _python_time(examples, steps: int) -> dict:
   with mock.patch.object(simplejpeg, "decode_jpeg", clocked(simplejpeg.decode_jpeg)), \
        mock.patch.multiple(cv2, **{name: clocked(getattr(cv2, name)) for name in _OPENCV}), \
        mock.patch.multiple(resample, **{name: clocked(getattr(resample, name)) for name in _RESIZE}), \
-       mock.patch.object(encoded, "open", lambda path, _: File(io.FileIO(path)), create=True):
+       mock.patch.object(folders, "open", lambda path, _: File(io.FileIO(path)), create=True):
     for step in range(min(steps, 30)):
       outside, began = 0.0, time.thread_time()
       source[step]
