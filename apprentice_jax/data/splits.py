@@ -40,12 +40,14 @@ class Splits:
     spec = self.spec
     if name in ("train", "test") or name == "validation" and spec.validation:
       return name
-    if name and name == spec.test_split:
+    alike = next((group for group in folder.SPELLINGS if name.casefold() in group), (name,))
+    # "val" is the folder of that name; where there is none, the images held out.
+    held_out = "val" in alike and spec.validation
+    if name and name == spec.test_split and not (held_out and not self.name("test")):
       return "test"
     if name and name == spec.train_split:
       return "train"
-    alike = next((group for group in folder.SPELLINGS if name.casefold() in group), (name,))
-    if "val" in alike and spec.validation:
+    if held_out:
       return "validation"
     for role, own in (("test", spec.test_split), ("train", spec.train_split)):
       if own.casefold() in alike:  # in another spelling

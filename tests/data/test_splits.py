@@ -153,9 +153,17 @@ def test_one_folder_for_both(tmp_path):
     ("test", 0.0, {"val": "val"}),
     ("validation", 0.0, {"validation": "test", "val": "test"}),
     ("train[80%:]", 0.0, {"train[80%:]": "test", "train": "train", "train[:10]": "train[:10]"})])
-def test_names_of_splits(test, validation, names):
-  found = of("image_folder", "/nowhere", test=test, validation=validation)
+def test_names_of_splits(test, validation, names, tmp_path):
+  root = photos(tmp_path, train_cat=1, **{f"{test}_cat": 1})
+  found = of("image_folder", root, test=test, validation=validation)
   assert {name: found.role(name) for name in names} == names
+
+
+def test_val_without_a_folder_is_what_was_held_out(tmp_path):
+  root = photos(tmp_path, train_cat=10)
+  found = of("image_folder", root, test="val", validation=0.2, share=0.2)
+  assert found.role("val") == found.role("valid") == "validation"
+  assert of("image_folder", root, test="val", share=0.2).role("val") == "test"
 
 
 def test_a_validation_split_that_is_none():

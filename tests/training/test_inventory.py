@@ -11,7 +11,7 @@ from runs import tiny
 
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data.images import UnreadableImage
-from apprentice_jax.training import inputs, inventory
+from apprentice_jax.training import inputs, inventory, workdir
 
 
 def photos(root, splits=(("train", 10), ("val", 3)), names=("cat", "granny smith")):
@@ -194,6 +194,19 @@ def test_an_image_that_could_not_be_read_may_be_replaced_but_not_removed(tmp_pat
   (root / "train/cat/0.png").write_bytes(whole[:20])
   with pytest.raises(ConfigError, match="their sizes differ"):
     inventory.claim_data(run, afresh(config))
+
+
+def test_a_config_of_before_goes_on_with_a_share_that_it_does_not_need(tmp_path):
+  config = of_folder(photos(tmp_path / "data"), data__test_share=0.2)
+  workdir.claim(tmp_path, config)
+  there = json.loads((tmp_path / "config.json").read_text())
+  del there["data.test_share"]
+  (tmp_path / "config.json").write_text(json.dumps(there))
+  workdir.claim(tmp_path, config)
+  there["data.test_share"] = 0.3
+  (tmp_path / "config.json").write_text(json.dumps(there))
+  with pytest.raises(ConfigError, match=r"config\.data\.test_share \(0\.3 there, 0\.2 now\)"):
+    workdir.claim(tmp_path, config)
 
 
 def test_a_torn_file_of_the_workdir(tmp_path):
