@@ -3,8 +3,10 @@
 Commands only parse flags and call the functions that do the work.
 """
 
+import contextlib
 import glob
 import importlib
+import io
 import json
 import os
 import pathlib
@@ -193,7 +195,9 @@ def _run(command: str, arguments: list[str]) -> int:
   if command == "bench" and given.what == "torch":  # both have their memory on one GPU, of which jax would take most
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
   from apprentice_jax.training import devices
-  devices.start(config.cpu_devices if config is not None else None, given.workdir)
+  # The devices are no part of an answer in JSON.
+  with contextlib.redirect_stdout(io.StringIO() if given.json else sys.stdout):
+    devices.start(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
     _eval(config, given)
   elif command == "export":

@@ -90,13 +90,16 @@ def album(folder):
 
 @pytest.fixture
 def command(capsys):
-  """command(*words) -> (status, lines, stderr)."""
+  """command(*words) -> (status, lines, stderr), without the line about devices before text."""
 
   def run(*words):
     capsys.readouterr()
     status = cli.main([str(word) for word in words])
     out, err = capsys.readouterr()
-    return status, [line for line in out.splitlines() if not line.startswith("running on")], err
+    lines = out.splitlines()
+    if "--json" not in words:
+      lines = [line for line in lines if not line.startswith("running on")]
+    return status, lines, err
 
   return run
 
