@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import sparse
 
 # From which ratio of input to output sides on an image may be reduced by so much. The deviation of
 # noise, checks and photos then stays within 5% of the one that Pillow's filter on all pixels leaves.
@@ -64,12 +63,12 @@ def _floats(pixels: np.ndarray) -> np.ndarray:
   return np.ascontiguousarray(pixels, np.float32)
 
 
-def _product(weights: sparse.csr_array, values: np.ndarray) -> np.ndarray:
+def _product(weights, values: np.ndarray) -> np.ndarray:
   return weights @ values
 
 
-def _side(span: Span, size: int, reduced: int) -> tuple[int, sparse.csr_array]:
-  """Returns the first pixel needed, and the weights of it and those behind it for each output."""
+def _side(span: Span, size: int, reduced: int) -> tuple:
+  """Returns the first pixel needed, and a sparse matrix: for each output, the weights from there on."""
   begin = span.start // reduced
   # Counted from there, windows that differ in their place have the same weights.
   first, weights = _weights(span.start - begin * reduced, span.stop - span.start, size, reduced)
@@ -77,7 +76,10 @@ def _side(span: Span, size: int, reduced: int) -> tuple[int, sparse.csr_array]:
 
 
 @functools.lru_cache(1024)  # of some 10 kB
-def _weights(start: int, side: int, size: int, reduced: int) -> tuple[int, sparse.csr_array]:
+def _weights(start: int, side: int, size: int, reduced: int) -> tuple:
+  """Returns what `_side` does, of ``side`` pixels that begin ``start`` behind the first reduced one's."""
+  from scipy import sparse  # here, not above: images that live on the device do without
+
   scale = side / size
   radius = max(scale, 1)
   centre = start + (np.arange(size)[:, None] + 0.5) * scale
