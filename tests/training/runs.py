@@ -2,10 +2,14 @@
 
 import jax
 import numpy as np
+import pytest
+from safetensors.numpy import save_file
 
 from apprentice_jax import config as configs
+from apprentice_jax.models.pretrained import Pretrained
 from apprentice_jax.training import loop, metrics
 from apprentice_jax.training.checkpoint import Checkpoints
+from apprentice_jax.training.metrics import MetricsWriter
 
 STEPS = 27          # 1.2 epochs of 22.45 steps
 TIMING = ("seconds", "images_per_second", "data_wait", "host_memory")
@@ -60,3 +64,35 @@ def scheme_config(kind, pretrained):
   if scheme == "C":
     config.student.init = str(pretrained)
   return config
+
+
+class Killed(BaseException):
+  pass
+
+
+def begin(config, workdir, monkeypatch, killed_at):
+  """Trains until the record of a step, or the final score ("end"), is written."""
+  write = MetricsWriter.write
+
+  def killed(self, step, record):
+    write(self, step, record)
+    if step == killed_at or killed_at == "end" and "test_loss" in record:
+      raise Killed
+  with monkeypatch.context() as patch:
+    patch.setattr(MetricsWriter, "write", killed)
+    with pytest.raises(Killed):
+      loop.train(config, workdir)
+  assert loop.result(workdir) is None
+
+
+def named_torch(network, path, order=range(10)):
+  """Writes a network by torchvision's names, its outputs in an order."""
+  tensors, spelled = {}, Pretrained({}, {}, {}).spelled
+  for tree in network.params, network.batch_stats:
+    for key, array in jax.tree_util.tree_leaves_with_path(tree):
+      name, _ = spelled("/".join(k.key for k in key), array.shape)
+      tensors[name] = np.ascontiguousarray(np.transpose(array, {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))))
+  for name in ("fc.weight", "fc.bias"):
+    tensors[name] = np.ascontiguousarray(tensors[name][list(order)])
+  save_file(tensors, path)
+  return str(path)

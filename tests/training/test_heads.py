@@ -3,31 +3,16 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runs import assert_same_run, final_state, scheme_config, tiny
+from runs import assert_same_run, final_state, named_torch, scheme_config, tiny
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.models.pretrained import Pretrained
 from apprentice_jax.training import inputs, loop, saved, start
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs
-
-
-def named_torch(network, path, order=range(10)):
-  """Writes a network by torchvision's names, its outputs in an order."""
-  tensors, spelled = {}, Pretrained({}, {}, {}).spelled
-  for tree in network.params, network.batch_stats:
-    for key, array in jax.tree_util.tree_leaves_with_path(tree):
-      name, _ = spelled("/".join(k.key for k in key), array.shape)
-      tensors[name] = np.ascontiguousarray(np.transpose(array, {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))))
-  for name in ("fc.weight", "fc.bias"):
-    tensors[name] = np.ascontiguousarray(tensors[name][list(order)])
-  save_file(tensors, path)
-  return str(path)
 
 
 @pytest.fixture

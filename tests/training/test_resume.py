@@ -18,29 +18,10 @@ from apprentice_jax.data import order
 from apprentice_jax.training import inputs, loop, metrics, run
 from apprentice_jax.training.metrics import MetricsWriter, NonFiniteLoss
 from apprentice_jax.training.preemption import Preempted
-from runs import assert_same_run, final_state, scheme_config, tiny, untimed
+from runs import assert_same_run, begin, final_state, scheme_config, tiny, untimed
 
 RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
 KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27
-
-
-class Killed(BaseException):
-  pass
-
-
-def begin(config, workdir, monkeypatch, killed_at):
-  """Trains until the record of a step, or the final score ("end"), is written."""
-  write = MetricsWriter.write
-
-  def killed(self, step, record):
-    write(self, step, record)
-    if step == killed_at or killed_at == "end" and "test_loss" in record:
-      raise Killed
-  with monkeypatch.context() as patch:
-    patch.setattr(MetricsWriter, "write", killed)
-    with pytest.raises(Killed):
-      loop.train(config, workdir)
-  assert loop.result(workdir) is None
 
 
 # At the end: after the last checkpoint, before the result is written.
