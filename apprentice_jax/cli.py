@@ -178,7 +178,7 @@ def _run(command: str, arguments: list[str]) -> int:
   if config is not None:
     config = given.config = checked(config, config.study.precisions if command == "study" else ())
   for sentence in unused.sentences(command, given, arguments):
-    print(f"note: {sentence}", flush=True)
+    print(f"note: {sentence}", flush=True, file=sys.stderr if command == "predict" else sys.stdout)
   if command == "plan":
     _plan(_need(config, "config"), given)
     return 0
