@@ -14,8 +14,9 @@ from apprentice_jax.models.precision import Precision, Quantization, nearest
 
 ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
 # Apprentice to the letter, as far as that is known: its quantizers with one scale a tensor and WRPN's literal grids,
-# [-1, 1] and [0, 1], and its loss. TTQ is the layer's: see `models.magnitudes` for the gradients that it scales. WRPN's
-# grid to 1 suits training from scratch alone. Learning rates and epochs stay the config's own.
+# [-1, 1] and [0, 1], and its loss. TTQ is the layer's: `models.magnitudes` says which gradients it scales. WRPN's grid
+# to 1 leaves little of a wide network's trained weights: `config_checks` refuses it there. Learning rates and epochs
+# stay the config's own.
 PRESETS = {"paper": {
     "quantization.weights": "paper", "quantization.activations": "paper", "quantization.per_channel": False,
     "quantization.wrpn_scale": "unit", "quantization.full_precision": ("stem", "head"), "quantization.residual": False,

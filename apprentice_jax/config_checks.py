@@ -16,6 +16,7 @@ CHOICES = {
     "scheme": SCHEMES, "teacher.head": HEADS, "student.head": HEADS, "dtype": DTYPES,
     "eval.final": ("test", "validation"), "data.unreadable": ("stop", "skip"),
     **{f"recipe.{name}.schedule": SCHEDULES for name in ("student", "teacher", "finetune")}}
+MOST_ZEROS = 0.9  # of a layer's trained weights, for fine-tuning to go on from them
 # The least value of a field; a field of a recipe without its recipe.
 LEAST = {
     "batch_size": 1, "batch_per_device": 0, "largest_batch": 0, "steps_per_dispatch": 1, "cpu_devices": 1,
@@ -145,9 +146,25 @@ def _check_trained_start(config, precisions):
   trained = [name for name in schemes if name in SCHEMES and SCHEMES[name].pretrained_student]
   for precision in precisions or (config.precision,) if trained else ():
     q = quantization(config, precision)
-    _ensure(q.precision.weights == FULL or (q.weights, q.wrpn_scale) != ("wrpn", "unit"),
-            f"scheme {trained[0]} at {q.precision} starts from trained weights, which WRPN's grid to 1 rounds to zero: set "
-            "config.quantization.wrpn_scale=max" + (", or leave the scheme out of config.study.cells." if precisions else "."))
+    if q.precision.weights == FULL or (q.weights, q.wrpn_scale) != ("wrpn", "unit"):
+      continue
+    zeros = _zeros_on_unit_grid(config.student, q.precision.weights)
+    _ensure(zeros <= MOST_ZEROS,
+            f"scheme {trained[0]} at {q.precision} starts from trained weights, of which WRPN's grid to 1 rounds about "
+            f"{zeros:.1%} to zero in the widest layers of {config.student.name}: set config.quantization.wrpn_scale=max"
+            + (", or leave the scheme out of config.study.cells." if precisions else "."))
+
+
+def _zeros_on_unit_grid(student, bits: int) -> float:
+  """The fraction of the widest 3x3 convolutions' weights that WRPN's grid to 1 rounds to zero.
+
+  Weights are taken to be as large as He et al.'s initialisation makes them: normal, of variance 2 / fan-out.
+  """
+  from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
+  network = resnet(student.name, 2, width=student.width)
+  channels = network.width * 2**(len(network.stages) - 1)
+  half_a_level = 0.5 / (2**(bits - 1) - 1)
+  return math.erf(half_a_level / math.sqrt(2 * 2 / (9 * channels)))
 
 
 def _check_least(config):

@@ -3,9 +3,11 @@
 import importlib.util
 import pathlib
 
+import numpy as np
 import pytest
 
 from apprentice_jax import config as configs
+from apprentice_jax import config_checks, quantizers
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import Precision
@@ -71,7 +73,6 @@ def test_wrong_arguments_are_refused(argument, sentence):
 
 def test_the_papers_preset_has_its_quantizers():
   config = configs.apply_argument(valid(), "preset=paper,precision=8A2W", {})
-  config.study.cells = ("teacher", "baseline", "A", "B")
   configs.validate(config, ("8A,4W", "32A,2W"))
   found = [configs.quantization(config, p) for p in ("8A,2W", "8A,4W", "32A,2W")]
   assert [(q.weights, q.activations) for q in found] == [("ttq", "wrpn"), ("wrpn", "wrpn"), ("ttq", "wrpn")]
@@ -83,10 +84,10 @@ def test_the_papers_preset_has_its_quantizers():
 
 
 @pytest.mark.parametrize("scheme", ["C", "C-control"])
-def test_wrpns_grid_to_one_is_not_for_trained_weights(scheme):
-  config = configs.apply_argument(valid(), f"preset=paper,precision=8A4W,scheme={scheme}", {})
-  sentence = (f"scheme {scheme} at 8A,4W starts from trained weights, which WRPN's grid to 1 rounds to zero: set "
-              "config.quantization.wrpn_scale=max")
+def test_wrpns_grid_to_one_is_not_for_trained_weights_of_wide_networks(scheme):
+  config = configs.apply_argument(valid(), f"preset=paper,precision=8A4W,scheme={scheme},student=resnet50", {})
+  sentence = (f"scheme {scheme} at 8A,4W starts from trained weights, of which WRPN's grid to 1 rounds about 99.9% to "
+              "zero in the widest layers of resnet50: set config.quantization.wrpn_scale=max")
   with pytest.raises(ConfigError) as error:
     configs.validate(config)
   assert str(error.value) == sentence + "."
@@ -94,12 +95,21 @@ def test_wrpns_grid_to_one_is_not_for_trained_weights(scheme):
   with pytest.raises(ConfigError) as error:
     configs.validate(config, ("8A,2W", "8A,4W"))
   assert str(error.value) == sentence + ", or leave the scheme out of config.study.cells."
-  config.quantization.wrpn_scale = "max"
-  configs.validate(config)
-  config.quantization.wrpn_scale, config.precision = "unit", "8A,2W"
-  configs.validate(config, ("8A,2W", "8A,32W"))  # TTQ, and full precision, have no such grid
-  config.precision, config.scheme, config.study.cells = "8A,4W", "B", ("baseline", "B")
-  configs.validate(config, ("8A,4W",))
+  for changes in ({"quantization.wrpn_scale": "max"}, {"student.name": "resnet20"}, {"precision": "8A,2W"},
+                  {"precision": "8A,32W"}, {"precision": "8A,5W"}, {"scheme": "B"}):
+    fine = config.copy_and_resolve_references()
+    fine.update_from_flattened_dict(changes)
+    configs.validate(fine)
+
+
+@pytest.mark.parametrize("name, width, channels, bits", [("resnet8", 0.5, 32, 3), ("resnet20", 1.0, 64, 4),
+                                                         ("resnet50", 1.0, 512, 5)])
+def test_how_many_weights_the_grid_rounds_to_zero(name, width, channels, bits):
+  student = valid().student
+  student.name, student.width = name, width
+  weights = np.random.default_rng(0).normal(0, np.sqrt(2 / (9 * channels)), 100_000).astype(np.float32)
+  zeros = np.mean(np.asarray(quantizers.wrpn_weights(weights, bits)) == 0)
+  assert config_checks._zeros_on_unit_grid(student, bits) == pytest.approx(zeros, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mlperf_tiny"])
