@@ -14,10 +14,15 @@ for seed in 0 1 2 3 4; do
       --config.seed=$seed --workdir="$WORKDIR/held-out-$per_channel-$seed"
   done
 done
-# The paper's preset: scheme C, from trained weights.
+# The paper's preset (../paper.md). At 8A,3W the grid to 1 was run before it was refused.
 apprentice study --config=configs/digits.py:preset=paper --config.quantization.wrpn_scale=max \
   --config.study.seeds='(0,)' --config.study.cells='("teacher","student","baseline","C")' \
   --config.study.jobs=1 --workdir="$WORKDIR/paper"
+for run in 8A3W-max 8A4W-unit; do
+  apprentice train --config=configs/digits.py:preset=paper,scheme=C,precision=${run%-*} \
+    --config.quantization.wrpn_scale=${run#*-} --config.teacher.init="$WORKDIR/paper/cells/teacher-32A32W-seed0" \
+    --config.student.init="$WORKDIR/paper/cells/student-32A32W-seed0" --workdir="$WORKDIR/paper-$run"
+done
 # Fashion-MNIST: five epochs without a teacher.
 for seed in 0 1; do
   for weights in twn ttq; do
