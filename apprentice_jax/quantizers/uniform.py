@@ -123,7 +123,8 @@ def _dorefa_weights_rule(bits):
     # Of t / max|t|, t = tanh(w); those that share the maximum share its gradient.
     w, top = kept
     t = jnp.tanh(w)
-    at_top = jnp.abs(t) == top
+    # By w, since another program's tanh may differ from the maximum's in its last digit.
+    at_top = jnp.abs(w) == largest(jnp.abs(w))
     unit = jnp.where(top < SQUARED, top, 1)  # what has no square is divided by itself first
     count = jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1)
     shared = jnp.sum(g * (t / unit)) / ((top / unit) * top * count)

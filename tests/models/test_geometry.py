@@ -1,5 +1,7 @@
 """Convolutions of every geometry: values and gradients of the quantizers and `flax.linen.Conv`, exact accumulators."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 
 from apprentice_jax import quantizers
-from apprentice_jax.models import Precision, QuantActivation, QuantConv, Quantization
+from apprentice_jax.deploy.fold import lower
+from apprentice_jax.deploy.network import BadNetwork
+from apprentice_jax.models import Precision, QuantActivation, QuantConv, Quantization, resnet
 from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.quantizers import Quantized, decode
 
@@ -164,3 +168,9 @@ def test_a_network_of_ones_own():
   expected = nn.Conv(4, (3, 3), feature_group_count=2, use_bias=False).apply({"params": {"kernel": kernel}}, pooled)
   np.testing.assert_allclose(y, nn.relu(expected) + pooled, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(mean, jnp.mean(a, (1, 2)), rtol=1e-6)
+
+
+def test_a_resnet_of_other_layers_is_not_exported_as_if_it_were_of_the_usual_ones():
+  model = resnet("resnet8", 10, "8A,4W").clone(conv=functools.partial(QuantConv, padding="SAME"))
+  with pytest.raises(BadNetwork, match="other layers than QuantConv and QuantActivation"):
+    lower(model, {}, {}, image_shape=(32, 32, 3), class_names=(), mean=(0,), std=(1,))
