@@ -51,7 +51,7 @@ class Network(nn.Module):
     return QuantDense(3)(jnp.mean(x.values, (1, 2)))
 
 
-@pytest.mark.parametrize("weights, activations", [("ttq", "lsq"), ("lsq", "pact"), ("dorefa", "wrpn")])
+@pytest.mark.parametrize("weights, activations", [("ttq", "lsq"), ("lsq", "pact")])
 def test_layers_norm_and_loss(weights, activations):
   network, labels = Network(weights, activations), jnp.array([0, 2])
   for x in (np.zeros((2, 4, 4, 2), np.float32), np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)):
