@@ -13,9 +13,9 @@ Array = jax.Array
 class Quantized(NamedTuple):
   """A quantized tensor: whole-number levels and the scale that makes values of them.
 
-  It is no array, and says so wherever it is used as one, since arithmetic on levels alone or on
-  values alone would be wrong in the next layer. ``x.values`` is the array of values;
-  ``x._replace(levels=f(x.levels))`` keeps the levels where f only moves or max-pools them.
+  It is no array: where it is used as one, a TypeError or AttributeError says how to get one.
+  ``x.values`` is the array of values. ``x._replace(levels=f(x.levels))`` keeps the levels where f
+  only moves or max-pools them.
 
   Attributes:
     levels: array of whole numbers, of an integer dtype from `encode` and of a float dtype from
