@@ -4,8 +4,7 @@ Commands only parse flags and call the functions that do the work.
 """
 
 import contextlib
-import glob
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -14,6 +13,8 @@ import platform
 import sys
 import traceback
 import warnings
+
+from apprentice_jax import environment
 
 USAGE = """usage: apprentice COMMAND [flags]
 
@@ -56,15 +57,10 @@ def command() -> int:
   """The process's own command: `main`, in a process started anew with glibc's memory as MALLOC has it, which has
   to be said before it starts. Not where there is an accelerator, or no glibc, or the user asked for something."""
   if (sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc"
-      and not _has_accelerator()):
+      and not environment.has_accelerator()):
     os.environ["GLIBC_TUNABLES"] = MALLOC
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
   return main()
-
-
-def _has_accelerator() -> bool:
-  from apprentice_jax.training import tpu
-  return bool(glob.glob("/dev/nvidia[0-9]*")) or tpu.has_tpu()
 
 
 def _set_flags(command: str):
@@ -74,7 +70,7 @@ def _set_flags(command: str):
   # What is slow is in XLA's libraries. LLVM need not try hard with the rest: at its default level it takes three to five
   # times as long over a network's initialisation, and of what it makes only training steps are faster, which have it
   # nevertheless (training/aot.py). `plan` is not for CPU.
-  if command != "plan" and not _has_accelerator():
+  if command != "plan" and not environment.has_accelerator():
     flags.append("--xla_backend_optimization_level=1")
   os.environ["XLA_FLAGS"] = " ".join([given, *(f for f in flags if f.partition("=")[0] not in given)]).strip()
 
@@ -218,13 +214,13 @@ def _train(command: str, config, workdir: str) -> int:
       from apprentice_jax.training import loop
       from apprentice_jax.training.workdir import result
       finished = result(pathlib.Path(workdir)) is not None
+      _check_formats(config)
       loop.train(config, workdir)
       if processes.first():
         if finished:
           print(f"{workdir} had finished before: nothing was trained.")
-        from apprentice_jax import report  # here: it loads matplotlib
         with trouble(pathlib.Path(workdir)):
-          print(report.write_run(workdir, None if finished else _scored_images(config)))
+          _leave(config, pathlib.Path(workdir), finished)
     else:
       from apprentice_jax.study import run as study
       table = study.run(config, workdir)
@@ -233,10 +229,26 @@ def _train(command: str, config, workdir: str) -> int:
   return 0
 
 
-def _scored_images(config):
-  """The images of the split that is scored at the end, for the report's pictures of mistakes."""
+def _leave(config, workdir: pathlib.Path, finished: bool):
+  """Writes what a finished run leaves: its report, and the student in the formats of config.export."""
+  from apprentice_jax import report  # here: it loads matplotlib
   from apprentice_jax.training import inputs
-  return lambda index: inputs.split(config, config.eval.final).sample(index)
+  images = lambda index: inputs.split(config, config.eval.final).sample(index)
+  print(report.write_run(workdir, None if finished else images))
+  print(f"report: {workdir / 'report.html'}")
+  missing = [name for name in config.export if not (workdir / f"student.{name}").exists()]
+  if missing:
+    from apprentice_jax import export
+    for path in export.at_the_end(workdir, missing):
+      print(f"student: {path}, {path.stat().st_size:,} bytes")
+
+
+def _check_formats(config):
+  """Raises ConfigError if a format of config.export takes a package that is not installed."""
+  from apprentice_jax.config import ConfigError
+  if "onnx" in config.export and not importlib.util.find_spec("onnx"):
+    raise ConfigError("config.export names onnx, which is not installed: pip install "
+                      "'apprentice-jax[export]', or leave it out.")
 
 
 def _read_study(command: str, workdir: str, out: str) -> str:

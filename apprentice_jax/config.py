@@ -100,6 +100,8 @@ def base() -> ml_collections.ConfigDict:
           every_epochs=0.0,    # of the validation split while training; 0: never
           batch_size=1000,
           final="test"),       # the split scored at the end: "test" or "validation"
+      export=(),               # formats in which `train` leaves the student in the workdir: see `deploy.formats`
+      note="",                 # a sentence that `train` and `study` print before they start
       study=dict(
           precisions=("8A,2W", "8A,4W"), seeds=(0, 1), cells=CELLS,
           jobs=1,              # cells trained at once, each in a process: on CPU, or on one GPU; see study/jobs.py

@@ -3,6 +3,7 @@
 import math
 
 from apprentice_jax.config import CELLS, ConfigError, base, flat, quantization
+from apprentice_jax.deploy.formats import FORMATS
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import FULL, Precision, nearest
 from apprentice_jax.study import grid, references
@@ -46,6 +47,8 @@ def check(config, precisions=()):
   _check_images(config)
   _check_streaming(config.data)
   _check_scores(config)
+  for name in config.export:
+    _ensure(name in FORMATS, f"config.export has {name!r}: {nearest(name, FORMATS)}")
 
 
 def _ensure(ok, sentence):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 from typing import NamedTuple
+import warnings
 
 import numpy as np
 
@@ -40,6 +41,26 @@ def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", 
   except OSError as error:
     raise ConfigError(f"cannot write {out}: {error.strerror}.") from None
   return network
+
+
+def at_the_end(workdir, names) -> list[pathlib.Path]:
+  """Writes ``student.FORMAT`` into the workdir of a finished run for each format's name.
+
+  A student that cannot be lowered, or has no such form, is warned of: its training is kept.
+
+  Returns:
+    The files written.
+  """
+  files = []
+  for name in names:
+    path = pathlib.Path(workdir) / f"student.{name}"
+    try:
+      export(workdir, name, path)
+    except ConfigError as error:
+      warnings.warn(f"there is no {path.name}: {error}")
+    else:
+      files.append(path)
+  return files
 
 
 def lowered(config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = "") -> Network:

@@ -1,36 +1,69 @@
-"""Your own photos: DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg, in any common image format.
+"""Your own photos: DIR/train/CLASS/*.jpg and DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg alone.
 
-    apprentice train --config=configs/image_folder.py:student=resnet18,precision=8A2W \\
-        --config.data.dir=DIR --config.teacher.init=TEACHER --workdir=runs/photos
+    apprentice train --config=configs/image_folder.py --config.data.dir=DIR \\
+        --config.teacher.init=FILE --workdir=runs/photos
 
-Classes are the folders' names (the workdir's classes.json keeps them in the order of the outputs). Images
-are streamed: random crops of data.image_size to train; to evaluate, the centre after a resize of the short
-side to data.resize. Without teacher.init a full-precision teacher is trained first.
+One command goes the whole way. FILE is a trained network: a checkpoint of PyTorch's or a workdir. It
+gets a head for these classes and is fine-tuned; then it teaches the student. The workdir ends with
+report.html, student.packed and, where onnx is installed, student.onnx. Without teacher.init a teacher of
+the student's own architecture is trained first.
 
-Made for some thousands of photos, from scratch: 90 epochs by cosine from 0.1, at a batch of 64. The mean and
-std are ImageNet's, for its checkpoints as teachers.
+Without a folder for the test, a fifth of the photos is kept for it (data.test_share).
+
+Sizes fit the machine. On a CPU images are 32x32 pixels and the student is a ResNet-20: some hundred
+photos take minutes. With a GPU or TPU images are 224x224 pixels and the student is a ResNet-18, as for
+some thousand photos. `student=NAME` and any field of the config say otherwise. Photos are streamed:
+random crops to train; to evaluate, the centre after a resize of the short side to data.resize. The mean
+and std are ImageNet's, for its checkpoints as teachers.
 """
 
+import importlib.util
+
 from apprentice_jax import config as base
+from apprentice_jax import environment
+
+SMALL = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
 
 def get_config(argument=""):
   config = base.base()
   config.data.name, config.data.test_split, config.data.test_share = "image_folder", "val", 0.2
-  config.data.image_size, config.data.resize = 224, 256
   config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-  config.student.name, config.teacher.name = "resnet18", "resnet34"
+  accelerator = environment.has_accelerator()
+  config.student.name = base.parse(argument).get("student", "resnet18" if accelerator else "resnet20")
+  config.teacher.name, config.teacher.head = "", "new"
+  if accelerator:
+    config.data.image_size, config.data.resize, config.batch_size = 224, 256, 64
+  else:
+    # A ResNet for ImageNet divides the sides by 32, one for CIFAR-10 by 4.
+    config.data.image_size = 32 if config.student.name in SMALL else 64
+    config.data.resize = config.data.image_size * 9 // 8
+    config.data.crop_area, config.batch_size = (0.35, 1.0), 32
   for recipe in (config.recipe.student, config.recipe.teacher):
     recipe.epochs, recipe.learning_rate, recipe.warmup_epochs = 90.0, 0.1, 5.0
   config.recipe.finetune.epochs, config.recipe.finetune.learning_rate = 30.0, 0.01
-  config.batch_size = 64
+  config.loss.temperature = 4.0
   config.steps_per_dispatch = 10
-  config.checkpoint.every_epochs = 1.0
+  config.checkpoint.every_epochs = 5.0
   config.eval.batch_size = 256
-  config.study.precisions = ("8A,2W",)
-  config.study.seeds = (0,)
+  config.study.precisions, config.study.seeds = ("8A,2W",), (0,)
+  config.export = ("packed", "onnx") if importlib.util.find_spec("onnx") else ("packed",)
+  config.note = _note(config, accelerator)
   return base.apply_argument(config, argument, runlocal={
       "data.image_size": 32, "data.resize": 36, "student.width": 0.125, "teacher.width": 0.125,
-      "teacher.name": "resnet18", "batch_size": 16, "steps_per_dispatch": 5,
+      "student.name": "resnet8", "batch_size": 16, "steps_per_dispatch": 5,
       "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
       "recipe.student.warmup_epochs": 0.2, "recipe.teacher.warmup_epochs": 0.2})
+
+
+def _note(config, accelerator: bool) -> str:
+  """Why the sizes are as they are."""
+  side = config.data.image_size
+  if accelerator:
+    note = f"this machine has an accelerator: images of {side}x{side} pixels and a {config.student.name}."
+  else:
+    note = (f"this machine has no GPU or TPU: images of {side}x{side} pixels and a {config.student.name}. "
+            "Larger: --config.data.image_size=64 --config.data.resize=72, or student=resnet18 in --config.")
+  if "onnx" not in config.export:
+    note += " An ONNX file takes onnx: pip install 'apprentice-jax[export]'."
+  return note

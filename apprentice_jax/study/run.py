@@ -46,6 +46,8 @@ def run(config, workdir) -> str:
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
   at_points = [_preflight(config, point, workdir, recipes) for point in points(config)]
   inventory.announce(shared)
+  if config.note and processes.first():
+    print(config.note, flush=True)
   with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, shared))
     processes.on_first(lambda: inventory.claim_data(workdir, shared))

@@ -5,7 +5,8 @@ import pathlib
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import identity, inputs, inventory, parallel, preemption, processes, start, warmups
+from apprentice_jax.training import (forecast, identity, inputs, inventory, parallel, preemption, processes, start,
+                                     warmups)
 from apprentice_jax.training.evaluation import score
 from apprentice_jax.training.run import Run
 from apprentice_jax.training.workdir import claim, local, result, trouble, writing
@@ -30,7 +31,7 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
     teacher, student: where ``init`` is empty: trained networks to start from after all, which are no
       part of the run's identity (a study names its own cells so, and can be moved).
     part: what the run is to a larger one: "teacher" or "student" of another run, or a study's kind of cell. A
-      teacher is called so in the progress; of settings the larger one has warned.
+      teacher is called so in the progress; the larger one has said what is trained, and warned of settings.
 
   Returns:
     The contents of result.json: accuracies (0 to 1), losses, steps, examples, seconds.
@@ -52,6 +53,9 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
   start.preflight(config, begun=(workdir / "config.json").exists())
   inventory.announce(config)
+  if not part and processes.first() and not (workdir / "config.json").exists():
+    for line in (*forecast.lines(config), *_starts(config, workdir, teacher)):
+      print(line, flush=True)
   with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, config))
     processes.on_first(lambda: inventory.claim_data(workdir, config))
@@ -63,9 +67,6 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
 
 def _train(config, workdir: pathlib.Path, teacher: str, student: str, part: str) -> dict:
   scheme = SCHEMES[config.scheme]
-  if processes.first():
-    for line in _said(config, workdir, teacher):
-      print(line, flush=True)
   if scheme.teacher == "fixed":
     teacher = teacher or trained(config, "teacher", workdir)
   else:
@@ -78,8 +79,8 @@ def _train(config, workdir: pathlib.Path, teacher: str, student: str, part: str)
   return Run(config, workdir, teacher, student, role).run()
 
 
-def _said(config, workdir: pathlib.Path, teacher: str) -> list[str]:
-  """What becomes of the networks that the config names, in sentences."""
+def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
+  """What becomes of the trained networks that the config names, in sentences."""
   scheme, said = SCHEMES[config.scheme].teacher, []
   heads = {"": "", "match": ", its outputs in the order of the data's classes", "new": " with a new head"}
   name, head = config.teacher.init, heads[config.teacher.head]

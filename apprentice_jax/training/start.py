@@ -17,7 +17,7 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.models import fit, heads, magnitudes, sound
 from apprentice_jax.models.precision import matches, nearest
-from apprentice_jax.models.residual import ResNet, resnet
+from apprentice_jax.models.residual import ResNet, resnet, variable_shapes
 from apprentice_jax.training import inputs, moments, parallel, processes, saved
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, View, initialiser
@@ -62,7 +62,10 @@ def recipe(config, name: str):
 
 
 def named(config, workdir: pathlib.Path | None = None, student: str = ""):
-  """The config with the names of its networks, of which an empty one is that of the network in ``init``.
+  """The config with the names of its networks.
+
+  An empty name is that of the network in ``init``; a teacher from scratch is then of the student's
+  architecture. A network from scratch has a new head, as ``head=new`` asks of a trained one.
 
   Args:
     config: the run's.
@@ -74,9 +77,13 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
   """
   result = config.copy_and_resolve_references()
   begun = read_config(workdir) if workdir and os.path.exists(workdir / "config.json") else {}
-  for which in ("teacher", "student"):
+  for which in ("student", "teacher"):
     path = student or config[which].init
-    if config[which].name or student and which == "teacher":
+    if not path and config[which].head == "new":
+      result[which].head = ""
+    if which == "teacher" and not (path or config.teacher.name):
+      result.teacher.update({field: result.student[field] for field in ("name", "width", "shortcut")})
+    if result[which].name or student and which == "teacher":
       continue
     if begun.get(f"{which}.name"):
       result[which].update({field: begun[f"{which}.{field}"] for field in ("name", "width", "shortcut")})

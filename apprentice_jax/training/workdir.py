@@ -15,7 +15,7 @@ from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.
 FREE = ("study.", "checkpoint.", "cpu_devices", "eval.every_epochs", "eval.batch_size", "data.dir",
-        "data.threads", "data.workers", "data.unreadable")
+        "data.threads", "data.workers", "data.unreadable", "export", "note")
 # What a run starts from. These are known by their content: see `identity.check`.
 STARTS = ("teacher.init", "student.init", "teacher.classes", "student.classes")
 

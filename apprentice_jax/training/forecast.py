@@ -1,0 +1,114 @@
+"""What a run is going to do, and about how long it will take: said before it starts."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from apprentice_jax.deploy import cost
+from apprentice_jax.deploy.network import BadNetwork
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.training import inputs, start
+
+# Measured on two cores of a server's CPU (AMD EPYC), ResNet-8 to ResNet-56 at 32 pixels; see `seconds`.
+EFFICIENCY = 0.35  # of a training step, beside a large product of matrices
+COMPILATION = 1.2  # seconds a convolution whose gradient is compiled
+
+
+class Stage(NamedTuple):
+  """One training.
+
+  Attributes:
+    name: "teacher", or the "student".
+    network: what trains, in words.
+    epochs, steps: of it.
+    batch: images a step.
+    macs: multiply-adds of an image in a step, gradients included.
+    layers: convolutions and dense layers that train.
+  """
+  name: str
+  network: str
+  epochs: float
+  steps: int
+  batch: int
+  macs: int
+  layers: int
+
+
+def stages(config) -> list[Stage]:
+  """The trainings of a run, in order.
+
+  Raises:
+    BadNetwork: multiply-adds are not known of a network that cannot be lowered.
+  """
+  data, scheme = inputs.split(config, "train"), SCHEMES[config.scheme]
+  found = []
+  for which in start.recipes_of(config)[:-1]:
+    macs, layers = _size(config, which, data)
+    found.append((which, f"{config[which].name} in full precision", start.recipe(config, which), 3 * macs, layers))
+  macs, layers = _size(config, "student", data)
+  macs *= 3  # a step's forward pass, and as much for each of its two gradients
+  if scheme.teacher:
+    joint = scheme.teacher == "joint"
+    teachers_macs, teachers_layers = _size(config, "teacher", data)
+    macs += teachers_macs * (3 if joint else 1)
+    layers += teachers_layers * joint
+  found.append(("student", f"{config.student.name} at {config.precision}", start.student_recipe(config), macs, layers))
+  return [Stage(name, network, recipe.epochs, round(recipe.epochs * data.size / config.batch_size),
+                config.batch_size, macs, layers) for name, network, recipe, macs, layers in found]
+
+
+def _size(config, which: str, data) -> tuple[int, int]:
+  """Multiply-adds of a forward pass of one image, and layers, of a network of the config."""
+  model = start.model(config, which, len(data.class_names))
+  layers = cost.layers(cost.blank(model, tuple(map(int, data.image_shape))))
+  return sum(layer.macs for layer in layers), len(layers)
+
+
+def seconds(found: list[Stage], speed: float) -> float:
+  """An estimate of the seconds that trainings take, compilation included.
+
+  Args:
+    found: the trainings.
+    speed: multiply-adds a second of a large product of matrices, with all cores.
+  """
+  return sum(stage.steps * stage.batch * stage.macs / (EFFICIENCY * speed) + COMPILATION * stage.layers
+             for stage in found)
+
+
+def speed() -> float:
+  """Multiply-adds a second of a product of float32 matrices on this CPU, with all cores."""
+  side = 1024
+  a = np.ones((side, side), np.float32)
+  best = np.inf
+  for _ in range(4):
+    began = time.perf_counter()
+    a @ a
+    best = min(best, time.perf_counter() - began)
+  return side**3 / best
+
+
+def lines(config) -> list[str]:
+  """What a new run trains, and about how long it takes on a CPU; the config's note first."""
+  said = [config.note] if config.note else []
+  try:
+    return [*said, _line(stages(config))]
+  except BadNetwork:
+    return said
+
+
+def _line(found: list[Stage]) -> str:
+  parts = [f"the {s.name} ({s.network}: {s.epochs:g} epochs, {s.steps:,} steps of {s.batch} images)"
+           for s in found]
+  line = "to train: " + ", then ".join(parts)
+  if jax.default_backend() != "cpu":
+    return line + "; the progress line says how long."
+  return f"{line}; about {_duration(seconds(found, speed()))} on this CPU, with compilation."
+
+
+def _duration(count: float) -> str:
+  """Seconds in words, as exact as an estimate is."""
+  if count < 90:
+    return "a minute"
+  return f"{count / 60:.0f} minutes" if count < 7200 else f"{count / 3600:.0f} hours"

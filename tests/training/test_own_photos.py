@@ -1,0 +1,81 @@
+"""From a folder of photos and a trained network to a small one, by one command."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+import pytest
+
+from runs import named_torch
+
+from apprentice_jax import cli, environment
+from apprentice_jax.deploy import formats
+from apprentice_jax.distill.step import Network
+from apprentice_jax.models import resnet
+from test_config import FILES, get_config
+
+CONFIG, = (path for path in FILES if path.stem == "image_folder")
+COLOURS = {"red apples": (200, 40, 40), "kiwi": (60, 180, 60), "blue plums": (60, 60, 200)}
+
+
+@pytest.fixture
+def photos(tmp_path):
+  """Ten photos a class, a folder each, without a split."""
+  random = np.random.default_rng(0)
+  for name, colour in COLOURS.items():
+    (tmp_path / "photos" / name).mkdir(parents=True)
+    for i in range(10):
+      pixels = np.clip(np.array(colour) + random.normal(0, 20, (40, 48, 3)), 0, 255)
+      Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / name / f"{i}.jpg")
+  return tmp_path / "photos"
+
+
+def test_the_whole_way(photos, tmp_path, capsys):
+  model = resnet("resnet14", 7, width=0.25)  # another network, of other classes
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=True)
+  init = named_torch(Network(variables["params"], variables["batch_stats"]), tmp_path / "net.safetensors",
+                     range(7))
+  run = tmp_path / "run"
+  assert cli.main(["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", "--config.batch_size=8",
+                   f"--config.teacher.init={init}", f"--workdir={run}", "--config.data.image_size=16",
+                   "--config.data.resize=18"]) == 0
+  said = capsys.readouterr().out
+  note, plan = (said.index(words) for words in ("this machine has", "to train: the teacher (resnet14 in full"))
+  assert note < plan < said.index("run: 3 steps to train")
+  config = json.loads((run / "config.json").read_text())
+  assert (config["teacher.name"], config["teacher.width"]) == ("resnet14", 0.25)
+  assert json.loads((run / "teacher" / "config.json").read_text())["precision"] == "32A,32W"
+  report = (run / "report.md").read_text()
+  assert "| red apples |" in report and "## Which class is taken for which" in report
+  assert json.loads((run / "result.json").read_text())["test_count"] == 6  # a fifth of each class
+  for name in ("packed", "onnx"):
+    network = formats.load(run / f"student.{name}")
+    assert network.class_names == tuple(sorted(COLOURS))
+    assert network.image_shape == (16, 16, 3)
+  # The report and files of a finished run are written anew where they are missing.
+  (run / "student.onnx").unlink()
+  assert cli.main(["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", "--config.batch_size=8",
+                   f"--config.teacher.init={init}", f"--workdir={run}", "--config.data.image_size=16",
+                   "--config.data.resize=18"]) == 0
+  assert "had finished before" in capsys.readouterr().out and (run / "student.onnx").exists()
+
+
+@pytest.mark.parametrize("accelerator, argument, side, student", [
+    (False, "", 32, "resnet20"), (False, "student=resnet18", 64, "resnet18"),
+    (True, "", 224, "resnet18"), (True, "student=resnet50", 224, "resnet50")])
+def test_sizes_fit_the_machine(accelerator, argument, side, student, monkeypatch):
+  monkeypatch.setattr(environment, "has_accelerator", lambda: accelerator)
+  config = get_config(CONFIG, argument)
+  assert (config.data.image_size, config.student.name) == (side, student)
+  assert ("no GPU or TPU" in config.note) != accelerator and f"{side}x{side}" in config.note
+
+
+def test_formats_are_checked_before_training(photos, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+  train = ["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", f"--workdir={tmp_path / 'run'}"]
+  assert cli.main([*train, "--config.export=('onnx',)"]) == 2
+  assert capsys.readouterr().err == ("apprentice: config.export names onnx, which is not installed: pip install "
+                                     "'apprentice-jax[export]', or leave it out.\n")
+  assert not (tmp_path / "run").exists()
