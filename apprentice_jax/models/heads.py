@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.data import class_names
+from apprentice_jax.data import class_names, classes
 
 NAME = "head"  # of the classifier among a network's parameters
 _SHOWN = 10  # classes of an order
@@ -55,15 +55,17 @@ def placed(params: dict, head: Head) -> dict:
     return {**rest, NAME: _matched(own, outputs, head)} if outputs else rest
   if head.theirs and head.ours and head.theirs != head.ours:
     theirs, ours = _orders(head.theirs, head.ours)
-    raise ValueError(f"has the classes {theirs}, and the data have {ours}: {_advice(head)}")
+    why = classes.difference(head.theirs, head.ours)
+    alike = f" ({why})" if "only in" in why else ""  # as in the form of Unicode: both lists look the same
+    raise ValueError(f"has the classes {theirs}, and the data have {ours}{alike}: {_advice(head)}")
   return params
 
 
-def shapes(have: dict, classes: int) -> dict:
-  """The shapes of a network's variables, as they are with a new classifier."""
+def shapes(have: dict, count: int) -> dict:
+  """The shapes of a network's variables, as they are with a new classifier of ``count`` outputs."""
   features = max((shape[0] for name, shape in have.items() if name.endswith("/scale")), default=0)  # the last block's
   rest = {name: shape for name, shape in have.items() if not name.startswith(f"{NAME}/")}
-  return {**rest, f"{NAME}/kernel": (features, classes), f"{NAME}/bias": (classes,)}
+  return {**rest, f"{NAME}/kernel": (features, count), f"{NAME}/bias": (count,)}
 
 
 def _matched(own: dict, outputs: int, head: Head) -> dict:

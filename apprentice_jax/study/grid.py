@@ -28,6 +28,8 @@ _REFUSED = {
     "largest_batch": "the devices are the same for all cells: vary batch_size",
     "teacher.init": "a network that is given is given to all cells: run a study for each",
     "student.init": "a network that is given is given to all cells: run a study for each",
+    **{f"{which}.{field}": "what becomes of a given network is the same for all cells: run a study for each"
+       for which in ("teacher", "student") for field in ("head", "classes")},
     **dict.fromkeys(("data.name", "data.dir", "data.train_split", "data.test_split", "data.validation",
                      "data.test_share", "eval.final"), _IMAGES),
     **dict.fromkeys(("teacher_input.mean", "teacher_input.std"), "the two go together, and with the teacher"),

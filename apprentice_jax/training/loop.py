@@ -96,7 +96,8 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
   elif name and head and not teacher:
     said.append(f"the teacher is {name}{head}.")
   if config.student.head:
-    said.append(f"the student starts from {config.student.init}{heads[config.student.head]}.")
+    network = "student" if scheme else "network"  # which may be a teacher, while it trains
+    said.append(f"the {network} starts from {config.student.init}{heads[config.student.head]}.")
   return said
 
 

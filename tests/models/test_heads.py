@@ -45,6 +45,9 @@ def test_a_head_that_fits_or_of_which_nothing_is_known_stays(head):
     (Head("", tuple("abcd"), tuple("abdc"), trains=False),
      "has the classes a, b, c, d, and the data have a, b, d, c: `eval --model` with --config.student.head=match takes the "
      "outputs of the same classes"),
+    (Head("", ("a", "b", "c", "x y"), ("a", "b", "c", "x  y"), trains=False),
+     "has the classes a, b, c, x y, and the data have a, b, c, x  y ('x y' and 'x  y' differ only in blanks): `eval --model` "
+     "with --config.student.head=match takes the outputs of the same classes"),
     (Head("", tuple("abc"), tuple("abc")),
      "has 4 outputs, and 3 names of classes are given for them: see config.student.classes"),
     (Head("match", (), tuple("abc"), "config.teacher"),
