@@ -4,6 +4,8 @@ from apprentice_jax.deploy import formats
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid
 
+_BOUNDS = ("epochs", "warmup_epochs", "learning_rate")  # of recipe.finetune, which bound those of a new head
+
 
 def sentences(command: str, values, arguments: list[str]) -> list[str]:
   """One sentence for each kind of flag that changes nothing.
@@ -56,6 +58,8 @@ def _unread(config, fields: list[str]) -> list[str]:
   read = dict(grid.restricted(tuple((f, None) for f in fields), config.scheme, config.precision))
   unread = [f for f in fields if f not in read and f != "teacher.init"]  # which is spoken of elsewhere
   scheme = SCHEMES[config.scheme]
+  if scheme.teacher == "fixed" and config.teacher.head == "new":  # trained first, see `training.start.recipe`
+    unread = [f for f in unread if f not in [f"recipe.finetune.{name}" for name in _BOUNDS]]
   for which, needed in (("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)):
     trained = not config[which].init or config[which].get("head") == "new"
     if needed and not trained and which != scheme.recipe:

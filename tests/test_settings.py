@@ -228,6 +228,9 @@ def test_no_config_warms_up_for_the_whole_run(path):
         "config.loss.alpha changes nothing under scheme B at 8A,2W."]),
     ("train", "--config.scheme=B --config.precision=8A,2W --config.teacher.init=x --config.recipe.teacher.epochs=3", [
         "config.recipe.teacher.epochs changes nothing under scheme B at 8A,2W."]),
+    ("train", "--config.scheme=B --config.precision=8A,2W --config.teacher.init=x --config.teacher.head=new "
+     "--config.recipe.teacher.epochs=3 --config.recipe.finetune.epochs=3 --config.recipe.finetune.momentum=0.5", [
+         "config.recipe.finetune.momentum changes nothing under scheme B at 8A,2W."]),
     ("train", "--config.scheme=A --config.precision=8A,2W --config.teacher_input.cached --config.recipe.teacher.nesterov", [
         "config.teacher_input.cached changes nothing under scheme A at 8A,2W."]),
     ("train", "--config.data.resize=64 --config.data.pad=2", [
