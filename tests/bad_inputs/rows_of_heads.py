@@ -30,10 +30,8 @@ def gone(place, made):
 
 ROWS = [
     Row("an unknown head", TRAIN + "--config.teacher.head=nwe", "config.teacher.head 'nwe' does not exist: did you mean 'new'?"),
-    Row("a head of no network", TRAIN + "--config.student.head=new",
-        "config.student.head is 'new', and config.student.init names no network to take."),
-    Row("a teacher without a name", TRAIN + "--config.teacher.name=",
-        "config.teacher.name is empty: name a network, such as resnet20, or give a trained one with config.teacher.init."),
+    Row("a head of no network", TRAIN + "--config.student.head=match",
+        "config.student.head is 'match', and config.student.init names no network to take."),
     Row("a student without a name", GO_ON + "--config.student.name=",
         "config.student.name is empty: name a network, such as resnet20, or give a trained one with config.student.init."),
     Row("a network that has no name of ours", TAUGHT + "{place}/net.safetensors --config.teacher.name=",
@@ -60,7 +58,7 @@ ROWS = [
     Row("a file of names with a gap", TUNED + "{trained} --config.student.classes={place}/names.txt",
         "config.student.classes: {place}/names.txt has no name on line 2: it must have the name of a class on each line.",
         names("0\n\n1\n")),
-    Row("a teacher of another number of unnamed classes", TAUGHT_PHOTOS + "--config.teacher.name=",
+    Row("a teacher of another number of unnamed classes", TAUGHT_PHOTOS + "--config.teacher.name= --config.teacher.head=",
         "{place}/net.safetensors holds another network: a resnet8 for 10 classes, not 3, for 1-channel images, not 3 "
         "(fc.bias is (10,), not (3,); fc.weight is (10, 16), not (3, 16); conv1.weight is (4, 1, 3, 3), not (4, 3, 3, 3)): "
         "use --config.teacher.head=match or --config.teacher.head=new.",

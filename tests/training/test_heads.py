@@ -135,15 +135,17 @@ def test_a_student_with_a_new_head_is_fine_tuned(pretrained, tmp_path):
 
 def test_names_and_heads_need_a_network(tmp_path):
   for changes, sentence in (
-      (dict(teacher__name=""), "config.teacher.name is empty: name a network, such as resnet20, or give a trained one with "
-                               "config.teacher.init."),
-      (dict(student__name=""), "config.student.name is empty: "),
+      (dict(student__name=""), "config.student.name is empty: name a network, such as resnet20, or give a trained one with "
+                               "config.student.init."),
       (dict(teacher__head="match"), "config.teacher.head is 'match', and config.teacher.init names no network to take."),
-      (dict(student__head="new"), "config.student.head is 'new', and config.student.init names no network to take."),
+      (dict(student__head="match"), "config.student.head is 'match', and config.student.init names no network to take."),
       (dict(teacher__head="nwe"), "config.teacher.head 'nwe' does not exist: did you mean 'new'?")):
     with pytest.raises(ConfigError) as error:
       loop.train(tiny(**changes), tmp_path / "run")
     assert str(error.value).startswith(sentence) and not (tmp_path / "run").exists()
+  # A network from scratch has a new head as it is, and a teacher without a name is the student's.
+  found = start.named(tiny(teacher__name="", teacher__head="new", student__name="resnet14"))
+  assert (found.teacher.name, found.teacher.head) == ("resnet14", "")
 
 
 def test_an_empty_name_is_that_of_the_network(pretrained, places):
