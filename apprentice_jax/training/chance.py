@@ -35,6 +35,11 @@ def look(config, model: ResNet, teacher: Network, data, mean, std):
   predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)
   if is_chance(right, chance, len(some)):
+    if config.teacher.head == "new":
+      warnings.warn(f"the teacher with its new head is right on {right} of {len(some)} training images, no more than the "
+                    f"{chance:.0f} of chance: train it longer, or at a higher rate, with config.recipe.teacher and "
+                    "config.recipe.finetune.")
+      return
     warnings.warn(
         f"{config.teacher.init} is right on {right} of {len(some)} training images, no more than the {chance:.0f} of "
         f"chance: check that its outputs are the data's classes in their order ({', '.join(data.class_names[:4])}, ...; "

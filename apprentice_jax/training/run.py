@@ -83,9 +83,10 @@ class Run:
     return saved.checksum(teacher)
 
   def _doubt_teacher(self, state: State):
-    """Warns of a fixed teacher that seems to know other classes; of a workdir they are known and have been compared."""
+    """Warns of a fixed teacher that seems to know other classes; of a workdir they are known and have been compared.
+    One with a new head may have been trained too little."""
     given = self.config.teacher.init
-    if self.identity["teacher"] and given and not classes(given) and self.config.teacher.head != "new":
+    if self.identity["teacher"] and given and (self.config.teacher.head == "new" or not classes(given)):
       s, own = self.settings, self.teacher
       model, network = (own.model, parallel.replicate(own.network)) if own else (s.teacher, state.teacher)
       chance.look(self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std)

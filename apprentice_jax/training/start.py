@@ -186,7 +186,9 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
   def start(which, network, path, optimizer):
     # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
     init = initialiser(network.clone(norm_axis=None))
-    salt = {"student": 1, "teacher": 2}[which]
+    # A new head must not be the very numbers that the network in ``path`` may have begun with: its features would
+    # fit them still, in its own order of classes.
+    salt = {"student": 1, "teacher": 2}[which] + 16 * (config[which].head == "new")
     given = trained(config, which, path, data) if path else None
     state = init(jax.random.fold_in(key, salt), images, given.params if given else {})
     if given:

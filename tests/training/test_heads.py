@@ -130,7 +130,9 @@ def test_a_student_with_a_new_head_is_fine_tuned(pretrained, tmp_path):
   _, state = final_state(tmp_path)
   original = saved.read(str(pretrained))[0].params
   np.testing.assert_array_equal(state["['student']['params']['stem']['kernel']"], original["stem"]["kernel"])
-  assert np.any(state["['student']['params']['head']['kernel']"] != original["head"]["kernel"])
+  # Of the same seed the new head is still another than the one that the network began with, which it resembles.
+  alike = np.corrcoef(state["['student']['params']['head']['kernel']"].ravel(), original["head"]["kernel"].ravel())
+  assert abs(alike[0, 1]) < 0.4
 
 
 def test_names_and_heads_need_a_network(tmp_path):
