@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data.channels import grey
 from apprentice_jax.data.classes import difference
 from apprentice_jax.deploy import cost, fold, formats, preprocessing, program
 from apprentice_jax.deploy.network import BadNetwork, Network
-from apprentice_jax.deploy.predict import grey, predict, prepared  # pylint: disable=unused-import
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.distill import step
 from apprentice_jax.models.residual import ResNet

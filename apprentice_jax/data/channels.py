@@ -4,6 +4,7 @@ A whole number keeps the upper eight of the bits that its file says it has. An i
 its file does not tell the range of values, or where they fill so little of it that it would be black.
 """
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -42,7 +43,8 @@ def rgb(image: Image.Image, encoded: bytes) -> Image.Image:
   if image.mode.startswith("I"):
     return Image.fromarray(_upper(image)).convert("RGB")
   result = _converted(image)
-  if _bits(image, encoded) == 16 and np.max(np.asarray(result), initial=0) < 1 << _USED - 8:
+  # Inks are dark where their values are large.
+  if image.mode != "CMYK" and _bits(image, encoded) == 16 and _dark(result, encoded):
     raise UnreadableImage(DARK)
   return result
 
@@ -70,6 +72,20 @@ def _upper(image: Image.Image) -> np.ndarray:
   upper = (values >> bits - 8).astype(np.uint8)
   # Pillow turns white-is-zero images of up to eight bits, and leaves those of more as they are.
   return ~upper if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO else upper
+
+
+def _dark(image: Image.Image, encoded: bytes) -> bool:
+  """Whether 16-bit colours use no more than 12 bits; colours that are all 0 are black, not dark.
+
+  Args:
+    image: RGB, the upper eight bits of the values.
+    encoded: its file.
+  """
+  if largest := np.max(np.asarray(image), initial=0):
+    return bool(largest < 1 << _USED - 8)
+  # The lower eight bits, which Pillow drops, tell black from dark. OpenCV keeps all 16.
+  values = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+  return values is None or bool(np.atleast_3d(values)[..., :3].any())
 
 
 def _converted(image: Image.Image) -> Image.Image:

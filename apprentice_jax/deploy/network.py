@@ -31,7 +31,7 @@ class Network:
     class_names: in the order of the logits.
     architecture, precision: what it was lowered from, for people: "resnet20", "8A,2W".
     mean, std: with which `Image` normalises, per channel, of pixels scaled to [0, 1].
-    resize: photos are resized to this short side before the centre is cut out; 0: images as they are.
+    resize: photos are resized to this short side before the centre is cut out; 0: to the network's own.
   """
   nodes: tuple[Node, ...]
   image_shape: tuple[int, int, int]

@@ -19,7 +19,7 @@ class Predictor(NamedTuple):
   Attributes:
     image_shape: (height, width, channels) of the images that it takes.
     class_names: in the order of the logits.
-    resize: photos are resized to this short side before the centre is cut out; 0: images as they are.
+    resize: photos are resized to this short side before the centre is cut out; 0: to the network's own.
     logits: uint8 (batch, height, width, channels) -> float32 (batch, classes).
     network, packing: what it computes and how its weights are packed, where the file says so: in a packed file.
   """

@@ -142,8 +142,37 @@ def test_16_bits_that_would_come_out_black_are_refused(bits, kind):
 
 def test_black_is_black():
   black = np.zeros((6, 10), np.uint16)
-  for encoded in (tiff(black, 16), save(black, "PNG"), tiff(black, 8), tiff(black, 12)):
+  for encoded in (*_of_16_bits(black), tiff(black, 8), tiff(black, 12)):
     assert not decode(encoded).any()
+
+
+def _with_opacity(values):
+  """Opaque files of 16 bits: of red, green and blue in both orders of bytes, and of grey."""
+  opaque = np.full((*values.shape, 1), 65535)
+  for count, kind in ((3, 6), (1, 4)):
+    channels_of = np.dstack([*[values] * count, opaque])
+    rows = channels_of.reshape(len(values), -1).astype(">u2").view(np.uint8)
+    yield png(rows, 16, kind)
+    if count == 3:
+      yield from (tiff(channels_of, 16, 2, order, extra=(2,)) for order in "<>")
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_opacity_makes_black_no_lighter(kind):
+  assert not decode(list(_with_opacity(np.zeros((6, 10), int)))[kind]).any()
+  for bits in (8, 12):
+    assert message(list(_with_opacity(numbers(bits, 6, 10)))[kind]) == channels.DARK
+
+
+def test_one_value_above_0_is_dark_and_not_black():
+  values = np.zeros((6, 10, 3), int)
+  values[4, 5, 2] = 1  # the smallest that there is, of one channel
+  assert message(tiff(values, 16, 2)) == channels.DARK
+
+
+def test_black_ink_of_16_bits_is_black():
+  inks = np.dstack([np.zeros((6, 10, 3), int), np.full((6, 10, 1), 65535)])
+  assert not decode(tiff(inks, 16, 5)).any()
 
 
 def test_pgms_are_stretched_by_their_largest_value():

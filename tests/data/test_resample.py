@@ -13,6 +13,11 @@ from apprentice_jax.data.resample import Span
 from pictures import noise, save, smooth
 
 
+def black_and_white(height, width):
+  """Noise as strong as 8 bits allow, so that a large reduction leaves some of it."""
+  return 255 * (noise(height, width) >> 7)
+
+
 def checks(height, width):
   y, x = np.mgrid[:height, :width]
   return np.repeat((20 + 215 * ((x // 5 + y // 5) % 2)).astype(np.uint8)[..., None], 3, axis=-1)
@@ -35,21 +40,29 @@ def seen(encoded, size):
 RATIOS = (0.3, 0.9, 1, 1.02, 1.5, 2, 2.3, 3, 4, 4.9, 5, 5.5, 6.1, 7.9, 9, 11.9, 12, 13.5, 19, 40)
 
 
-@pytest.mark.parametrize("kind", [noise, checks, smooth], ids=["noise", "checks", "smooth"])
+LEAST = 2  # levels of deviation, of which rounding is no part that counts
+
+
+# Without the weights' compensation, checks lose 14% and more, and smooth images 3% and more.
+@pytest.mark.parametrize("kind, tolerance", [(black_and_white, 0.05), (checks, 0.05), (smooth, 0.015)],
+                         ids=["noise", "checks", "smooth"])
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("size", [15, 32])
-def test_training_and_evaluation_see_what_pillow_makes_of_a_window(kind, file_format, size):
+def test_training_and_evaluation_see_what_pillow_makes_of_a_window(kind, tolerance, file_format, size):
+  compared = 0
   for ratio in RATIOS:
     side = round(ratio * size)
     options = {"quality": 95, "subsampling": 0} if file_format == "JPEG" else {}
     image = kind(side, side)
     training, evaluation, expected = seen(save(image, file_format, **options), size)
-    # Detail as strong as the filter leaves it; where it leaves none, to half a level, as either rounds.
-    for found in (training, evaluation):
-      assert found.std() == pytest.approx(expected.std(), rel=0.05, abs=0.5), ratio
+    if expected.std() >= LEAST:  # Detail as strong as the filter leaves it.
+      compared += 1
+      for found in (training, evaluation):
+        assert found.std() == pytest.approx(expected.std(), rel=tolerance, abs=0), ratio
     if side < 5 * size:  # In full.
       np.testing.assert_array_equal(evaluation, expected)
       np.testing.assert_allclose(training.astype(int), expected, rtol=0, atol=1)
+  assert compared > len(RATIOS) / 2
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 33])

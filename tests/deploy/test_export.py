@@ -12,7 +12,7 @@ from apprentice_jax import cli, export
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
-from apprentice_jax.deploy import fold, packed
+from apprentice_jax.deploy import fold, packed, predict
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.training import loop, start
@@ -101,7 +101,7 @@ def test_photos_are_scored_at_the_sizes_of_the_file(tmp_path):
   found = export.evaluate(predictor, config)
   assert found["count"] == 6 and found["accuracy"] == 0.5 and config.data.image_size == 56
   files = sorted((tmp_path / "val").rglob("*.png"))
-  np.testing.assert_array_equal(seen[:6], [export.prepared(file, predictor) for file in files])
+  np.testing.assert_array_equal(seen[:6], [predict.prepared(file, predictor) for file in files])
   with pytest.raises(ConfigError, match="photos are cut to squares"):
     export.evaluate(predictor._replace(image_shape=(20, 16, 3)), config)
 
@@ -183,13 +183,13 @@ def test_images_are_prepared_as_for_evaluation(tmp_path):
   network = lambda shape, resize: Predictor(shape, ("a", "b"), resize, None)
   # Torchvision's: short side to 20, bilinear, then the centre.
   wanted = np.asarray(Image.fromarray(photo).resize((30, 20), Image.Resampling.BILINEAR))[2:18, 7:23]
-  found = export.prepared(tmp_path / "photo.png", network((16, 16, 3), 20))
+  found = predict.prepared(tmp_path / "photo.png", network((16, 16, 3), 20))
   assert np.abs(found.astype(int) - wanted).max() <= 1
-  np.testing.assert_array_equal(export.prepared(tmp_path / "photo.png", network((40, 60, 3), 0)), photo)
+  np.testing.assert_array_equal(predict.prepared(tmp_path / "photo.png", network((40, 60, 3), 0)), photo)
   with pytest.raises(ConfigError, match="has 60x40 pixels: this network takes 8x6"):
-    export.prepared(tmp_path / "photo.png", network((6, 8, 3), 0))
+    predict.prepared(tmp_path / "photo.png", network((6, 8, 3), 0))
   Image.fromarray(photo[..., 0]).save(tmp_path / "grey.png")
-  np.testing.assert_array_equal(export.prepared(tmp_path / "grey.png", network((40, 60, 1), 0))[..., 0], photo[..., 0])
+  np.testing.assert_array_equal(predict.prepared(tmp_path / "grey.png", network((40, 60, 1), 0))[..., 0], photo[..., 0])
 
 
 def test_wrong_files_and_flags(workdir, command, tmp_path):

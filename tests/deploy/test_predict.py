@@ -16,7 +16,7 @@ from networks import NAMES, made
 
 from apprentice_jax import cli, export
 from apprentice_jax.config import ConfigError
-from apprentice_jax.deploy import fold, onnx, packed, predict
+from apprentice_jax.deploy import fold, onnx, packed, predict, preprocessing
 from apprentice_jax.deploy.predictor import Predictor
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "onnxruntime.md"
@@ -181,6 +181,28 @@ def test_a_file_says_its_preprocessing_and_its_versions():
     "apprentice",
   )
   assert re.fullmatch(r"\d+\.\d+.*", model.producer_version)
+
+
+@pytest.mark.parametrize(
+  "shape, resize, stays",
+  [
+    ((16, 16, 3), 0, True),
+    ((16, 16, 3), 16, True),
+    ((16, 16, 3), 17, False),
+    ((16, 16, 3), 20, False),
+    ((16, 16, 1), 20, False),
+    ((12, 16, 3), 0, True),
+  ],
+  ids=str,
+)
+def test_a_file_says_that_images_of_its_size_stay_where_they_do(shape, resize, stays, tmp_path):
+  path, (height, width, channels) = tmp_path / "photo.png", shape
+  image = photo(height, width) if channels == 3 else photo(height, width).convert("L")
+  image.save(path)
+  prepared = predict.prepared(path, Predictor(shape, NAMES, resize, None))
+  assert np.array_equal(prepared, np.asarray(image).reshape(shape)) == stays
+  said = " ".join(preprocessing.sentences(network(shape, resize)))
+  assert (f"An image of {width}x{height} pixels stays as it is." in said) == stays
 
 
 @pytest.fixture(scope="module")
