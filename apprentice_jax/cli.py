@@ -4,7 +4,7 @@ Commands only parse flags and call the functions that do the work.
 """
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import json
 import os
@@ -101,6 +101,9 @@ def main(argv=None) -> int:
     print(f"apprentice: {error}", file=sys.stderr)
     together = isinstance(error, Preempted)  # all were told to stop
     return _ended(getattr(error, "exit_code", 2), together)
+  except BrokenPipeError:  # whoever read the output has read enough, as `| head` does
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _ended(141)
   except Exception as error:
     from apprentice_jax.training import processes
     line = (str(error).splitlines() or [""])[0][:200]
@@ -191,8 +194,8 @@ def _run(command: str, arguments: list[str]) -> int:
   if command == "bench" and given.what == "torch":  # both have their memory on one GPU, of which jax would take most
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
   from apprentice_jax.training import devices
-  # The devices are no part of an answer in JSON.
-  with contextlib.redirect_stdout(io.StringIO() if given.json else sys.stdout):
+  # The devices are no part of an answer.
+  with contextlib.redirect_stdout(io.StringIO() if command == "predict" else sys.stdout):
     devices.start(config.cpu_devices if config is not None else None, given.workdir)
   if command == "eval":
     _eval(config, given)
@@ -207,48 +210,24 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _train(command: str, config, workdir: str) -> int:
   from apprentice_jax.training import devices, preemption, processes
-  from apprentice_jax.training.workdir import trouble
   with preemption.listening():  # also while devices start, programs compile, and between runs
     devices.start(config.cpu_devices, workdir, config.study.jobs if command == "study" else 1)
     if command == "train":
+      from apprentice_jax import finish
       from apprentice_jax.training import loop
       from apprentice_jax.training.workdir import result
       finished = result(pathlib.Path(workdir)) is not None
-      _check_formats(config)
+      finish.check(config)
       loop.train(config, workdir)
-      if processes.first():
-        if finished:
-          print(f"{workdir} had finished before: nothing was trained.")
-        with trouble(pathlib.Path(workdir)):
-          _leave(config, pathlib.Path(workdir), finished)
+      if finished and processes.first():
+        print(f"{workdir} had finished before: nothing was trained.")
+      finish.write(config, pathlib.Path(workdir))
     else:
       from apprentice_jax.study import run as study
       table = study.run(config, workdir)
       if processes.first():
         print(table)
   return 0
-
-
-def _leave(config, workdir: pathlib.Path, finished: bool):
-  """Writes what a finished run leaves: its report, and the student in the formats of config.export."""
-  from apprentice_jax import report  # here: it loads matplotlib
-  from apprentice_jax.training import inputs
-  images = lambda index: inputs.split(config, config.eval.final).sample(index)
-  print(report.write_run(workdir, None if finished else images))
-  print(f"report: {workdir / 'report.html'}")
-  missing = [name for name in config.export if not (workdir / f"student.{name}").exists()]
-  if missing:
-    from apprentice_jax import export
-    for path in export.at_the_end(workdir, missing):
-      print(f"student: {path}, {path.stat().st_size:,} bytes")
-
-
-def _check_formats(config):
-  """Raises ConfigError if a format of config.export takes a package that is not installed."""
-  from apprentice_jax.config import ConfigError
-  if "onnx" in config.export and not importlib.util.find_spec("onnx"):
-    raise ConfigError("config.export names onnx, which is not installed: pip install "
-                      "'apprentice-jax[export]', or leave it out.")
 
 
 def _read_study(command: str, workdir: str, out: str) -> str:

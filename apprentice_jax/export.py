@@ -3,7 +3,6 @@
 import json
 import pathlib
 from typing import NamedTuple
-import warnings
 
 import numpy as np
 
@@ -36,31 +35,16 @@ def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", 
     ConfigError: the network cannot be lowered, or the file not be written.
   """
   network = lowered(start.workdir_config(workdir), str(workdir), ends=ends, data_dir=data_dir)
+  write(network, name, out, **options)
+  return network
+
+
+def write(network: Network, name: str, out, **options):
+  """Writes a lowered network to a file; see `export`."""
   try:
     formats.write(network, name, out, **options)
   except OSError as error:
     raise ConfigError(f"cannot write {out}: {error.strerror}.") from None
-  return network
-
-
-def at_the_end(workdir, names) -> list[pathlib.Path]:
-  """Writes ``student.FORMAT`` into the workdir of a finished run for each format's name.
-
-  A student that cannot be lowered, or has no such form, is warned of: its training is kept.
-
-  Returns:
-    The files written.
-  """
-  files = []
-  for name in names:
-    path = pathlib.Path(workdir) / f"student.{name}"
-    try:
-      export(workdir, name, path)
-    except ConfigError as error:
-      warnings.warn(f"there is no {path.name}: {error}")
-    else:
-      files.append(path)
-  return files
 
 
 def lowered(config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = "") -> Network:

@@ -15,6 +15,7 @@ LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it
 LARGEST_PICTURE = 100
 LISTED = 30  # classes or pairs of classes, at most
 MISTAKES = 12  # pictures
+MISTAKES_FILE = "mistakes.png"
 
 
 def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
@@ -35,17 +36,26 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   head = [
       Heading(f"{config['student.name']} {config['precision']}, scheme {config['scheme']}, "
               f"on {config['data.name']}", 1),
-      Table("", ["result", "value"], [[key.replace("_", " "), _value(key, value)]
+      Table("", ["result", "value"], [[_label(key), _value(key, value)]
                            for key, value in result.items()])]
   blocks = [*head]
   if plots.run_curves(records, workdir / "curves.png"):
     blocks.append(Picture("curves.png", "learning curves"))
+    if config["scheme"] in ("A", "B", "C"):
+      blocks.append(Text(f"The training loss is the weighted sum of scheme {config['scheme']}'s terms at a temperature of "
+                         f"{config['loss.temperature']:g}. Its lowest value is not 0: the teacher is not certain."))
   blocks += _answers(workdir, config["eval.final"], images)
   blocks += _health(records)
   blocks += origin.blocks(workdir)
   (workdir / "report.md").write_text(document.markdown(blocks))
   (workdir / "report.html").write_text(document.page(blocks, workdir))
   return document.markdown(head)
+
+
+def _label(key: str) -> str:
+  """What a figure of result.json is called."""
+  words = {"count": "images", "seconds": "seconds, its teacher's training aside"}
+  return " ".join(words.get(word, word) for word in key.split("_"))
 
 
 def _value(key: str, value) -> str:
@@ -114,7 +124,7 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
   names = answers.class_names
   told = [(names[answers.label[i]], names[answers.predicted[i]], answers.confidence[i])
           for i in places]
-  path = workdir / "mistakes.png"
+  path = workdir / MISTAKES_FILE
   if images is not None:
     index = answers.index[places]
     order = np.argsort(index)  # `images` takes sorted places

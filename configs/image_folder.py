@@ -12,7 +12,9 @@ Without a folder for the test, a fifth of the photos is kept for it (data.test_s
 
 Sizes fit the machine. On a CPU images are 32x32 pixels and the student is a ResNet-20: some hundred
 photos take minutes. With a GPU or TPU images are 224x224 pixels and the student is a ResNet-18, as for
-some thousand photos. `student=NAME` and any field of the config say otherwise. Photos are streamed:
+some thousand photos. `student=NAME` and any field of the config say otherwise; data.resize follows
+data.image_size. A teacher that knows these very classes keeps its head with --config.teacher.head=
+(empty). The temperature of 4 is that of configs/cifar10.py, not tried on photos. Photos are streamed:
 random crops to train; to evaluate, the centre after a resize of the short side to data.resize. The mean
 and std are ImageNet's, for its checkpoints as teachers.
 """
@@ -30,14 +32,17 @@ def get_config(argument=""):
   config.data.name, config.data.test_split, config.data.test_share = "image_folder", "val", 0.2
   config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
   accelerator = environment.has_accelerator()
-  config.student.name = base.parse(argument).get("student", "resnet18" if accelerator else "resnet20")
+  student = base.parse(argument).get("student", "resnet18" if accelerator else "resnet20")
+  config.student.name = student
   config.teacher.name, config.teacher.head = "", "new"
-  if accelerator:
-    config.data.image_size, config.data.resize, config.batch_size = 224, 256, 64
+  if student in SMALL:  # CIFAR-10's networks divide the sides by 4, ImageNet's by 32
+    config.data.image_size = 32
   else:
-    # A ResNet for ImageNet divides the sides by 32, one for CIFAR-10 by 4.
-    config.data.image_size = 32 if config.student.name in SMALL else 64
-    config.data.resize = config.data.image_size * 9 // 8
+    config.data.image_size = 224 if accelerator else 64
+  config.data.resize = config.data.get_ref("image_size") * 8 // 7  # follows image_size
+  if accelerator:
+    config.batch_size = 64
+  else:
     config.data.crop_area, config.batch_size = (0.35, 1.0), 32
   for recipe in (config.recipe.student, config.recipe.teacher):
     recipe.epochs, recipe.learning_rate, recipe.warmup_epochs = 90.0, 0.1, 5.0
@@ -59,11 +64,16 @@ def get_config(argument=""):
 def _note(config, accelerator: bool) -> str:
   """Why the sizes are as they are."""
   side = config.data.image_size
+  sizes = f"{side}x{side} pixels and a {config.student.name}"
   if accelerator:
-    note = f"this machine has an accelerator: images of {side}x{side} pixels and a {config.student.name}."
+    note = f"this machine has a GPU or TPU: images of {sizes}."
   else:
-    note = (f"this machine has no GPU or TPU: images of {side}x{side} pixels and a {config.student.name}. "
-            "Larger: --config.data.image_size=64 --config.data.resize=72, or student=resnet18 in --config.")
+    larger = "student=resnet18" if side == 32 else "student=resnet20"
+    other = "Larger" if side == 32 else "Smaller"
+    note = (f"jax has no GPU or TPU here: images of {sizes}. {other}: {larger} after a colon in --config, "
+            "or --config.data.image_size.")
+    if environment.has_gpu():
+      note += " There is a GPU that jax cannot use: pip install 'apprentice-jax[cuda]'."
   if "onnx" not in config.export:
     note += " An ONNX file takes onnx: pip install 'apprentice-jax[export]'."
   return note

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import apprentice_jax
-from apprentice_jax import cli
-from apprentice_jax.training import aot, tpu
+from apprentice_jax import cli, environment
+from apprentice_jax.training import aot
 from apprentice_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -139,12 +139,9 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
   assert cli.command() == 7 and not started
   monkeypatch.delenv("GLIBC_TUNABLES")
-  monkeypatch.setattr(tpu, "has_tpu", lambda: True)
+  monkeypatch.setattr(environment, "has_accelerator", lambda: True)
   assert cli.command() == 7 and not started
-  monkeypatch.setattr(tpu, "has_tpu", lambda: False)
-  monkeypatch.setattr(cli.glob, "glob", lambda _: ["/dev/nvidia0"])
-  assert cli.command() == 7 and not started
-  monkeypatch.setattr(cli.glob, "glob", lambda _: [])
+  monkeypatch.setattr(environment, "has_accelerator", lambda: False)
   cli.command()
   assert started == [(sys.executable, [sys.executable, "-u", "-m", "apprentice_jax", "help"])]
   assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
@@ -158,6 +155,6 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
      "--xla_dump_to=d --xla_backend_optimization_level=3 --xla_cpu_multi_thread_eigen=false")])
 def test_flags_of_xla_are_set_where_nobody_has(monkeypatch, command, given, accelerator, expected):
   monkeypatch.setenv("XLA_FLAGS", given)
-  monkeypatch.setattr(cli, "_has_accelerator", lambda: accelerator)
+  monkeypatch.setattr(environment, "has_accelerator", lambda: accelerator)
   cli._set_flags(command)
   assert os.environ["XLA_FLAGS"] == expected

@@ -138,5 +138,5 @@ def test_where_a_report_comes_from(tmp_path, monkeypatch):
   report.write_run(workdir)
   text = (workdir / "report.md").read_text()
   columns, *rows = table(text, "How it was made")
-  assert columns == ["date", "command", "commit", "version", "jax", "devices"] and len(rows) == 5
+  assert columns == ["date", "command", "folder", "commit", "version", "jax", "devices"] and len(rows) == 5
   assert rows[0][1] == "apprentice train '--workdir=a b'" and "The last 5 of 7 starts." in text

@@ -3,7 +3,7 @@
 from apprentice_jax.study.document import Heading, Table
 from apprentice_jax.training import starts
 
-FIELDS = ("date", "command", "commit", "version", "jax", "devices")
+FIELDS = ("date", "command", "folder", "commit", "version", "jax", "devices")
 SHOWN = 5
 
 

@@ -82,7 +82,7 @@ def speed() -> float:
   side = 1024
   a = np.ones((side, side), np.float32)
   best = np.inf
-  for _ in range(4):
+  for _ in range(10):  # other work on the machine slows some of them
     began = time.perf_counter()
     a @ a
     best = min(best, time.perf_counter() - began)
@@ -92,10 +92,26 @@ def speed() -> float:
 def lines(config) -> list[str]:
   """What a new run trains, and about how long it takes on a CPU; the config's note first."""
   said = [config.note] if config.note else []
+  said += _too_small(config)
   try:
     return [*said, _line(stages(config))]
   except BadNetwork:
     return said
+
+
+def _too_small(config) -> list[str]:
+  """A sentence for each network of which nothing but one pixel is left of an image."""
+  data, said = inputs.split(config, "train"), []
+  for which in ("student", "teacher"):
+    if which == "teacher" and not SCHEMES[config.scheme].teacher:
+      continue
+    network = start.model(config, which, len(data.class_names))
+    reduction = (4 if network.imagenet_stem else 1) * 2 ** (len(network.stages) - 1)
+    height, width = data.image_shape[:2]
+    if max(height, width) <= reduction and network.imagenet_stem:
+      said.append(f"of an image of {width}x{height} pixels one pixel reaches the last layers of the {which} "
+                  f"({config[which].name}): --config.data.image_size={4 * reduction} or more suits it better.")
+  return said
 
 
 def _line(found: list[Stage]) -> str:

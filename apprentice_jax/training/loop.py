@@ -91,14 +91,22 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
   elif config.teacher.head == "new" and not teacher and result(workdir / "teacher") is None:
     recipe = start.recipe(config, "teacher")
     said.append(f"the teacher starts from {name}{head} and is trained first, in {workdir / 'teacher'}: "
-                f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, by recipe.teacher, whose "
-                "epochs, warm-up and rate are here at most those of recipe.finetune.")
-  elif name and head and not teacher:
-    said.append(f"the teacher is {name}{head}.")
+                f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, the smaller values of "
+                f"recipe.teacher and recipe.finetune{_seen(config)}.")
+  elif name and not teacher and (head or not pathlib.Path(name).is_dir()):
+    said.append(f"the teacher is {name}{head}{_seen(config)}.")
   if config.student.head:
     network = "student" if scheme else "network"  # which may be a teacher, while it trains
     said.append(f"the {network} starts from {config.student.init}{heads[config.student.head]}.")
   return said
+
+
+def _seen(config) -> str:
+  """How a teacher from a file, which does not say so itself, sees the images."""
+  if pathlib.Path(config.teacher.init).is_dir():
+    return ""
+  mean, std = start.normalisation(config, "teacher")
+  return f"; it sees images normalised by mean {mean} and std {std} (config.teacher_input)"
 
 
 def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:

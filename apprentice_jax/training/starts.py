@@ -6,6 +6,7 @@
 import datetime
 import functools
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -25,7 +26,7 @@ def record(workdir: pathlib.Path):
   with (workdir / FILE).open("a") as file:
     file.write(json.dumps({
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join([program, *arguments]),
+        "command": shlex.join([program, *arguments]), "folder": os.getcwd(),
         "version": apprentice_jax.__version__, "commit": _commit(), "jax": jax.__version__,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}) + "\n")
 

@@ -73,6 +73,8 @@ def trouble(workdir: pathlib.Path):
   """Makes a ConfigError of what the disk does wrong."""
   try:
     yield
+  except BrokenPipeError:  # of the standard output
+    raise
   except OSError as error:
     raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror or error}; what was saved "
                       "before is kept, and the same command continues from there.") from error

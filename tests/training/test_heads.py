@@ -87,8 +87,8 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
   loop.train(config, tmp_path / "run")
   said = capsys.readouterr().out
   assert (f"the teacher starts from {file} with a new head and is trained first, in {tmp_path}/run/teacher: 0.6 epochs at a "
-          "learning rate of 0.01, by recipe.teacher, whose epochs, warm-up and rate are here at most those of "
-          "recipe.finetune.") in said
+          "learning rate of 0.01, the smaller values of recipe.teacher and recipe.finetune; it sees images normalised "
+          "by mean (0.5,) and std (0.5,) (config.teacher_input).") in said
   own = start.workdir_config(tmp_path / "run" / "teacher")
   recipe = own.recipe.student
   assert (recipe.epochs, recipe.learning_rate, recipe.warmup_epochs) == (0.6, 0.01, 0.1)

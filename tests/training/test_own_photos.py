@@ -14,6 +14,7 @@ from apprentice_jax import cli, environment
 from apprentice_jax.deploy import formats
 from apprentice_jax.distill.step import Network
 from apprentice_jax.models import resnet
+from apprentice_jax.training import tpu
 from test_config import FILES, get_config
 
 CONFIG, = (path for path in FILES if path.stem == "image_folder")
@@ -42,7 +43,7 @@ def test_the_whole_way(photos, tmp_path, capsys):
                    f"--config.teacher.init={init}", f"--workdir={run}", "--config.data.image_size=16",
                    "--config.data.resize=18"]) == 0
   said = capsys.readouterr().out
-  note, plan = (said.index(words) for words in ("this machine has", "to train: the teacher (resnet14 in full"))
+  note, plan = (said.index(words) for words in ("jax has no GPU or TPU here", "to train: the teacher (resnet14 in full"))
   assert note < plan < said.index("run: 3 steps to train")
   config = json.loads((run / "config.json").read_text())
   assert (config["teacher.name"], config["teacher.width"]) == ("resnet14", 0.25)
@@ -56,6 +57,7 @@ def test_the_whole_way(photos, tmp_path, capsys):
     assert network.image_shape == (16, 16, 3)
   # The report and files of a finished run are written anew where they are missing.
   (run / "student.onnx").unlink()
+  (run / "mistakes.png").unlink(missing_ok=True)
   assert cli.main(["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", "--config.batch_size=8",
                    f"--config.teacher.init={init}", f"--workdir={run}", "--config.data.image_size=16",
                    "--config.data.resize=18"]) == 0
@@ -64,12 +66,36 @@ def test_the_whole_way(photos, tmp_path, capsys):
 
 @pytest.mark.parametrize("accelerator, argument, side, student", [
     (False, "", 32, "resnet20"), (False, "student=resnet18", 64, "resnet18"),
-    (True, "", 224, "resnet18"), (True, "student=resnet50", 224, "resnet50")])
+    (True, "", 224, "resnet18"), (True, "student=resnet50", 224, "resnet50"),
+    (True, "student=resnet20", 32, "resnet20")])
 def test_sizes_fit_the_machine(accelerator, argument, side, student, monkeypatch):
   monkeypatch.setattr(environment, "has_accelerator", lambda: accelerator)
   config = get_config(CONFIG, argument)
   assert (config.data.image_size, config.student.name) == (side, student)
   assert ("no GPU or TPU" in config.note) != accelerator and f"{side}x{side}" in config.note
+  assert config.data.resize == side * 8 // 7
+  config.data.image_size = 128
+  assert config.copy_and_resolve_references().data.resize == 146  # follows, unless it is set
+  config.data.resize = 130
+  assert config.copy_and_resolve_references().data.resize == 130
+
+
+@pytest.mark.parametrize("devices, plugin, variables, expected", [
+    (["/dev/nvidia0"], True, {}, True), (["/dev/nvidia0"], False, {}, False), ([], True, {}, False),
+    (["/dev/nvidia0"], True, {"CUDA_VISIBLE_DEVICES": ""}, False),
+    (["/dev/nvidia0"], True, {"JAX_PLATFORMS": "cpu"}, False),
+    (["/dev/nvidia0"], True, {"JAX_PLATFORMS": "cuda,cpu"}, True)])
+def test_a_gpu_counts_where_jax_uses_it(devices, plugin, variables, expected, monkeypatch):
+  for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in variables.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr("glob.glob", lambda pattern: devices if "nvidia" in pattern else [])
+  monkeypatch.setattr(environment, "jax_sees_gpus", lambda: plugin)
+  monkeypatch.setattr(tpu, "has_tpu", lambda: False)
+  assert environment.has_accelerator() == expected
+  monkeypatch.setattr(tpu, "has_tpu", lambda: True)
+  assert environment.has_accelerator() == (expected or "JAX_PLATFORMS" not in variables)
 
 
 def test_formats_are_checked_before_training(photos, tmp_path, capsys, monkeypatch):

@@ -21,13 +21,15 @@ from runs import final_state, untimed
 
 from apprentice_jax import cli
 from apprentice_jax.config import ConfigError
+from apprentice_jax.deploy import formats
 from apprentice_jax.training import loop, metrics, processes, tpu
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = ("--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
          "precision=32A32W", "--config.recipe.student.learning_rate=0.01",
          "--config.recipe.teacher.learning_rate=0.01", "--config.batch_size=64", "--config.steps_per_dispatch=1",
-         "--config.checkpoint.every_epochs=0.2", "--config.recipe.student.epochs=1.0")
+         "--config.checkpoint.every_epochs=0.2", "--config.recipe.student.epochs=1.0",
+         "--config.export=('packed',)")
 FIRST = 5  # the step of the first checkpoint
 STREAMED = ("--config.data.image_size=8", "--config.data.resize=8", "--config.data.threads=1")
 SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.steps_per_dispatch=4",
@@ -102,6 +104,7 @@ def assert_close(workdir, expected):
   for a, b in zip(found, wanted):
     np.testing.assert_allclose(a.get("loss", 0), b.get("loss", 0), rtol=1e-5)
   assert untimed(loop.result(workdir)).keys() == untimed(loop.result(expected)).keys()
+  assert formats.load(workdir / "student.packed").class_names == tuple("0123456789")
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +176,7 @@ def test_what_one_machine_does_not_have_is_said_by_all(pair, tmp_path):
   with started(tmp_path, 2, 1, ["--config.scheme=B"], own) as running:
     statuses, printed = ends(running)
   assert statuses == [2, 2]
-  assert all("process 1: nowhere is neither a workdir nor a checkpoint file." in p for p in printed), printed
+  assert all("process 1: config.teacher.init=nowhere is neither a workdir nor a checkpoint file." in p for p in printed), printed
 
 
 def test_a_workdir_in_use_ends_all(tmp_path):

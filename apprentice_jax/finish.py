@@ -1,0 +1,64 @@
+"""What `apprentice train` leaves in the workdir of a finished run: a report, and the student's files."""
+
+import importlib.util
+import pathlib
+import warnings
+
+from apprentice_jax.config import ConfigError
+from apprentice_jax.training import inputs, processes
+from apprentice_jax.training.workdir import trouble
+
+
+def check(config):
+  """Raises ConfigError if a format of ``config.export`` takes a package that is not installed."""
+  if "onnx" in config.export and not importlib.util.find_spec("onnx"):
+    raise ConfigError("config.export names onnx, which is not installed: pip install "
+                      "'apprentice-jax[export]', or leave it out.")
+
+
+def write(config, workdir: pathlib.Path):
+  """Writes the report and the exported files, or those that are missing, and prints where they are.
+
+  Every process has to call it: a checkpoint is read by all of them together.
+
+  Args:
+    config: the run's.
+    workdir: of the finished run.
+  """
+  with trouble(workdir):
+    processes.on_first(lambda: _report(config, workdir))
+    missing = processes.share([name for name in config.export if not _file(workdir, name).exists()])
+    if missing:
+      _export(config, workdir, missing)
+  for path in (_file(workdir, name) for name in config.export):
+    if processes.first() and path.exists():
+      print(f"student: {path}, {path.stat().st_size:,} bytes")
+
+
+def _report(config, workdir: pathlib.Path):
+  from apprentice_jax import report  # here: it loads matplotlib
+  images = lambda index: inputs.split(config, config.eval.final).sample(index)
+  print(report.write_run(workdir, None if (workdir / report.MISTAKES_FILE).exists() else images))
+  print(f"report: {workdir / 'report.html'}")
+
+
+def _file(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  return workdir / f"student.{name}"
+
+
+def _export(config, workdir: pathlib.Path, names: list[str]):
+  """Writes the student in the formats of these names; one that cannot be written is warned of."""
+  from apprentice_jax import export  # here: few runs need it
+  try:
+    network = export.lowered(config, str(workdir))
+  except ConfigError as error:
+    warnings.warn(f"there is no exported student: {error}")
+    return
+  if not processes.first():
+    return
+  for name in names:
+    path = _file(workdir, name)
+    try:
+      export.write(network, name, path)
+    except ConfigError as error:
+      warnings.warn(f"there is no {path.name}: {error}")
