@@ -1,6 +1,10 @@
 """Plots, as PNG files."""
 
+import warnings
+
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 import numpy as np
@@ -35,20 +39,38 @@ def run_curves(records: list[dict], path) -> bool:
   return True
 
 
-def confusion(matrix: np.ndarray, class_names, path):
+def numbers(class_names) -> dict[int, str]:
+  """What pictures show in place of names that they cannot show: those with letters the fonts lack.
+
+  Returns:
+    "#PLACE" by the place of each such class; also of a name of blanks alone.
+  """
+  return {place: f"#{place}" for place, name in enumerate(class_names) if not _drawable(name)}
+
+
+def _drawable(name: str) -> bool:
+  """Whether matplotlib has a glyph for each character: it warns of each that it lacks."""
+  with warnings.catch_warnings(record=True) as missing:
+    warnings.simplefilter("always")
+    text = _plain(name, len(name))
+    RendererAgg(1, 1, 72).get_text_width_height_descent(text, FontProperties(), ismath=False)
+  return bool(text) and not missing
+
+
+def confusion(matrix: np.ndarray, labels, path):
   """A confusion matrix, each row coloured by its shares.
 
   Args:
     matrix: int (classes, classes), a row a true class.
-    class_names: of both axes.
+    labels: of the classes, on both axes.
     path: PNG to write.
   """
-  side = 2.5 + 0.22 * len(class_names)
+  side = 2.5 + 0.22 * len(labels)
   figure = Figure(figsize=(side, side), layout="constrained")
   axes = figure.subplots()
   axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-  places = range(len(class_names))
-  names = [_plain(name, 24) for name in class_names]
+  places = range(len(labels))
+  names = [_plain(name, 24) for name in labels]
   axes.set_xticks(places, names, rotation=90, fontsize=7)
   axes.set_yticks(places, names, fontsize=7)
   axes.set(xlabel="prediction", ylabel="true class")
@@ -60,7 +82,8 @@ def mistakes(images: list[np.ndarray], told: list[tuple[str, str, float]], path)
 
   Args:
     images: uint8 (height, width, channels) each.
-    told: of each image the true class, the predicted one, and the confidence (0 to 1).
+    told: of each image the labels of the true class and of the predicted one, and the confidence
+      (0 to 1).
     path: PNG to write.
   """
   columns = min(4, len(images))
@@ -71,12 +94,14 @@ def mistakes(images: list[np.ndarray], told: list[tuple[str, str, float]], path)
     if place < len(images):
       image, (true, predicted, confidence) = images[place], told[place]
       axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-      axes.set_title(f"{_plain(true, 18)}\nas {_plain(predicted, 18)}, {confidence:.0%}", fontsize=8)
+      title = f"{_plain(true, 18)}\nas {_plain(predicted, 18)}, {confidence:.0%}"
+      axes.set_title(title, fontsize=8)
   figure.savefig(path, dpi=110)
 
 
 def _plain(name: str, length: int) -> str:
-  """A class's name as matplotlib shows it: cut to a length, its dollars no mathematics."""
+  """A class's name as matplotlib shows it: one line, cut to a length, dollars no mathematics."""
+  name = " ".join(name.split())
   name = name if len(name) <= length else name[:length - 1] + "…"
   return name.replace("$", r"\$")
 

@@ -47,8 +47,8 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   blocks += _answers(workdir, config["eval.final"], images)
   blocks += _health(records)
   blocks += origin.blocks(workdir)
-  (workdir / "report.md").write_text(document.markdown(blocks))
-  (workdir / "report.html").write_text(document.page(blocks, workdir))
+  (workdir / "report.md").write_text(document.markdown(blocks), "utf-8")
+  (workdir / "report.html").write_text(document.page(blocks, workdir), "utf-8")
   return document.markdown(head)
 
 
@@ -105,8 +105,15 @@ def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: st
     rows = [[name, *(f"{n:,}" if n else "" for n in row)] for name, row in zip(class_names, matrix)]
     return [heading, Table(caption, ["true class", *class_names], rows)]
   if len(class_names) <= LARGEST_PICTURE:
-    plots.confusion(matrix, class_names, workdir / "confusion.png")
-    return [heading, Picture("confusion.png", caption)]
+    numbers = plots.numbers(class_names)
+    labels = [numbers.get(i, name) for i, name in enumerate(class_names)]
+    plots.confusion(matrix, labels, workdir / "confusion.png")
+    blocks = [heading, Picture("confusion.png", caption)]
+    if numbers:
+      rows = [[number, class_names[i]] for i, number in numbers.items()]
+      blocks.append(Table("The picture numbers classes whose names it cannot show.",
+                          ["number", "class"], rows))
+    return blocks
   others = matrix - np.diag(matrix.diagonal())
   worst = np.argsort(-others, axis=None, kind="stable")[:LISTED]
   pairs = [divmod(int(i), len(class_names)) for i in worst if others.flat[i]]
@@ -121,18 +128,21 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
   heading = Heading("The most confident mistakes")
   if not len(places):
     return [heading, Text(f"Every image of the {split} split is classified rightly.")]
-  names = answers.class_names
-  told = [(names[answers.label[i]], names[answers.predicted[i]], answers.confidence[i])
-          for i in places]
+  names, numbers = answers.class_names, plots.numbers(answers.class_names)
+  wrong = [(answers.label[i], answers.predicted[i], answers.confidence[i]) for i in places]
   path = workdir / MISTAKES_FILE
   if images is not None:
     index = answers.index[places]
     order = np.argsort(index)  # `images` takes sorted places
     pixels = dict(zip(index[order].tolist(), images(index[order])))
+    label = lambda place: numbers.get(place, names[place])
+    told = [(label(true), label(predicted), confidence) for true, predicted, confidence in wrong]
     plots.mistakes([pixels[i] for i in index.tolist()], told, path)
   picture = [Picture(path.name, "the images, in the order of the table")] if path.exists() else []
-  rows = [[answers.image[i], true, predicted, f"{confidence:.1%}"]
-          for i, (true, predicted, confidence) in zip(places, told)]
+  # Behind a name stands its number in the picture.
+  cell = lambda place: names[place] + (f" ({numbers[place]})" if place in numbers else "")
+  rows = [[answers.image[i], cell(true), cell(predicted), f"{confidence:.1%}"]
+          for i, (true, predicted, confidence) in zip(places, wrong)]
   return [heading, *picture, Table(
       f"Wrong predictions on the {split} split, by the confidence (softmax) of the prediction.",
       ["image", "true class", "prediction", "confidence"], rows)]
@@ -164,6 +174,7 @@ def _health(records: list[dict]) -> list:
   if learning[-1] is not training[-1]:
     at += f" (flips: step {learning[-1]['step']}, the last record with a learning rate above 0)"
   return [Heading("Health of the layers"), Table(
-      f"Health in the steps before {at}: weights and activations that are zero, weights whose level "
-      "changed in a step, activations at the end of their range.",
+      f"Health in the steps before {at}. Zeros are weights and activations that are zero. "
+      "Flips are weights whose level changed in a step. "
+      "Saturated activations are at the end of their range.",
       ["layer", "zeros", "flips", "saturation"], rows)]

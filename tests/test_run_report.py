@@ -1,7 +1,10 @@
 """The report of one run: classes, confusion, mistakes, the health of layers, and where it comes from."""
 
 import json
+import re
 
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 import numpy as np
 from PIL import Image
 import pytest
@@ -140,3 +143,60 @@ def test_where_a_report_comes_from(tmp_path, monkeypatch):
   columns, *rows = table(text, "How it was made")
   assert columns == ["date", "command", "folder", "commit", "version", "jax", "devices"] and len(rows) == 5
   assert rows[0][1] == "apprentice train '--workdir=a b'" and "The last 5 of 7 starts." in text
+
+
+UNDRAWABLE = ["猫", "いぬ", "हाथी", "bell \a", "  "]  # by the font that matplotlib brings along
+
+
+@pytest.fixture
+def texts(monkeypatch):
+  """The texts of the pictures that are written."""
+  found, savefig = [], Figure.savefig
+
+  def read(figure, *args, **kwargs):
+    savefig(figure, *args, **kwargs)
+    found.extend(text.get_text() for text in figure.findobj(Text))
+
+  monkeypatch.setattr(Figure, "savefig", read)
+  return found
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_numbers_the_classes_whose_names_it_cannot_show(tmp_path, texts):
+  names = [f"class {i}" for i in range(8)] + UNDRAWABLE + ["żółw", "naïve $x$"]
+  answers = drawn(3000, len(names))
+  report.write_run(finished(tmp_path / "run", answers, names),
+                   lambda index: np.zeros((len(index), 8, 8, 3), np.uint8))
+  for shown in ("#8", "#12", "class 7", "żółw", r"naïve \$x\$"):
+    assert shown in texts
+  assert "#7" not in texts
+  assert not set("".join(texts)) & (set("".join(UNDRAWABLE)) - set("bell "))
+  text = (tmp_path / "run" / "report.md").read_text()
+  pairs = text[text.index("The picture numbers"):text.index("## The most confident mistakes")]
+  for place, name in enumerate(UNDRAWABLE, 8):
+    assert f"| #{place} | {name} |" in pairs
+  assert "#7" not in pairs
+  # A picture of mistakes, beside whose names their numbers stand.
+  _, *rows = table(text, "The most confident mistakes")
+  titles = [title for title in texts if "\nas " in title]
+  assert len(titles) == len(rows) == 12 and any("#" in title for title in titles)
+  for title, row in zip(titles, rows):
+    for label, cell in zip(re.fullmatch(r"(.*)\nas (.*), \d+%", title).groups(), row[1:3]):
+      plain = label.replace("\\", "")
+      assert cell.endswith(f"({plain})") if label.startswith("#") else cell == plain
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [4, 14])
+def test_names_of_several_lines(tmp_path, classes, texts):
+  names = ["two\nlines", "a\ttab", "mac\rline", "windows\r\nline",
+           *(f"class {i}" for i in range(classes - 4))]
+  answers = drawn(600, classes)
+  report.write_run(finished(tmp_path / "run", answers, names),
+                   lambda index: np.zeros((len(index), 8, 8, 3), np.uint8))
+  _, *rows = table((tmp_path / "run" / "report.md").read_text(), "Accuracy by class")
+  assert [" ".join(row[0].split()) for row in rows] == [" ".join(name.split()) for name in names]
+  assert "The picture numbers" not in (tmp_path / "run" / "report.md").read_text()
+  assert texts and not any(c in "".join(texts).replace("\nas ", "") for c in "\t\r\n")
+  if classes > 12:
+    assert {"two lines", "a tab", "mac line", "windows line"} <= set(texts)

@@ -47,8 +47,13 @@ def _markdown(block) -> str:
 def table(block: Table) -> str:
   """A table in Markdown, without its caption."""
   lines = [block.columns, *block.rows]
-  lines = ["| " + " | ".join(_escaped(cell).replace("|", r"\|") for cell in line) + " |" for line in lines]
+  lines = ["| " + " | ".join(map(_escaped_cell, line)) + " |" for line in lines]
   return "\n".join([lines[0], "|" + "---|" * len(block.columns), *lines[1:]])
+
+
+def _escaped_cell(text: str) -> str:
+  """A cell's text, on one line: a name may have several."""
+  return _escaped(" ".join(text.splitlines())).replace("|", r"\|")
 
 
 def _escaped(text: str) -> str:

@@ -56,8 +56,8 @@ def write(config, out: pathlib.Path, rows: list[dict], points: list[grid.Point],
       *agreement(found, runs, what),
       *everything(found, what),
       *origin.blocks(*folders)]
-  (out / "report.md").write_text(document.markdown(blocks))
-  (out / "report.html").write_text(document.page(blocks, out))
+  (out / "report.md").write_text(document.markdown(blocks), "utf-8")
+  (out / "report.html").write_text(document.page(blocks, out), "utf-8")
   return document.table(table)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 import csv
-import io
 import pathlib
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -43,15 +43,17 @@ def write(workdir: pathlib.Path, answers: Predicted, class_names: Sequence[str],
     class_names: in the order of the outputs.
     name: what to call an image, by its number.
   """
-  file = io.StringIO(newline="")
-  lines = csv.writer(file, lineterminator="\n")
-  lines.writerow(FIELDS)
+  lines = []
+  # With this end of a line, the writer quotes a "\r" within a name, too. The end's own is cut off.
+  file = types.SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+  writer = csv.writer(file, lineterminator="\r\n")
+  writer.writerow(FIELDS)
   for i in np.flatnonzero(answers.label >= 0):
     # A file's name need not be text in any encoding.
     image = name(i).encode(errors="backslashreplace").decode()
-    lines.writerow([i, image, class_names[answers.label[i]], class_names[answers.predicted[i]],
-                    f"{answers.confidence[i]:.6f}"])
-  write_atomically(workdir / FILE, file.getvalue())
+    writer.writerow([i, image, class_names[answers.label[i]], class_names[answers.predicted[i]],
+                     f"{answers.confidence[i]:.6f}"])
+  write_atomically(workdir / FILE, "".join(lines))
 
 
 def read(workdir: pathlib.Path, class_names: Sequence[str]) -> Answers | None:
