@@ -8,7 +8,7 @@ import numpy as np
 
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data.channels import grey
-from apprentice_jax.data.classes import difference
+from apprentice_jax.data.class_names import difference
 from apprentice_jax.deploy import cost, fold, formats, preprocessing, program
 from apprentice_jax.deploy.network import BadNetwork, Network
 from apprentice_jax.deploy.predictor import BadFile, Predictor
@@ -90,6 +90,7 @@ def score(config, path: str, split: str = "test",
     ConfigError: it cannot be read, or does not fit the config.
   """
   config = start.named(_of(config, data_dir), student=path)
+  split = inputs.role(config, split)
   trained = _trained(config, path, inputs.split(config, split))
   found = run.score(config, trained.model, parallel.replicate(trained.network), split)
   found = {name: found[name] for name in ("accuracy", "loss", "count")}
@@ -179,7 +180,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
     ConfigError: the dataset has other classes, or images that cannot be prepared for the network.
   """
   config = _prepared_for(predictor, _of(config, data_dir))
-  data = inputs.split(config, split)
+  data = inputs.split(config, inputs.role(config, split))
   if tuple(data.class_names) != predictor.class_names:
     raise ConfigError("the network knows other classes than the dataset: "
                       f"{difference(predictor.class_names, data.class_names)}.")

@@ -1,12 +1,19 @@
-"""Names of classes: read from a file, and those of one list found in another."""
+"""Names of classes: read from a file, found in another list, and how two lists differ."""
 
 import functools
 import importlib.resources
+import itertools
 import pathlib
 import re
 import unicodedata
 
 IMAGENET = "imagenet"
+# What names that mean the same may differ in, and a name without it, in this order.
+_ASPECTS = {
+    "Unicode normal form": lambda name: unicodedata.normalize("NFKC", name),
+    "letter case": str.casefold,
+    "underscores": lambda name: name.replace("_", " "),
+    "blanks": lambda name: " ".join(name.split())}
 _WNID = re.compile(r"(n\d{8})\s+(\S.*)")  # as in n01440764 tench, Tinca tinca
 
 
@@ -62,8 +69,8 @@ def places(wanted, names) -> tuple[int, ...]:
   Raises:
     ValueError: a class is not there, or is there twice, or two are the same; the message goes on from what has the names.
   """
-  exact, alike = _index(names, str), _index(names, _folded)
-  found = {name: exact.get(name) or alike.get(_folded(name), []) for name in wanted}
+  exact, alike = _index(names, str), _index(names, folded)
+  found = {name: exact.get(name) or alike.get(folded(name), []) for name in wanted}
   if missing := [name for name in wanted if not found[name]]:
     raise ValueError(f"lacks {len(missing)} of the {len(wanted)} classes of the data: {listed(missing)}")
   for name, at in found.items():
@@ -96,5 +103,41 @@ def _synonyms(name: str) -> tuple[str, ...]:
   return (name, wordnet[1], *map(str.strip, wordnet[2].split(","))) if wordnet else (name,)
 
 
-def _folded(name: str) -> str:
-  return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+def difference(some, others) -> str:
+  """A clause that says how two lists of names differ, which they do.
+
+  Args:
+    some, others: the names.
+
+  Returns:
+    Two names that `folded` makes the same, spelled out, if there are any. Else up to five names that
+    only one list has, or their order.
+  """
+  only, only_others = sorted(set(some) - set(others)), sorted(set(others) - set(some))
+  twins = {folded(name): name for name in only_others}
+  for name in only:
+    if twin := twins.get(folded(name)):
+      return f"{_spelled(name)} and {_spelled(twin)} differ only in {_apart(name, twin)}"
+  differing = sorted({*only, *only_others}) or ["their order"]
+  return f"{', '.join(differing[:5])} differ"
+
+
+def folded(name: str, aspects=tuple(_ASPECTS)) -> str:
+  """A name without what a reader may overlook; names that are the same then are alike."""
+  for aspect in aspects:
+    name = _ASPECTS[aspect](name)
+  return name
+
+
+def _apart(name: str, twin: str) -> str:
+  """The fewest aspects without which two names that are alike are the same."""
+  for count in range(1, len(_ASPECTS) + 1):
+    for aspects in itertools.combinations(_ASPECTS, count):
+      if folded(name, aspects) == folded(twin, aspects):
+        return " and ".join(aspects)
+  raise ValueError(f"{name!r} and {twin!r} are not alike.")
+
+
+def _spelled(name: str) -> str:
+  """A name in quotes, with its bytes where letters do not show them."""
+  return repr(name) if name.isascii() else f"{name!r} ({ascii(name)[1:-1]})"

@@ -1,21 +1,18 @@
 """A folder of images: the folders of its splits, its classes, and the files that are images."""
 
 import collections
-from collections.abc import Iterator
 import hashlib
+import itertools
 import os
 import pathlib
 
 import numpy as np
 
-from apprentice_jax.data import formats
+from apprentice_jax.data import files
 
 FOLDER = "image_folder"  # the name of a folder of images, where tfds datasets have theirs
 # What people call the folders of a split. Either of a line stands for the others.
 SPELLINGS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
-_SYSTEM = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found",
-           "$recycle.bin", "system volume information")
-_KINDS = 6  # of files that are not read, which a sentence names
 
 
 class NoClasses(ValueError):
@@ -37,20 +34,33 @@ class Folder:
     """Raises ValueError: there is no such folder, or a class without images."""
     self.path = _existing(root, split)
     self.unread = collections.Counter()
-    self.class_names = _classes(self.path, self.unread)
-    self._paths, labels = [], []
+    classes = self._read_classes()
+    if not classes:
+      raise NoClasses(f"{self.path} has no folders: images are expected in {self.path}/CLASS/.")
+    self.class_names = tuple(classes)
+    self._paths = list(itertools.chain.from_iterable(classes.values()))
+    self.labels = np.repeat(np.arange(len(classes), dtype=np.int32),
+                            [len(paths) for paths in classes.values()])
+
+  def _read_classes(self) -> dict[str, list[str]]:
+    """The paths of each class's images; counts the other files."""
+    classes = {}
     # A link to any of these would read everything again, under another label.
-    above = frozenset(map(_place, (self.path.parent, self.path)))
-    for label, name in enumerate(self.class_names):
-      unread, folder = collections.Counter(), str(self.path / name)
-      files = sorted(_pictures(folder, unread, above | {_place(folder)}))
-      if not files:
-        why = f" ({told(unread)})" if unread else ""
+    above = [files.place(self.path.parent), files.place(self.path)]
+    for name in _classes(self.path, self.unread):
+      unread, paths, folder = collections.Counter(), [], str(self.path / name)
+      for path, why in files.below(folder, above):
+        if why:
+          unread[why] += 1
+        else:
+          paths.append(path)
+      if not paths and not unread[files.WORKDIR]:  # a folder of workdirs is no class
+        why = f" ({files.told(unread)})" if unread else ""
         raise ValueError(f"the class {folder} has no images{why}: add some, or remove the folder.")
-      self._paths += files
+      if paths:
+        classes[name] = sorted(paths)
       self.unread += unread
-      labels += [label] * len(files)
-    self.labels = np.asarray(labels, np.int32)
+    return classes
 
   def __len__(self) -> int:
     return len(self._paths)
@@ -73,21 +83,9 @@ class Folder:
     """
     names, sizes = hashlib.sha256(), hashlib.sha256()
     for path in self._paths:
-      names.update(os.fsencode(path[len(str(self.path)):]) + b"\0")
+      names.update(os.fsencode(os.path.relpath(path, self.path)) + b"\0")
       sizes.update(b"%d " % _size(path))
     return {"examples": len(self), "names": names.hexdigest()[:16], "sizes": sizes.hexdigest()[:16]}
-
-
-def told(unread: collections.Counter) -> str:
-  """A clause about the files that are not read: how many, and why; "" of none."""
-  if not unread:
-    return ""
-  most = sorted(unread.items(), key=lambda item: (-item[1], item[0]))
-  kinds = [f"{count:,} {why}" for why, count in most[:_KINDS]]
-  if rest := sum(count for _, count in most[_KINDS:]):
-    kinds.append(f"{rest:,} others")
-  total = unread.total()
-  return f"{total:,} file{'s are' if total > 1 else ' is'} not read: {', '.join(kinds)}"
 
 
 def training_folder(root: str, split: str, share: bool) -> str:
@@ -101,15 +99,15 @@ def training_folder(root: str, split: str, share: bool) -> str:
   Raises:
     ValueError: there is none.
   """
-  if name := _located(root, split):
+  if name := located(root, split):
     return name
   _check_root(root, split)
   folder, inside = pathlib.Path(root).expanduser(), _folders(root)
   for child in inside:
-    if _located(str(folder / child), split):
+    if located(str(folder / child), split):
       raise ValueError(f"there is no folder {folder / split}, but {folder / child} has one: set "
                        f"--config.data.dir={folder / child}.")
-  if not inside or any(child.casefold() in sum(SPELLINGS, ()) for child in inside):
+  if not inside or _usual(root, sum(SPELLINGS, ())):
     _missing(root, split, "data.train_split")
   if share:
     return "."
@@ -123,12 +121,12 @@ def test_folder(root: str, split: str, share: bool) -> str:
 
   Args, Raises: see `training_folder`. No ``split`` at all says that there is none.
   """
-  if name := _located(root, split):
+  if name := located_test(root, split):
     return name
   _check_root(root, split or "val")
   folder = pathlib.Path(root).expanduser()
   # A test set that is called otherwise must not be left out.
-  others = [child for child in _folders(root) if child.casefold() in SPELLINGS[1] + SPELLINGS[2]]
+  others = _usual(root, SPELLINGS[1] + SPELLINGS[2])
   if share and not (split and others):
     return ""
   if not split:
@@ -145,6 +143,44 @@ def test_folder(root: str, split: str, share: bool) -> str:
                    "images).")
 
 
+def located_test(root: str, split: str) -> str:
+  """The name of the test images' folder in ``root``; "" of none.
+
+  Where a folder for validation is asked for, and a folder called test is all there is, it is that.
+  """
+  if name := located(root, split):
+    return name
+  validation, test = SPELLINGS[1:]
+  if split.casefold() in validation and not _usual(root, validation):
+    return located(root, test[0])
+  return ""
+
+
+def own_folder(root: str, name: str) -> str:
+  """A name for the folder ``name`` in ``root`` which is no role's; "" if it holds no classes."""
+  folder = pathlib.Path(root).expanduser() / name
+  return os.path.join(".", name) if name and _folders(folder) else ""
+
+
+def same(root: str, *names: str) -> bool:
+  """Whether two names of folders in ``root`` are of one folder; an empty name is of none."""
+  one, other = (pathlib.Path(root).expanduser() / name for name in names)
+  return all(names) and one.is_dir() and other.is_dir() and one.samefile(other)
+
+
+def siblings(root: str, own: list[str]) -> list[str]:
+  """The folders in ``root`` that are called as splits are, and are none of a run's own."""
+  if any(same(root, ".", name) for name in own):  # then they are classes
+    return []
+  return [name for name in _usual(root, sum(SPELLINGS, ()))
+          if not any(same(root, name, other) for other in own)]
+
+
+def spellings(name: str) -> tuple[str, ...]:
+  """The usual names of the split that a name stands for; () where it is no usual one."""
+  return next((group for group in SPELLINGS if name.casefold() in group), ())
+
+
 def split_folder(root: str, split: str) -> str:
   """The name of any split's folder in ``root``.
 
@@ -152,7 +188,7 @@ def split_folder(root: str, split: str) -> str:
     ValueError: there is none; the message says which there are.
   """
   _check_root(root, split)
-  return _located(root, split) or _missing(root, split, "")
+  return located(root, split) or _missing(root, split, "")
 
 
 def _missing(root: str, split: str, field: str):
@@ -183,87 +219,58 @@ def _existing(root: str, split: str) -> pathlib.Path:
   return folder
 
 
-def _located(root: str, split: str) -> str:
+def located(root: str, split: str) -> str:
   """The name of a split's folder in ``root``, also in another usual spelling; "" of none."""
   folder = pathlib.Path(root).expanduser()
   if not split or not folder.is_dir():
     return ""
-  if (folder / split).is_dir():
+  if _may_be_split(folder / split):
     return split
-  alike = next((group for group in SPELLINGS if split.casefold() in group), ())
-  names = [name for name in alike if (folder / name).is_dir()]
-  names = names or [name for name in _folders(root) if name.casefold() in alike]
+  alike = spellings(split)
+  names = [name for name in alike if _may_be_split(folder / name)]
+  names = names or _usual(root, alike)
   return names[0] if len(names) == 1 else ""
 
 
-def _folders(root: str) -> list[str]:
+def _usual(root: str, names: tuple[str, ...]) -> list[str]:
+  """The folders in ``root`` of these names, whatever the case of their letters."""
+  return [name for name in _folders(root)
+          if name.casefold() in names and _may_be_split(pathlib.Path(root).expanduser() / name)]
+
+
+def _may_be_split(folder: pathlib.Path) -> bool:
+  return folder.is_dir() and not files.of_runs(folder)
+
+
+def _folders(root: str | os.PathLike[str]) -> list[str]:
   folder = pathlib.Path(root).expanduser()
   if not folder.is_dir():
     return []
-  return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _skipped(e.name))
+  return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not files.passed_over(e))
 
 
 def _listed(names: list[str]) -> str:
   return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _classes(folder: pathlib.Path, unread: collections.Counter) -> tuple[str, ...]:
-  """The names of the classes in a split's folder; counts the files beside them."""
+def _classes(folder: pathlib.Path, unread: collections.Counter) -> list[str]:
+  """The names of the folders in a split's folder; counts the files beside them."""
   names = []
   with os.scandir(folder) as entries:
     for entry in entries:
-      if why := _skipped(entry.name):
+      if why := files.passed_over(entry):
         unread[why] += 1
       elif entry.is_dir():
         names.append(entry.name)
       else:
         unread["outside the classes' folders"] += 1
-  if not names:
-    raise NoClasses(f"{folder} has no folders: images are expected in {folder}/CLASS/.")
   for name in names:
     try:
       name.encode()
     except UnicodeEncodeError:
       raise ValueError(f"the class {os.fsencode(name)!r} in {folder} has a name that is not UTF-8: "
                        "rename the folder.") from None
-  return tuple(sorted(names))
-
-
-def _pictures(folder: str, unread: collections.Counter, above: frozenset) -> Iterator[str]:
-  """The paths of the pictures in a folder and the folders inside it; counts the other files.
-
-  Args:
-    folder: its path.
-    unread: is added to.
-    above: the places of the folder and of those that it lies in.
-  """
-  with os.scandir(folder) as entries:
-    for entry in entries:
-      if why := _skipped(entry.name):
-        unread[why] += 1
-      elif entry.is_dir():
-        if (place := _place(entry.path)) not in above:
-          yield from _pictures(entry.path, unread, above | {place})
-      elif not entry.is_file() and not entry.is_symlink():  # to open a pipe would wait for ever
-        unread["no files but pipes or devices"] += 1
-      elif why := formats.why_not(entry.path):
-        suffix = os.path.splitext(entry.name)[1].lower() or "without a suffix"
-        unread[suffix if why == formats.OTHER else f"{suffix} ({why})"] += 1
-      else:
-        yield entry.path
-
-
-def _skipped(name: str) -> str:
-  """Why an entry is neither a class nor an image, whatever it holds; "" if it may be one."""
-  if name.startswith("."):
-    return "hidden"
-  return "of the system" if name.casefold() in _SYSTEM else ""
-
-
-def _place(path) -> tuple:
-  """What a folder is, whatever its path."""
-  found = os.stat(path)
-  return found.st_dev, found.st_ino or os.path.realpath(path)  # not every file system has numbers
+  return sorted(names)
 
 
 def _size(path: str) -> int:

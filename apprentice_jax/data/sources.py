@@ -14,6 +14,7 @@ import pathlib
 from typing import NamedTuple
 import uuid
 import warnings
+import zlib
 
 import numpy as np
 
@@ -39,6 +40,12 @@ class Dataset(NamedTuple):
   images: np.ndarray
   labels: np.ndarray
   class_names: tuple[str, ...]
+
+
+def checksum(dataset: Dataset) -> int:
+  """The CRC-32 of all images, and then all labels, of a dataset."""
+  images = zlib.crc32(np.ascontiguousarray(dataset.images))
+  return zlib.crc32(np.ascontiguousarray(dataset.labels), images)
 
 
 def cache_dir() -> pathlib.Path:

@@ -31,8 +31,27 @@ class Splits:
 
     self._opened, self._names = {}, {}
 
+  def named(self, name: str) -> str:
+    """What a user's name for a split stands for: the folder of that name, else see `role`.
+
+    Returns:
+      One of ROLES; or the name of another split, which no role has.
+
+    Raises:
+      ValueError: there are no validation images.
+    """
+    spec = self.spec
+    own = folder.own_folder(spec.dir, name) if self._is_folder else ""
+    if not own:
+      return self.role(name)
+    test = folder.located_test(spec.dir, spec.test_split)
+    for role, split in (("test", test), ("train", folder.located(spec.dir, spec.train_split))):
+      if folder.same(spec.dir, name, split):
+        return role
+    return own
+
   def role(self, name: str) -> str:
-    """The one of ROLES that a user's name for a split stands for; else the name itself.
+    """The one of ROLES that a name stands for; else the name itself.
 
     Raises:
       ValueError: there are no validation images.
@@ -40,10 +59,10 @@ class Splits:
     spec = self.spec
     if name in ("train", "test") or name == "validation" and spec.validation:
       return name
-    alike = next((group for group in folder.SPELLINGS if name.casefold() in group), (name,))
+    alike = folder.spellings(name) or (name,)
     # "val" is the folder of that name; where there is none, the images held out.
     held_out = "val" in alike and spec.validation
-    if name and name == spec.test_split and not (held_out and not self.name("test")):
+    if name and name == spec.test_split and not (held_out and not self._has_test(alike)):
       return "test"
     if name and name == spec.train_split:
       return "train"
@@ -55,6 +74,11 @@ class Splits:
     if name == "validation":
       raise ValueError("there is no validation split: config.data.validation is 0.")
     return name
+
+  def _has_test(self, names: tuple[str, ...]) -> bool:
+    """Whether the test images are a split of one of these names, or a slice."""
+    own = self.name("test")
+    return own.casefold() in names or not self._is_folder and bool(own)
 
   def part(self, which: str):
     """The examples of a role, or of another split of the dataset.
@@ -71,6 +95,13 @@ class Splits:
   @property
   def _is_folder(self) -> bool:
     return self.spec.name == encoded.FOLDER
+
+  @property
+  def siblings(self) -> list[str]:
+    """The folders beside the run's own that are called as splits are, and are not read."""
+    if not self._is_folder:
+      return []
+    return folder.siblings(self.spec.dir, [self.name(role) for role in ("train", "test")])
 
   def name(self, role: str) -> str:
     """The split, or folder, of the "train" or "test" images; "" for a share of the others."""

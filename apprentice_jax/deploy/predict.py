@@ -1,5 +1,6 @@
 """Answers of a network about image files: finds the files, prepares their pixels, names classes."""
 
+import collections
 from collections.abc import Iterator, Sequence
 import json
 import os
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data import files
 from apprentice_jax.data import images as pictures
 from apprentice_jax.data.channels import grey
 from apprentice_jax.data.crops import Crops, evaluation_image
@@ -50,7 +52,7 @@ def find(paths: Sequence[str]) -> Files:
 
   Args:
     paths: of files, which are taken whatever their names; and of folders, whose images are taken,
-      and those of the folders in them. Folders whose names begin with a dot are passed over.
+      and those of the folders in them; see `files.below`.
 
   Raises:
     ConfigError: a folder cannot be read, or has no image.
@@ -60,28 +62,25 @@ def find(paths: Sequence[str]) -> Files:
     if not os.path.isdir(path):
       found.paths.append(path)
       continue
-    whys = [(file, pictures.why_not(file)) for file in _below(path)]
+    try:
+      whys = sorted(files.below(path))
+    except ValueError as error:
+      raise ConfigError(str(error)) from None
     some = [file for file, why in whys if not why]
+    others = [(file, why) for file, why in whys if why]
     if not some:
       raise ConfigError(
-        ": ".join([f"there is no image in the folder {path}", *not_read(whys)[:1]]) + "."
+        ": ".join([f"there is no image in the folder {path}", *not_read(others)]) + "."
       )
     found.paths.extend(some)
-    found.others.extend((file, why) for file, why in whys if why)
+    found.others.extend(others)
   return found
 
 
-def not_read(others: list[tuple[str, str]], most: int = 5) -> list[str]:
-  """Clauses about the files that `find` passed over: how many, why, and the first of each kind."""
-  kinds = {}
-  for path, why in others:
-    kinds.setdefault(why, []).append(path)
-  lines = []
-  for why, files in kinds.items():
-    more = ", ..." if len(files) > most else ""
-    count = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
-    lines.append(printable(f"{count} not read ({why}): {', '.join(files[:most])}{more}"))
-  return lines
+def not_read(others: list[tuple[str, str]]) -> list[str]:
+  """A clause about the files that `find` passed over, if any: see `files.told`."""
+  clause = files.told(collections.Counter(why for _, why in others), others)
+  return [printable(clause)] if clause else []
 
 
 def as_text(answer: Answer) -> str:
@@ -103,21 +102,6 @@ def as_json(answer: Answer) -> str:
 def printable(text: str) -> str:
   """The text, with a mark for each byte of a file's name that is no UTF-8."""
   return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _below(folder: str) -> list[str]:
-  def fail(error):
-    raise ConfigError(f"cannot read {error.filename}: {error.strerror}.")
-
-  files, seen = [], set()
-  for root, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-    if os.path.realpath(root) in seen:  # a link leads there, perhaps from below
-      folders.clear()
-      continue
-    seen.add(os.path.realpath(root))
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
-    files += [os.path.join(root, name) for name in names]
-  return sorted(files)
 
 
 def predict(predictor: Predictor, paths: Sequence, top: int = 5) -> Iterator[Answer]:
@@ -171,6 +155,8 @@ def prepared(path, predictor: Predictor) -> np.ndarray:
     ConfigError: the file cannot be read, or the image does not fit.
   """
   height, width, channels = predictor.image_shape
+  if not files.regular(path):
+    raise ConfigError(f"{path} is a pipe or a device: give a file with its content.")
   try:
     encoded = pathlib.Path(path).read_bytes()
     picture = pictures.inspect(encoded)

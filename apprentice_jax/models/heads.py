@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.data import class_names, classes
+from apprentice_jax.data import class_names
 
 NAME = "head"  # of the classifier among a network's parameters
 _SHOWN = 10  # classes of an order
@@ -55,7 +55,7 @@ def placed(params: dict, head: Head) -> dict:
     return {**rest, NAME: _matched(own, outputs, head)} if outputs else rest
   if head.theirs and head.ours and head.theirs != head.ours:
     theirs, ours = _orders(head.theirs, head.ours)
-    why = classes.difference(head.theirs, head.ours)
+    why = class_names.difference(head.theirs, head.ours)
     alike = f" ({why})" if "only in" in why else ""  # as in the form of Unicode: both lists look the same
     raise ValueError(f"has the classes {theirs}, and the data have {ours}{alike}: {_advice(head)}")
   return params

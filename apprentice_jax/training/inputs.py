@@ -6,14 +6,13 @@ import contextlib
 import functools
 import itertools
 import warnings
-import zlib
 
 import jax
 import numpy as np
 
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import encoded, sources, splits, stream
-from apprentice_jax.data.classes import difference
+from apprentice_jax.data.class_names import difference
 from apprentice_jax.data.crops import Crops, evaluation_image
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.training import parallel
@@ -27,7 +26,8 @@ def split(config, name: str) -> "Resident | Streamed":
 
   Args:
     config: the config.
-    name: "train", "validation" or "test"; or what the dataset calls one of its splits, or a slice of it.
+    name: "train", "validation" or "test"; or what the dataset calls one of its splits, or a slice
+      of it. A user's name goes through `role` first.
 
   Raises:
     ConfigError: they are not there.
@@ -37,9 +37,16 @@ def split(config, name: str) -> "Resident | Streamed":
 
 
 def role(config, name: str) -> str:
-  """What a user's name for a split stands for; see `splits.Splits.role`."""
+  """What a user's name for a split stands for, as `split` takes it; see `splits.Splits.named`.
+
+  It warns where a folder has the name of a role, such as "test", and other images have the role.
+  """
   with _sentence():
-    return _opened(config).splits.role(name)
+    found = _opened(config).splits.named(name)
+  if name in splits.ROLES and found not in splits.ROLES:
+    warnings.warn(f"{name!r} is the folder of this name in {config.data.dir}: the run's own {name} "
+                  "images are others.")
+  return found
 
 
 def splits_of(config) -> splits.Splits:
@@ -100,8 +107,8 @@ class Resident:
 
   @functools.cached_property
   def checksum(self) -> int:
-    """The CRC-32 of all images and labels."""
-    return zlib.crc32(np.ascontiguousarray(self._dataset.labels), zlib.crc32(np.ascontiguousarray(self._dataset.images)))
+    """See `sources.checksum`."""
+    return sources.checksum(self._dataset)
 
   @functools.cached_property
   def on_devices(self) -> DeviceData:

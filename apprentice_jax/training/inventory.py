@@ -4,12 +4,9 @@ import contextlib
 import functools
 import json
 import pathlib
-import zlib
-
-import numpy as np
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.data import folder, sources, splits
+from apprentice_jax.data import files, folder, sources, splits
 from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.training import inputs, processes
 from apprentice_jax.training.workdir import check_classes, write_atomically
@@ -56,10 +53,14 @@ def line(config) -> str:
     parts.append(f"the test images are {data.test_share:.3g} of all, as there is no other test set "
                  "(config.data.test_share)")
   for role, wanted in (("train", data.train_split), ("test", data.test_split)):
-    if own.name(role) not in ("", wanted):
+    # With other folders beside it, the test images' folder is named even where it is the usual one.
+    if own.name(role) not in ("", wanted) or role == "test" and own.name(role) and own.siblings:
       which = "training" if role == "train" else role
       parts.append(f"the {which} images are those of {_within(own.name(role))}")
-  parts += [f"of {_within(own.name(role))}, {folder.told(examples.unread)}"
+  if others := own.siblings:
+    parts.append(f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
+                 f"{'are' if len(others) > 1 else 'is'} not read")
+  parts += [f"of {_within(own.name(role))}, {files.told(examples.unread)}"
             for role, examples in own.sets.items() if getattr(examples, "unread", None)]
   # A path may hold bytes that are no text.
   return "; ".join(parts).encode(errors="backslashreplace").decode()
@@ -80,15 +81,13 @@ def identity(config) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def _identity(own: splits.Splits) -> dict:
-  return {role: (_checksums(examples) if isinstance(examples, sources.Dataset)
+  return {role: (_of_arrays(examples) if isinstance(examples, sources.Dataset)
                  else examples.identity())
           for role, examples in own.sets.items()}
 
 
-def _checksums(dataset: sources.Dataset) -> dict:
-  images = zlib.crc32(np.ascontiguousarray(dataset.images))
-  checksum = zlib.crc32(np.ascontiguousarray(dataset.labels), images)
-  return {"examples": len(dataset.labels), "checksum": checksum}
+def _of_arrays(dataset: sources.Dataset) -> dict:
+  return {"examples": len(dataset.labels), "checksum": sources.checksum(dataset)}
 
 
 def claim_data(workdir: pathlib.Path, config):

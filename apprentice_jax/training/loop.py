@@ -130,6 +130,7 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
   if data_dir:
     config.data.dir = data_dir
   config = start.named(config, student=path)
+  split = inputs.role(config, split)
   data = inputs.split(config, split)
   model = start.model(config, "student", len(data.class_names))
   network = start.trained(config, "student", path, data, scored=True)

@@ -10,7 +10,7 @@ import warnings
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
-from apprentice_jax.data.classes import difference
+from apprentice_jax.data.class_names import difference
 from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.

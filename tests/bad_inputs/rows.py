@@ -27,7 +27,7 @@ DIGITS = f"--config={{digits}}:{SMALL},scheme=baseline,precision=32A32W {SHORT}"
 PHOTOS = (f"--config={{photos}}:{SMALL},scheme=baseline,precision=32A32W "
           "--config.data.image_size=8 --config.data.resize=8 --config.batch_size=8 "
           "--config.recipe.student.epochs=2 --config.recipe.student.warmup_epochs=0.5 "
-          "--config.steps_per_dispatch=1")
+          "--config.checkpoint.every_epochs=1 --config.steps_per_dispatch=1")
 
 TRAIN = "train --config={digits} --workdir={run} "  # refused before anything is trained
 STUDY = "study --config={digits} --workdir={run} "

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import threading
 
 from rows import DIGITS, FOLDER, STUDY, TRAIN, Row, copy, folder, photos_since
 
@@ -34,6 +35,12 @@ def exchange(data):
   other.write_bytes(pixels)
 
 
+def pipe(place, made):
+  """A named pipe; who opens it all the same gets nothing, rather than waiting for ever."""
+  os.mkfifo(place / "pipe.jpg")
+  threading.Thread(target=lambda: (place / "pipe.jpg").open("wb").close(), daemon=True).start()
+
+
 def records(change):
   """The digits, their test records changed by change(file)."""
   def make(place, made):
@@ -57,10 +64,10 @@ ROWS = [
     Row("classes without splits and without a share", FOLDER + "--config.data.dir={data}/train --config.data.test_share=0",
         "there is no folder {data}/train/train: images are expected in {data}/train/train/CLASS/; where a, b, c are the "
         "classes, --config.data.test_share=0.2 tests on a fifth of the images.", folder(lambda data: None)),
-    Row("a test folder of another name", FOLDER,
-        "there is no folder {data}/val: images are expected in {data}/val/CLASS/; there is test: set "
-        "--config.data.test_split=test (or --config.data.test_split=, to test on a share of the training images).",
-        folder(lambda data: (data / "val").rename(data / "test"))),
+    Row("two test folders of other names", FOLDER,
+        "there is no folder {data}/val: images are expected in {data}/val/CLASS/; there is TESTING, Test: set "
+        "--config.data.test_split=TESTING (or --config.data.test_split=, to test on a share of the training images).",
+        folder(lambda data: [(data / "val").rename(data / "Test"), shutil.copytree(data / "Test", data / "TESTING")])),
     Row("photos to test without classes", FOLDER,
         "{data}/val has no folders: images are expected in {data}/val/CLASS/; or " + SHARE + ".", folder(flat)),
     Row("a list of the test photos' classes", FOLDER,
@@ -113,6 +120,10 @@ ROWS = [
     Row("score a folder that is not there", "eval --workdir={of_photos} --data_dir={data} --split=tset",
         "there is no folder {data}/tset: images are expected in {data}/tset/CLASS/; there is train, val.",
         folder(lambda data: None)),
+
+    Row("name a pipe's classes", "predict --workdir={of_photos} {place}/pipe.jpg",
+        "{place}/pipe.jpg is a pipe or a device: give a file with its content.",
+        pipe),
 
     # Record files.
     Row("missing records", TRAIN + "--data_dir={place}/mine",

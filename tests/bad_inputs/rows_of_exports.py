@@ -129,9 +129,8 @@ ROWS = [
   Row(
     "predict a folder of texts",
     PREDICT + "{place}/folder",
-    "there is no image in the folder {place}/folder: 2 files are not read (neither its name nor "
-    "its content is that of a picture format which is read): {place}/folder/deep/a.txt, "
-    "{place}/folder/deep/b.txt.",
+    "there is no image in the folder {place}/folder: 2 files are not read: "
+    "2 .txt ({place}/folder/deep/a.txt, {place}/folder/deep/b.txt).",
     exported(change=folder_of_text),
   ),
   Row(

@@ -63,7 +63,7 @@ ROWS = [
         "{data}/val/a/00.jpg cannot be read (cannot identify image file).",
         folder(overwrite("val/*/*.jpg", b""))),
     Row("a class that may not be read", FOLDER,
-        "[Errno 13] Permission denied: '{data}/train/a'", folder(permit("train/a", 0))),
+        "cannot read {data}/train/a: Permission denied.", folder(permit("train/a", 0))),
 
     # Teachers and students to start from.
     Row("a teacher nowhere", TAUGHT + "{place}/none",

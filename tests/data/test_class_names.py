@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
@@ -52,6 +53,34 @@ def test_classes_that_cannot_be_placed(wanted, names, sentence):
   with pytest.raises(ValueError) as error:
     class_names.places(wanted, names)
   assert str(error.value) == sentence
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize("some, others, clause", [
+    ((COMPOSED,), (DECOMPOSED,),
+     f"'{COMPOSED}' (caf\\xe9) and '{DECOMPOSED}' (cafe\\u0301) differ only in Unicode normal form"),
+    (("Kiwi", "plum"), ("kiwi", "plum"), "'Kiwi' and 'kiwi' differ only in letter case"),
+    (("granny smith",), ("granny  smith ",), "'granny smith' and 'granny  smith ' differ only in blanks"),
+    (("Granny  Smith",), ("granny smith",),
+     "'Granny  Smith' and 'granny smith' differ only in letter case and blanks"),
+    (("gas_pump",), ("gas pump",), "'gas_pump' and 'gas pump' differ only in underscores"),
+    (("\uff41",), ("a",), "'\uff41' (\\uff41) and 'a' differ only in Unicode normal form"),
+    (("gaspump",), ("gas pump",), "gas pump, gaspump differ"),
+    (("a", "b"), ("b", "c"), "a, c differ"),
+    (("a", "b"), ("b", "a"), "their order differ"),
+    (("a", "A"), ("a", "A", "b"), "b differ"),
+], ids=["form", "case", "blanks", "both", "underscores", "wide", "words", "others", "order",
+        "twins on both sides"])
+def test_how_names_differ(some, others, clause):
+  """Names that are told as alike are those that are found for one another, and no others."""
+  assert class_names.difference(some, others) == clause
+  if "only in" in clause:
+    assert class_names.places(some, others) == tuple(map(others.index, others))
+  elif "order" not in clause:
+    with pytest.raises(ValueError, match="lacks"):
+      class_names.places(others, some)
 
 
 def test_a_file_has_one_name_a_line(tmp_path):

@@ -2,11 +2,10 @@
 
 import os
 import pathlib
-import unicodedata
 
 import pytest
 
-from apprentice_jax.data import classes
+from apprentice_jax.data import files
 from apprentice_jax.data import folder
 from apprentice_jax.data.folder import Folder
 
@@ -52,10 +51,10 @@ def test_what_is_not_read_is_counted_by_reason(tmp_path):
   assert read_of(found, root) == ["train/cat/a.jpg", "train/dog/a.jpg"]
   assert found.unread == {".txt": 3, "hidden": 2, "of the system": 3, "outside the classes' folders": 1,
                           "without a suffix": 1, ".nef (it is a camera's raw photo: convert it to JPEG)": 1}
-  assert folder.told(found.unread).startswith("11 files are not read: 3 .txt, 3 of the system, 2 hidden, ")
-  assert folder.told(type(found.unread)({".md": 1})) == "1 file is not read: 1 .md"
+  assert files.told(found.unread).startswith("11 files are not read: 3 .txt, 3 of the system, 2 hidden, ")
+  assert files.told(type(found.unread)({".md": 1})) == "1 file is not read: 1 .md"
   many = type(found.unread)({f".{letter}": 2 for letter in "abcdefgh"})
-  assert folder.told(many) == ("16 files are not read: 2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 4 others")
+  assert files.told(many) == ("16 files are not read: 2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 4 others")
 
 
 def test_a_pipe_is_no_picture(tmp_path):
@@ -81,29 +80,13 @@ def test_a_name_that_is_not_utf8(tmp_path):
   assert str(raised.value).isascii()
 
 
-COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
-
-
-@pytest.mark.parametrize("some, others, clause", [
-    ((COMPOSED,), (DECOMPOSED,), f"'{COMPOSED}' (caf\\xe9) and '{DECOMPOSED}' (cafe\\u0301) differ only in Unicode "
-     "normal form"),
-    (("Kiwi", "plum"), ("kiwi", "plum"), "'Kiwi' and 'kiwi' differ only in letter case"),
-    (("granny smith",), ("granny  smith ",), "'granny smith' and 'granny  smith ' differ only in blanks"),
-    (("Granny Smith",), ("grannysmith",), "'Granny Smith' and 'grannysmith' differ only in letter case and blanks"),
-    (("a", "b"), ("b", "c"), "a, c differ"),
-    (("a", "b"), ("b", "a"), "their order differ"),
-    (("a", "A"), ("a", "A", "b"), "b differ"),
-], ids=["form", "case", "blanks", "both", "others", "order", "twins on both sides"])
-def test_how_names_differ(some, others, clause):
-  assert classes.difference(some, others) == clause
-
-
 # Where splits are.
 
 
 @pytest.mark.parametrize("there, train, test", [
     (("train", "val"), "train", "val"), (("training", "valid"), "training", "valid"),
-    (("Train", "Validation"), "Train", "Validation"), (("train", "val", "valid", "test"), "train", "val")])
+    (("Train", "Validation"), "Train", "Validation"), (("train", "val", "valid", "test"), "train", "val"),
+    (("train", "test"), "train", "test"), (("train", "Testing"), "train", "Testing")])
 def test_usual_spellings_are_found(there, train, test, tmp_path):
   root = write(tmp_path, *(f"{name}/cat/a.jpg" for name in there))
   assert folder.training_folder(root, "train", False) == train
@@ -129,9 +112,11 @@ def test_classes_without_splits_are_used_as_they_are_for_a_share(tmp_path):
     (("val/cat/a.jpg", "trian/cat/a.jpg"), lambda root: folder.training_folder(root, "train", True),
      "there is no folder {root}/train: images are expected in {root}/train/CLASS/; there is trian, val: name the "
      "folder with --config.data.train_split."),
-    (("train/cat/a.jpg", "test/cat/a.jpg"), lambda root: folder.test_folder(root, "val", True),
-     "there is no folder {root}/val: images are expected in {root}/val/CLASS/; there is test: set "
-     "--config.data.test_split=test (or --config.data.test_split=, to test on a share of the training images)."),
+    (("train/cat/a.jpg", "test/cat/a.jpg", "testing/cat/a.jpg"),
+     lambda root: folder.test_folder(root, "val_", True),
+     "there is no folder {root}/val_: images are expected in {root}/val_/CLASS/; there is test, "
+     "testing: set --config.data.test_split=test (or --config.data.test_split=, to test on a share "
+     "of the training images)."),
     (("train/cat/a.jpg",), lambda root: folder.test_folder(root, "val", False),
      "there is no folder {root}/val: images are expected in {root}/val/CLASS/; set --config.data.test_share=0.2 to "
      "test on a fifth of the training images."),
@@ -147,6 +132,36 @@ def test_sentences_name_what_is_there_and_the_setting(paths, find, sentence, tmp
   with pytest.raises(ValueError) as raised:
     find(root)
   assert str(raised.value) == sentence.format(root=root)
+
+
+def test_other_splits_beside_the_runs_own(tmp_path):
+  names = ("train", "training", "val", "Test", "holiday", "testing/runs")
+  root = write(tmp_path, *(f"{name}/cat/a.jpg" for name in names if name != "testing/runs"))
+  write(tmp_path, "testing/runs/config.json", "testing/runs/lock")  # a workdir is no split
+  assert folder.siblings(root, ["train", "val"]) == ["Test", "training"]
+  assert folder.siblings(root, ["./train", ""]) == ["Test", "training", "val"]
+  assert folder.siblings(root, ["."]) == []  # there they are classes
+
+
+def test_workdirs_inside_the_photos_are_no_class(tmp_path):
+  root = write(tmp_path, "cat/a.jpg", "dog/a.jpg", "dog/run/config.json", "dog/run/curves.png")
+  write(tmp_path, "dog/run/checkpoints/5/data", "runs/train/config.json", "runs/train/curves.png")
+  write(tmp_path, "runs/train/lock", "runs/notes.txt", "own/config.json", "own/metrics.jsonl")
+  assert folder.training_folder(root, "train", True) == "."
+  found = Folder(root, ".")
+  assert found.class_names == ("cat", "dog") and found.labels.tolist() == [0, 1]
+  assert read_of(found, root) == ["cat/a.jpg", "dog/a.jpg"]
+  assert found.unread == {files.WORKDIR: 3, ".txt": 1}
+
+
+@pytest.mark.parametrize("names", [("train",), ("val",), ("test",), ("train/x", "val/y")])
+def test_a_workdir_that_is_called_as_a_split(names, tmp_path):
+  root = write(tmp_path, "cat/a.jpg", "dog/a.jpg")
+  for name in names:
+    write(tmp_path, f"{name}/config.json", f"{name}/lock", f"{name}/curves.png")
+  assert folder.training_folder(root, "train", True) == "."
+  assert folder.test_folder(root, "val", True) == ""
+  assert Folder(root, ".").class_names == ("cat", "dog")
 
 
 def test_no_test_split_on_purpose(tmp_path):
@@ -170,6 +185,15 @@ def test_identity_of_moved_renamed_and_replaced_files(tmp_path):
     found = Folder(str(moved), "train").identity()
     assert found["examples"] == 3 and found[field] != seen[-1][field]
     seen.append(found)
+
+
+def test_identity_by_any_name_of_the_folder(tmp_path, monkeypatch):
+  root = pathlib.Path(write(tmp_path, "cat/a.jpg", "bat/a.jpg"))
+  before = Folder(str(root), ".").identity()
+  monkeypatch.chdir(root)
+  assert Folder(".", ".").identity() == Folder("../" + root.name, ".").identity() == before
+  (root / "bat").rename(root / "rat")  # one letter, the first
+  assert Folder(".", ".").identity()["names"] != before["names"]
 
 
 def test_identity_of_an_exchange_of_two_files(tmp_path):

@@ -159,6 +159,46 @@ def test_names_of_splits(test, validation, names, tmp_path):
   assert {name: found.role(name) for name in names} == names
 
 
+@pytest.mark.parametrize("test, validation, names", [
+    ("val", 0.0, {"test": "./test", "val": "test", "train": "train", "valid": "test",
+                  "testing": "testing"}),
+    ("val", 5.0, {"validation": "validation", "test": "./test", "valid": "validation"}),
+    ("test", 5.0, {"val": "./val", "validation": "validation", "test": "test"}),
+    ("", 0.0, {"test": "./test", "val": "./val"})])
+def test_a_folder_of_its_own_is_meant_by_its_name(test, validation, names, tmp_path):
+  root = photos(tmp_path, train_cat=10, train_dog=10, val_cat=2, val_dog=1, test_cat=3, test_dog=4)
+  found = of("image_folder", root, test=test, validation=validation, share=0.2)
+  assert {name: found.named(name) for name in names} == names
+  own = found.part(found.named("test"))
+  assert files(own)[0] == b"test_cat 0" and len(own) == 7
+  assert all(found.role(name) == name for name in names.values() if name not in ("testing",))
+  assert found.siblings == [name for name in ("test", "val") if name != test]
+
+
+def test_a_folder_for_validation_that_is_not_the_test_set(tmp_path):
+  root = photos(tmp_path, train_cat=9, test_cat=2, validation_cat=3)
+  found = of("image_folder", root, test="test", validation=3.0)
+  assert len(found.part(found.named("validation"))) == 3
+  assert files(found.part(found.named("validation")))[0] == b"validation_cat 0"
+  assert files(found.part("validation"))[0].startswith(b"train_cat")  # the run's own
+
+
+def test_photos_without_classes_are_no_split(tmp_path):
+  """A set of photos to be named by others has no labels: "test" stays the run's own test images."""
+  root = photos(tmp_path, train_cat=2, val_cat=2, test=3)
+  found = of("image_folder", root, test="val")
+  assert found.named("test") == "test" and found.siblings == ["test"]
+
+
+def test_a_folder_called_test_is_the_test_set_where_there_is_no_other(tmp_path):
+  root = photos(tmp_path, train_cat=10, train_dog=10, test_cat=3, test_dog=2)
+  found = of("image_folder", root, test="val", validation=0.2, share=0.2)
+  assert found.name("test") == "test" and len(found.part("test")) == 5
+  assert found.named("test") == "test" and found.siblings == []
+  assert found.named("val") == "validation"  # no folder has the name
+  assert of("image_folder", root, test="val").named("val") == "test"
+
+
 def test_val_without_a_folder_is_what_was_held_out(tmp_path):
   root = photos(tmp_path, train_cat=10)
   found = of("image_folder", root, test="val", validation=0.2, share=0.2)

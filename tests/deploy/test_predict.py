@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import onnx as library
@@ -16,6 +17,7 @@ from networks import NAMES, made
 
 from apprentice_jax import cli, export
 from apprentice_jax.config import ConfigError
+from apprentice_jax.data import files, folder
 from apprentice_jax.deploy import fold, onnx, packed, predict, preprocessing
 from apprentice_jax.deploy.predictor import Predictor
 
@@ -226,9 +228,40 @@ def test_folders_are_walked_in_order_and_the_rest_is_named(student, command, tmp
     str(tmp_path / name)
     for name in ("one", "album/a/nested/x.png", "album/b/1.JPG", "album/b/2.png", "album/c.png")
   ]
-  assert err.startswith("apprentice: 1 file is not read (") and err.endswith(
-    f"): {tmp_path}/album/b/notes.txt\n"
+  assert err == (
+    f"apprentice: 2 files are not read: 1 .txt ({tmp_path}/album/b/notes.txt), "
+    f"1 hidden ({tmp_path}/album/.hidden)\n"
   )
+
+
+def test_a_pipe_is_not_waited_for(student, command, tmp_path):
+  photo(30, 40).save(tmp_path / "a.png")
+  os.mkfifo(tmp_path / "b.jpg")
+  # Who opens it gets nothing, rather than waiting for ever.
+  writer = threading.Thread(target=lambda: open(tmp_path / "b.jpg", "wb").close(), daemon=True)
+  writer.start()
+  status, said, err = command("predict", f"--model={student}", tmp_path)
+  assert status == 0 and len(said) == 1
+  assert err == (
+    f"apprentice: 1 file is not read: 1 no files but pipes or devices ({tmp_path}/b.jpg)\n"
+  )
+  status, said, err = command("predict", f"--model={student}", tmp_path / "b.jpg")
+  assert (status, said) == (2, [])
+  assert err == f"apprentice: {tmp_path}/b.jpg is a pipe or a device: give a file with its content.\n"
+  os.close(os.open(tmp_path / "b.jpg", os.O_RDONLY | os.O_NONBLOCK))  # lets go of the writer
+  writer.join(10)
+
+
+def test_files_are_told_of_as_training_does(student, command, tmp_path):
+  for name in ("c/a.png", "c/.hidden/b.png", "c/@eaDir/a.png", "c/run/curves.png"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    photo(30, 40).save(tmp_path / name)
+  for name in ("notes.txt", "run/config.json", "run/lock"):
+    (tmp_path / "c" / name).write_text("{}")
+  trained_on = folder.Folder(str(tmp_path), ".")
+  _, said, err = command("predict", f"--model={student}", tmp_path)
+  assert len(said) == len(trained_on) == 1
+  assert re.sub(r" \([^)]*\)", "", err) == f"apprentice: {files.told(trained_on.unread)}\n"
 
 
 def test_an_image_without_an_answer_does_not_end_the_others(student, command, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -24,8 +25,8 @@ def photos(root, splits=(("train", 10), ("val", 3)), names=("cat", "granny smith
 
 
 def of_folder(root, **changes):
-  return tiny(data__name="image_folder", data__dir=str(root), data__test_split="val", data__image_size=8,
-              data__resize=8, **changes)
+  return tiny(data__name="image_folder", data__dir=str(root), data__image_size=8, data__resize=8,
+              **{"data__test_split": "val", **changes})
 
 
 def afresh(config):
@@ -70,6 +71,32 @@ def test_line_says_what_is_not_read(tmp_path):
   assert inventory.line(afresh(of_folder(root))) == (
       f"data: 20 training and 6 test images of 2 classes in {root}; of train, 1 file is not read: 1 .txt; of val, 1 "
       "file is not read: 1 hidden")
+
+
+def test_the_folder_of_a_name_is_scored_and_said(tmp_path):
+  root = photos(tmp_path, (("train", 10), ("val", 3), ("test", 1)))
+  config = afresh(of_folder(root))
+  with pytest.warns(UserWarning, match=f"'test' is the folder of this name in {root}: the run's own"):
+    name = inputs.role(config, "test")
+  assert inputs.split(config, name).size == 2
+  assert inputs.split(config, "test").size == inputs.split(config, inputs.role(config, "val")).size == 6
+
+
+def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
+  """As of `cd photos; apprentice train --data_dir=. --workdir=runs/x`."""
+  monkeypatch.chdir(photos(tmp_path, (("", 10),)))
+  config = of_folder(".", data__test_share=0.2)
+  assert "2 classes" in inventory.line(afresh(config))
+  (tmp_path / "runs" / "x").mkdir(parents=True)
+  for name in ("config.json", "lock"):
+    (tmp_path / "runs" / "x" / name).write_text("{}")
+  begun(tmp_path / "runs" / "x", config)
+  for name in ("runs/x/curves.png", "runs/x/teacher/curves.png"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+  assert inventory.line(afresh(config)).endswith("1 file is not read: 1 of a run's workdir")
+  inventory.claim_data(tmp_path / "runs" / "x", afresh(config))
+  assert inputs.split(config, "train").class_names == ("cat", "granny smith")
 
 
 @pytest.mark.parametrize("size", [0, 8])
@@ -215,6 +242,15 @@ def test_a_torn_file_of_the_workdir(tmp_path):
   (tmp_path / "run" / "data.json").write_text('{"train": ')
   with pytest.raises(ConfigError, match=r"/data\.json is damaged: bring it back from a copy, or delete it to have"):
     inventory.claim_data(tmp_path / "run", afresh(config))
+
+
+def test_one_checksum_of_a_set():
+  """Its value is in the names of what is kept of a teacher: another would compute all of it anew."""
+  config = tiny(data__image_size=0)
+  own = inputs.split(config, "test")
+  images, labels = own.sample(np.arange(own.size)), own.labels(np.arange(own.size))
+  expected = zlib.crc32(images.tobytes() + labels.tobytes())
+  assert own.checksum == inventory.identity(afresh(config))["test"]["checksum"] == expected
 
 
 @pytest.mark.parametrize("size, field", [(0, "checksum"), (8, "sizes")])
