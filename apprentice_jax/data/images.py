@@ -16,7 +16,6 @@ import simplejpeg
 
 from apprentice_jax.data import channels, formats
 from apprentice_jax.data.channels import UnreadableImage
-from apprentice_jax.data.formats import why_not  # pylint: disable=unused-import
 
 # Pillow warns, without a name, of images between the number of pixels that it allows and twice that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
