@@ -58,7 +58,7 @@ def places(wanted, names) -> tuple[int, ...]:
   """Where each of the wanted classes is among others.
 
   A class is found by its name; of "n01440764 tench, Tinca tinca" each of "n01440764", "tench" and "Tinca tinca" is one.
-  Where no name is the same to the letter, neither capitals nor underscores nor the form of Unicode count.
+  Where no name is the same to the letter, names that `folded` makes the same are.
 
   Args:
     wanted, names: of classes.
@@ -110,8 +110,8 @@ def difference(some, others) -> str:
     some, others: the names.
 
   Returns:
-    Two names that `folded` makes the same, spelled out, if there are any. Else up to five names that
-    only one list has, or their order.
+    Two names that `folded` makes the same, spelled out, if there are any. Else up to five names
+    that only one list has, or their order.
   """
   only, only_others = sorted(set(some) - set(others)), sorted(set(others) - set(some))
   twins = {folded(name): name for name in only_others}

@@ -2,6 +2,7 @@
 
 import functools
 from typing import NamedTuple
+import warnings
 
 from apprentice_jax.data import encoded, folder, prepared, sources
 
@@ -32,7 +33,9 @@ class Splits:
     self._opened, self._names = {}, {}
 
   def named(self, name: str) -> str:
-    """What a user's name for a split stands for: the folder of that name, else see `role`.
+    """The split that a user's name stands for: the folder of the name, else see `role`.
+
+    It warns where a folder is called "test", and the run's own test images are others.
 
     Returns:
       One of ROLES; or the name of another split, which no role has.
@@ -48,6 +51,10 @@ class Splits:
     for role, split in (("test", test), ("train", folder.located(spec.dir, spec.train_split))):
       if folder.same(spec.dir, name, split):
         return role
+    if name == "test":
+      others = f"those of {test} (--split={test})" if test else "a share of the training images"
+      warnings.warn(f"'test' is the folder of this name in {spec.dir}: the run's own test images "
+                    f"are {others}.")
     return own
 
   def role(self, name: str) -> str:

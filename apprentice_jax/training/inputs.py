@@ -37,16 +37,9 @@ def split(config, name: str) -> "Resident | Streamed":
 
 
 def role(config, name: str) -> str:
-  """What a user's name for a split stands for, as `split` takes it; see `splits.Splits.named`.
-
-  It warns where a folder has the name of a role, such as "test", and other images have the role.
-  """
+  """The split that a user's name stands for, as `split` takes it; see `splits.Splits.named`."""
   with _sentence():
-    found = _opened(config).splits.named(name)
-  if name in splits.ROLES and found not in splits.ROLES:
-    warnings.warn(f"{name!r} is the folder of this name in {config.data.dir}: the run's own {name} "
-                  "images are others.")
-  return found
+    return _opened(config).splits.named(name)
 
 
 def splits_of(config) -> splits.Splits:

@@ -60,9 +60,11 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC",
 
 @pytest.mark.parametrize("some, others, clause", [
     ((COMPOSED,), (DECOMPOSED,),
-     f"'{COMPOSED}' (caf\\xe9) and '{DECOMPOSED}' (cafe\\u0301) differ only in Unicode normal form"),
+     f"'{COMPOSED}' (caf\\xe9) and '{DECOMPOSED}' (cafe\\u0301) differ only in Unicode normal "
+     "form"),
     (("Kiwi", "plum"), ("kiwi", "plum"), "'Kiwi' and 'kiwi' differ only in letter case"),
-    (("granny smith",), ("granny  smith ",), "'granny smith' and 'granny  smith ' differ only in blanks"),
+    (("granny smith",), ("granny  smith ",),
+     "'granny smith' and 'granny  smith ' differ only in blanks"),
     (("Granny  Smith",), ("granny smith",),
      "'Granny  Smith' and 'granny smith' differ only in letter case and blanks"),
     (("gas_pump",), ("gas pump",), "'gas_pump' and 'gas pump' differ only in underscores"),

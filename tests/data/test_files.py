@@ -38,7 +38,8 @@ def kinds(root):
 
 
 def test_pictures_and_the_others(tmp_path):
-  root = write(tmp_path, "a.jpg", "in/b.png", "in/c.txt", ".hidden/d.jpg", "in/@eaDir/b.png", "e.nef")
+  root = write(tmp_path, "a.jpg", "in/b.png", "in/c.txt", ".hidden/d.jpg", "in/@eaDir/b.png",
+               "e.nef")
   found = dict(files.below(root))
   assert {os.path.relpath(path, root): why for path, why in found.items()} == {
       "a.jpg": "", "in/b.png": "", "in/c.txt": ".txt", ".hidden": "hidden",
@@ -83,7 +84,8 @@ def test_workdirs_are_passed_over_at_any_depth(tmp_path):
   assert not files.of_runs(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("name", ["data.json", "metrics.jsonl", "cells/A/config.json", "checkpoints/5/x"])
+@pytest.mark.parametrize(
+    "name", ["data.json", "metrics.jsonl", "cells/A/config.json", "checkpoints/5/x"])
 def test_what_a_workdir_is_known_by(name, tmp_path):
   write(tmp_path, name)
   assert not files.is_workdir(tmp_path)

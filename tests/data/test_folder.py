@@ -1,4 +1,4 @@
-"""Folders as people have them: which files and classes are read, what is said of the others, where splits are."""
+"""Folders as people have them: the files and classes that are read, the others, and the splits."""
 
 import os
 import pathlib
@@ -23,8 +23,8 @@ def read_of(found, root):
 
 
 def test_folders_inside_a_class_are_read_as_image_folder_does(tmp_path):
-  root = write(tmp_path, "train/cat/b.jpg", "train/cat/2024/may/a.jpg", "train/cat/2024/a.jpg", "train/dog/in/a.jpg",
-               "train/dog/album.jpg/1.png")
+  root = write(tmp_path, "train/cat/b.jpg", "train/cat/2024/may/a.jpg", "train/cat/2024/a.jpg",
+               "train/dog/in/a.jpg", "train/dog/album.jpg/1.png")
   # What torchvision's ImageFolder takes: every picture that os.walk finds below a class.
   expected = sorted(os.path.relpath(os.path.join(where, name), root)
                     for where, _, names in os.walk(root) for name in names)
@@ -36,22 +36,27 @@ def test_folders_inside_a_class_are_read_as_image_folder_does(tmp_path):
 def test_links_are_followed_but_not_around(tmp_path):
   write(tmp_path, "more/c.jpg", "data/train/cat/a.jpg", "data/train/dog/b.jpg")
   train = tmp_path / "data" / "train"
-  for path, target in (("cat/more", tmp_path / "more"), ("cat/self", train / "cat"), ("cat/all", train),
-                       ("cat/data", tmp_path / "data"), ("dog/x.jpg", tmp_path / "more" / "c.jpg")):
+  for path, target in (("cat/more", tmp_path / "more"), ("cat/self", train / "cat"),
+                       ("cat/all", train), ("cat/data", tmp_path / "data"),
+                       ("dog/x.jpg", tmp_path / "more" / "c.jpg")):
     (train / path).symlink_to(target)
   found = Folder(str(tmp_path / "data"), "train")
   assert read_of(found, train) == ["cat/a.jpg", "cat/more/c.jpg", "dog/b.jpg", "dog/x.jpg"]
 
 
 def test_what_is_not_read_is_counted_by_reason(tmp_path):
-  root = write(tmp_path, *(f"train/cat/{i}.txt" for i in range(3)), "train/cat/a.jpg", "train/cat/._a.jpg",
-               "train/cat/.ipynb_checkpoints/a.jpg", "train/cat/in/notes", "train/dog/a.nef", "train/dog/a.jpg",
+  root = write(tmp_path, *(f"train/cat/{i}.txt" for i in range(3)), "train/cat/a.jpg",
+               "train/cat/._a.jpg", "train/cat/.ipynb_checkpoints/a.jpg", "train/cat/in/notes",
+               "train/dog/a.nef", "train/dog/a.jpg",
                "train/Thumbs.db", "train/__MACOSX/cat/._a.jpg", "train/@eaDir/", "train/list.csv")
   found = Folder(root, "train")
   assert read_of(found, root) == ["train/cat/a.jpg", "train/dog/a.jpg"]
-  assert found.unread == {".txt": 3, "hidden": 2, "of the system": 3, "outside the classes' folders": 1,
-                          "without a suffix": 1, ".nef (it is a camera's raw photo: convert it to JPEG)": 1}
-  assert files.told(found.unread).startswith("11 files are not read: 3 .txt, 3 of the system, 2 hidden, ")
+  assert found.unread == {".txt": 3, "hidden": 2, "of the system": 3, "outside the classes' "
+                                                                      "folders": 1,
+                          "without a suffix": 1, ".nef (it is a camera's raw photo: convert it to "
+                                                 "JPEG)": 1}
+  assert files.told(found.unread).startswith("11 files are not read: 3 .txt, 3 of the system, 2 "
+                                             "hidden, ")
   assert files.told(type(found.unread)({".md": 1})) == "1 file is not read: 1 .md"
   many = type(found.unread)({f".{letter}": 2 for letter in "abcdefgh"})
   assert files.told(many) == ("16 files are not read: 2 .a, 2 .b, 2 .c, 2 .d, 2 .e, 2 .f, 4 others")
@@ -75,8 +80,8 @@ def test_a_name_that_is_not_utf8(tmp_path):
   os.mkdir(os.fsencode(f"{root}/train/") + b"caf\xe9")
   with pytest.raises(ValueError) as raised:
     Folder(root, "train")
-  assert str(raised.value) == (f"the class b'caf\\xe9' in {root}/train has a name that is not UTF-8: rename the "
-                               "folder.")
+  assert str(raised.value) == (
+      f"the class b'caf\\xe9' in {root}/train has a name that is not UTF-8: rename the folder.")
   assert str(raised.value).isascii()
 
 
@@ -85,13 +90,14 @@ def test_a_name_that_is_not_utf8(tmp_path):
 
 @pytest.mark.parametrize("there, train, test", [
     (("train", "val"), "train", "val"), (("training", "valid"), "training", "valid"),
-    (("Train", "Validation"), "Train", "Validation"), (("train", "val", "valid", "test"), "train", "val"),
+    (("Train", "Validation"), "Train", "Validation"),
+    (("train", "val", "valid", "test"), "train", "val"),
     (("train", "test"), "train", "test"), (("train", "Testing"), "train", "Testing")])
 def test_usual_spellings_are_found(there, train, test, tmp_path):
   root = write(tmp_path, *(f"{name}/cat/a.jpg" for name in there))
   assert folder.training_folder(root, "train", False) == train
-  assert folder.test_folder(root, "val", False) == test == folder.test_folder(root, "validation" if
-                                                                            test == "Validation" else "val", True)
+  asked = "validation" if test == "Validation" else "val"
+  assert folder.test_folder(root, "val", False) == folder.test_folder(root, asked, True) == test
 
 
 def test_classes_without_splits_are_used_as_they_are_for_a_share(tmp_path):
@@ -102,30 +108,33 @@ def test_classes_without_splits_are_used_as_they_are_for_a_share(tmp_path):
   with pytest.raises(ValueError) as raised:
     folder.training_folder(root, "train", False)
   assert str(raised.value) == (
-      f"there is no folder {root}/train: images are expected in {root}/train/CLASS/; where cat, dog are the classes, "
-      "--config.data.test_share=0.2 tests on a fifth of the images.")
+      f"there is no folder {root}/train: images are expected in {root}/train/CLASS/; where cat, "
+      "dog are the classes, --config.data.test_share=0.2 tests on a fifth of the images.")
 
 
 @pytest.mark.parametrize("paths, find, sentence", [
-    (("set/train/cat/a.jpg", "set/val/cat/a.jpg"), lambda root: folder.training_folder(root, "train", True),
+    (("set/train/cat/a.jpg", "set/val/cat/a.jpg"),
+     lambda root: folder.training_folder(root, "train", True),
      "there is no folder {root}/train, but {root}/set has one: set --config.data.dir={root}/set."),
     (("val/cat/a.jpg", "trian/cat/a.jpg"), lambda root: folder.training_folder(root, "train", True),
-     "there is no folder {root}/train: images are expected in {root}/train/CLASS/; there is trian, val: name the "
-     "folder with --config.data.train_split."),
+     "there is no folder {root}/train: images are expected in {root}/train/CLASS/; there is trian, "
+     "val: name the folder with --config.data.train_split."),
     (("train/cat/a.jpg", "test/cat/a.jpg", "testing/cat/a.jpg"),
      lambda root: folder.test_folder(root, "val_", True),
      "there is no folder {root}/val_: images are expected in {root}/val_/CLASS/; there is test, "
      "testing: set --config.data.test_split=test (or --config.data.test_split=, to test on a share "
      "of the training images)."),
     (("train/cat/a.jpg",), lambda root: folder.test_folder(root, "val", False),
-     "there is no folder {root}/val: images are expected in {root}/val/CLASS/; set --config.data.test_share=0.2 to "
-     "test on a fifth of the training images."),
+     "there is no folder {root}/val: images are expected in {root}/val/CLASS/; set "
+     "--config.data.test_share=0.2 to test on a fifth of the training images."),
     (("train/cat/a.jpg", "val/cat/a.jpg"), lambda root: folder.split_folder(root, "tset"),
-     "there is no folder {root}/tset: images are expected in {root}/tset/CLASS/; there is train, val."),
-    (("train/cat/a.jpg", "val/cat/a.jpg"), lambda root: folder.training_folder(root, "train[:80%]", True),
-     "there is no folder {root}/train[:80%]: images are expected in {root}/train[:80%]/CLASS/; there is train, val; "
-     "slices are for tfds datasets (of a folder, config.data.validation and test_share are shares): name the folder "
-     "with --config.data.train_split."),
+     "there is no folder {root}/tset: images are expected in {root}/tset/CLASS/; there is train, "
+     "val."),
+    (("train/cat/a.jpg", "val/cat/a.jpg"),
+     lambda root: folder.training_folder(root, "train[:80%]", True),
+     "there is no folder {root}/train[:80%]: images are expected in {root}/train[:80%]/CLASS/; "
+     "there is train, val; slices are for tfds datasets (of a folder, config.data.validation and "
+     "test_share are shares): name the folder with --config.data.train_split."),
 ], ids=["deeper", "misspelt", "another test folder", "none", "any split", "a slice"])
 def test_sentences_name_what_is_there_and_the_setting(paths, find, sentence, tmp_path):
   root = write(tmp_path, *paths)

@@ -171,7 +171,7 @@ def test_a_folder_of_its_own_is_meant_by_its_name(test, validation, names, tmp_p
   assert {name: found.named(name) for name in names} == names
   own = found.part(found.named("test"))
   assert files(own)[0] == b"test_cat 0" and len(own) == 7
-  assert all(found.role(name) == name for name in names.values() if name not in ("testing",))
+  assert all(found.role(name) == name for name in names.values() if name != "testing")
   assert found.siblings == [name for name in ("test", "val") if name != test]
 
 

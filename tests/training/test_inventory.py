@@ -51,14 +51,15 @@ def begun(workdir, config):
     ((("train", 10), ("val", 3)), dict(data__validation=0.2),
      "data: 16 training, 4 validation and 6 test images of 2 classes in {root}"),
     ((("train", 10),), dict(data__test_share=0.2, data__validation=4),
-     "data: 12 training, 4 validation and 4 test images of 2 classes in {root}; the test images are 0.2 of all, as "
-     "there is no other test set (config.data.test_share)"),
+     "data: 12 training, 4 validation and 4 test images of 2 classes in {root}; the test images "
+     "are 0.2 of all, as there is no other test set (config.data.test_share)"),
     ((("", 10),), dict(data__test_share=0.2),
-     "data: 16 training and 4 test images of 2 classes in {root}; the test images are 0.2 of all, as there is no other "
-     "test set (config.data.test_share); the training images are those of the folder itself"),
+     "data: 16 training and 4 test images of 2 classes in {root}; the test images are 0.2 of all, "
+     "as there is no other test set (config.data.test_share); the training images are those of the "
+     "folder itself"),
     ((("training", 10), ("valid", 1)), {},
-     "data: 20 training and 2 test images of 2 classes in {root}; the training images are those of training; the test "
-     "images are those of valid")])
+     "data: 20 training and 2 test images of 2 classes in {root}; the training images are those of "
+     "training; the test images are those of valid")])
 def test_line_of_a_folder(splits, changes, line, tmp_path):
   root = photos(tmp_path / "data", splits)
   assert inventory.line(afresh(of_folder(root, **changes))) == line.format(root=root)
@@ -69,17 +70,21 @@ def test_line_says_what_is_not_read(tmp_path):
   (root / "train" / "cat" / "notes.txt").write_text("hello")
   (root / "val" / ".DS_Store").write_text("hello")
   assert inventory.line(afresh(of_folder(root))) == (
-      f"data: 20 training and 6 test images of 2 classes in {root}; of train, 1 file is not read: 1 .txt; of val, 1 "
-      "file is not read: 1 hidden")
+      f"data: 20 training and 6 test images of 2 classes in {root}; of train, 1 file is not read: "
+      "1 .txt; of val, 1 file is not read: 1 hidden")
 
 
 def test_the_folder_of_a_name_is_scored_and_said(tmp_path):
   root = photos(tmp_path, (("train", 10), ("val", 3), ("test", 1)))
   config = afresh(of_folder(root))
-  with pytest.warns(UserWarning, match=f"'test' is the folder of this name in {root}: the run's own"):
+  with pytest.warns(UserWarning) as warned:
     name = inputs.role(config, "test")
+  assert str(warned[0].message) == (
+      f"'test' is the folder of this name in {root}: the run's own test images are those of val "
+      "(--split=val).")
   assert inputs.split(config, name).size == 2
-  assert inputs.split(config, "test").size == inputs.split(config, inputs.role(config, "val")).size == 6
+  own = inputs.split(config, inputs.role(config, "val"))
+  assert inputs.split(config, "test").size == own.size == 6
 
 
 def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
@@ -102,7 +107,8 @@ def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [0, 8])
 def test_line_of_a_dataset(size):
   config = tiny(data__validation=0.1, data__image_size=size, data__resize=max(size, 8))
-  assert inventory.line(afresh(config)) == "data: 1,293 training, 144 validation and 360 test images of 10 classes in digits"
+  assert inventory.line(afresh(config)) == (
+      "data: 1,293 training, 144 validation and 360 test images of 10 classes in digits")
 
 
 def test_the_line_is_said_once(capsys, tmp_path):
@@ -133,19 +139,25 @@ CHANGES = [
     ("fewer", lambda root: (root / "train/cat/0.png").unlink(),
      "it began with 20 training images, and there are 19 now: bring them back"),
     ("one for another", lambda root: (root / "train/cat/0.png").rename(root / "train/cat/z.png"),
-     "the names or classes of its training images are not those that it began with: bring them back"),
-    ("another class", lambda root: (root / "train/cat/0.png").rename(root / "train/granny smith/z.png"),
-     "the names or classes of its training images are not those that it began with: bring them back"),
+     "the names or classes of its training images are not those that it began with: bring them "
+     "back"),
+    ("another class", lambda root: (root / "train/cat/0.png").rename(root / "train/granny "
+                                                                            "smith/z.png"),
+     "the names or classes of its training images are not those that it began with: bring them "
+     "back"),
     ("replaced", lambda root: (root / "val/cat/0.png").write_bytes(b"hello"),
-     "files of its test images are not those that it began with (their sizes differ): bring them back"),
+     "files of its test images are not those that it began with (their sizes differ): bring them "
+     "back"),
     ("exchanged", exchange,
-     "files of its training images are not those that it began with (their sizes differ): bring them back"),
+     "files of its training images are not those that it began with (their sizes differ): bring "
+     "them back"),
     ("fewer to test", lambda root: (root / "val/cat/0.png").unlink(),
      "it began with 6 test images, and there are 5 now: bring them back"),
 ]
 
 
-@pytest.mark.parametrize("change, sentence", [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+@pytest.mark.parametrize("change, "
+                         "sentence", [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
 def test_other_photos_are_refused(change, sentence, tmp_path):
   root = photos(tmp_path / "data")
   for i in range(10):  # of other sizes
@@ -167,11 +179,13 @@ def test_a_test_folder_that_is_gone_or_new(tmp_path):
   config, run = of_folder(root, data__test_share=0.2), tmp_path / "run"
   begun(run, config)
   shutil.move(root / "val", tmp_path / "val")
-  with pytest.raises(ConfigError, match="cannot continue: the folder of its test images is gone: bring it back"):
+  with pytest.raises(ConfigError, match="cannot continue: the folder of its test images is gone: "
+                                        "bring it back"):
     inventory.claim_data(run, afresh(config))
   begun(tmp_path / "other", config)
   shutil.move(tmp_path / "val", root / "val")
-  with pytest.raises(ConfigError, match="cannot continue: its test images were a share of the training images, and"):
+  with pytest.raises(ConfigError, match="cannot continue: its test images were a share of the "
+                                        "training images, and"):
     inventory.claim_data(tmp_path / "other", afresh(config))
 
 
@@ -182,7 +196,8 @@ def test_a_folder_may_be_moved(tmp_path):
   inventory.claim_data(tmp_path / "run", afresh(of_folder(moved)))
 
 
-@pytest.mark.parametrize("place", ["checkpoints/5", "teacher/checkpoints/5", "cells/B-8A2W-seed0/checkpoints/5",
+@pytest.mark.parametrize("place", ["checkpoints/5", "teacher/checkpoints/5",
+                                   "cells/B-8A2W-seed0/checkpoints/5",
                                    "cells/B-8A2W-seed0/teacher/checkpoints/5"])
 def test_what_was_trained_anywhere_holds_a_run_to_its_images(place, tmp_path):
   root = photos(tmp_path / "data")
@@ -190,7 +205,7 @@ def test_what_was_trained_anywhere_holds_a_run_to_its_images(place, tmp_path):
   run.mkdir()
   inventory.claim_data(run, afresh(config))
   (root / "train/cat/0.png").unlink()
-  inventory.claim_data(run, afresh(config))  # nothing was trained: the images are the user's to mend
+  inventory.claim_data(run, afresh(config))  # nothing was trained
   (run / place).mkdir(parents=True)
   (root / "train/cat/1.png").unlink()
   with pytest.raises(ConfigError, match="began with 19 training images, and there are 18 now"):
@@ -240,12 +255,13 @@ def test_a_torn_file_of_the_workdir(tmp_path):
   config = of_folder(photos(tmp_path / "data"))
   begun(tmp_path / "run", config)
   (tmp_path / "run" / "data.json").write_text('{"train": ')
-  with pytest.raises(ConfigError, match=r"/data\.json is damaged: bring it back from a copy, or delete it to have"):
+  with pytest.raises(ConfigError, match=r"/data\.json is damaged: bring it back from a copy, or "
+                                        r"delete it to have"):
     inventory.claim_data(tmp_path / "run", afresh(config))
 
 
 def test_one_checksum_of_a_set():
-  """Its value is in the names of what is kept of a teacher: another would compute all of it anew."""
+  """Its value is in the names of a teacher's kept logits: another would compute them anew."""
   config = tiny(data__image_size=0)
   own = inputs.split(config, "test")
   images, labels = own.sample(np.arange(own.size)), own.labels(np.arange(own.size))
@@ -264,5 +280,6 @@ def test_another_dataset_of_the_same_name_is_refused(size, field, tmp_path, monk
   there = json.loads(path.read_text())
   there["test"][field] = 0
   path.write_text(json.dumps(there))
-  with pytest.raises(ConfigError, match=f"test images .*not those that it began with .*{field}s? differ"):
+  with pytest.raises(ConfigError, match=f"test images .*not those that it began with .*{field}s? "
+                                        f"differ"):
     inventory.claim_data(tmp_path, afresh(config))
