@@ -311,7 +311,9 @@ def _predict(given) -> int:
 
 def _plan(config, given):
   from apprentice_jax.plan import report
+  from apprentice_jax.training import start
   _check_folder(given.out)
+  config = start.named(config)
   found = report.run(config, _need(given.topology, "topology"), examples=given.examples,
                      classes=given.classes, max_batch=given.max_batch)
   print(report.table(found))
@@ -335,7 +337,11 @@ def _bench(config, given):
   _check_folder(given.out)
   module = "versus" if given.what == "torch" else given.what
   bench = importlib.import_module(f"apprentice_jax.bench.{module}")
-  report = bench.run(_need(given.data_dir, "data_dir") if given.what == "input" else _need(config, "config"))
+  if given.what == "input":
+    report = bench.run(_need(given.data_dir, "data_dir"))
+  else:
+    from apprentice_jax.training import start
+    report = bench.run(start.named(_need(config, "config")))
   print(bench.table(report))
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(report, indent=1))

@@ -62,16 +62,12 @@ def get_config(argument=""):
 
 
 def _note(config, accelerator: bool) -> str:
-  """Why the sizes are as they are."""
-  side = config.data.image_size
-  sizes = f"{side}x{side} pixels and a {config.student.name}"
+  """Why the sizes are as they are; the command says which they are."""
   if accelerator:
-    note = f"this machine has a GPU or TPU: images of {sizes}."
+    note = "sizes for a GPU or TPU, which this machine has."
   else:
-    larger = "student=resnet18" if side == 32 else "student=resnet20"
-    other = "Larger" if side == 32 else "Smaller"
-    note = (f"jax has no GPU or TPU here: images of {sizes}. {other}: {larger} after a colon in --config, "
-            "or --config.data.image_size.")
+    note = ("sizes for a CPU, as jax has no GPU or TPU here. For larger ones put student=resnet18 after a colon in "
+            "--config, or set --config.data.image_size.")
     if environment.has_gpu():
       note += " There is a GPU that jax cannot use: pip install 'apprentice-jax[cuda]'."
   if "onnx" not in config.export:

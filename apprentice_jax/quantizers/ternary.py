@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 
 from apprentice_jax.quantizers.checks import check_axes, float_array, parameters

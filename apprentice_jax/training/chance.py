@@ -31,6 +31,8 @@ def look(config, model: ResNet, teacher: Network, data, mean, std):
   some = permutation(config.seed, 0, data.size)[:max(IMAGES // batch, 1) * batch]
   some = np.sort(some[:len(some) // batch * batch])
   labels = data.labels(some)
+  if (labels < 0).any():  # of a set that is labelled in part
+    return
   batches = map(_placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch))
   predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)

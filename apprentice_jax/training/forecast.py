@@ -94,7 +94,7 @@ def lines(config) -> list[str]:
   said = [config.note] if config.note else []
   said += _too_small(config)
   try:
-    return [*said, _line(stages(config))]
+    return [*said, _line(stages(config), inputs.split(config, "train").image_shape)]
   except BadNetwork:
     return said
 
@@ -114,10 +114,11 @@ def _too_small(config) -> list[str]:
   return said
 
 
-def _line(found: list[Stage]) -> str:
+def _line(found: list[Stage], image_shape) -> str:
   parts = [f"the {s.name} ({s.network}: {s.epochs:g} epochs, {s.steps:,} steps of {s.batch} images)"
            for s in found]
-  line = "to train: " + ", then ".join(parts)
+  height, width = image_shape[:2]
+  line = f"to train, on images of {width}x{height} pixels: " + ", then ".join(parts)
   if jax.default_backend() != "cpu":
     return line + "; the progress line says how long."
   return f"{line}; about {_duration(seconds(found, speed()))} on this CPU, with compilation."

@@ -96,8 +96,9 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
   elif name and not teacher and (head or not pathlib.Path(name).is_dir()):
     said.append(f"the teacher is {name}{head}{_seen(config)}.")
   if config.student.head:
-    network = "student" if scheme else "network"  # which may be a teacher, while it trains
-    said.append(f"the {network} starts from {config.student.init}{heads[config.student.head]}.")
+    first = config.student.head == "new" and SCHEMES[config.scheme].pretrained_student
+    said.append(f"the student starts from {config.student.init}{heads[config.student.head]}"
+                + (f" and is trained first, in {workdir / 'student'}." if first else "."))
   return said
 
 
@@ -141,7 +142,7 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
 def trained(config, which: str, workdir: pathlib.Path) -> str:
   """The path of the trained full-precision teacher or student; trains it if there is none, and a teacher that gets
   a new head."""
-  if config[which].init and not (which == "teacher" and config.teacher.head == "new"):
+  if config[which].init and config[which].head != "new":
     return config[which].init
   train(start.full_precision(config, which), workdir / which, part=which)
   return str(workdir / which)

@@ -31,6 +31,9 @@ from apprentice_jax.training.progress import EVERY, Progress
 from apprentice_jax.training.workdir import claim_classes, classes, write_atomically, write_config
 
 
+PIXELS = 2  # how streamed images are reduced: with antialiasing since 2
+
+
 class Run:
   """One run: its program, data and schedule; `run` is all there is to call.
 
@@ -55,7 +58,7 @@ class Run:
     if recipe.epochs and not self.steps:
       raise ConfigError(f"{recipe.epochs} epochs of {self.data.size} examples are less than a step.")
     self.rates, self.teacher_rates = (learning_rates(
-        shortened(r, self.steps, self.per_epoch), self.steps, self.per_epoch) for r in (recipe, config.recipe.teacher))
+        shortened(r, self.steps, self.per_epoch), self.steps, self.per_epoch) for r in (recipe, start.recipe(config, "teacher")))
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
     weights["temperature"] = config.loss.temperature
     # float32, as all other arguments: a Python number makes another program.
@@ -132,6 +135,9 @@ class Run:
       raise ConfigError(f"{self.workdir} cannot continue: it began with an earlier TTQ, whose steps were too large; "
                         "choose another --workdir.")
     state, meta = self.checkpoints.restore(state)
+    if isinstance(self.data, inputs.Streamed) and meta.get("pixels", 1) != PIXELS:
+      warnings.warn(f"{self.workdir} began with images that were reduced without antialiasing: its numbers will not be "
+                    "those of an unbroken run.")
     if meta["devices"] != jax.device_count():
       warnings.warn(f"{self.workdir} continues on {jax.device_count()} devices and began on "
                     f"{meta['devices']}: its numbers will not be those of an unbroken run.")
@@ -331,7 +337,7 @@ class Run:
     self.metrics.sync()  # what a checkpoint says was written, was
     self.checkpoints.save(step, state, {
         "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
-        "unreadable": self._unreadable(), "history": history, **self.identity, "seed": self.config.seed,
+        "pixels": PIXELS, "unreadable": self._unreadable(), "history": history, **self.identity, "seed": self.config.seed,
         "devices": jax.device_count(), "config": configs.flat(self.config)})
 
   def _save_within_chunk(self, state: State, step: int):

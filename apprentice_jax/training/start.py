@@ -50,8 +50,11 @@ def full_precision(config, which: str):
 
 
 def recipe(config, name: str):
-  """The config's "student", "teacher" or "finetune" recipe. With a new head a trained network takes the smaller of
-  its recipe's and of "finetune"'s epochs, warm-up and learning rate."""
+  """The config's "student", "teacher" or "finetune" recipe.
+
+  A trained network with a new head is fine-tuned: its epochs, warm-up and learning rate are those of
+  its own recipe or of "finetune", whichever are smaller.
+  """
   own = config.recipe[name]
   if name == "finetune" or config[name].head != "new":
     return own
@@ -167,7 +170,7 @@ def known_epochs(built: Settings, passes: float) -> int:
 
 def student_recipe(config):
   """The recipe by which the student trains under the config's scheme."""
-  return config.recipe[SCHEMES[config.scheme].recipe]
+  return recipe(config, SCHEMES[config.scheme].recipe)
 
 
 def initial_state(config, built: Settings, teacher_path: str, student_path: str) -> State:
@@ -335,9 +338,7 @@ def _checked_data(config, recipes, begun: bool):
   trains = {"student", *recipes, *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else [])}
   moments.check(config, {which: network for which, network in networks.items() if which in trains}, shape)
   student = networks["student"]
-  images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-  params = jax.eval_shape(lambda k, x: student.clone(norm_axis=None).init(k, x, True),
-                          jax.random.key(0), images)["params"]
+  params = variable_shapes(student, tuple(map(int, shape)))["params"]
   layers = ["/".join(k.key for k in path[:-1])
             for path, _ in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "kernel"]
   for pattern in config.quantization.full_precision:
@@ -351,7 +352,7 @@ def recipes_of(config) -> list[str]:
   """The recipes by which a run trains its student, and first what its scheme starts from."""
   scheme = SCHEMES[config.scheme]
   first = [("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)]
-  trains = lambda which: not config[which].init or which == "teacher" and config.teacher.head == "new"
+  trains = lambda which: not config[which].init or config[which].head == "new"
   return [which for which, needed in first if needed and trains(which)] + [scheme.recipe]
 
 

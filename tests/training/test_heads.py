@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from runs import assert_same_run, final_state, named_torch, scheme_config, tiny
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.training import inputs, loop, saved, start
+from apprentice_jax.training import inputs, loop, metrics, saved, start
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs
 
@@ -163,3 +163,24 @@ def test_a_network_that_is_none_of_ours_has_no_name(tmp_path):
   with pytest.raises(ConfigError, match="x.safetensors holds no ResNet of known sizes: give one of our networks, and its "
                                         "name as config.teacher.name"):
     start.named(tiny(teacher__init=str(tmp_path / "x.safetensors"), teacher__name=""))
+
+
+def test_a_student_with_a_new_head_trains_by_the_smaller_recipe(pretrained, tmp_path):
+  config = tiny(scheme="baseline", student__init=str(pretrained), student__head="new")
+  config.recipe.student.update(epochs=1.2, learning_rate=0.2, warmup_epochs=0.1)
+  config.recipe.finetune.update(epochs=0.5, learning_rate=0.02, warmup_epochs=0.0)
+  assert loop.train(config, tmp_path)["steps"] == round(0.5 * 1437 / 64)
+  assert max(r.get("learning_rate", 0) for r in metrics.read(tmp_path)) <= 0.02
+
+
+def test_the_student_of_scheme_c_with_a_new_head_is_trained_first(pretrained, tmp_path):
+  config = scheme_config("C", pretrained)
+  config.student.head, config.recipe.finetune.epochs = "new", 0.3
+  config.recipe.finetune.warmup_epochs = 0.0
+  loop.train(config, tmp_path)
+  assert start.workdir_config(tmp_path / "student").precision == "32A,32W"
+  first = saved.read(str(tmp_path / "student"))[0].params["head"]["kernel"]
+  original = saved.read(str(pretrained))[0].params["head"]["kernel"]
+  last = saved.read(str(tmp_path))[0].params["head"]["kernel"]
+  likeness = lambda other: np.corrcoef(last.ravel(), other.ravel())[0, 1]
+  assert likeness(first) > 0.9 > likeness(original)

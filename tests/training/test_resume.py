@@ -16,7 +16,7 @@ from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data import order
 from apprentice_jax.training import inputs, loop, metrics, run
-from apprentice_jax.training.metrics import MetricsWriter, NonFiniteLoss
+from apprentice_jax.training.metrics import NonFiniteLoss
 from apprentice_jax.training.preemption import Preempted
 from runs import assert_same_run, begin, final_state, scheme_config, tiny, untimed
 
