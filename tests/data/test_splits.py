@@ -152,6 +152,7 @@ def test_one_folder_for_both(tmp_path):
     ("test", 5.0, {"val": "validation", "validation": "validation", "test": "test"}),
     ("test", 0.0, {"val": "val"}),
     ("validation", 0.0, {"validation": "test", "val": "test"}),
+    ("validation", 5.0, {"validation": "validation"}),  # the run's own name for them
     ("train[80%:]", 0.0, {"train[80%:]": "test", "train": "train", "train[:10]": "train[:10]"})])
 def test_names_of_splits(test, validation, names, tmp_path):
   root = photos(tmp_path, train_cat=1, **{f"{test}_cat": 1})

@@ -59,7 +59,15 @@ def begun(workdir, config):
      "folder itself"),
     ((("training", 10), ("valid", 1)), {},
      "data: 20 training and 2 test images of 2 classes in {root}; the training images are those of "
-     "training; the test images are those of valid")])
+     "training; the test images are those of valid"),
+    ((("train", 10), ("test", 1)), dict(data__test_share=0.2),
+     "data: 20 training and 2 test images of 2 classes in {root}; the test images are those of test"),
+    ((("train", 10), ("val", 3), ("test", 1)), {},
+     "data: 20 training and 6 test images of 2 classes in {root}; the test images are those of val; "
+     "the folder test is not read"),
+    ((("train", 10), ("val", 3), ("test", 1), ("valid", 1)), dict(data__test_split="test"),
+     "data: 20 training and 2 test images of 2 classes in {root}; the test images are those of "
+     "test; the folders val, valid are not read")])
 def test_line_of_a_folder(splits, changes, line, tmp_path):
   root = photos(tmp_path / "data", splits)
   assert inventory.line(afresh(of_folder(root, **changes))) == line.format(root=root)
