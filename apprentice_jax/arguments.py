@@ -62,7 +62,7 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   flags.DEFINE_integer("top", 5, "", lower_bound=1, flag_values=values)
   for name in PROCESS_FLAGS[1:]:
     flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=values)
-  flags.DEFINE_string("split", "test", "", flag_values=values)
+  flags.DEFINE_string("split", "", "", flag_values=values)
   flags.DEFINE_enum("format", "packed", list(FORMATS), "", flag_values=values)
   flags.DEFINE_enum("ends", "float", list(ENDS), "", flag_values=values)
   flags.DEFINE_enum("packing", "bits", ["bits", "base3"], "", flag_values=values)

@@ -262,7 +262,7 @@ def _eval(config, given):
   else:
     found, network, why = export.score(config, path, given.split, given.data_dir)
   if processes.first():
-    print(f"{given.split}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
+    print(f"{given.split or 'test'}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
           f"{found['count']:,} examples")
     if network is not None:
       print(cost.table(network, packing, by_layer=given.layers))

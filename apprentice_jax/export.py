@@ -63,7 +63,7 @@ def lowered(config, path: str, *, ends: str = "float", split: str = "test", data
   """
   config = _of(config, data_dir)
   config = start.named(config, student=path)
-  data = _known_images(config, path) or inputs.split(config, split)
+  data = _known_images(config, path) or inputs.split(config, inputs.role(config, split))
   try:
     return _trained(config, path, data).lower(ends)
   except BadNetwork as error:

@@ -37,7 +37,12 @@ def split(config, name: str) -> "Resident | Streamed":
 
 
 def role(config, name: str) -> str:
-  """The split that a user's name stands for, as `split` takes it; see `splits.Splits.named`."""
+  """The split that a user's name stands for, as `split` takes it; "" for the run's own test images.
+
+  See `splits.Splits.named`.
+  """
+  if not name:
+    return "test"
   with _sentence():
     return _opened(config).splits.named(name)
 
