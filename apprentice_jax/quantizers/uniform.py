@@ -120,16 +120,16 @@ def _dorefa_weights_rule(bits):
 
   def pullback(g, kept):
     # Of t / max|t|, t = tanh(w); those that share the maximum share its gradient.
-    w, top = kept
+    w, top, largest_w = kept
     t = jnp.tanh(w)
     # By w, since another program's tanh may differ from the maximum's in its last digit.
-    at_top = jnp.abs(w) == largest(jnp.abs(w))
+    at_top = jnp.abs(w) == largest_w
     unit = jnp.where(top < SQUARED, top, 1)  # what has no square is divided by itself first
     count = jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1)
     shared = jnp.sum(g * (t / unit)) / ((top / unit) * top * count)
     return ((g / top - jnp.where(at_top, jnp.sign(t) * shared, 0)) * (1 - jnp.square(t)),)
 
-  return make_rule(code, pullback, -n, n, lambda w: (w, top_of(w)))
+  return make_rule(code, pullback, -n, n, lambda w: (w, top_of(w), largest(jnp.abs(w))))
 
 
 @functools.lru_cache(maxsize=None)

@@ -123,4 +123,4 @@ def test_a_truncated_photo_to_test(made, command, names, tmp_path):
   assert loop.result(tmp_path / "run")["test_count"] == 5
   assert_kept(before, files(tmp_path), tmp_path, CONTINUED + (
       "run/config.json", "run/data.json", "run/result.json", "run/report.md", "run/report.html", "run/curves.png",
-      "run/mistakes.png", "run/predictions.csv"))
+      "run/mistakes.png", "run/predictions.csv", "run/student.*"))
