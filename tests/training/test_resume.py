@@ -253,6 +253,6 @@ def test_a_dataset_that_changed_is_noticed(tmp_path):
     (photos / split / "cat").rename(photos / split / "zebra")
   inputs._split.cache_clear()
   for call in (lambda: loop.train(config, tmp_path / "run"), lambda: loop.evaluate(tmp_path / "run")):
-    with pytest.raises(ConfigError, match="has the classes cat, dog, and the data have dog, zebra"):
+    with pytest.raises(ConfigError, match="classes .*cat.*zebra"):
       call()
   assert (tmp_path / "run" / "classes.json").read_text() == classes
