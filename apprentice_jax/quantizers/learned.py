@@ -84,12 +84,17 @@ def lsq_range(bits, signed=True, symmetric=False) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=None)
 def _lsq_rule(q_n, q_p):
+  # On a symmetric grid a step and its negative are the same grid, and training may pass through 0. On
+  # another grid a negative step would turn the range around.
+  either_sign = q_n == q_p
+  divisor = nonzero if either_sign else positive
+
   def code(v, step, grad_scale):
-    step = positive(step)
-    return jnp.round(jnp.clip(v / step, -q_n, q_p)), step
+    scale = step if either_sign else positive(step)
+    return jnp.round(jnp.clip(v / divisor(step), -q_n, q_p)), scale
 
   def pullback(g, v, step, grad_scale):
-    u = v / positive(step)
+    u = v / divisor(step)
     inside = (u > -q_n) & (u < q_p)
     d_step = jnp.where(inside, jnp.round(u) - u, jnp.clip(u, -q_n, q_p))
     return jnp.where(inside, g, 0), g * d_step * grad_scale, None
@@ -116,8 +121,9 @@ def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
 
   Args:
     x: float array of any shape.
-    step: the step, positive (below 1e-12 it acts as 1e-12, from where training can raise it again);
-      a float, or an array that broadcasts to x's shape.
+    step: the step, positive (below 1e-12 it acts as 1e-12, from where training can raise it again;
+      on a symmetric grid, where its sign changes nothing, it may be negative, and 0 gives zeros); a
+      float, or an array that broadcasts to x's shape.
     bits: 2 to 8 signed, 1 to 8 unsigned, a Python integer.
     signed: whether levels below zero exist.
     symmetric: (signed only) leave out the lowest level, so that 2 bits are ternary.
