@@ -25,7 +25,8 @@ def blocks(found: list[summary.Entry], names: dict[str, str]) -> list:
   for precision, members in summary.comparisons(found).items():
     effects = [c for c in members if (c.one.cell, c.other.cell) in EFFECTS]
     if effects:
-      texts.append(Text(f"{precision}: " + " ".join(_sentences(effects, members, names))))
+      said = (sentence[0].upper() + sentence[1:] for sentence in _sentences(effects, members, names))
+      texts.append(Text(f"{precision}: " + " ".join(said)))
   return [Heading("Verdict"), *texts] if texts else []
 
 
