@@ -142,14 +142,22 @@ def _read(path: pathlib.Path) -> dict:
 def replaceable(workdir: pathlib.Path):
   """Lets files of another size take their place where an image that cannot be read ends the run.
 
-  The sentence asks to replace it, so the next start notes the sizes anew.
+  The sentence asks to replace it, so the next start notes the sizes anew: of this run, of a teacher or
+  student that it trains first, and of the cells of a study, which other processes may be training.
   """
   try:
     yield
   except UnreadableImage:
-    with contextlib.suppress(OSError, ConfigError):
-      there = _read(workdir / FILE)
-      for entry in there.values():
-        entry.pop("sizes", None)
-      write_atomically(workdir / FILE, json.dumps(there, indent=1))
+    # Whichever process met the image: the others may not know of it.
+    for inside in ("", "*/", "cells/*/", "cells/*/*/"):
+      for path in workdir.glob(inside + FILE):
+        _forget_sizes(path)
     raise
+
+
+def _forget_sizes(path: pathlib.Path):
+  with contextlib.suppress(OSError, ConfigError):
+    there = _read(path)
+    for entry in there.values():
+      entry.pop("sizes", None)
+    write_atomically(path, json.dumps(there, indent=1))

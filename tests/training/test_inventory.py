@@ -246,6 +246,17 @@ def test_an_image_that_could_not_be_read_may_be_replaced_but_not_removed(tmp_pat
     inventory.claim_data(run, afresh(config))
 
 
+@pytest.mark.parametrize("place", ["teacher", "cells/B-8A2W-seed0", "cells/B-8A2W-seed0/teacher"])
+def test_the_image_may_be_replaced_for_the_runs_inside_too(place, tmp_path):
+  root = photos(tmp_path / "data")
+  config, outer = of_folder(root), tmp_path / "run"
+  begun(outer / place, config)
+  with pytest.raises(UnreadableImage), inventory.replaceable(outer):
+    raise UnreadableImage("0.png")
+  (root / "train/cat/0.png").write_bytes((root / "train/cat/0.png").read_bytes() + b" ")
+  inventory.claim_data(outer / place, afresh(config))
+
+
 def test_a_config_of_before_goes_on_with_a_share_that_it_does_not_need(tmp_path):
   config = of_folder(photos(tmp_path / "data"), data__test_share=0.2)
   workdir.claim(tmp_path, config)
