@@ -8,11 +8,23 @@ import importlib
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("bench", "config", "data", "deploy", "distill", "export", "models", "plan", "quantizers", "study", "training")
+_SUBMODULES = (
+  "bench",
+  "config",
+  "data",
+  "deploy",
+  "distill",
+  "export",
+  "models",
+  "plan",
+  "quantizers",
+  "study",
+  "training",
+)
 _HOME = {
-    "apprentice_loss": "apprentice_jax.distill.loss",
-    "evaluate": "apprentice_jax.training.loop",
-    "train": "apprentice_jax.training.loop",
+  "apprentice_loss": "apprentice_jax.distill.loss",
+  "evaluate": "apprentice_jax.training.loop",
+  "train": "apprentice_jax.training.loop",
 }
 
 __all__ = tuple(_HOME)

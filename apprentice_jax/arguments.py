@@ -5,8 +5,8 @@ import runpy
 import traceback
 import warnings
 
-from absl import flags
 import ml_collections
+from absl import flags
 from ml_collections import config_flags
 
 from apprentice_jax.config import ConfigError, base, expanded, flat
@@ -18,15 +18,15 @@ from apprentice_jax.models.precision import nearest
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
 # What each command takes; a "config" can be changed by --config.a.b=value.
 FLAGS = {
-    "train": ("config", "workdir", "data_dir", *PROCESS_FLAGS),
-    "study": ("config", "workdir", "data_dir", "status", *PROCESS_FLAGS),
-    "report": ("workdir", "out"),
-    "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
-    "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
-    "predict": ("model", "workdir", "image", "top", "json", "data_dir"),
-    "bench": ("config", "what", "data_dir", "out"),
-    "prepare": ("dataset", "data_dir"),
-    "plan": ("config", "topology", "max_batch", "scaling", "examples", "classes", "out"),
+  "train": ("config", "workdir", "data_dir", *PROCESS_FLAGS),
+  "study": ("config", "workdir", "data_dir", "status", *PROCESS_FLAGS),
+  "report": ("workdir", "out"),
+  "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
+  "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
+  "predict": ("model", "workdir", "image", "top", "json", "data_dir"),
+  "bench": ("config", "what", "data_dir", "out"),
+  "prepare": ("dataset", "data_dir"),
+  "plan": ("config", "topology", "max_batch", "scaling", "examples", "classes", "out"),
 }
 
 
@@ -37,8 +37,8 @@ PATH_FLAGS = ("--config", "--workdir", "--model", "--data_dir", "--out", "--imag
 def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   """Parses the arguments of a command.
 
-  Of a flag that is given more than once the last value counts, with a warning where the values differ. A config file
-  is given once, and an image as often as there are images.
+  Of a flag that is given more than once the last value counts, with a warning where the values
+  differ. A config file is given once, and an image as often as there are images.
 
   Raises:
     ConfigError: one of them is wrong, or the config file is.
@@ -49,8 +49,14 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   _check(command, arguments)
   arguments = _last_of_each(arguments)
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file("config", None, "config file", flag_values=values,
-                                  lock_config=True, sys_argv=["apprentice", *arguments])
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "config file",
+    flag_values=values,
+    lock_config=True,
+    sys_argv=["apprentice", *arguments],
+  )
   for name in ("workdir", "model", "data_dir", "out", "dataset", *PROCESS_FLAGS[:1]):
     flags.DEFINE_string(name, "", "", flag_values=values)
   flags.DEFINE_list("topology", [], "", flag_values=values)
@@ -67,7 +73,9 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   flags.DEFINE_enum("ends", "float", list(ENDS), "", flag_values=values)
   flags.DEFINE_enum("packing", "bits", ["bits", "base3"], "", flag_values=values)
   flags.DEFINE_enum("form", "auto", ["auto", "exact", "fast"], "", flag_values=values)
-  flags.DEFINE_enum("what", "training", ["training", "quantization", "torch", "input"], "", flag_values=values)
+  flags.DEFINE_enum(
+    "what", "training", ["training", "quantization", "torch", "input"], "", flag_values=values
+  )
   try:
     values(["apprentice", *arguments])
   except Exception as error:  # of any flag: a value of the wrong type, say
@@ -88,12 +96,15 @@ def _spelled(argument: str) -> str:
 
 
 def _last_of_each(arguments: list[str]) -> list[str]:
-  """The arguments without the earlier ones of each flag, whose lists absl would join; images are all kept."""
+  """The arguments without the earlier ones of each flag, whose lists absl would join; images are
+  all kept."""
   names = [argument.partition("=")[0] for argument in arguments]
   last = dict(zip(names, arguments))
   for name in sorted({n for n, a in zip(names, arguments) if n != "--image" and a != last[n]}):
     warnings.warn(f"{name} is given more than once: the last one counts, {last[name]}.")
-  return [a for i, (n, a) in enumerate(zip(names, arguments)) if n == "--image" or n not in names[i + 1:]]
+  return [
+    a for i, (n, a) in enumerate(zip(names, arguments)) if n == "--image" or n not in names[i + 1 :]
+  ]
 
 
 def _check(command: str, arguments: list[str]):
@@ -118,7 +129,8 @@ def _check(command: str, arguments: list[str]):
 
 
 def _try_config(path: str, argument: str):
-  """Raises ConfigError, saying where it is, if a config file fails: absl would say so in a traceback."""
+  """Raises ConfigError, saying where it is, if a config file fails: absl would say so in a
+  traceback."""
   if not pathlib.Path(path).is_file():
     raise ConfigError(f"there is no config file {path!r}.")
   try:
@@ -135,7 +147,12 @@ def _try_config(path: str, argument: str):
       lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
     where = f", line {lines[-1]}" if lines else ""
     what = error.msg if isinstance(error, SyntaxError) else error
-    raise ConfigError(f"config file {path}{where}: {type(error).__name__}: "
-                      + " ".join(str(what).split()).rstrip(".") + ".") from None
+    raise ConfigError(
+      f"config file {path}{where}: {type(error).__name__}: "
+      + " ".join(str(what).split()).rstrip(".")
+      + "."
+    ) from None
   if not isinstance(config, ml_collections.ConfigDict):
-    raise ConfigError(f"config file {path}: get_config returns no config, but {type(config).__name__}.")
+    raise ConfigError(
+      f"config file {path}: get_config returns no config, but {type(config).__name__}."
+    )

@@ -20,27 +20,32 @@ USAGE = """usage: apprentice COMMAND [flags]
 
   train    --config=FILE[:key=value,...] --workdir=DIR [--data_dir=DIR] [--config.a.b=value ...]
   eval     --workdir=DIR [--split=test] [--data_dir=DIR] [--lowered] [--layers]
-           --model=FILE --config=FILE[:key=value,...] [--split=test]     a checkpoint, or an exported
-                                                                file, which has its own image sizes
-  export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE [--ends=float|8bit|7bit] [--packing=bits|base3]
+           --model=FILE --config=FILE[:key=value,...] [--split=test]
+               a checkpoint, or an exported file, which has its own image sizes
+  export   --workdir=DIR --format=packed|stablehlo|onnx --out=FILE
+           [--ends=float|8bit|7bit] [--packing=bits|base3]
            [--form=auto|exact|fast] [--layers] [--data_dir=DIR]
-  predict  --model=FILE|--workdir=DIR IMAGE|FOLDER... [--top=5] [--json]     what a network sees on images
+  predict  --model=FILE|--workdir=DIR IMAGE|FOLDER... [--top=5] [--json]
+                                         what a network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--data_dir=DIR] [--config.a.b=value ...]
-           [--config.study.grid="loss.gamma=0.25|0.5, recipe.student.epochs=5|10"]     at these settings, each
+           [--config.study.grid="loss.gamma=0.25|0.5, recipe.student.epochs=5|10"]
+                                         at these settings, each
            --status --workdir=DIR                               how far a study is, running or not
-  report   --workdir=DIR[,DIR,...] [--out=DIR]                  a study's report anew, or one of its parts
+  report   --workdir=DIR[,DIR,...] [--out=DIR]          a study's report anew, or one of its parts
   prepare  --dataset=NAME [--data_dir=DIR]
-  plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...] [--max_batch] [--scaling]
-           [--examples=N --classes=N] [--out=FILE.json]         what a TPU slice would make of it
-  bench    --config=FILE[:key=value,...] [--out=FILE.json]      how fast it trains, and where the time goes
-           --what=quantization --config=FILE[:key=value,...]    what quantization costs a training step
-           --what=torch --config=FILE[:key=value,...]           the training step, beside PyTorch's
-           --what=input --data_dir=DIR [--out=FILE.json]        reading images, beside tf.data
+  plan     --config=FILE[:key=value,...] --topology=v5e:16x16[,v4:4x4x4,...]
+           [--max_batch] [--scaling] [--examples=N --classes=N] [--out=FILE.json]
+                                         what a TPU slice would make of it
+  bench    --config=FILE[:key=value,...] [--out=FILE.json]  how fast it trains
+           --what=quantization --config=FILE[:key=value,...] what quantization costs a step
+           --what=torch --config=FILE[:key=value,...]        the training step, beside PyTorch's
+           --what=input --data_dir=DIR [--out=FILE.json]     reading images, beside tf.data
 
 train, study and eval on several machines: TPU pods and SLURM are found; elsewhere, on each
            --coordinator_address=HOST:PORT --num_processes=N --process_id=I
 
-The last value of a flag given twice counts (--config itself is given once); ~ in a path is expanded.
+The last value of a flag given twice counts (--config itself is given once);
+~ in a path is expanded.
 
 config arguments: student, teacher, precision, scheme, width, preset, runlocal (see configs/)
 """
@@ -48,16 +53,22 @@ COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "p
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
-# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of megabytes. Not in one arena
-# (arena_max=1): it gives nothing back, but is taken apart and grows for many steps (results/bench/pause.py).
+# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of
+# megabytes. Not in one arena (arena_max=1): it gives nothing back, but is taken apart and grows for
+# many steps (results/bench/pause.py).
 MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
 
 
 def command() -> int:
-  """The process's own command: `main`, in a process started anew with glibc's memory as MALLOC has it, which has
-  to be said before it starts. Not where there is an accelerator, or no glibc, or the user asked for something."""
-  if (sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ and platform.libc_ver()[0] == "glibc"
-      and not environment.has_accelerator()):
+  """The process's own command: `main`, in a process started anew with glibc's memory as MALLOC has
+  it, which has to be said before it starts. Not where there is an accelerator, or no glibc, or the
+  user asked for something."""
+  if (
+    sys.platform == "linux"
+    and "GLIBC_TUNABLES" not in os.environ
+    and platform.libc_ver()[0] == "glibc"
+    and not environment.has_accelerator()
+  ):
     os.environ["GLIBC_TUNABLES"] = MALLOC
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
   return main()
@@ -66,13 +77,17 @@ def command() -> int:
 def _set_flags(command: str):
   """XLA's flags for CPU, unless the user has said otherwise; before jax starts."""
   given = os.environ.get("XLA_FLAGS", "")
-  flags = ["--xla_cpu_multi_thread_eigen=false"]  # host devices run one thread each; nothing elsewhere
-  # What is slow is in XLA's libraries. LLVM need not try hard with the rest: at its default level it takes three to five
-  # times as long over a network's initialisation, and of what it makes only training steps are faster, which have it
-  # nevertheless (training/aot.py). `plan` is not for CPU.
+  flags = [
+    "--xla_cpu_multi_thread_eigen=false"
+  ]  # host devices run one thread each; nothing elsewhere
+  # What is slow is in XLA's libraries. LLVM need not try hard with the rest: at its default level
+  # it takes three to five times as long over a network's initialisation, and of what it makes only
+  # training steps are faster, which have it nevertheless (training/aot.py). `plan` is not for CPU.
   if command != "plan" and not environment.has_accelerator():
     flags.append("--xla_backend_optimization_level=1")
-  os.environ["XLA_FLAGS"] = " ".join([given, *(f for f in flags if f.partition("=")[0] not in given)]).strip()
+  os.environ["XLA_FLAGS"] = " ".join(
+    [given, *(f for f in flags if f.partition("=")[0] not in given)]
+  ).strip()
 
 
 def main(argv=None) -> int:
@@ -94,6 +109,7 @@ def main(argv=None) -> int:
   from apprentice_jax.training.checkpoint import BrokenCheckpoints
   from apprentice_jax.training.metrics import NonFiniteLoss
   from apprentice_jax.training.preemption import Preempted
+
   usual, warnings.formatwarning = warnings.formatwarning, _format_warning
   try:
     return _run(argv[0], argv[1:])
@@ -106,10 +122,14 @@ def main(argv=None) -> int:
     return _ended(141)
   except Exception as error:
     from apprentice_jax.training import processes
+
     line = (str(error).splitlines() or [""])[0][:200]
     if processes.out_of_memory(error):
-      print(f"apprentice: the memory of a device is too small for this run ({line}): take a smaller "
-            "batch_size (or batch_per_device).", file=sys.stderr)
+      print(
+        f"apprentice: the memory of a device is too small for this run ({line}): take a smaller "
+        "batch_size (or batch_per_device).",
+        file=sys.stderr,
+      )
       return _ended(2)
     if not _one_of_several():
       raise
@@ -123,9 +143,10 @@ def main(argv=None) -> int:
 
 
 def _guarded(argv: list[str]):
-  """The status of the process that does the work, where it needs a guard; None in that process. Before anything
-  large is imported. What is wrong with a flag is left to that process to say."""
+  """The status of the process that does the work, where it needs a guard; None in that process.
+  Before anything large is imported. What is wrong with a flag is left to that process to say."""
   from apprentice_jax.training import processes, tpu
+
   if not tpu.has_tpu():
     tpu.without_tpu()
   counts = [a.partition("=")[2] for a in argv if a.replace("-", "_").startswith("__num_processes=")]
@@ -137,12 +158,13 @@ def _guarded(argv: list[str]):
 
 def _one_of_several() -> bool:
   import jax
+
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def _ended(status: int, together: bool = False) -> int:
-  """Ends this process at once if it is one of several, where exiting would wait for the others, which wait
-  for it; unless all of them end ``together``."""
+  """Ends this process at once if it is one of several, where exiting would wait for the others,
+  which wait for it; unless all of them end ``together``."""
   if _one_of_several() and not together:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -159,6 +181,7 @@ def _run(command: str, arguments: list[str]) -> int:
   from apprentice_jax.arguments import PROCESS_FLAGS, parse
   from apprentice_jax.config import ConfigError, checked
   from apprentice_jax.models.precision import nearest
+
   if command not in COMMANDS:
     raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
   if command == "plan":  # before jax starts: the devices that it compiles for are not there
@@ -166,6 +189,7 @@ def _run(command: str, arguments: list[str]) -> int:
   given = parse(command, arguments)
   if command == "prepare":
     from apprentice_jax.data.prepare import prepare
+
     try:
       print(f"{given.dataset} is in {prepare(_need(given.dataset, 'dataset'), given.data_dir)}")
     except ValueError as error:
@@ -181,19 +205,25 @@ def _run(command: str, arguments: list[str]) -> int:
   if command == "plan":
     _plan(_need(config, "config"), given)
     return 0
-  if command == "report" or command == "study" and given.status:  # no device is needed: one may be in use
+  if (
+    command == "report" or command == "study" and given.status
+  ):  # no device is needed: one may be in use
     print(_read_study(command, _need(given.workdir, "workdir"), given.out))
     return 0
   from apprentice_jax.training import processes
+
   joined = tuple(getattr(given, name) for name in PROCESS_FLAGS)
   processes.check(*joined)
   if command in SEVERAL:
     processes.join(*joined)
   if command in ("train", "study"):
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
-  if command == "bench" and given.what == "torch":  # both have their memory on one GPU, of which jax would take most
+  if (
+    command == "bench" and given.what == "torch"
+  ):  # both have their memory on one GPU, of which jax would take most
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
   from apprentice_jax.training import devices
+
   # The devices are no part of an answer.
   with contextlib.redirect_stdout(io.StringIO() if command == "predict" else sys.stdout):
     devices.start(config.cpu_devices if config is not None else None, given.workdir)
@@ -210,12 +240,14 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _train(command: str, config, workdir: str) -> int:
   from apprentice_jax.training import devices, preemption, processes
+
   with preemption.listening():  # also while devices start, programs compile, and between runs
     devices.start(config.cpu_devices, workdir, config.study.jobs if command == "study" else 1)
     if command == "train":
       from apprentice_jax import finish
       from apprentice_jax.training import loop
       from apprentice_jax.training.workdir import result
+
       finished = result(pathlib.Path(workdir)) is not None
       finish.check(config)
       loop.train(config, workdir)
@@ -224,6 +256,7 @@ def _train(command: str, config, workdir: str) -> int:
       finish.write(config, pathlib.Path(workdir))
     else:
       from apprentice_jax.study import run as study
+
       table = study.run(config, workdir)
       if processes.first():
         print(table)
@@ -234,8 +267,10 @@ def _read_study(command: str, workdir: str, out: str) -> str:
   os.environ["JAX_PLATFORMS"] = "cpu"  # before jax starts
   if command == "study":
     from apprentice_jax.study import progress
+
     return progress.status(workdir)
   from apprentice_jax.study import merge
+
   return merge.run([workdir] if pathlib.Path(workdir).exists() else workdir.split(","), out)
 
 
@@ -244,6 +279,7 @@ def _eval(config, given):
   from apprentice_jax.config import ConfigError
   from apprentice_jax.deploy import cost
   from apprentice_jax.training import processes, start
+
   if given.workdir and (given.model or config is not None):
     raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
   path, packing = given.model or _need(given.workdir, "workdir"), "bits"
@@ -262,8 +298,10 @@ def _eval(config, given):
   else:
     found, network, why = export.score(config, path, given.split, given.data_dir)
   if processes.first():
-    print(f"{given.split or 'test'}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
-          f"{found['count']:,} examples")
+    print(
+      f"{given.split or 'test'}: accuracy {found['accuracy']:.2%}, loss {found['loss']:.4f}, "
+      f"{found['count']:,} examples"
+    )
     if network is not None:
       print(cost.table(network, packing, by_layer=given.layers))
     elif why:
@@ -273,10 +311,13 @@ def _eval(config, given):
 def _export(given):
   from apprentice_jax import export
   from apprentice_jax.deploy import cost, formats
+
   workdir, out = _need(given.workdir, "workdir"), _need(given.out, "out")
   _check_folder(out)
   options = {name: getattr(given, name) for name in formats.OPTIONS[given.format]}
-  network = export.export(workdir, given.format, out, ends=given.ends, data_dir=given.data_dir, **options)
+  network = export.export(
+    workdir, given.format, out, ends=given.ends, data_dir=given.data_dir, **options
+  )
   print(cost.table(network, given.packing, by_layer=given.layers))
   print(f"{out}: {pathlib.Path(out).stat().st_size:,} bytes, {given.format}")
 
@@ -286,11 +327,13 @@ def _predict(given) -> int:
   from apprentice_jax.config import ConfigError
   from apprentice_jax.deploy import predict
   from apprentice_jax.training import start
+
   if given.workdir and given.model:
     raise ConfigError("predict takes --model or --workdir, not both.")
   if not given.image:
     raise ConfigError(
-        "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...")
+      "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE..."
+    )
   files = predict.find(given.image)
   for line in predict.not_read(files.others):
     print(f"apprentice: {line}", file=sys.stderr)
@@ -312,22 +355,31 @@ def _predict(given) -> int:
 def _plan(config, given):
   from apprentice_jax.plan import report
   from apprentice_jax.training import start
+
   _check_folder(given.out)
   config = start.named(config)
-  found = report.run(config, _need(given.topology, "topology"), examples=given.examples,
-                     classes=given.classes, max_batch=given.max_batch)
+  found = report.run(
+    config,
+    _need(given.topology, "topology"),
+    examples=given.examples,
+    classes=given.classes,
+    max_batch=given.max_batch,
+  )
   print(report.table(found))
   if given.scaling:
     for plan in filter(lambda p: "all_reduced" in p, found["plans"]):
       plan["weak_scaling"] = report.weak_scaling(plan, config)
-      print(f"\nOn paper, from {plan['topology']}: {plan['batch_per_chip']} images a chip\n\n"
-            + report.scaling_table(plan["weak_scaling"]))
+      print(
+        f"\nOn paper, from {plan['topology']}: {plan['batch_per_chip']} images a chip\n\n"
+        + report.scaling_table(plan["weak_scaling"])
+      )
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(found, indent=1))
 
 
 def _check_folder(out: str):
   from apprentice_jax.config import ConfigError
+
   folder = pathlib.Path(out).parent
   if out and not folder.is_dir():
     raise ConfigError(f"cannot write {out}: there is no folder {folder}.")
@@ -341,6 +393,7 @@ def _bench(config, given):
     report = bench.run(_need(given.data_dir, "data_dir"))
   else:
     from apprentice_jax.training import start
+
     report = bench.run(start.named(_need(config, "config")))
   print(bench.table(report))
   if given.out:
@@ -349,6 +402,7 @@ def _bench(config, given):
 
 def _need(value, flag: str):
   from apprentice_jax.config import ConfigError
+
   if not value:
     raise ConfigError(f"this command needs --{flag}=...; see apprentice --help.")
   return value

@@ -13,7 +13,9 @@ def has_accelerator() -> bool:
   """Whether there is a GPU or a TPU that jax is going to use."""
   asked = os.environ.get("JAX_PLATFORMS", "").replace(" ", "").split(",")
   allowed = lambda *names: not any(asked) or any(name in asked for name in names)
-  return (allowed("cuda", "gpu") and has_gpu() and jax_sees_gpus()) or (allowed("tpu") and tpu.has_tpu())
+  return (allowed("cuda", "gpu") and has_gpu() and jax_sees_gpus()) or (
+    allowed("tpu") and tpu.has_tpu()
+  )
 
 
 def has_gpu() -> bool:

@@ -1,4 +1,5 @@
-"""Trained networks on their way out: exported to files, and what the files say of images and datasets."""
+"""Trained networks on their way out: exported to files, and what the files say of images and
+datasets."""
 
 import json
 import pathlib
@@ -17,7 +18,9 @@ from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import inputs, parallel, run, start
 
 
-def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", **options) -> Network:
+def export(
+  workdir, name: str, out, *, ends: str = "float", data_dir: str = "", **options
+) -> Network:
   """Writes the student of a workdir to a file.
 
   Args:
@@ -25,7 +28,8 @@ def export(workdir, name: str, out, *, ends: str = "float", data_dir: str = "", 
     name: of the format, see `formats.FORMATS`.
     out: the file.
     ends: of the layers in full precision; see `fold.lower`.
-    data_dir: where the dataset is prepared, if not where the run had it; its images' shape is asked for.
+    data_dir: where the dataset is prepared, if not where the run had it; its images' shape is asked
+      for.
     **options: of the format.
 
   Returns:
@@ -47,7 +51,9 @@ def write(network: Network, name: str, out, **options):
     raise ConfigError(f"cannot write {out}: {error.strerror}.") from None
 
 
-def lowered(config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = "") -> Network:
+def lowered(
+  config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = ""
+) -> Network:
   """The network in ``path``, a workdir or a checkpoint, as the config's student, lowered.
 
   Args:
@@ -79,8 +85,9 @@ def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> 
     raise ConfigError(f"{path} cannot be run: {error}.") from None
 
 
-def score(config, path: str, split: str = "test",
-          data_dir: str = "") -> tuple[dict, Network | None, str]:
+def score(
+  config, path: str, split: str = "test", data_dir: str = ""
+) -> tuple[dict, Network | None, str]:
   """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
 
   Returns:
@@ -102,14 +109,20 @@ def score(config, path: str, split: str = "test",
 
 class _Trained(NamedTuple):
   """A trained network, on the host."""
+
   config: object
   data: object
   model: ResNet
   network: step.Network
 
   def lower(self, ends: str) -> Network:
-    return fold.lower(self.model, self.network.params, self.network.batch_stats, ends=ends,
-                      **about(self.config, self.data))
+    return fold.lower(
+      self.model,
+      self.network.params,
+      self.network.batch_stats,
+      ends=ends,
+      **about(self.config, self.data),
+    )
 
 
 def _trained(config, path: str, data) -> _Trained:
@@ -119,6 +132,7 @@ def _trained(config, path: str, data) -> _Trained:
 
 class _Images(NamedTuple):
   """What a workdir knows of its images."""
+
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
 
@@ -138,10 +152,14 @@ def _known_images(config, path: str) -> _Images | None:
 def about(config, data) -> dict:
   """What `fold.lower` is told of the config's student beside its variables."""
   width = "" if config.student.width == 1 else f" at width {config.student.width:g}"
-  return {"image_shape": tuple(map(int, data.image_shape)), "class_names": data.class_names,
-          "mean": tuple(config.data.mean), "std": tuple(config.data.std),
-          "resize": config.data.resize if config.data.image_size else 0,
-          "architecture": config.student.name + width}
+  return {
+    "image_shape": tuple(map(int, data.image_shape)),
+    "class_names": data.class_names,
+    "mean": tuple(config.data.mean),
+    "std": tuple(config.data.std),
+    "resize": config.data.resize if config.data.image_size else 0,
+    "architecture": config.student.name + width,
+  }
 
 
 def load(path) -> Predictor:
@@ -170,8 +188,8 @@ def exported(path: str) -> bool:
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:
   """Scores an exported network on a split of the config's dataset.
 
-  The network's own size, resize and normalisation count, whatever the config's. Images that live on the
-  device (config.data.image_size=0) are taken as they are, and must have the network's shape.
+  The network's own size, resize and normalisation count, whatever the config's. Images that live on
+  the device (config.data.image_size=0) are taken as they are, and must have the network's shape.
 
   Returns:
     "accuracy" (0 to 1), "loss" (mean cross-entropy) and "count", the number of examples.
@@ -182,23 +200,34 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
   config = _prepared_for(predictor, _of(config, data_dir))
   data = inputs.split(config, inputs.role(config, split))
   if tuple(data.class_names) != predictor.class_names:
-    raise ConfigError("the network knows other classes than the dataset: "
-                      f"{difference(predictor.class_names, data.class_names)}.")
+    raise ConfigError(
+      "the network knows other classes than the dataset: "
+      f"{difference(predictor.class_names, data.class_names)}."
+    )
   to_grey = predictor.image_shape[-1] == 1 and data.image_shape[-1] == 3
   shape = (*data.image_shape[:2], 1) if to_grey else tuple(data.image_shape)
   if shape != predictor.image_shape:
-    raise ConfigError(f"the network takes images of {predictor.image_shape}, and those of "
-                      f"{config.data.name} are {tuple(data.image_shape)}.")
+    raise ConfigError(
+      f"the network takes images of {predictor.image_shape}, and those of "
+      f"{config.data.name} are {tuple(data.image_shape)}."
+    )
   right, loss, count, size = 0, 0.0, 0, None
   for images, labels in data.batches(config):
     size = size or len(images)
     images = grey(images) if to_grey else images
-    padded = np.pad(images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0)))  # or it is compiled again
-    logits = predictor.logits(padded)[:len(images)].astype(np.float64)
+    padded = np.pad(
+      images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0))
+    )  # or it is compiled again
+    logits = predictor.logits(padded)[: len(images)].astype(np.float64)
     right += int(np.sum(np.argmax(logits, -1) == labels))
     largest = logits.max(-1)
-    loss += float(np.sum(np.log(np.sum(np.exp(logits - largest[:, None]), -1)) + largest
-                         - logits[np.arange(len(labels)), labels]))
+    loss += float(
+      np.sum(
+        np.log(np.sum(np.exp(logits - largest[:, None]), -1))
+        + largest
+        - logits[np.arange(len(labels)), labels]
+      )
+    )
     count += len(labels)
   return {"accuracy": right / count, "loss": loss / count, "count": count}
 
@@ -209,8 +238,9 @@ def _prepared_for(predictor: Predictor, config):
   if config.data.image_size or predictor.resize:
     if height != width:
       raise ConfigError(
-          f"the network takes images of {predictor.image_shape}, and photos are cut to squares: "
-          "score it with a config of images of this shape (config.data.image_size=0).")
+        f"the network takes images of {predictor.image_shape}, and photos are cut to squares: "
+        "score it with a config of images of this shape (config.data.image_size=0)."
+      )
     config.data.image_size = height
     config.data.resize = preprocessing.short_side(predictor.image_shape, predictor.resize)
   return config

@@ -1,4 +1,5 @@
-"""What `apprentice train` leaves in the workdir of a finished run: a report, and the student's files."""
+"""What `apprentice train` leaves in the workdir of a finished run: a report, and the student's
+files."""
 
 import importlib.util
 import pathlib
@@ -12,8 +13,10 @@ from apprentice_jax.training.workdir import trouble
 def check(config):
   """Raises ConfigError if a format of ``config.export`` takes a package that is not installed."""
   if "onnx" in config.export and not importlib.util.find_spec("onnx"):
-    raise ConfigError("config.export names onnx, which is not installed: pip install "
-                      "'apprentice-jax[export]', or leave it out.")
+    raise ConfigError(
+      "config.export names onnx, which is not installed: pip install "
+      "'apprentice-jax[export]', or leave it out."
+    )
 
 
 def write(config, workdir: pathlib.Path):
@@ -37,6 +40,7 @@ def write(config, workdir: pathlib.Path):
 
 def _report(config, workdir: pathlib.Path):
   from apprentice_jax import report  # here: it loads matplotlib
+
   images = lambda index: inputs.split(config, config.eval.final).sample(index)
   print(report.write_run(workdir, None if (workdir / report.MISTAKES_FILE).exists() else images))
   print(f"report: {workdir / 'report.html'}")
@@ -49,6 +53,7 @@ def _file(workdir: pathlib.Path, name: str) -> pathlib.Path:
 def _export(config, workdir: pathlib.Path, names: list[str]):
   """Writes the student in the formats of these names; one that cannot be written is warned of."""
   from apprentice_jax import export  # here: few runs need it
+
   try:
     network = export.lowered(config, str(workdir))
   except ConfigError as error:

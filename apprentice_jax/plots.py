@@ -2,15 +2,22 @@
 
 import warnings
 
+import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-import numpy as np
 
-COLOURS = {"teacher": "0.6", "student": "0.2", "baseline": "tab:orange", "A": "tab:blue",
-           "B": "tab:green", "C": "tab:red", "C-control": "tab:purple"}
+COLOURS = {
+  "teacher": "0.6",
+  "student": "0.2",
+  "baseline": "tab:orange",
+  "A": "tab:blue",
+  "B": "tab:green",
+  "C": "tab:red",
+  "C-control": "tab:purple",
+}
 MARKERS = "osD^vP*X<>"  # one a precision
 
 
@@ -31,8 +38,12 @@ def run_curves(records: list[dict], path) -> bool:
   at = {r["step"]: r["epoch"] for r in training}
   scored = [r for r in records if "validation_accuracy" in r]
   if scored:
-    right.plot([at[r["step"]] for r in scored], [100 * r["validation_accuracy"] for r in scored],
-               "o-", label="student, validation")
+    right.plot(
+      [at[r["step"]] for r in scored],
+      [100 * r["validation_accuracy"] for r in scored],
+      "o-",
+      label="student, validation",
+    )
   right.set(xlabel="epoch", ylabel="accuracy %")
   right.legend()
   figure.savefig(path, dpi=110)
@@ -102,7 +113,7 @@ def mistakes(images: list[np.ndarray], told: list[tuple[str, str, float]], path)
 def _plain(name: str, length: int) -> str:
   """A class's name as matplotlib shows it: one line, cut to a length, dollars no mathematics."""
   name = " ".join(name.split())
-  name = name if len(name) <= length else name[:length - 1] + "…"
+  name = name if len(name) <= length else name[: length - 1] + "…"
   return name.replace("$", r"\$")
 
 
@@ -138,11 +149,14 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
   return True
 
 
-def accuracy_against(entries: list, names: dict[str, str], costs: list[float], best: list[int], label: str,
-                     path):
-  """Mean accuracy (error bars: standard deviation) against a cost, and the front of those that none dominates.
+def accuracy_against(
+  entries: list, names: dict[str, str], costs: list[float], best: list[int], label: str, path
+):
+  """Mean accuracy (error bars: standard deviation) against a cost, and the front of those that none
+  dominates.
 
-  A cell has its colour and a precision its marker, filled on the front; cells of equal cost are drawn side by side.
+  A cell has its colour and a precision its marker, filled on the front; cells of equal cost are
+  drawn side by side.
 
   Args:
     entries: `summary.Entry`s.
@@ -158,25 +172,45 @@ def accuracy_against(entries: list, names: dict[str, str], costs: list[float], b
   marker = {p: MARKERS[i % len(MARKERS)] for i, p in enumerate(precisions)}
   limits = min(costs) / 1.6, max(costs) * 1.6
   # Level from one point to the next: more cost alone buys nothing.
-  axes.step([*(costs[i] for i in best), limits[1]], [entries[i].mean for i in (*best, best[-1])], where="post",
-            color="0.7", zorder=1)
+  axes.step(
+    [*(costs[i] for i in best), limits[1]],
+    [entries[i].mean for i in (*best, best[-1])],
+    where="post",
+    color="0.7",
+    zorder=1,
+  )
   for i, (e, at) in enumerate(zip(entries, _side_by_side(costs))):
-    axes.errorbar(at, e.mean, yerr=e.sd or 0, fmt=marker[e.precision], capsize=3, color=COLOURS[e.cell],
-                  markerfacecolor=COLOURS[e.cell] if i in best else "white", zorder=2)
+    axes.errorbar(
+      at,
+      e.mean,
+      yerr=e.sd or 0,
+      fmt=marker[e.precision],
+      capsize=3,
+      color=COLOURS[e.cell],
+      markerfacecolor=COLOURS[e.cell] if i in best else "white",
+      zorder=2,
+    )
   axes.set(xscale="log", xlabel=label, ylabel="accuracy %", xlim=limits)
   axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
   axes.xaxis.set_minor_formatter(NullFormatter())
   line = lambda **style: Line2D([], [], **style)
-  handles = [line(color=COLOURS[cell], linewidth=4, label=names[cell]) for cell in dict.fromkeys(e.cell for e in entries)]
-  handles += [line(color="0.2", marker=marker[p], linestyle="", markerfacecolor="none", label=p) for p in precisions]
+  handles = [
+    line(color=COLOURS[cell], linewidth=4, label=names[cell])
+    for cell in dict.fromkeys(e.cell for e in entries)
+  ]
+  handles += [
+    line(color="0.2", marker=marker[p], linestyle="", markerfacecolor="none", label=p)
+    for p in precisions
+  ]
   handles.append(line(color="0.7", marker="o", label="not dominated"))
   figure.legend(handles=handles, loc="outside right upper", fontsize="small")
   figure.savefig(path, dpi=110)
 
 
 def _side_by_side(costs: list[float]) -> list[float]:
-  """Where to draw points of these costs on a logarithmic axis: equal ones beside each other, in a twelfth of it."""
+  """Where to draw points of these costs on a logarithmic axis: equal ones beside each other, in a
+  twelfth of it."""
   width = np.log(1.6**2 * max(costs) / min(costs))
   result = []
   for i, cost in enumerate(costs):

@@ -1,8 +1,9 @@
-"""What a run leaves for its reader: report.md, report.html and pictures; of a study see `study.report`."""
+"""What a run leaves for its reader: report.md, report.html and pictures; of a study see
+`study.report`."""
 
-from collections.abc import Callable
 import json
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -34,16 +35,26 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   result = json.loads((workdir / "result.json").read_text())
   records = metrics.read(workdir)
   head = [
-      Heading(f"{config['student.name']} {config['precision']}, scheme {config['scheme']}, "
-              f"on {config['data.name']}", 1),
-      Table("", ["result", "value"], [[_label(key), _value(key, value)]
-                           for key, value in result.items()])]
+    Heading(
+      f"{config['student.name']} {config['precision']}, scheme {config['scheme']}, "
+      f"on {config['data.name']}",
+      1,
+    ),
+    Table(
+      "", ["result", "value"], [[_label(key), _value(key, value)] for key, value in result.items()]
+    ),
+  ]
   blocks = [*head]
   if plots.run_curves(records, workdir / "curves.png"):
     blocks.append(Picture("curves.png", "learning curves"))
     if config["scheme"] in ("A", "B", "C"):
-      blocks.append(Text(f"The training loss is the weighted sum of scheme {config['scheme']}'s terms at a temperature of "
-                         f"{config['loss.temperature']:g}. Its lowest value is not 0: the teacher is not certain."))
+      blocks.append(
+        Text(
+          f"The training loss is the weighted sum of scheme {config['scheme']}'s terms at a "
+          "temperature of "
+          f"{config['loss.temperature']:g}. Its lowest value is not 0: the teacher is not certain."
+        )
+      )
   blocks += _answers(workdir, config["eval.final"], images)
   blocks += _health(records)
   blocks += origin.blocks(workdir)
@@ -74,8 +85,11 @@ def _answers(workdir: pathlib.Path, split: str, images) -> list:
   if answers is None:
     return []
   matrix = predictions.confusion(answers)
-  return [*_by_class(matrix, class_names, split), *_confusion(workdir, matrix, class_names, split),
-          *_mistakes(workdir, answers, split, images)]
+  return [
+    *_by_class(matrix, class_names, split),
+    *_confusion(workdir, matrix, class_names, split),
+    *_mistakes(workdir, answers, split, images),
+  ]
 
 
 def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
@@ -85,21 +99,34 @@ def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
   caption = f"Accuracy of each class on the {split} split."
   if len(shown) > LISTED:
     shown = sorted(shown, key=lambda i: right[i] / count[i])[:LISTED]
-    caption = f"The {LISTED} classes of lowest accuracy on the {split} split, of {len(class_names)}."
+    caption = (
+      f"The {LISTED} classes of lowest accuracy on the {split} split, of {len(class_names)}."
+    )
   others = matrix - np.diag(right)
   rows = []
   for i in shown:
     worst = int(others[i].argmax())
-    rows.append([class_names[i], f"{count[i]:,}", f"{right[i]:,}", f"{100 * right[i] / count[i]:.2f}",
-                 f"{class_names[worst]} ({others[i, worst]:,})" if others[i].any() else ""])
-  return [Heading("Accuracy by class"), Table(
-      caption, ["class", "images", "right", "accuracy %", "most often taken for"], rows)]
+    rows.append(
+      [
+        class_names[i],
+        f"{count[i]:,}",
+        f"{right[i]:,}",
+        f"{100 * right[i] / count[i]:.2f}",
+        f"{class_names[worst]} ({others[i, worst]:,})" if others[i].any() else "",
+      ]
+    )
+  return [
+    Heading("Accuracy by class"),
+    Table(caption, ["class", "images", "right", "accuracy %", "most often taken for"], rows),
+  ]
 
 
 def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: str) -> list:
   """The confusion matrix, as a table or a picture; of very many classes, the pairs."""
-  caption = (f"Confusion matrix of the {split} split: a row is a true class, a column the "
-             "prediction, a number the images.")
+  caption = (
+    f"Confusion matrix of the {split} split: a row is a true class, a column the "
+    "prediction, a number the images."
+  )
   heading = Heading("Which class is taken for which")
   if len(class_names) <= LARGEST_TABLE:
     rows = [[name, *(f"{n:,}" if n else "" for n in row)] for name, row in zip(class_names, matrix)]
@@ -111,15 +138,21 @@ def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: st
     blocks = [heading, Picture("confusion.png", caption)]
     if numbers:
       rows = [[number, class_names[i]] for i, number in numbers.items()]
-      blocks.append(Table("The picture numbers classes whose names it cannot show.",
-                          ["number", "class"], rows))
+      blocks.append(
+        Table("The picture numbers classes whose names it cannot show.", ["number", "class"], rows)
+      )
     return blocks
   others = matrix - np.diag(matrix.diagonal())
   worst = np.argsort(-others, axis=None, kind="stable")[:LISTED]
   pairs = [divmod(int(i), len(class_names)) for i in worst if others.flat[i]]
-  return [heading, Table(
-      f"The most frequent mistakes on the {split} split.", ["true class", "prediction", "images"],
-      [[class_names[i], class_names[j], f"{others[i, j]:,}"] for i, j in pairs])]
+  return [
+    heading,
+    Table(
+      f"The most frequent mistakes on the {split} split.",
+      ["true class", "prediction", "images"],
+      [[class_names[i], class_names[j], f"{others[i, j]:,}"] for i, j in pairs],
+    ),
+  ]
 
 
 def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, images) -> list:
@@ -141,11 +174,19 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
   picture = [Picture(path.name, "the images, in the order of the table")] if path.exists() else []
   # Behind a name stands its number in the picture.
   cell = lambda place: names[place] + (f" ({numbers[place]})" if place in numbers else "")
-  rows = [[answers.image[i], cell(true), cell(predicted), f"{confidence:.1%}"]
-          for i, (true, predicted, confidence) in zip(places, wrong)]
-  return [heading, *picture, Table(
+  rows = [
+    [answers.image[i], cell(true), cell(predicted), f"{confidence:.1%}"]
+    for i, (true, predicted, confidence) in zip(places, wrong)
+  ]
+  return [
+    heading,
+    *picture,
+    Table(
       f"Wrong predictions on the {split} split, by the confidence (softmax) of the prediction.",
-      ["image", "true class", "prediction", "confidence"], rows)]
+      ["image", "true class", "prediction", "confidence"],
+      rows,
+    ),
+  ]
 
 
 def _health(records: list[dict]) -> list:
@@ -159,8 +200,11 @@ def _health(records: list[dict]) -> list:
     return []
   learning = [r for r in training if r.get("learning_rate", 1)] or training
   layers = {}
-  for kind, record in (("zeros", training[-1]), ("flips", learning[-1]),
-                       ("saturation", training[-1])):
+  for kind, record in (
+    ("zeros", training[-1]),
+    ("flips", learning[-1]),
+    ("saturation", training[-1]),
+  ):
     for key, value in record.items():
       found, _, name = key.partition("/")
       if found == kind and name:
@@ -168,13 +212,20 @@ def _health(records: list[dict]) -> list:
   if not layers:
     return []
   percent = lambda v: "" if v is None else f"{100 * v:.3g}%"
-  rows = [[name, *(percent(found.get(k)) for k in ("zeros", "flips", "saturation"))]
-          for name, found in layers.items()]
+  rows = [
+    [name, *(percent(found.get(k)) for k in ("zeros", "flips", "saturation"))]
+    for name, found in layers.items()
+  ]
   at = f"step {training[-1]['step']}"
   if learning[-1] is not training[-1]:
     at += f" (flips: step {learning[-1]['step']}, the last record with a learning rate above 0)"
-  return [Heading("Health of the layers"), Table(
+  return [
+    Heading("Health of the layers"),
+    Table(
       f"Health in the steps before {at}. Zeros are weights and activations that are zero. "
       "Flips are weights whose level changed in a step. "
       "Saturated activations are at the end of their range.",
-      ["layer", "zeros", "flips", "saturation"], rows)]
+      ["layer", "zeros", "flips", "saturation"],
+      rows,
+    ),
+  ]

@@ -1,10 +1,15 @@
-"""What a command takes and does not use: flags, and fields of the config that its scheme does not read."""
+"""What a command takes and does not use: flags, and fields of the config that its scheme does not
+read."""
 
 from apprentice_jax.deploy import formats
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid
 
-_BOUNDS = ("epochs", "warmup_epochs", "learning_rate")  # of recipe.finetune, which bound those of a new head
+_BOUNDS = (
+  "epochs",
+  "warmup_epochs",
+  "learning_rate",
+)  # of recipe.finetune, which bound those of a new head
 
 
 def sentences(command: str, values, arguments: list[str]) -> list[str]:
@@ -18,9 +23,15 @@ def sentences(command: str, values, arguments: list[str]) -> list[str]:
   Returns:
     The sentences.
   """
-  said = [f"--{name} changes nothing: {why}." for name, why in _flags(command, values) if values[name].present]
+  said = [
+    f"--{name} changes nothing: {why}."
+    for name, why in _flags(command, values)
+    if values[name].present
+  ]
   if command == "train" and values.config is not None:
-    fields = [a.partition("=")[0].removeprefix("--config.") for a in arguments if a.startswith("--config.")]
+    fields = [
+      a.partition("=")[0].removeprefix("--config.") for a in arguments if a.startswith("--config.")
+    ]
     said += _fields(values.config, list(dict.fromkeys(fields)))
   return said
 
@@ -43,11 +54,18 @@ def _flags(command: str, values) -> list[tuple[str, str]]:
 def _fields(config, fields: list[str]) -> list[str]:
   """The fields, of those that were set for a run, that its scheme does not read."""
   own = config.data
-  of_data = ("resize", "crop_area", "crop_ratio", "threads", "workers", "unreadable") if not own.image_size else (
-      "pad", "augmentation_epochs")
+  of_data = (
+    ("resize", "crop_area", "crop_ratio", "threads", "workers", "unreadable")
+    if not own.image_size
+    else ("pad", "augmentation_epochs")
+  )
   said = []
   if unused := [f for f in fields if f in [f"data.{name}" for name in of_data]]:
-    what = "streamed images" if own.image_size else "images that live on the device (config.data.image_size=0)"
+    what = (
+      "streamed images"
+      if own.image_size
+      else "images that live on the device (config.data.image_size=0)"
+    )
     said.append(f"{_listed(unused)} nothing for {what}.")
   if unused := _unread(config, fields):
     said.append(f"{_listed(unused)} nothing under scheme {config.scheme} at {config.precision}.")
@@ -56,11 +74,18 @@ def _fields(config, fields: list[str]) -> list[str]:
 
 def _unread(config, fields: list[str]) -> list[str]:
   read = dict(grid.restricted(tuple((f, None) for f in fields), config.scheme, config.precision))
-  unread = [f for f in fields if f not in read and f != "teacher.init"]  # which is spoken of elsewhere
+  unread = [
+    f for f in fields if f not in read and f != "teacher.init"
+  ]  # which is spoken of elsewhere
   scheme = SCHEMES[config.scheme]
-  if scheme.teacher == "fixed" and config.teacher.head == "new":  # trained first, see `training.start.recipe`
+  if (
+    scheme.teacher == "fixed" and config.teacher.head == "new"
+  ):  # trained first, see `training.start.recipe`
     unread = [f for f in unread if f not in [f"recipe.finetune.{name}" for name in _BOUNDS]]
-  for which, needed in (("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)):
+  for which, needed in (
+    ("teacher", scheme.teacher == "fixed"),
+    ("student", scheme.pretrained_student),
+  ):
     trained = not config[which].init or config[which].get("head") == "new"
     if needed and not trained and which != scheme.recipe:
       unread += [f for f in fields if f.startswith(f"recipe.{which}.")]
@@ -69,4 +94,6 @@ def _unread(config, fields: list[str]) -> list[str]:
 
 def _listed(fields: list[str]) -> str:
   names = [f"config.{f}" for f in fields]
-  return f"{names[0]} changes" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} change"
+  return (
+    f"{names[0]} changes" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} change"
+  )

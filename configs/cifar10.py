@@ -2,24 +2,30 @@
 
     apprentice study --config=configs/cifar10.py --config.data.dir=DATA --workdir=runs/cifar10
 
-The full study (200 epochs, three precisions, three seeds) is for a GPU and has not been run. At 45 epochs, three
-seeds, batch 256, twice these rates, bfloat16 and a temperature of 1 (results/cifar10) ResNet-20 has 91.07% in full
-precision; at 8A,2W 89.64% without distillation, 89.76% under scheme B with a ResNet-56 as teacher, 90.52% under C,
-90.47% under its control. That teacher is sure of nearly all training images; the temperature of 4, which helped a
-ResNet-8 of such a teacher (results/mlperf_tiny: its config has the reasons), has no result here yet. The mean and std
-are those of the usual 6n+2 repositories, for their checkpoints as teachers.
+The full study (200 epochs, three precisions, three seeds) is for a GPU and has not been run. At 45
+epochs, three seeds, batch 256, twice these rates, bfloat16 and a temperature of 1 (results/cifar10)
+ResNet-20 has 91.07% in full precision; at 8A,2W 89.64% without distillation, 89.76% under scheme B
+with a ResNet-56 as teacher, 90.52% under C, 90.47% under its control. That teacher is sure of
+nearly all training images; the temperature of 4, which helped a ResNet-8 of such a teacher
+(results/mlperf_tiny: its config has the reasons), has no result here yet. The mean and std are
+those of the usual 6n+2 repositories, for their checkpoints as teachers.
 """
 
 from apprentice_jax import config as base
 
 # Published accuracies (see study.references), each as its source states it.
 REFERENCES = (
-    "resnet20|32A,32W|92.60|chenyaofo/pytorch-cifar-models", "resnet20|32A,32W|91.73|akamaster/pytorch_resnet_cifar10",
-    "resnet20|32A,2W|91.13|TTQ, czhu95/ternarynet, best epoch", "resnet20|4A,4W|92.45|APoT, yhhhli/APoT",
-    "resnet20|8A,3W|91.66|DoReFa with distillation, IntelLabs/distiller, mean of 4",
-    "resnet56|32A,32W|94.37|chenyaofo/pytorch-cifar-models", "resnet56|32A,32W|93.39|akamaster/pytorch_resnet_cifar10",
-    "resnet56|32A,2W|93.56|TTQ, czhu95/ternarynet, best epoch", "resnet56|4A,4W|93.93|APoT, yhhhli/APoT",
-    "resnet56|8A,3W|93.01|DoReFa with distillation, IntelLabs/distiller, mean of 4")
+  "resnet20|32A,32W|92.60|chenyaofo/pytorch-cifar-models",
+  "resnet20|32A,32W|91.73|akamaster/pytorch_resnet_cifar10",
+  "resnet20|32A,2W|91.13|TTQ, czhu95/ternarynet, best epoch",
+  "resnet20|4A,4W|92.45|APoT, yhhhli/APoT",
+  "resnet20|8A,3W|91.66|DoReFa with distillation, IntelLabs/distiller, mean of 4",
+  "resnet56|32A,32W|94.37|chenyaofo/pytorch-cifar-models",
+  "resnet56|32A,32W|93.39|akamaster/pytorch_resnet_cifar10",
+  "resnet56|32A,2W|93.56|TTQ, czhu95/ternarynet, best epoch",
+  "resnet56|4A,4W|93.93|APoT, yhhhli/APoT",
+  "resnet56|8A,3W|93.01|DoReFa with distillation, IntelLabs/distiller, mean of 4",
+)
 
 
 def get_config(argument=""):
@@ -39,8 +45,20 @@ def get_config(argument=""):
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0, 1, 2)
   config.study.references = REFERENCES
-  return base.apply_argument(config, argument, runlocal={
-      "batch_size": 64, "student.width": 0.25, "teacher.width": 0.25, "student.name": "resnet8",
-      "teacher.name": "resnet14", "steps_per_dispatch": 20, "recipe.student.epochs": 0.05,
-      "recipe.teacher.epochs": 0.05, "recipe.finetune.epochs": 0.05,
-      "study.precisions": ("8A,2W",), "study.seeds": (0,)})
+  return base.apply_argument(
+    config,
+    argument,
+    runlocal={
+      "batch_size": 64,
+      "student.width": 0.25,
+      "teacher.width": 0.25,
+      "student.name": "resnet8",
+      "teacher.name": "resnet14",
+      "steps_per_dispatch": 20,
+      "recipe.student.epochs": 0.05,
+      "recipe.teacher.epochs": 0.05,
+      "recipe.finetune.epochs": 0.05,
+      "study.precisions": ("8A,2W",),
+      "study.seeds": (0,),
+    },
+  )

@@ -2,7 +2,8 @@
 
     apprentice study --config=configs/digits.py --workdir=runs/digits
 
-63 to 157 seconds on two CPU cores with nothing compiled before: 24 runs, two at once. The README has the table.
+63 to 157 seconds on two CPU cores with nothing compiled before: 24 runs, two at once. The README
+has the table.
 """
 
 from apprentice_jax import config as base
@@ -20,8 +21,19 @@ def get_config(argument=""):
   config.recipe.student.epochs = config.recipe.teacher.epochs = 12.0
   config.recipe.finetune.epochs = 6.0
   for recipe in config.recipe.values():
-    recipe.settle_steps = 0  # they would be a tenth of so short a run, which cost 0.4 points on average
+    recipe.settle_steps = (
+      0  # they would be a tenth of so short a run, which cost 0.4 points on average
+    )
   config.cpu_devices, config.study.jobs = 1, 2  # networks this small do not use two cores together
-  return base.apply_argument(config, argument, runlocal={
-      "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
-      "study.precisions": ("8A,2W",), "study.seeds": (0,), "study.jobs": 1})
+  return base.apply_argument(
+    config,
+    argument,
+    runlocal={
+      "recipe.student.epochs": 1.0,
+      "recipe.teacher.epochs": 1.0,
+      "recipe.finetune.epochs": 1.0,
+      "study.precisions": ("8A,2W",),
+      "study.seeds": (0,),
+      "study.jobs": 1,
+    },
+  )

@@ -3,20 +3,20 @@
     apprentice train --config=configs/image_folder.py --config.data.dir=DIR \\
         --config.teacher.init=FILE --workdir=runs/photos
 
-One command goes the whole way. FILE is a trained network: a checkpoint of PyTorch's or a workdir. It
-gets a head for these classes and is fine-tuned; then it teaches the student. The workdir ends with
-report.html, student.packed and, where onnx is installed, student.onnx. Without teacher.init a teacher of
-the student's own architecture is trained first.
+One command goes the whole way. FILE is a trained network: a checkpoint of PyTorch's or a workdir.
+It gets a head for these classes and is fine-tuned; then it teaches the student. The workdir ends
+with report.html, student.packed and, where onnx is installed, student.onnx. Without teacher.init a
+teacher of the student's own architecture is trained first.
 
 Without a folder for the test, a fifth of the photos is kept for it (data.test_share).
 
 Sizes fit the machine. On a CPU images are 32x32 pixels and the student is a ResNet-20: some hundred
-photos take minutes. With a GPU or TPU images are 224x224 pixels and the student is a ResNet-18, as for
-some thousand photos. `student=NAME` and any field of the config say otherwise; data.resize follows
-data.image_size. A teacher that knows these very classes keeps its head with --config.teacher.head=
-(empty). The temperature of 4 is that of configs/cifar10.py, not tried on photos. Photos are streamed:
-random crops to train; to evaluate, the centre after a resize of the short side to data.resize. The mean
-and std are ImageNet's, for its checkpoints as teachers.
+photos take minutes. With a GPU or TPU images are 224x224 pixels and the student is a ResNet-18, as
+for some thousand photos. `student=NAME` and any field of the config say otherwise; data.resize
+follows data.image_size. A teacher that knows these very classes keeps its head with
+--config.teacher.head= (empty). The temperature of 4 is that of configs/cifar10.py, not tried on
+photos. Photos are streamed: random crops to train; to evaluate, the centre after a resize of the
+short side to data.resize. The mean and std are ImageNet's, for its checkpoints as teachers.
 """
 
 import importlib.util
@@ -54,11 +54,24 @@ def get_config(argument=""):
   config.study.precisions, config.study.seeds = ("8A,2W",), (0,)
   config.export = ("packed", "onnx") if importlib.util.find_spec("onnx") else ("packed",)
   config.note = _note(config, accelerator)
-  return base.apply_argument(config, argument, runlocal={
-      "data.image_size": 32, "data.resize": 36, "student.width": 0.125, "teacher.width": 0.125,
-      "student.name": "resnet8", "batch_size": 16, "steps_per_dispatch": 5,
-      "recipe.student.epochs": 1.0, "recipe.teacher.epochs": 1.0, "recipe.finetune.epochs": 1.0,
-      "recipe.student.warmup_epochs": 0.2, "recipe.teacher.warmup_epochs": 0.2})
+  return base.apply_argument(
+    config,
+    argument,
+    runlocal={
+      "data.image_size": 32,
+      "data.resize": 36,
+      "student.width": 0.125,
+      "teacher.width": 0.125,
+      "student.name": "resnet8",
+      "batch_size": 16,
+      "steps_per_dispatch": 5,
+      "recipe.student.epochs": 1.0,
+      "recipe.teacher.epochs": 1.0,
+      "recipe.finetune.epochs": 1.0,
+      "recipe.student.warmup_epochs": 0.2,
+      "recipe.teacher.warmup_epochs": 0.2,
+    },
+  )
 
 
 def _note(config, accelerator: bool) -> str:
@@ -66,8 +79,11 @@ def _note(config, accelerator: bool) -> str:
   if accelerator:
     note = "sizes for a GPU or TPU, which this machine has."
   else:
-    note = ("sizes for a CPU, as jax has no GPU or TPU here. For larger ones put student=resnet18 after a colon in "
-            "--config, or set --config.data.image_size.")
+    note = (
+      "sizes for a CPU, as jax has no GPU or TPU here. For larger ones put student=resnet18 after "
+      "a colon in "
+      "--config, or set --config.data.image_size."
+    )
     if environment.has_gpu():
       note += " There is a GPU that jax cannot use: pip install 'apprentice-jax[cuda]'."
   if "onnx" not in config.export:

@@ -6,16 +6,17 @@ Marked [paper] where `Apprentice` says so and [ours] where its text was not at h
 - alpha 1, beta and gamma 0.5, temperature 1 [paper];
 - first convolution and classifier in full precision [ours, as all related work];
 - 120 epochs, batch 256, rate 0.1, multiplied by 0.1 at 1/4, 1/2 and 3/4 of the run, 5 epochs of
-  warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours]; the batch is 128 a device and at most 8,192,
-  and rates follow it linearly from those of batch 256 (`batch_per_device`, `largest_batch`);
+  warm-up, weight decay 1e-4, Nesterov momentum 0.9 [ours]; the batch is 128 a device and at most
+  8,192, and rates follow it linearly from those of batch 256 (`batch_per_device`, `largest_batch`);
 - scheme C: 40 epochs from 0.001 [ours; paper: a lower rate and fewer epochs];
 - random-resized crop and flip at 224, a resize to 256 and the centre to evaluate [ours].
 
-The set is prepared once, with ImageNet's two tar files downloaded by hand (the command says how), and then
-streamed without TensorFlow:
+The set is prepared once, with ImageNet's two tar files downloaded by hand (the command says how),
+and then streamed without TensorFlow:
 
     apprentice prepare --dataset=imagenet2012 --data_dir=DATA
-    apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W --config.data.dir=DATA --workdir=...
+    apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W --config.data.dir=DATA
+    --workdir=...
 
 Not run on the real set yet. runlocal is the recipe on digits, in seconds, through the same stream:
 
@@ -26,11 +27,17 @@ from apprentice_jax import config as base
 
 # Top-1 accuracies of the paper's table (Mishra & Marr, 2018): 100 less the errors that it gives.
 REFERENCES = (
-    "resnet50|32A,32W|76.2|the paper", "resnet18|32A,2W|66.6|the paper: TTQ, no distillation",
-    "resnet34|32A,2W|71.7|the paper: TTQ, no distillation", "resnet50|32A,2W|74.4|the paper: TTQ, no distillation",
-    "resnet50|8A,4W|71.5|the paper: no distillation", "resnet50|8A,2W|70.76|the paper: FGQ, no distillation",
-    "resnet50|32A,2W|74.7|the paper: schemes A and B", "resnet50|32A,2W|75.3|the paper: scheme C",
-    "resnet50|8A,4W|74.5|the paper: schemes A and B", "resnet50|8A,4W|74.9|the paper: scheme C")
+  "resnet50|32A,32W|76.2|the paper",
+  "resnet18|32A,2W|66.6|the paper: TTQ, no distillation",
+  "resnet34|32A,2W|71.7|the paper: TTQ, no distillation",
+  "resnet50|32A,2W|74.4|the paper: TTQ, no distillation",
+  "resnet50|8A,4W|71.5|the paper: no distillation",
+  "resnet50|8A,2W|70.76|the paper: FGQ, no distillation",
+  "resnet50|32A,2W|74.7|the paper: schemes A and B",
+  "resnet50|32A,2W|75.3|the paper: scheme C",
+  "resnet50|8A,4W|74.5|the paper: schemes A and B",
+  "resnet50|8A,4W|74.9|the paper: scheme C",
+)
 TEACHERS = {"resnet18": "resnet34", "resnet34": "resnet50", "resnet50": "resnet101"}
 
 
@@ -53,10 +60,27 @@ def get_config(argument=""):
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0,)
   config.study.references = REFERENCES
-  return base.apply_argument(config, argument, runlocal={
-      "data.name": "digits", "data.test_split": "test", "data.mean": (0.3053,), "data.std": (0.3763,),
-      "data.image_size": 16, "data.resize": 16, "data.flip": False, "batch_size": 32,
-      "batch_per_device": 0, "dtype": "float32",
-      "student.name": "resnet18", "teacher.name": "resnet18", "student.width": 0.0625,
-      "teacher.width": 0.0625, "recipe.student.epochs": 0.1, "recipe.teacher.epochs": 0.1,
-      "recipe.finetune.epochs": 0.1, "study.precisions": ("8A,2W",)})
+  return base.apply_argument(
+    config,
+    argument,
+    runlocal={
+      "data.name": "digits",
+      "data.test_split": "test",
+      "data.mean": (0.3053,),
+      "data.std": (0.3763,),
+      "data.image_size": 16,
+      "data.resize": 16,
+      "data.flip": False,
+      "batch_size": 32,
+      "batch_per_device": 0,
+      "dtype": "float32",
+      "student.name": "resnet18",
+      "teacher.name": "resnet18",
+      "student.width": 0.0625,
+      "teacher.width": 0.0625,
+      "recipe.student.epochs": 0.1,
+      "recipe.teacher.epochs": 0.1,
+      "recipe.finetune.epochs": 0.1,
+      "study.precisions": ("8A,2W",),
+    },
+  )

@@ -1,19 +1,22 @@
-"""MLPerf Tiny's image classification: ResNet-8 on CIFAR-10, 32x32 pixels (https://github.com/mlcommons/tiny).
+"""MLPerf Tiny's image classification: ResNet-8 on CIFAR-10, 32x32 pixels
+(https://github.com/mlcommons/tiny).
 
-    apprentice train --config=configs/mlperf_tiny.py:precision=8A2W --config.data.dir=DATA --workdir=runs/tiny
+    apprentice train --config=configs/mlperf_tiny.py:precision=8A2W --config.data.dir=DATA
+    --workdir=runs/tiny
 
-The benchmark's network (benchmark/training/image_classification, `resnet_v1_eembc`): 16, 32 and 64 channels, a 3x3
-stem, three stages of one block, 1x1 convolutions as the shortcuts of the second and third, a mean, ten classes.
-Quality target 85%. What is not as there: our shortcuts have a batch norm, which costs nothing once it is folded;
-our convolutions have no biases, which a batch norm that follows takes up; at stride 2 we pad by one pixel on
-every side, Keras on the far sides alone; and images are normalised. Weights in convolutions and classifier: 77,360,
-as there.
+The benchmark's network (benchmark/training/image_classification, `resnet_v1_eembc`): 16, 32 and 64
+channels, a 3x3 stem, three stages of one block, 1x1 convolutions as the shortcuts of the second and
+third, a mean, ten classes. Quality target 85%. What is not as there: our shortcuts have a batch
+norm, which costs nothing once it is folded; our convolutions have no biases, which a batch norm
+that follows takes up; at stride 2 we pad by one pixel on every side, Keras on the far sides alone;
+and images are normalised. Weights in convolutions and classifier: 77,360, as there.
 
-The benchmark trains 500 epochs with Adam; these are 200 by cosine, as in configs/cifar10.py, and have not been run.
-54 epochs at a rate of 0.3 gave at 8A,2W under scheme B 86.93% and 87.43% (two seeds), 85.66% at the paper's temperature
-of 1, 85.58% without a teacher, and 87.11% in full precision (one seed each): results/mlperf_tiny. The temperature of 4
-is that of https://github.com/szagoruyko/attention-transfer for CIFAR-10; on held-out training images it was better than
-1 (one seed, 15 epochs, scheme B). Schemes A and C have not been run with it.
+The benchmark trains 500 epochs with Adam; these are 200 by cosine, as in configs/cifar10.py, and
+have not been run. 54 epochs at a rate of 0.3 gave at 8A,2W under scheme B 86.93% and 87.43% (two
+seeds), 85.66% at the paper's temperature of 1, 85.58% without a teacher, and 87.11% in full
+precision (one seed each): results/mlperf_tiny. The temperature of 4 is that of
+https://github.com/szagoruyko/attention-transfer for CIFAR-10; on held-out training images it was
+better than 1 (one seed, 15 epochs, scheme B). Schemes A and C have not been run with it.
 """
 
 from apprentice_jax import config as base
@@ -34,7 +37,19 @@ def get_config(argument=""):
   config.study.precisions = ("8A,4W", "8A,2W")
   config.study.seeds = (0, 1, 2)
   config.study.references = ("resnet8|8A,8W|85.0|MLPerf Tiny's quality target for int8",)
-  return base.apply_argument(config, argument, runlocal={
-      "batch_size": 64, "student.width": 0.5, "teacher.width": 0.25, "teacher.name": "resnet14",
-      "steps_per_dispatch": 20, "recipe.student.epochs": 0.05, "recipe.teacher.epochs": 0.05,
-      "recipe.finetune.epochs": 0.05, "study.precisions": ("8A,2W",), "study.seeds": (0,)})
+  return base.apply_argument(
+    config,
+    argument,
+    runlocal={
+      "batch_size": 64,
+      "student.width": 0.5,
+      "teacher.width": 0.25,
+      "teacher.name": "resnet14",
+      "steps_per_dispatch": 20,
+      "recipe.student.epochs": 0.05,
+      "recipe.teacher.epochs": 0.05,
+      "recipe.finetune.epochs": 0.05,
+      "study.precisions": ("8A,2W",),
+      "study.seeds": (0,),
+    },
+  )

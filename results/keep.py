@@ -1,7 +1,7 @@
 """What is kept of a training run: python results/keep.py WORKDIR FOLDER
 
-FOLDER gets the run's result.json, its config.json with folders as $DATA, $TEACHER and the like, and its metrics.jsonl
-without the health of layers: what `apprentice report` needs of a study's cells.
+FOLDER gets the run's result.json, its config.json with folders as $DATA, $TEACHER and the like, and
+its metrics.jsonl without the health of layers: what `apprentice report` needs of a study's cells.
 """
 
 import json
@@ -20,7 +20,11 @@ def main(workdir: str, folder: str):
   (folder / "result.json").write_text((workdir / "result.json").read_text().rstrip() + "\n")
   with (folder / "metrics.jsonl").open("w") as file:
     for line in (workdir / "metrics.jsonl").read_text().splitlines():
-      record = {k: round(v, 6) if isinstance(v, float) else v for k, v in json.loads(line).items() if "/" not in k}
+      record = {
+        k: round(v, 6) if isinstance(v, float) else v
+        for k, v in json.loads(line).items()
+        if "/" not in k
+      }
       file.write(json.dumps(record) + "\n")
 
 

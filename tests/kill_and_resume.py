@@ -29,8 +29,10 @@ def main() -> int:
   subprocess.run(_command(given.command, unbroken), check=True)
   records = [r for r in _records(unbroken) if "images_per_second" in r]
   # A run that is killed so often still has to get on: each start may train for this long.
-  share = sum((r["examples"] - before["examples"]) / r["images_per_second"]
-              for before, r in zip(records, records[1:])) / (given.kills + 1)
+  share = sum(
+    (r["examples"] - before["examples"]) / r["images_per_second"]
+    for before, r in zip(records, records[1:])
+  ) / (given.kills + 1)
 
   draw = random.Random(given.seed)
   for number in range(1, given.kills + 1):
@@ -47,12 +49,19 @@ def main() -> int:
     code = process.wait()
     reached = [r["step"] for r in _records(killed)]
     saved = sorted(p.name for p in (killed / "checkpoints").glob("*"))
-    print(f"kill {number}: exit {code} after {time.monotonic() - began:.1f} s; last record "
-          f"{max(reached, default=0)}; checkpoints {', '.join(saved) or 'none'}", flush=True)
+    print(
+      f"kill {number}: exit {code} after {time.monotonic() - began:.1f} s; last record "
+      f"{max(reached, default=0)}; checkpoints {', '.join(saved) or 'none'}",
+      flush=True,
+    )
   subprocess.run(_command(given.command, killed), check=True)
 
   wrong = _differences(unbroken, killed)
-  print("\n".join(wrong) or "identical: all arrays of the last checkpoint, all records but for time and memory, the result")
+  print(
+    "\n".join(wrong)
+    or "identical: all arrays of the last checkpoint, all records but for time and memory, "
+    "the result"
+  )
   return bool(wrong)
 
 
@@ -62,6 +71,7 @@ def _command(arguments: list[str], workdir: pathlib.Path) -> list[str]:
 
 def _records(workdir: pathlib.Path) -> list[dict]:
   from apprentice_jax.training import metrics
+
   return metrics.read(workdir)
 
 
@@ -70,6 +80,7 @@ def _differences(*workdirs: pathlib.Path) -> list[str]:
   import numpy as np
 
   from apprentice_jax.training.checkpoint import Checkpoints
+
   states, records, results = [], [], []
   for workdir in workdirs:
     with Checkpoints(workdir) as checkpoints:
@@ -78,8 +89,11 @@ def _differences(*workdirs: pathlib.Path) -> list[str]:
     untimed = lambda r: {k: v for k, v in r.items() if k not in MACHINE}
     records.append([untimed(r) for r in _records(workdir)])
     results.append(untimed(json.loads((workdir / "result.json").read_text())))
-  wrong = [f"{name} differs" for name, value in states[0].items()
-           if name not in states[1] or value.tobytes() != states[1][name].tobytes()]
+  wrong = [
+    f"{name} differs"
+    for name, value in states[0].items()
+    if name not in states[1] or value.tobytes() != states[1][name].tobytes()
+  ]
   wrong += ["the metrics differ"] * (records[0] != records[1])
   return wrong + ["the results differ"] * (results[0] != results[1])
 

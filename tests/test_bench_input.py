@@ -4,9 +4,9 @@ import json
 import sys
 
 import numpy as np
-from PIL import Image
 import pytest
 import simplejpeg
+from PIL import Image
 
 from apprentice_jax.bench import input as bench_input
 from apprentice_jax.bench import photos as bench_photos
@@ -90,33 +90,44 @@ def test_without_tensorflow(photos, monkeypatch):
 def test_table():
   pair = {"ours": 2000.0, "tf.data": 1000.0}
   found = {
-      "files": 3, "mean_bytes": 12345.6, "images_a_round": 64, "images_per_second": pair,
-      "images_per_second_per_core": {"ours": 1250.0, "tf.data": 500.0},
-      "cpu_microseconds": {"ours": 800.0, "tf.data": 2000.0}, "ratio": 2.0, "cpu_ratio": 2.5,
-      "workers_ratio": 0.9, "python_microseconds": 60.0, "ceiling_per_process": 1e6 / 60,
-      "reductions": {"1": 0.75, "2": 0.25}, "psnr": {"ours / tf.data": 41.23, "ours at r": None}}
+    "files": 3,
+    "mean_bytes": 12345.6,
+    "images_a_round": 64,
+    "images_per_second": pair,
+    "images_per_second_per_core": {"ours": 1250.0, "tf.data": 500.0},
+    "cpu_microseconds": {"ours": 800.0, "tf.data": 2000.0},
+    "ratio": 2.0,
+    "cpu_ratio": 2.5,
+    "workers_ratio": 0.9,
+    "python_microseconds": 60.0,
+    "ceiling_per_process": 1e6 / 60,
+    "reductions": {"1": 0.75, "2": 0.25},
+    "psnr": {"ours / tf.data": 41.23, "ours at r": None},
+  }
   machine = {"cores": 2, "batch": 32, "rounds": 15, "tensorflow": "2.18"}
   lines = bench_input.table({"sets": {"224x224": found}, "machine": machine}, 2500).splitlines()
   assert lines[2:] == [
-      "224x224: 3 files of 12,346 bytes",
-      "  ours       2,000 images/s; a core:   1,250 images/s, 800 us an image",
-      "  tf.data    1,000 images/s; a core:     500 images/s, 2,000 us an image",
-      "  ours / tf.data: 2.00 in images/s, 2.50 a core",
-      "  2 workers of 1 thread / ours: 0.90",
-      "  Python holds its lock for 60 us an image: at most 16,667 images/s in a process",
-      "  4 chips of 2,500 images/s (assumed): 8.0 cores, 2.0 a chip; processes: 1",
-      "  8 chips of 2,500 images/s (assumed): 16.0 cores, 2.0 a chip; processes: 2",
-      "  decoded at 1/r: 75% r = 1, 25% r = 2",
-      "  ours / tf.data: 41.2 dB",
-      "  ours at r: -"]
+    "224x224: 3 files of 12,346 bytes",
+    "  ours       2,000 images/s; a core:   1,250 images/s, 800 us an image",
+    "  tf.data    1,000 images/s; a core:     500 images/s, 2,000 us an image",
+    "  ours / tf.data: 2.00 in images/s, 2.50 a core",
+    "  2 workers of 1 thread / ours: 0.90",
+    "  Python holds its lock for 60 us an image: at most 16,667 images/s in a process",
+    "  4 chips of 2,500 images/s (assumed): 8.0 cores, 2.0 a chip; processes: 1",
+    "  8 chips of 2,500 images/s (assumed): 16.0 cores, 2.0 a chip; processes: 2",
+    "  decoded at 1/r: 75% r = 1, 25% r = 2",
+    "  ours / tf.data: 41.2 dB",
+    "  ours at r: -",
+  ]
 
 
 def test_run(photos, tmp_path, monkeypatch):
   pytest.importorskip("tensorflow")
   with pytest.raises(ConfigError, match="there is no folder"):
     bench_input.run(str(tmp_path / "nowhere"))
-  monkeypatch.setattr(bench_input, "KINDS", {
-      "small": Kind(224, 224, 90, 3), "large": Kind(1500, 2000, 90, 2)})
+  monkeypatch.setattr(
+    bench_input, "KINDS", {"small": Kind(224, 224, 90, 3), "large": Kind(1500, 2000, 90, 2)}
+  )
   report = bench_input.run(str(photos), images=64, rounds=1)
   json.dumps(report, allow_nan=False)
   assert report["machine"]["cores"] >= 1

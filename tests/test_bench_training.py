@@ -22,13 +22,19 @@ def few(monkeypatch):
   monkeypatch.setattr(step, "ROUNDS", 2)
   monkeypatch.setattr(training, "CHUNKS", 3)
   monkeypatch.setattr(training, "ENOUGH", 0.05)
-  monkeypatch.setattr(training, "_first_step", lambda make: {
-      "first_step_seconds": {"cold": 2.0, "warm": 0.5}, "compile_seconds": 1.0})
+  monkeypatch.setattr(
+    training,
+    "_first_step",
+    lambda make: {"first_step_seconds": {"cold": 2.0, "warm": 0.5}, "compile_seconds": 1.0},
+  )
 
 
 def tiny(name, argument=""):
   config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](f"runlocal{argument}")
-  config.student.name, config.batch_size = "resnet8" if name == "digits" else config.student.name, 32
+  config.student.name, config.batch_size = (
+    "resnet8" if name == "digits" else config.student.name,
+    32,
+  )
   config.student.width = 0.125
   return configs.checked(config)
 
@@ -36,18 +42,30 @@ def tiny(name, argument=""):
 def test_a_config_with_its_data():
   report = training.run(tiny("digits", ",scheme=baseline"))
   json.dumps(report, allow_nan=False)
-  assert report["data"] == "digits" and report["image_shape"] == [8, 8, 1] and report["teacher"] is None
+  assert (
+    report["data"] == "digits" and report["image_shape"] == [8, 8, 1] and report["teacher"] is None
+  )
   assert report["images_per_second"] == pytest.approx(32 / report["step_seconds"])
   # A program that does nothing takes less than one that does.
   assert 0 < report["dispatch_share"] < 1 and report["steps_per_dispatch"] == HOST_STEPS
-  assert not report["dispatch_hidden"] and "behind the step before" not in training.table(report)  # on eight devices
+  assert not report["dispatch_hidden"] and "behind the step before" not in training.table(
+    report
+  )  # on eight devices
   assert "in each, behind the step before" in training.table({**report, "dispatch_hidden": True})
   assert 0 <= report["loop"]["data_wait"] < 1 and report["loop"]["images_per_second"] > 0
   assert report["input"]["images_per_second"] > 0
   scored = report["evaluation"]
-  assert scored["count"] == 360 and scored["seconds"] == pytest.approx(360 / scored["images_per_second"])
+  assert scored["count"] == 360 and scored["seconds"] == pytest.approx(
+    360 / scored["images_per_second"]
+  )
   assert [line.split("  ")[1] for line in training.table(report).splitlines()[2:]] == [
-      "step", "dispatch", "first step", "training loop", "input alone", "evaluation"]
+    "step",
+    "dispatch",
+    "first step",
+    "training loop",
+    "input alone",
+    "evaluation",
+  ]
 
 
 FIRST_STEP = training._first_step
@@ -60,6 +78,7 @@ def test_the_first_step_cold_and_warm():
     def function(x):
       traces.append(aot.folder())
       return x @ x
+
     kept = aot.Kept(jax.jit(function), "the first step")
     return lambda: kept(np.eye(3, dtype=np.float32))
 
@@ -82,13 +101,17 @@ def test_without_its_data():
   report = training.run(config)
   assert report["data"].startswith("synthetic (") and "loop" not in report
   assert training.table(report).splitlines()[-1] == (
-      "  first step     2.0 s with nothing compiled (1.0 s of it in the compiler), 0.50 s from the cache")
+    "  first step     2.0 s with nothing compiled (1.0 s of it in the compiler), 0.50 s from the "
+    "cache"
+  )
 
 
 def test_idle_programs_hand_their_state_back():
   built = step.settings(tiny("digits", ",scheme=baseline"), 10)
-  idle, real = (step.stepper(built, step.loss_weights(configs.base()), 32, (8, 8, 1), program=p)
-                for p in (training._Idle, training.Program))
+  idle, real = (
+    step.stepper(built, step.loss_weights(configs.base()), 32, (8, 8, 1), program=p)
+    for p in (training._Idle, training.Program)
+  )
   states = []
   for taken in (idle, real):
     cell = dict(zip(taken.__code__.co_freevars, taken.__closure__))["state"]
@@ -102,12 +125,22 @@ def test_idle_programs_hand_their_state_back():
 def test_quantization_costs_something():
   report = quantization.run(tiny("digits", ",precision=8A2W"))
   assert report["overhead"] > 0 and set(report["step_seconds"]) == {"plain", "quantized"}
-  assert quantization.table(report).splitlines()[-1] == f"quantized / plain: {report['overhead']:.2f}"
+  assert (
+    quantization.table(report).splitlines()[-1] == f"quantized / plain: {report['overhead']:.2f}"
+  )
 
 
-@pytest.mark.parametrize("kind, dtype, peak", [
-    ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12), ("NVIDIA H100 PCIe", "float32", 378e12),
-    ("NVIDIA A100-SXM4-80GB", "float32", 156e12), ("NVIDIA L40S", "bfloat16", 362e12),
-    ("NVIDIA L4", "bfloat16", 121e12), ("NVIDIA L40", "bfloat16", None), ("cpu", "float32", None)])
+@pytest.mark.parametrize(
+  "kind, dtype, peak",
+  [
+    ("NVIDIA H100 80GB HBM3", "bfloat16", 989e12),
+    ("NVIDIA H100 PCIe", "float32", 378e12),
+    ("NVIDIA A100-SXM4-80GB", "float32", 156e12),
+    ("NVIDIA L40S", "bfloat16", 362e12),
+    ("NVIDIA L4", "bfloat16", 121e12),
+    ("NVIDIA L40", "bfloat16", None),
+    ("cpu", "float32", None),
+  ],
+)
 def test_peaks_by_name(kind, dtype, peak):
   assert machine.peak(kind, dtype) == peak

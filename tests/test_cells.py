@@ -8,9 +8,16 @@ from apprentice_jax.training import start
 
 def given(**changes):
   config = configs.base()
-  config.update_from_flattened_dict({
-      "data.name": "digits", "teacher.init": "T", "student.init": "S", "recipe.teacher.epochs": 20.0,
-      "recipe.finetune.epochs": 5.0, **{k.replace("__", "."): v for k, v in changes.items()}})
+  config.update_from_flattened_dict(
+    {
+      "data.name": "digits",
+      "teacher.init": "T",
+      "student.init": "S",
+      "recipe.teacher.epochs": 20.0,
+      "recipe.finetune.epochs": 5.0,
+      **{k.replace("__", "."): v for k, v in changes.items()},
+    }
+  )
   return config
 
 

@@ -11,8 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli, environment
-from apprentice_jax.training import aot
-from apprentice_jax.training import loop
+from apprentice_jax.training import aot, loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
@@ -32,11 +31,19 @@ def run(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["apprentice", *arguments])
     status = cli.main()
     return status, *capsys.readouterr()
+
   return run
 
 
-@pytest.mark.parametrize("wrong", ["--config.teacher.init=/nowhere", "--config.data.name=digit",
-                                   "--config.data.test_split=tset", "--config.batch_size=60"])
+@pytest.mark.parametrize(
+  "wrong",
+  [
+    "--config.teacher.init=/nowhere",
+    "--config.data.name=digit",
+    "--config.data.test_split=tset",
+    "--config.batch_size=60",
+  ],
+)
 def test_a_refused_run_leaves_the_workdir_to_the_corrected_one(wrong, run, tmp_path, monkeypatch):
   assert run("train", f"--config={DIGITS}", f"--workdir={tmp_path}", wrong)[0] == 2
   monkeypatch.setattr(loop, "Run", began)
@@ -64,33 +71,49 @@ def test_help(arguments, run):
 def test_main_takes_arguments_as_well_as_the_process_does(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(sys, "argv", ["something else"])
   # An override reaches the config: what is refused is its value.
-  assert cli.main(["train", f"--config={DIGITS}", f"--workdir={tmp_path}",
-                   "--config.batch_size=-4"]) == 2
+  assert (
+    cli.main(["train", f"--config={DIGITS}", f"--workdir={tmp_path}", "--config.batch_size=-4"])
+    == 2
+  )
   assert "config.batch_size is -4: it must be at least 1." in capsys.readouterr().err
 
 
 def command(*arguments, devices=None):
   """Runs the command as a user does, on devices host devices (None: as the config says)."""
   env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  env["PYTHONPATH"] = os.pathsep.join([str(pathlib.Path(cli.__file__).parents[1]),
-                                       env.get("PYTHONPATH", "")])
+  env["PYTHONPATH"] = os.pathsep.join(
+    [str(pathlib.Path(cli.__file__).parents[1]), env.get("PYTHONPATH", "")]
+  )
   if devices:
     env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-  return subprocess.run([sys.executable, "-m", "apprentice_jax", *arguments], env=env, text=True,
-                        capture_output=True, check=False)
+  return subprocess.run(
+    [sys.executable, "-m", "apprentice_jax", *arguments],
+    env=env,
+    text=True,
+    capture_output=True,
+    check=False,
+  )
 
 
 def test_the_process_ends_with_the_status():
   process = command("train", f"--config={DIGITS}:schem=A", "--workdir=x")
   assert process.returncode == 2 and process.stdout == ""
-  assert process.stderr == ("apprentice: config argument 'schem' does not exist: did you mean "
-                            "'scheme'?\n")
+  assert process.stderr == (
+    "apprentice: config argument 'schem' does not exist: did you mean 'scheme'?\n"
+  )
 
 
 def test_train_then_eval_on_any_number_of_devices(tmp_path):
-  train = ("train", f"--config={TINY}", f"--workdir={tmp_path}", "--config.cpu_devices=2",
-           "--config.recipe.student.learning_rate=0.08", "--config.recipe.student.warmup_epochs=0.2",
-           "--config.recipe.student.settle_steps=0", "--config.recipe.teacher.settle_steps=0")
+  train = (
+    "train",
+    f"--config={TINY}",
+    f"--workdir={tmp_path}",
+    "--config.cpu_devices=2",
+    "--config.recipe.student.learning_rate=0.08",
+    "--config.recipe.student.warmup_epochs=0.2",
+    "--config.recipe.student.settle_steps=0",
+    "--config.recipe.teacher.settle_steps=0",
+  )
   process = command(*train)
   assert process.returncode == 0, process.stderr
   result = json.loads((tmp_path / "result.json").read_text())
@@ -104,20 +127,27 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
   assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
   assert (tmp_path / "mistakes.png").read_bytes().startswith(b"\x89PNG")
   assert f"{tmp_path.name}: 22 steps to train\n" in process.stdout
-  assert "step 22/22" in process.stdout and json.loads(
-      (tmp_path / "teacher" / "result.json").read_text())["steps"] == 22
+  assert (
+    "step 22/22" in process.stdout
+    and json.loads((tmp_path / "teacher" / "result.json").read_text())["steps"] == 22
+  )
 
   again = command(*train)
-  assert again.returncode == 0 and f"{tmp_path} had finished before: nothing was trained.\n" in again.stdout
+  assert (
+    again.returncode == 0
+    and f"{tmp_path} had finished before: nothing was trained.\n" in again.stdout
+  )
 
   found = {8: apprentice_jax.evaluate(tmp_path)}
   for devices in (1,):
     process = command("eval", f"--workdir={tmp_path}", devices=devices)
     assert process.returncode == 0, process.stderr
-    match = re.match(rf"running on {devices} x cpu\n"
-                     r"(?:(?:compiling|scoring) .*\n)*"  # what takes longer than a moment
-                     r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples\nresnet8 at width 0.25",
-                     process.stdout)
+    match = re.match(
+      rf"running on {devices} x cpu\n"
+      r"(?:(?:compiling|scoring) .*\n)*"  # what takes longer than a moment
+      r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples\nresnet8 at width 0.25",
+      process.stdout,
+    )
     assert match, process.stdout
     accuracy, loss, count = match.groups()
     found[devices] = dict(accuracy=float(accuracy) / 100, loss=float(loss), count=int(count))
@@ -147,12 +177,20 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
 
 
-@pytest.mark.parametrize("command, given, accelerator, expected", [
+@pytest.mark.parametrize(
+  "command, given, accelerator, expected",
+  [
     ("train", "", False, f"--xla_cpu_multi_thread_eigen=false {aot.QUICK}"),
     ("train", "", True, "--xla_cpu_multi_thread_eigen=false"),
     ("plan", "", False, "--xla_cpu_multi_thread_eigen=false"),
-    ("train", "--xla_dump_to=d --xla_backend_optimization_level=3", False,
-     "--xla_dump_to=d --xla_backend_optimization_level=3 --xla_cpu_multi_thread_eigen=false")])
+    (
+      "train",
+      "--xla_dump_to=d --xla_backend_optimization_level=3",
+      False,
+      "--xla_dump_to=d --xla_backend_optimization_level=3 --xla_cpu_multi_thread_eigen=false",
+    ),
+  ],
+)
 def test_flags_of_xla_are_set_where_nobody_has(monkeypatch, command, given, accelerator, expected):
   monkeypatch.setenv("XLA_FLAGS", given)
   monkeypatch.setattr(environment, "has_accelerator", lambda: accelerator)

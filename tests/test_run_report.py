@@ -1,13 +1,14 @@
-"""The report of one run: classes, confusion, mistakes, the health of layers, and where it comes from."""
+"""The report of one run: classes, confusion, mistakes, the health of layers, and where it comes
+from."""
 
 import json
 import re
 
+import numpy as np
+import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-import numpy as np
 from PIL import Image
-import pytest
 from sklearn import metrics as reference
 
 from apprentice_jax import config as configs
@@ -38,13 +39,16 @@ def drawn(count=200, classes=4, seed=0):
   label = random.integers(0, classes, count).astype(np.int32)
   predicted = np.where(random.random(count) < 0.6, label, random.integers(0, classes, count))
   uncounted = random.random(count) < 0.1
-  return Predicted(np.where(uncounted, -1, label), np.where(uncounted, -1, predicted),
-                   random.random(count).astype(np.float32))
+  return Predicted(
+    np.where(uncounted, -1, label),
+    np.where(uncounted, -1, predicted),
+    random.random(count).astype(np.float32),
+  )
 
 
 def table(text, heading):
   """The cells of the first table under a heading, without its escapes."""
-  lines = text[text.index(f"## {heading}\n"):].splitlines()
+  lines = text[text.index(f"## {heading}\n") :].splitlines()
   first = next(i for i, line in enumerate(lines) if line.startswith("|"))
   rows = []
   for line in lines[first:]:
@@ -84,7 +88,8 @@ def test_mistakes_are_the_wrong_predictions_by_confidence(tmp_path):
   _, *rows = table((tmp_path / "run" / "report.md").read_text(), "The most confident mistakes")
   assert [row[0] for row in rows] == [f"img{i}.png" for i in wrong[:12]]
   assert [row[1:3] for row in rows] == [
-      [NAMES[answers.label[i]], NAMES[answers.predicted[i]]] for i in wrong[:12]]
+    [NAMES[answers.label[i]], NAMES[answers.predicted[i]]] for i in wrong[:12]
+  ]
   assert asked[0].tolist() == sorted(wrong[:12])
   assert Image.open(tmp_path / "run" / "mistakes.png").size[0] > 400
   page = (tmp_path / "run" / "report.html").read_text()
@@ -102,8 +107,9 @@ def test_many_classes(tmp_path, classes, file):
   if file:
     assert len(rows) == classes
     return
-  wanted = reference.confusion_matrix(answers.label[answers.label >= 0],
-                                      answers.predicted[answers.label >= 0])
+  wanted = reference.confusion_matrix(
+    answers.label[answers.label >= 0], answers.predicted[answers.label >= 0]
+  )
   recall = [wanted[names.index(row[0])].astype(float) for row in rows]
   assert len(rows) == 30
   worst = np.sort(wanted.diagonal() / wanted.sum(1))[:30]
@@ -124,10 +130,21 @@ def test_nothing_wrong_and_nothing_known(tmp_path):
 
 def test_flips_are_of_steps_that_learn(tmp_path):
   record = lambda step, rate, flips: {
-      "step": step, "epoch": step / 10, "loss": 1.0, "student_accuracy": 0.5, "learning_rate": rate,
-      "zeros/conv1": 0.4, "flips/conv1": flips, "saturation/act1": 0.1}
-  report.write_run(finished(tmp_path / "run", records=[
-      record(10, 0.1, 0.03), record(20, 0.01, 0.02), record(30, 0.0, 0.0)]))
+    "step": step,
+    "epoch": step / 10,
+    "loss": 1.0,
+    "student_accuracy": 0.5,
+    "learning_rate": rate,
+    "zeros/conv1": 0.4,
+    "flips/conv1": flips,
+    "saturation/act1": 0.1,
+  }
+  report.write_run(
+    finished(
+      tmp_path / "run",
+      records=[record(10, 0.1, 0.03), record(20, 0.01, 0.02), record(30, 0.0, 0.0)],
+    )
+  )
   text = (tmp_path / "run" / "report.md").read_text()
   _, *rows = table(text, "Health of the layers")
   assert rows[0] == ["conv1", "40%", "2%", ""] and "flips: step 20" in text
@@ -135,13 +152,18 @@ def test_flips_are_of_steps_that_learn(tmp_path):
 
 def test_where_a_report_comes_from(tmp_path, monkeypatch):
   workdir = finished(tmp_path / "run")
-  monkeypatch.setattr("sys.argv", ["/somewhere/apprentice_jax/__main__.py", "train", "--workdir=a b"])
+  monkeypatch.setattr(
+    "sys.argv", ["/somewhere/apprentice_jax/__main__.py", "train", "--workdir=a b"]
+  )
   for _ in range(7):
     starts.record(workdir)
   report.write_run(workdir)
   text = (workdir / "report.md").read_text()
   columns, *rows = table(text, "How it was made")
-  assert columns == ["date", "command", "folder", "commit", "version", "jax", "devices"] and len(rows) == 5
+  assert (
+    columns == ["date", "command", "folder", "commit", "version", "jax", "devices"]
+    and len(rows) == 5
+  )
   assert rows[0][1] == "apprentice train '--workdir=a b'" and "The last 5 of 7 starts." in text
 
 
@@ -165,14 +187,16 @@ def texts(monkeypatch):
 def test_a_picture_numbers_the_classes_whose_names_it_cannot_show(tmp_path, texts):
   names = [f"class {i}" for i in range(8)] + UNDRAWABLE + ["żółw", "naïve $x$"]
   answers = drawn(3000, len(names))
-  report.write_run(finished(tmp_path / "run", answers, names),
-                   lambda index: np.zeros((len(index), 8, 8, 3), np.uint8))
+  report.write_run(
+    finished(tmp_path / "run", answers, names),
+    lambda index: np.zeros((len(index), 8, 8, 3), np.uint8),
+  )
   for shown in ("#8", "#12", "class 7", "żółw", r"naïve \$x\$"):
     assert shown in texts
   assert "#7" not in texts
   assert not set("".join(texts)) & (set("".join(UNDRAWABLE)) - set("bell "))
   text = (tmp_path / "run" / "report.md").read_text()
-  pairs = text[text.index("The picture numbers"):text.index("## The most confident mistakes")]
+  pairs = text[text.index("The picture numbers") : text.index("## The most confident mistakes")]
   for place, name in enumerate(UNDRAWABLE, 8):
     assert f"| #{place} | {name} |" in pairs
   assert "#7" not in pairs
@@ -189,11 +213,18 @@ def test_a_picture_numbers_the_classes_whose_names_it_cannot_show(tmp_path, text
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("classes", [4, 14])
 def test_names_of_several_lines(tmp_path, classes, texts):
-  names = ["two\nlines", "a\ttab", "mac\rline", "windows\r\nline",
-           *(f"class {i}" for i in range(classes - 4))]
+  names = [
+    "two\nlines",
+    "a\ttab",
+    "mac\rline",
+    "windows\r\nline",
+    *(f"class {i}" for i in range(classes - 4)),
+  ]
   answers = drawn(600, classes)
-  report.write_run(finished(tmp_path / "run", answers, names),
-                   lambda index: np.zeros((len(index), 8, 8, 3), np.uint8))
+  report.write_run(
+    finished(tmp_path / "run", answers, names),
+    lambda index: np.zeros((len(index), 8, 8, 3), np.uint8),
+  )
   _, *rows = table((tmp_path / "run" / "report.md").read_text(), "Accuracy by class")
   assert [" ".join(row[0].split()) for row in rows] == [" ".join(name.split()) for name in names]
   assert "The picture numbers" not in (tmp_path / "run" / "report.md").read_text()

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax import arguments, config as configs, unused
+from apprentice_jax import arguments, unused
+from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.data.augment import normalise
 from apprentice_jax.models import norm
@@ -42,25 +43,51 @@ def parse(*flags, command="train"):
 
 
 @pytest.mark.parametrize("field", ["data", "teacher_input"])
-@pytest.mark.parametrize("mean, std", [
-    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.0,), (1.0,)), ((0.5,), (0.5,)), ((1.0,), (0.5,)),
+@pytest.mark.parametrize(
+  "mean, std",
+  [
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ((0.0,), (1.0,)),
+    ((0.5,), (0.5,)),
+    ((1.0,), (0.5,)),
     ((0.0,), (1 / 255,)),  # for a network whose inputs were 0 to 255
-    ((-0.1,), (1.2,)), ((0.4,), (2.0,))])
+    ((-0.1,), (1.2,)),
+    ((0.4,), (2.0,)),
+  ],
+)
 def test_normalisations_of_scaled_images_are_taken(field, mean, std):
   configs.validate(valid(**{f"{field}__mean": mean, f"{field}__std": std}))
 
 
-@pytest.mark.parametrize("mean, std, divided_mean, divided_std", [
-    ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+@pytest.mark.parametrize(
+  "mean, std, divided_mean, divided_std",
+  [
+    (
+      (123.675, 116.28, 103.53),
+      (58.395, 57.12, 57.375),
+      (0.485, 0.456, 0.406),
+      (0.229, 0.224, 0.225),
+    ),
     ((127.5,), (127.5,), (0.5,), (0.5,)),
-    ((33.3,), (1.0,), (0.1306,), (0.003922,)),  # such as Caffe's: the deviation, too, is one of 0 to 255
+    (
+      (33.3,),
+      (1.0,),
+      (0.1306,),
+      (0.003922,),
+    ),  # such as Caffe's: the deviation, too, is one of 0 to 255
     ((33.3,), (0.3081,), (0.1306,), (0.3081,)),  # the mean alone is wrong
     ((0.1307,), (78.6,), (0.1307,), (0.3082,)),  # the deviation alone is
-    ((0.0,), (255.0,), (0.0,), (1.0,))])
-def test_normalisations_of_0_to_255_are_refused_with_what_they_should_be(mean, std, divided_mean, divided_std):
+    ((0.0,), (255.0,), (0.0,), (1.0,)),
+  ],
+)
+def test_normalisations_of_0_to_255_are_refused_with_what_they_should_be(
+  mean, std, divided_mean, divided_std
+):
   with pytest.raises(ConfigError) as error:
     configs.validate(valid(data__mean=mean, data__std=std))
-  assert str(error.value).endswith(f"divide values of 0 to 255 by 255, mean={divided_mean} and std={divided_std}.")
+  assert str(error.value).endswith(
+    f"divide values of 0 to 255 by 255, mean={divided_mean} and std={divided_std}."
+  )
   # What is said normalises images of [0, 1] as what was meant does those of 0 to 255.
   pixels = np.arange(256, dtype=np.uint8).reshape(1, 256, 1, 1).repeat(len(mean), -1)
   if mean != divided_mean and std != divided_std:
@@ -81,12 +108,18 @@ def test_every_point_of_a_grid_is_in_the_images_scale():
 def test_home_is_expanded_wherever_a_path_is_given(monkeypatch, tmp_path):
   monkeypatch.setenv("HOME", str(tmp_path))
   (tmp_path / "mine.py").write_text(pathlib.Path(DIGITS).read_text())
-  found, _ = parse("--config=~/mine.py:width=0.25", "--workdir=~/run", "--config.teacher.init=~/teacher",
-                   "--config.student.init=~/student", "--config.data.dir=~/photos")
+  found, _ = parse(
+    "--config=~/mine.py:width=0.25",
+    "--workdir=~/run",
+    "--config.teacher.init=~/teacher",
+    "--config.student.init=~/student",
+    "--config.data.dir=~/photos",
+  )
   config = configs.checked(found.config)
   assert found.workdir == f"{tmp_path}/run" and config.student.width == 0.25
   assert (config.teacher.init, config.student.init, config.data.dir) == tuple(
-      f"{tmp_path}/{name}" for name in ("teacher", "student", "photos"))
+    f"{tmp_path}/{name}" for name in ("teacher", "student", "photos")
+  )
   assert parse("--model=~/a.onnx", "--data-dir=~/b", command="eval")[0].data_dir == f"{tmp_path}/b"
   found, _ = parse("--workdir=~/a,~/b", "--out=~/c", command="report")
   assert (found.workdir, found.out) == (f"{tmp_path}/a,{tmp_path}/b", f"{tmp_path}/c")
@@ -105,8 +138,14 @@ def test_a_workdir_knows_its_data_from_any_folder(monkeypatch, tmp_path):
 def test_path_fields_are_all_known():
   """A field whose comment speaks of a file, a folder or a workdir is expanded."""
   lines = inspect.getsource(configs.base).splitlines()
-  named = {re.search(r"(\w+)=\"\"", line)[1] for line in lines if re.search(r"=\"\".*#.*\b(workdir|folder|file)\b", line)}
-  fields = {key for key in configs.flat(configs.base()) if key.rpartition(".")[2] in {*named, "dir"}}
+  named = {
+    re.search(r"(\w+)=\"\"", line)[1]
+    for line in lines
+    if re.search(r"=\"\".*#.*\b(workdir|folder|file)\b", line)
+  }
+  fields = {
+    key for key in configs.flat(configs.base()) if key.rpartition(".")[2] in {*named, "dir"}
+  }
   config = configs.checked(valid(**{key.replace(".", "__"): "~/x" for key in fields}))
   assert named and all(configs.flat(config)[key] == os.path.expanduser("~/x") for key in fields)
 
@@ -115,15 +154,30 @@ def test_path_fields_are_all_known():
 
 
 def test_the_last_of_a_flag_counts():
-  found, said = parse(f"--config={DIGITS}", "--config.study.seeds=(7,)", "--config.batch_size=32", "--workdir=a",
-                      "--config.study.seeds=(8,9)", "--config.batch_size=64", "--workdir=b",
-                      "--config.recipe.student.decay=('kernel',)")
-  assert tuple(found.config.study.seeds) == (8, 9) and found.config.batch_size == 64 and found.workdir == "b"
+  found, said = parse(
+    f"--config={DIGITS}",
+    "--config.study.seeds=(7,)",
+    "--config.batch_size=32",
+    "--workdir=a",
+    "--config.study.seeds=(8,9)",
+    "--config.batch_size=64",
+    "--workdir=b",
+    "--config.recipe.student.decay=('kernel',)",
+  )
+  assert (
+    tuple(found.config.study.seeds) == (8, 9)
+    and found.config.batch_size == 64
+    and found.workdir == "b"
+  )
   assert tuple(found.config.recipe.student.decay) == ("kernel",)
   assert sorted(said) == [
-      f"{name} is given more than once: the last one counts, {last}." for name, last in (
-          ("--config.batch_size", "--config.batch_size=64"), ("--config.study.seeds", "--config.study.seeds=(8,9)"),
-          ("--workdir", "--workdir=b"))]
+    f"{name} is given more than once: the last one counts, {last}."
+    for name, last in (
+      ("--config.batch_size", "--config.batch_size=64"),
+      ("--config.study.seeds", "--config.study.seeds=(8,9)"),
+      ("--workdir", "--workdir=b"),
+    )
+  ]
   # The order of others does not matter, nor a dash.
   found, said = parse("--workdir=a", "--process_id=1", "--process-id=1", f"--config={DIGITS}")
   assert found.process_id == 1 and not said
@@ -140,13 +194,26 @@ def test_images_are_all_kept():
 def test_pixels_of_every_batch_norm():
   found = moments.pixels(resnet("resnet8", 10, width=0.25), (32, 24, 3))
   assert found["stem_norm"] == 32 * 24 and found["stage3_block1/norm1"] == 8 * 6
-  assert len(found) == sum(path[-1].key == "scale" for path, _ in jax.tree_util.tree_leaves_with_path(
-      jax.eval_shape(lambda k: resnet("resnet8", 10).init(k, jnp.zeros((1, 32, 24, 3)), False), jax.random.key(0))))
+  assert len(found) == sum(
+    path[-1].key == "scale"
+    for path, _ in jax.tree_util.tree_leaves_with_path(
+      jax.eval_shape(
+        lambda k: resnet("resnet8", 10).init(k, jnp.zeros((1, 32, 24, 3)), False), jax.random.key(0)
+      )
+    )
+  )
 
 
-@pytest.mark.parametrize("batch, size, synchronised, refused", [
-    (8, 8, False, True), (16, 8, False, False), (8, 8, True, False),
-    (8, 64, False, True), (8, 128, False, False)])  # 64 pixels: stem and stages leave 1x1 of them
+@pytest.mark.parametrize(
+  "batch, size, synchronised, refused",
+  [
+    (8, 8, False, True),
+    (16, 8, False, False),
+    (8, 8, True, False),
+    (8, 64, False, True),
+    (8, 128, False, False),
+  ],
+)  # 64 pixels: stem and stages leave 1x1 of them
 def test_a_single_value_per_channel_is_refused(batch, size, synchronised, refused):
   assert jax.device_count() == 8
   config = valid(batch_size=batch, sync_batch_norm=synchronised)
@@ -154,8 +221,11 @@ def test_a_single_value_per_channel_is_refused(batch, size, synchronised, refuse
   shape = (size // 2, size // 2, 3)
   if not refused:
     return moments.check(config, networks, shape)
-  with pytest.raises(ConfigError, match=r"^config.batch_size is 8 on 8 devices: stage\d_block1/norm1 of the teacher would "
-                                        r"normalise each channel by a single value; set config.batch_size=16, or "):
+  with pytest.raises(
+    ConfigError,
+    match=r"^config.batch_size is 8 on 8 devices: stage\d_block1/norm1 of the teacher would "
+    r"normalise each channel by a single value; set config.batch_size=16, or ",
+  ):
     moments.check(config, networks, shape)
 
 
@@ -188,16 +258,27 @@ def test_settling_steps_are_no_part_of_the_run_that_a_warm_up_may_take():
 
 
 def test_a_shortened_warm_up_is_named():
-  config = valid(recipe__student__epochs=3.0, recipe__student__warmup_epochs=5.0, recipe__teacher__warmup_epochs=4.0,
-                 batch_size=64)
-  named = lambda scheme, **how: [str(w.message) for w in _caught(warmups.warn, config, [scheme], **how)]
+  config = valid(
+    recipe__student__epochs=3.0,
+    recipe__student__warmup_epochs=5.0,
+    recipe__teacher__warmup_epochs=4.0,
+    batch_size=64,
+  )
+  named = lambda scheme, **how: [
+    str(w.message) for w in _caught(warmups.warn, config, [scheme], **how)
+  ]
   config.scheme = "baseline"
-  sentence, = named("baseline")
-  assert sentence == ("config.recipe.student.warmup_epochs is 5, and the run has 3 epochs: it is shortened to 0.27, or the "
-                      "learning rate would only rise.")
+  (sentence,) = named("baseline")
+  assert sentence == (
+    "config.recipe.student.warmup_epochs is 5, and the run has 3 epochs: it is shortened to 0.27, "
+    "or the "
+    "learning rate would only rise."
+  )
   config.scheme = "A"  # its teacher takes as many steps as its student
-  assert [s.partition(" is ")[0] for s in named("A")] == ["config.recipe.student.warmup_epochs",
-                                                         "config.recipe.teacher.warmup_epochs"]
+  assert [s.partition(" is ")[0] for s in named("A")] == [
+    "config.recipe.student.warmup_epochs",
+    "config.recipe.teacher.warmup_epochs",
+  ]
   config.recipe.student.warmup_epochs = config.recipe.teacher.warmup_epochs = 1.0
   assert not named("A")
 
@@ -209,7 +290,9 @@ def _caught(function, *args, **kwargs):
   return caught
 
 
-@pytest.mark.parametrize("path", sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+  "path", sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py")), ids=lambda p: p.stem
+)
 def test_no_config_warms_up_for_the_whole_run(path):
   get_config = runpy.run_path(str(path))["get_config"]
   for argument in ("", "runlocal"):
@@ -220,27 +303,79 @@ def test_no_config_warms_up_for_the_whole_run(path):
 # What changes nothing.
 
 
-@pytest.mark.parametrize("command, flags, said", [
-    ("train", "--config.loss.gamma=0.3 --config.recipe.finetune.epochs=2", [
-        "config.loss.gamma and config.recipe.finetune.epochs change nothing under scheme baseline at 32A,32W."]),
-    ("train", "--config.scheme=B --config.precision=8A,2W --config.loss.gamma=0.3 --config.teacher.width=0.25", []),
-    ("train", "--config.scheme=B --config.precision=8A,2W --config.loss.alpha=0.3", [
-        "config.loss.alpha changes nothing under scheme B at 8A,2W."]),
-    ("train", "--config.scheme=B --config.precision=8A,2W --config.teacher.init=x --config.recipe.teacher.epochs=3", [
-        "config.recipe.teacher.epochs changes nothing under scheme B at 8A,2W."]),
-    ("train", "--config.scheme=B --config.precision=8A,2W --config.teacher.init=x --config.teacher.head=new "
-     "--config.recipe.teacher.epochs=3 --config.recipe.finetune.epochs=3 --config.recipe.finetune.momentum=0.5", [
-         "config.recipe.finetune.momentum changes nothing under scheme B at 8A,2W."]),
-    ("train", "--config.scheme=A --config.precision=8A,2W --config.teacher_input.cached --config.recipe.teacher.nesterov", [
-        "config.teacher_input.cached changes nothing under scheme A at 8A,2W."]),
-    ("train", "--config.data.resize=64 --config.data.pad=2", [
-        "config.data.resize changes nothing for images that live on the device (config.data.image_size=0)."]),
-    ("train", "--config.data.image_size=64 --config.data.resize=64 --config.data.pad=2", [
-        "config.data.pad changes nothing for streamed images."]),
+@pytest.mark.parametrize(
+  "command, flags, said",
+  [
+    (
+      "train",
+      "--config.loss.gamma=0.3 --config.recipe.finetune.epochs=2",
+      [
+        "config.loss.gamma and config.recipe.finetune.epochs change nothing under scheme baseline "
+        "at 32A,32W."
+      ],
+    ),
+    (
+      "train",
+      "--config.scheme=B --config.precision=8A,2W --config.loss.gamma=0.3 "
+      "--config.teacher.width=0.25",
+      [],
+    ),
+    (
+      "train",
+      "--config.scheme=B --config.precision=8A,2W --config.loss.alpha=0.3",
+      ["config.loss.alpha changes nothing under scheme B at 8A,2W."],
+    ),
+    (
+      "train",
+      "--config.scheme=B --config.precision=8A,2W --config.teacher.init=x "
+      "--config.recipe.teacher.epochs=3",
+      ["config.recipe.teacher.epochs changes nothing under scheme B at 8A,2W."],
+    ),
+    (
+      "train",
+      "--config.scheme=B --config.precision=8A,2W --config.teacher.init=x "
+      "--config.teacher.head=new "
+      "--config.recipe.teacher.epochs=3 --config.recipe.finetune.epochs=3 "
+      "--config.recipe.finetune.momentum=0.5",
+      ["config.recipe.finetune.momentum changes nothing under scheme B at 8A,2W."],
+    ),
+    (
+      "train",
+      "--config.scheme=A --config.precision=8A,2W --config.teacher_input.cached "
+      "--config.recipe.teacher.nesterov",
+      ["config.teacher_input.cached changes nothing under scheme A at 8A,2W."],
+    ),
+    (
+      "train",
+      "--config.data.resize=64 --config.data.pad=2",
+      [
+        "config.data.resize changes nothing for images that live on the device "
+        "(config.data.image_size=0)."
+      ],
+    ),
+    (
+      "train",
+      "--config.data.image_size=64 --config.data.resize=64 --config.data.pad=2",
+      ["config.data.pad changes nothing for streamed images."],
+    ),
     ("train", "--config.batch_size=32 --config.study.seeds=(1,)", []),
-    ("bench", "--what=input --data_dir=x", ["--config changes nothing: --what=input reads images alone."]),
-    ("bench", "--data_dir=x", ["--data_dir changes nothing: it is for --what=input; a config has config.data.dir."]),
-    ("study", "--status --workdir=x", ["--config changes nothing: --status reads the study's own."])])
+    (
+      "bench",
+      "--what=input --data_dir=x",
+      ["--config changes nothing: --what=input reads images alone."],
+    ),
+    (
+      "bench",
+      "--data_dir=x",
+      ["--data_dir changes nothing: it is for --what=input; a config has config.data.dir."],
+    ),
+    (
+      "study",
+      "--status --workdir=x",
+      ["--config changes nothing: --status reads the study's own."],
+    ),
+  ],
+)
 def test_what_changes_nothing_is_said(command, flags, said):
   arguments = [f"--config={DIGITS}:scheme=baseline,precision=32A32W", *flags.split()]
   found, _ = parse(*arguments, command=command)
@@ -248,7 +383,10 @@ def test_what_changes_nothing_is_said(command, flags, said):
   assert unused.sentences(command, found, arguments) == said
 
 
-@pytest.mark.parametrize("format, said", [("packed", ["--form changes nothing: packed files have one form."]), ("onnx", [])])
+@pytest.mark.parametrize(
+  "format, said",
+  [("packed", ["--form changes nothing: packed files have one form."]), ("onnx", [])],
+)
 def test_a_form_that_a_file_does_not_have(format, said):
   arguments = ["--workdir=x", "--out=y", f"--format={format}", "--form=fast"]
   assert unused.sentences("export", parse(*arguments, command="export")[0], arguments) == said

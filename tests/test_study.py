@@ -16,7 +16,9 @@ import pytest
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Trainer
-from apprentice_jax.study import cells, jobs, report as study_report, run as study
+from apprentice_jax.study import cells, jobs
+from apprentice_jax.study import report as study_report
+from apprentice_jax.study import run as study
 from apprentice_jax.training import devices, loop, program
 from apprentice_jax.training.preemption import Preempted
 
@@ -29,9 +31,17 @@ def tiny():
     network.update(dict(name="resnet8", width=0.25))
   for recipe in config.recipe.values():
     recipe.update(epochs=0.6, warmup_epochs=0.2)
-  config.update_from_flattened_dict({
-      "data.name": "digits", "data.pad": 1, "data.flip": False, "batch_size": 64,
-      "steps_per_dispatch": 5, "study.precisions": ("8A,2W",), "study.seeds": (0, 1)})
+  config.update_from_flattened_dict(
+    {
+      "data.name": "digits",
+      "data.pad": 1,
+      "data.flip": False,
+      "batch_size": 64,
+      "steps_per_dispatch": 5,
+      "study.precisions": ("8A,2W",),
+      "study.seeds": (0, 1),
+    }
+  )
   return config
 
 
@@ -45,10 +55,13 @@ def finished(tmp_path_factory):
     def wrapped(*args, **kwargs):
       counts[name] += 1
       return function(*args, **kwargs)
+
     return wrapped
 
   def noted(config, place, **starts):
-    counts["starts"][place.name] = {k: pathlib.Path(v).name for k, v in starts.items() if k != "part"}
+    counts["starts"][place.name] = {
+      k: pathlib.Path(v).name for k, v in starts.items() if k != "part"
+    }
     return train(config, place, **starts)
 
   program.program.cache_clear()
@@ -69,7 +82,8 @@ def test_every_cell_is_there_with_its_own_runs_numbers(finished):
   workdir, _, counts = finished
   found = rows(workdir)
   assert sorted((r["cell"], r["precision"], r["seed"]) for r in found) == sorted(
-      (k, "32A,32W" if k in ("teacher", "student") else "8A,2W", s) for k in KINDS for s in "01")
+    (k, "32A,32W" if k in ("teacher", "student") else "8A,2W", s) for k in KINDS for s in "01"
+  )
   for row in found:
     result = json.loads((workdir / row["workdir"] / "result.json").read_text())
     config = json.loads((workdir / row["workdir"] / "config.json").read_text())
@@ -85,7 +99,8 @@ def test_every_cell_is_there_with_its_own_runs_numbers(finished):
     # What starts from a trained network takes the same seed's.
     starts = {"B": ("teacher",), "C": ("teacher", "student"), "C-control": ("student",)}
     assert counts["starts"][row["workdir"].rpartition("/")[2]] == {
-        which: f"{which}-32A32W-seed{row['seed']}" for which in starts.get(row["cell"], ())}
+      which: f"{which}-32A32W-seed{row['seed']}" for which in starts.get(row["cell"], ())
+    }
     expected = {"teacher": "baseline", "student": "baseline"}.get(row["cell"], row["cell"])
     assert config["scheme"] == expected
   # Ternary weights, apart from the full-precision stem and head, are much smaller than floats.
@@ -99,7 +114,8 @@ def test_the_tables_numbers_are_those_of_the_csv(finished):
   accuracy = {(r["cell"], r["seed"]): 100 * float(r["accuracy"]) for r in found}
   lines = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()[2:]]
   assert [line[:2] for line in lines] == [
-      [study_report.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS]
+    [study_report.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS
+  ]
   for kind, (_, _, mean, gap, size) in zip(KINDS, lines):
     values = [accuracy[kind, s] for s in "01"]
     assert mean == f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
@@ -140,8 +156,11 @@ def test_a_second_run_trains_nothing_wherever_the_workdir_is(finished, tmp_path,
   config = tiny()
   config.study.cells, config.study.seeds = ("student", "baseline"), (1,)
   study.run(config, moved)
-  assert [r for r in csv.DictReader(before.splitlines())
-          if r["cell"] in config.study.cells and r["seed"] == "1"] == rows(moved)
+  assert [
+    r
+    for r in csv.DictReader(before.splitlines())
+    if r["cell"] in config.study.cells and r["seed"] == "1"
+  ] == rows(moved)
 
 
 def test_another_studys_workdir_is_refused(finished):
@@ -151,28 +170,48 @@ def test_another_studys_workdir_is_refused(finished):
     study.run(config, finished[0])
 
 
-def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(finished, tmp_path, monkeypatch, capsys):
+def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(
+  finished, tmp_path, monkeypatch, capsys
+):
   moved = shutil.copytree(finished[0], tmp_path / "moved")
   before, began, train = rows(moved), [], loop.Run
-  monkeypatch.setattr(loop, "Run", lambda config, place, *starts: began.append(
-      (place.name, config.loss.gamma, pathlib.Path(starts[0]).name)) or train(config, place, *starts))
+  monkeypatch.setattr(
+    loop,
+    "Run",
+    lambda config, place, *starts: (
+      began.append((place.name, config.loss.gamma, pathlib.Path(starts[0]).name))
+      or train(config, place, *starts)
+    ),
+  )
   config = tiny()
-  config.study.update(dict(grid="loss.gamma=0.25|0.5", cells=("teacher", "student", "baseline", "B"), seeds=(1,)))
+  config.study.update(
+    dict(grid="loss.gamma=0.25|0.5", cells=("teacher", "student", "baseline", "B"), seeds=(1,))
+  )
   table = study.run(config, moved)
   names = [f"B-8A2W-loss.gamma={gamma}-seed1" for gamma in (0.25, 0.5)]
   assert began == [(name, gamma, "teacher-32A32W-seed1") for name, gamma in zip(names, (0.25, 0.5))]
   found = rows(moved)
   assert [r for r in found if r["cell"] != "B"] == [
-      r for r in before if r["cell"] in ("teacher", "student", "baseline") and r["seed"] == "1"]
+    r for r in before if r["cell"] in ("teacher", "student", "baseline") and r["seed"] == "1"
+  ]
   # The point at which nothing is changed is what was trained without a grid.
   changed, same = (r for r in found if r["cell"] == "B")
-  plain, = (r for r in before if (r["cell"], r["seed"]) == ("B", "1"))
+  (plain,) = (r for r in before if (r["cell"], r["seed"]) == ("B", "1"))
   timed = ("seconds", "workdir", "point")
-  assert {k: v for k, v in same.items() if k not in timed} == {k: v for k, v in plain.items() if k not in timed}
+  assert {k: v for k, v in same.items() if k not in timed} == {
+    k: v for k, v in plain.items() if k not in timed
+  }
   assert (changed["point"], same["point"]) == ("loss.gamma=0.25", "loss.gamma=0.5")
   assert changed["loss"] != same["loss"]
-  assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == ["", "", "", "loss.gamma=0.25", "loss.gamma=0.5"]
-  # The view, before the first cell that is trained and after each one; in a log, its table at the end alone.
+  assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == [
+    "",
+    "",
+    "",
+    "loss.gamma=0.25",
+    "loss.gamma=0.5",
+  ]
+  # The view, before the first cell that is trained and after each one; in a log, its table at the
+  # end alone.
   said = capsys.readouterr().out.splitlines()
   views = [line for line in said if "cells done" in line]
   assert [line.startswith("network ") for line in said].count(True) == 1
@@ -208,10 +247,16 @@ def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatc
 
   def stop(together=True):  # once two are in hand
     return signal.SIGTERM if len(begun) == 2 else None
+
   monkeypatch.setattr(jobs.preemption, "requested", stop)
   run = jobs.run
-  monkeypatch.setattr(jobs, "run", lambda config, workdir, begins: run(
-      config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))))
+  monkeypatch.setattr(
+    jobs,
+    "run",
+    lambda config, workdir, begins: run(
+      config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))
+    ),
+  )
   with pytest.raises(Preempted, match="all that was begun is saved: the same command continues"):
     study.run(config, tmp_path)
   assert [cell.kind for cell in begun[1]] == ["teacher", "student"] and rows(tmp_path) == []
@@ -245,7 +290,9 @@ def test_a_cell_goes_where_its_program_is():
   left = [at("A"), at("baseline"), at("B", "8A,4W"), at("C-control")]
   assert order(0, left) == at("baseline")  # not the first, but it has this one
   assert order(1, left) == at("A")  # new to all
-  assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("C-control")  # rather another's than none
+  assert order(1, [at("C-control"), at("B", "8A,4W")]) == at(
+    "C-control"
+  )  # rather another's than none
   workers[1].programs.add(jobs._program(at("C", "8A,4W")))
   assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("B", "8A,4W")
 
@@ -258,7 +305,9 @@ def test_processes_are_told_to_stop_as_often_as_need_be():
     ours, theirs = multiprocessing.Pipe()
     theirs.send(None)
     process = types.SimpleNamespace(pid=7, is_alive=lambda: True)
-    jobs._stop([jobs._Worker(process, ours, set()), jobs._Worker(process, None, set())], {ours: None})
+    jobs._stop(
+      [jobs._Worker(process, ours, set()), jobs._Worker(process, None, set())], {ours: None}
+    )
   assert sent == [(7, signal.SIGTERM)]
 
 
@@ -269,26 +318,44 @@ def test_a_process_that_ends_without_a_word():
   assert "the process that trained teacher-32A32W-seed0 ended without a word" in str(error)
 
 
-@pytest.mark.parametrize("platform, devices, processes, expected", [
-    ("cpu", 2, 1, 3), ("cpu", 2, 2, 1), ("gpu", 1, 1, 3), ("gpu", 4, 1, 1), ("gpu", 1, 2, 1), ("tpu", 1, 1, 1)])
+@pytest.mark.parametrize(
+  "platform, devices, processes, expected",
+  [
+    ("cpu", 2, 1, 3),
+    ("cpu", 2, 2, 1),
+    ("gpu", 1, 1, 3),
+    ("gpu", 4, 1, 1),
+    ("gpu", 1, 2, 1),
+    ("tpu", 1, 1, 1),
+  ],
+)
 def test_how_many_cells_at_once(platform, devices, processes, expected, monkeypatch):
   config = tiny()
   config.study.jobs = 3
-  monkeypatch.setattr(jobs.jax, "devices", lambda: [types.SimpleNamespace(platform=platform)] * devices)
+  monkeypatch.setattr(
+    jobs.jax, "devices", lambda: [types.SimpleNamespace(platform=platform)] * devices
+  )
   monkeypatch.setattr(jobs.jax, "device_count", lambda: devices)
   monkeypatch.setattr(jobs.jax, "process_count", lambda: processes)
   assert jobs.count(config) == expected
 
 
-@pytest.mark.parametrize("number, own, expected", [(1, None, None), (2, None, "false"), (2, "true", "true")])
+@pytest.mark.parametrize(
+  "number, own, expected", [(1, None, None), (2, None, "false"), (2, "true", "true")]
+)
 def test_jobs_take_of_a_gpu_what_they_need(number, own, expected, monkeypatch):
   name = "XLA_PYTHON_CLIENT_PREALLOCATE"
   monkeypatch.delenv(name, raising=False)
   if own:
     monkeypatch.setenv(name, own)
-  monkeypatch.setattr(devices, "jax", types.SimpleNamespace(
+  monkeypatch.setattr(
+    devices,
+    "jax",
+    types.SimpleNamespace(
       config=types.SimpleNamespace(update=lambda *_: None, jax_compilation_cache_dir="somewhere"),
-      process_index=lambda: 1))
+      process_index=lambda: 1,
+    ),
+  )
   devices.start(1, jobs=number)
   assert os.environ.get(name) == expected
   monkeypatch.delenv(name, raising=False)
@@ -297,12 +364,18 @@ def test_jobs_take_of_a_gpu_what_they_need(number, own, expected, monkeypatch):
 def test_a_device_without_room_is_said_in_a_sentence(monkeypatch):
   class JaxRuntimeError(RuntimeError):
     pass
+
   config = tiny()
   cell = cells.cells(config)[0]
-  for error, kind, text in ((JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), ConfigError,
-                             f"too small for {cell.name} beside the others: lower config.study.jobs, now"),
-                            (ZeroDivisionError("1 / 0"), RuntimeError, "ZeroDivisionError: 1 / 0"),
-                            (Preempted("stopped", 15), Preempted, "stopped")):
+  for error, kind, text in (
+    (
+      JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+      ConfigError,
+      f"too small for {cell.name} beside the others: lower config.study.jobs, now",
+    ),
+    (ZeroDivisionError("1 / 0"), RuntimeError, "ZeroDivisionError: 1 / 0"),
+    (Preempted("stopped", 15), Preempted, "stopped"),
+  ):
     monkeypatch.setattr(jobs, "train", lambda *_, error=error: (_ for _ in ()).throw(error))
     found = jobs._error_of(config, cell, pathlib.Path("nowhere"))
     assert type(found) is kind and text in str(found)
@@ -323,6 +396,9 @@ def test_whatever_fails_the_others_are_told_to_stop(fails, tmp_path, monkeypatch
   def begins(in_hand):
     if fails == "begins" and len(in_hand) == 2:
       raise OSError("no space left")
-  with pytest.raises(OSError if fails == "begins" else ConfigError, match="no space|ended without a word"):
+
+  with pytest.raises(
+    OSError if fails == "begins" else ConfigError, match="no space|ended without a word"
+  ):
     jobs.run(config, tmp_path, begins)
   assert stopped == [2 if fails == "begins" else 1]

@@ -1,4 +1,5 @@
-"""The verdict of a study: which differences are significant, and how many seeds the others would take."""
+"""The verdict of a study: which differences are significant, and how many seeds the others would
+take."""
 
 import pytest
 from scipy import stats
@@ -31,8 +32,9 @@ def test_a_significant_difference():
   found = stats.ttest_rel(taught, baseline)
   low, high = found.confidence_interval(0.95)
   assert said(entry("baseline", *baseline), entry("B", *taught))[1] == (
-      f"8A,2W: Scheme B is 1.02 points above no distillation, which is significant (95% interval "
-      f"{low:+.2f} to {high:+.2f}, 4 seeds, p after Holm's correction {found.pvalue:.3f}).")
+    f"8A,2W: Scheme B is 1.02 points above no distillation, which is significant (95% interval "
+    f"{low:+.2f} to {high:+.2f}, 4 seeds, p after Holm's correction {found.pvalue:.3f})."
+  )
 
 
 def test_an_insignificant_difference_names_the_seeds():
@@ -44,8 +46,11 @@ def test_an_insignificant_difference_names_the_seeds():
 def test_one_seed_and_equal_differences():
   assert "which no test can tell from chance" in said(entry("baseline", 90.0), entry("A", 91.0))[1]
   assert said(entry("C-control", 90.0, 91.0), entry("C", 89.0, 90.0))[1] == (
-      "8A,2W: Scheme C is 1.00 points below C's control (no teacher) with each of 2 seeds.")
+    "8A,2W: Scheme C is 1.00 points below C's control (no teacher) with each of 2 seeds."
+  )
 
 
 def test_no_verdict_without_a_control():
-  assert not said(entry("B", 90.0, 91.0)) and not said(entry("C", 90.0, 91.0), entry("baseline", 1.0, 2.0))
+  assert not said(entry("B", 90.0, 91.0)) and not said(
+    entry("C", 90.0, 91.0), entry("baseline", 1.0, 2.0)
+  )

@@ -5,8 +5,8 @@ import collections
 import io
 import pickle
 import struct
-from typing import NamedTuple
 import zipfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -155,7 +155,8 @@ def new(content, protocol=2, byteorder=b"little", change=lambda entries: None, c
 
 
 def old(content, protocol=2, keys=None, count=None):
-  """The bytes of the container before PyTorch 1.6, with other keys and counts of storages if given."""
+  """The bytes of the container before PyTorch 1.6, with other keys and counts of storages if
+  given."""
   data, storages = pickled(content, protocol, old=True)
   machine = dict(protocol_version=1001, little_endian=True, type_sizes=dict(short=2, int=4, long=4))
   parts = [pickle.dumps(part, protocol) for part in (0x1950A86A20F9469CFC6C, 1001, machine)]

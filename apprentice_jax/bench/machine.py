@@ -4,16 +4,21 @@ import os
 import pathlib
 import platform
 import re
-from typing import Optional
 
-# Dense peaks, floating-point operations a second, of (bfloat16 inputs with float32 sums, TF32), by a part of the
-# device's name; a card that is not here has no share of peak. NVIDIA's data sheets and architecture white papers: H100
-# and H200 https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet, A100 "NVIDIA A100 Tensor
-# Core GPU" (data sheet, 2021), L4 and L40S their data sheets, RTX 4090 "Ada GPU architecture" (appendix A). Where these
-# give numbers with sparsity, half of them.
+# Dense peaks, floating-point operations a second, of (bfloat16 inputs with float32 sums, TF32), by
+# a part of the device's name; a card that is not here has no share of peak. NVIDIA's data sheets
+# and architecture white papers: H100 and H200
+# https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet, A100 "NVIDIA A100
+# Tensor Core GPU" (data sheet, 2021), L4 and L40S their data sheets, RTX 4090 "Ada GPU
+# architecture" (appendix A). Where these give numbers with sparsity, half of them.
 PEAKS = {
-    "H100 PCIe": (756e12, 378e12), "H100": (989e12, 494e12), "H200": (989e12, 494e12),
-    "A100": (312e12, 156e12), "L40S": (362e12, 183e12), "L4": (121e12, 60e12), "RTX 4090": (165e12, 83e12),
+  "H100 PCIe": (756e12, 378e12),
+  "H100": (989e12, 494e12),
+  "H200": (989e12, 494e12),
+  "A100": (312e12, 156e12),
+  "L40S": (362e12, 183e12),
+  "L4": (121e12, 60e12),
+  "RTX 4090": (165e12, 83e12),
 }
 
 
@@ -21,16 +26,27 @@ def machine() -> dict:
   """Devices, processor, cores, system, versions."""
   import jax
   import jaxlib
+
   device = jax.devices()[0]
-  return {"devices": jax.device_count(), "kind": device.device_kind, "platform": device.platform,
-          "processor": processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
-          "python": platform.python_version(), "jax": jax.__version__, "jaxlib": jaxlib.__version__}
+  return {
+    "devices": jax.device_count(),
+    "kind": device.device_kind,
+    "platform": device.platform,
+    "processor": processor(),
+    "cores": os.cpu_count(),
+    "system": f"{platform.system()} {platform.machine()}",
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+  }
 
 
 def processor() -> str:
   """The processor's name, as the system calls it."""
   try:
-    found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    found = re.search(
+      r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE
+    )
   except OSError:
     found = None
   return found[1].strip() if found else platform.processor() or platform.machine()
@@ -38,11 +54,12 @@ def processor() -> str:
 
 def sentence(found: dict) -> str:
   """`machine`'s answer in a line."""
-  return ("{devices} x {kind} ({processor}, {cores} cores, {system}), jax {jax}".format(**found))
+  return "{devices} x {kind} ({processor}, {cores} cores, {system}), jax {jax}".format(**found)
 
 
-def peak(kind: str, dtype: str) -> Optional[float]:
-  """Floating-point operations a second that a device of this name reaches at best, or None if that is not known.
+def peak(kind: str, dtype: str) -> float | None:
+  """Floating-point operations a second that a device of this name reaches at best, or None if that
+  is not known.
 
   Args:
     kind: such as "NVIDIA H100 80GB HBM3".

@@ -20,6 +20,7 @@ class Kind(NamedTuple):
     quality: at which it is encoded, with chroma at half the resolution.
     files: how many.
   """
+
   height: int
   width: int
   quality: int
@@ -27,8 +28,11 @@ class Kind(NamedTuple):
 
 
 # ImageNet's photos are mostly 500x375 and of 110 kB on average; the last have three megapixels.
-KINDS = {"224x224": Kind(224, 224, 90, 1000), "500x375": Kind(375, 500, 97, 300),
-         "2000x1500": Kind(1500, 2000, 90, 40)}
+KINDS = {
+  "224x224": Kind(224, 224, 90, 1000),
+  "500x375": Kind(375, 500, 97, 300),
+  "2000x1500": Kind(1500, 2000, 90, 40),
+}
 
 
 def make(photos: encoded.Examples, kind: Kind, root: pathlib.Path) -> dict:
@@ -59,24 +63,29 @@ def _photo(data: bytes, kind: Kind) -> bytes:
   picture = decoding.inspect(data)
   if picture.pillow is None and (picture.height, picture.width) == (kind.height, kind.width):
     return data
-  return _encode(_piece(data)[:kind.height, :kind.width], kind)
+  return _encode(_piece(data)[: kind.height, : kind.width], kind)
 
 
 def _mosaic(photos: encoded.Examples, kind: Kind, rng) -> np.ndarray:
   # One row and one column too many, so that the seams are somewhere else in every picture.
   rows, columns = -(-kind.height // _PIECE) + 1, -(-kind.width // _PIECE) + 1
-  whole = np.concatenate([
-      np.concatenate([_piece(next(photos.read([rng.integers(len(photos))]))[0])
-                      for _ in range(columns)], 1) for _ in range(rows)])
+  whole = np.concatenate(
+    [
+      np.concatenate(
+        [_piece(next(photos.read([rng.integers(len(photos))]))[0]) for _ in range(columns)], 1
+      )
+      for _ in range(rows)
+    ]
+  )
   top, left = rng.integers(_PIECE, size=2)
-  return whole[top:top + kind.height, left:left + kind.width]
+  return whole[top : top + kind.height, left : left + kind.width]
 
 
 def _piece(data: bytes) -> np.ndarray:
   """The middle of a photo at its own resolution; a smaller one is continued by its mirror image."""
   pixels = decoding.pixels(decoding.inspect(data))
   top, left = (max(0, (side - _PIECE) // 2) for side in pixels.shape[:2])
-  pixels = pixels[top:top + _PIECE, left:left + _PIECE]
+  pixels = pixels[top : top + _PIECE, left : left + _PIECE]
   return np.pad(pixels, [(0, _PIECE - side) for side in pixels.shape[:2]] + [(0, 0)], "symmetric")
 
 

@@ -1,7 +1,7 @@
 """A training step to time, on synthetic images, and how functions are timed beside each other."""
 
 import time
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,15 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.training import parallel, start
-from apprentice_jax.training.program import (HOST_STEPS, DeviceBatch, DeviceData, Program, Settings, example_indices,
-                                             initialiser)
+from apprentice_jax.training.program import (
+  HOST_STEPS,
+  DeviceBatch,
+  DeviceData,
+  Program,
+  Settings,
+  example_indices,
+  initialiser,
+)
 
 SIZE = 1024  # synthetic images to draw batches from, or a batch if that is more
 ROUNDS = 15
@@ -22,16 +29,20 @@ SECONDS = 60  # after which there are no more rounds, if there have been three
 def settings(config, num_classes: int) -> Settings:
   """The config's program, for synthetic images."""
   if config.batch_size % jax.device_count():
-    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
-                      f"{jax.device_count()} devices.")
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}: it must be a multiple of the "
+      f"{jax.device_count()} devices."
+    )
   most = HOST_STEPS if jax.devices()[0].platform == "cpu" else config.steps_per_dispatch
   steps = min(most, config.steps_per_dispatch)
-  return start.settings(config, num_classes)._replace(mean=(0.5,), std=(0.5,), steps_per_dispatch=steps)
+  return start.settings(config, num_classes)._replace(
+    mean=(0.5,), std=(0.5,), steps_per_dispatch=steps
+  )
 
 
 def synthetic(config) -> tuple[tuple[int, int, int], int]:
-  """The shape (height, width, channels) and classes of images that stand in for the config's: of data.image_size and
-  a thousand classes, or of CIFAR-10's size and ten."""
+  """The shape (height, width, channels) and classes of images that stand in for the config's: of
+  data.image_size and a thousand classes, or of CIFAR-10's size and ten."""
   size = config.data.image_size
   return ((size, size, 3), 1000) if size else ((32, 32, 3), 10)
 
@@ -43,10 +54,12 @@ def loss_weights(config) -> dict[str, float]:
 
 
 def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
-  """Seconds of each of some functions, which return them, called in turns; once before that, to compile.
+  """Seconds of each of some functions, which return them, called in turns; once before that, to
+  compile.
 
-  Every turn begins with a call that does not count: training has no pauses, and after one of seconds memory that went
-  back to the system has to be taken again, which can double the time of a step.
+  Every turn begins with a call that does not count: training has no pauses, and after one of
+  seconds memory that went back to the system has to be taken again, which can double the time of a
+  step.
   """
   for step in steps.values():
     step()
@@ -60,27 +73,41 @@ def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
   return seconds
 
 
-def stepper(built: Settings, weights: dict, batch_size: int, image_shape, streamed: bool = False,
-            program: Callable[[Settings], Program] = Program, count: int = 0):
-  """Returns a function that takes training steps on synthetic images and returns the seconds of one.
+def stepper(
+  built: Settings,
+  weights: dict,
+  batch_size: int,
+  image_shape,
+  streamed: bool = False,
+  program: Callable[[Settings], Program] = Program,
+  count: int = 0,
+):
+  """Returns a function that takes training steps on synthetic images and returns the seconds of
+  one.
 
-  It takes ``count`` steps, by default built.steps_per_dispatch, in dispatches as large as the program's may be;
-  ``streamed``: each on a batch that is on the devices already, as `Program.feed` does.
+  It takes ``count`` steps, by default built.steps_per_dispatch, in dispatches as large as the
+  program's may be; ``streamed``: each on a batch that is on the devices already, as `Program.feed`
+  does.
   """
   rng = np.random.default_rng(0)
   size, known = max(SIZE, batch_size), built.view.known and (built.augmentation.epochs or 1)
-  data = DeviceData(rng.integers(0, 256, (size, *image_shape), np.uint8),
-                    rng.integers(0, built.student.num_classes, size).astype(np.int32),
-                    np.zeros((known, size, built.student.num_classes), np.float32) if known else None)
-  images = jnp.asarray(data.images[:min(batch_size, 64)], built.student.dtype) / 128 - 1
+  data = DeviceData(
+    rng.integers(0, 256, (size, *image_shape), np.uint8),
+    rng.integers(0, built.student.num_classes, size).astype(np.int32),
+    np.zeros((known, size, built.student.num_classes), np.float32) if known else None,
+  )
+  images = jnp.asarray(data.images[: min(batch_size, 64)], built.student.dtype) / 128 - 1
 
   def network(model, optimizer):
     found = initialiser(model.clone(norm_axis=None))(jax.random.key(0), images, {})
     return found._replace(opt_state=optimizer.build().init(found.params)) if optimizer else found
 
-  state = parallel.replicate(State(
+  state = parallel.replicate(
+    State(
       network(built.student, built.student_optimizer),
-      network(built.teacher, built.teacher_optimizer) if built.teacher else None))
+      network(built.teacher, built.teacher_optimizer) if built.teacher else None,
+    )
+  )
   steps, key = count or built.steps_per_dispatch, parallel.replicate(jax.random.key(0))
   weights = parallel.replicate({k: np.float32(v) for k, v in weights.items()})
   taken = program(built)
@@ -100,15 +127,27 @@ def stepper(built: Settings, weights: dict, batch_size: int, image_shape, stream
 
     def dispatch(state):
       for i in range(0, steps, taken.together):
-        state, _ = taken.train(state, data, index, epoch, min(taken.together, steps - i), weights, rates, key,
-                               observe=False, first=i)
+        state, _ = taken.train(
+          state,
+          data,
+          index,
+          epoch,
+          min(taken.together, steps - i),
+          weights,
+          rates,
+          key,
+          observe=False,
+          first=i,
+        )
       return state
 
   def step():
     nonlocal state
     began = time.perf_counter()
     state = dispatch(state)
-    jax.block_until_ready(jax.tree.leaves(state)[0])  # one array: to ask for each takes Python as long as a small step
+    jax.block_until_ready(
+      jax.tree.leaves(state)[0]
+    )  # one array: to ask for each takes Python as long as a small step
     return (time.perf_counter() - began) / steps
 
   return step

@@ -1,11 +1,13 @@
-"""The training step of two networks in PyTorch, as its users write it: what `apprentice bench` compares with.
+"""The training step of two networks in PyTorch, as its users write it: what `apprentice bench`
+compares with.
 
-The same networks, quantizers (TWN or LSQ weights, PACT or LSQ activations), joint loss, and SGD; values are
-quantized in floating point and gradients go straight through by ``y + (y_q - y).detach()``.
+The same networks, quantizers (TWN or LSQ weights, PACT or LSQ activations), joint loss, and SGD;
+values are quantized in floating point and gradients go straight through by ``y + (y_q -
+y).detach()``.
 """
 
 import math
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +24,11 @@ ACTIVATIONS = ("pact", "lsq")
 def supports(quantization: Quantization) -> bool:
   """Whether there is a twin of networks quantized so."""
   precision = quantization.precision
-  return not quantization.residual and (
-      precision.weights == FULL or quantization.weights in WEIGHTS and quantization.per_channel) and (
-          precision.activations == FULL or quantization.activations in ACTIVATIONS)
+  return (
+    not quantization.residual
+    and (precision.weights == FULL or quantization.weights in WEIGHTS and quantization.per_channel)
+    and (precision.activations == FULL or quantization.activations in ACTIVATIONS)
+  )
 
 
 def _straight_through(x, quantized):
@@ -67,7 +71,9 @@ class Conv(nn.Conv2d):
     if self.kind == "twn":
       magnitude = w.detach().abs()
       kept = magnitude > 0.7 * magnitude.mean((1, 2, 3), keepdim=True)
-      scale = (magnitude * kept).sum((1, 2, 3), keepdim=True) / kept.sum((1, 2, 3), keepdim=True).clamp(min=1)
+      scale = (magnitude * kept).sum((1, 2, 3), keepdim=True) / kept.sum(
+        (1, 2, 3), keepdim=True
+      ).clamp(min=1)
       return _straight_through(w, torch.sign(w) * kept * scale)
     factor = 1 / math.sqrt(w[0].numel() * self.top)
     return _lsq(w, self.weight_step, -self.top, self.top, factor)
@@ -108,8 +114,11 @@ class Block(nn.Module):
     super().__init__()
     features = width * (4 if network.bottleneck else 1)
     q = network.quantization
-    shapes = ([(inputs, width, 1, 1), (width, width, 3, strides), (width, features, 1, 1)]
-              if network.bottleneck else [(inputs, width, 3, strides), (width, features, 3, 1)])
+    shapes = (
+      [(inputs, width, 1, 1), (width, width, 3, strides), (width, features, 1, 1)]
+      if network.bottleneck
+      else [(inputs, width, 3, strides), (width, features, 3, 1)]
+    )
     self.count, self.strides, self.extra = len(shapes), strides, features - inputs
     for i, shape in enumerate(shapes, 1):
       setattr(self, f"conv{i}", Conv(*shape, f"{path}/conv{i}", q))
@@ -120,8 +129,9 @@ class Block(nn.Module):
       nn.init.zeros_(getattr(self, f"bn{self.count}").weight)
     self.act, self.downsample = Activation(q), None
     if network.shortcut == "conv" and (self.extra or strides != 1):
-      self.downsample = nn.Sequential(Conv(inputs, features, 1, strides, f"{path}/shortcut", q),
-                                      nn.BatchNorm2d(features))
+      self.downsample = nn.Sequential(
+        Conv(inputs, features, 1, strides, f"{path}/shortcut", q), nn.BatchNorm2d(features)
+      )
 
   def forward(self, x):
     y = x
@@ -137,7 +147,7 @@ class Block(nn.Module):
     if self.strides == 1 and not self.extra:
       return x
     sides = (self.extra // 2, self.extra - self.extra // 2)
-    return F.pad(x[:, :, ::self.strides, ::self.strides], (0, 0, 0, 0, *sides))
+    return F.pad(x[:, :, :: self.strides, :: self.strides], (0, 0, 0, 0, *sides))
 
 
 class Network(nn.Module):
@@ -154,9 +164,16 @@ class Network(nn.Module):
     for stage, blocks in enumerate(network.stages, 1):
       made = []
       for block in range(1, blocks + 1):
-        made.append(Block(inputs, width * 2**(stage - 1), 2 if stage > 1 and block == 1 else 1, network,
-                          f"stage{stage}_block{block}"))
-        inputs = width * 2**(stage - 1) * (4 if network.bottleneck else 1)
+        made.append(
+          Block(
+            inputs,
+            width * 2 ** (stage - 1),
+            2 if stage > 1 and block == 1 else 1,
+            network,
+            f"stage{stage}_block{block}",
+          )
+        )
+        inputs = width * 2 ** (stage - 1) * (4 if network.bottleneck else 1)
       setattr(self, f"layer{stage}", nn.Sequential(*made))
     self.fc = nn.Linear(inputs, network.num_classes)
 
@@ -173,8 +190,11 @@ def joint_loss(student, teacher, labels, *, alpha, beta, gamma, temperature=1.0)
   if teacher is None:
     return loss
   soft = F.softmax(teacher.detach() / temperature, 1)
-  return loss + alpha * F.cross_entropy(teacher, labels) + (
-      gamma * temperature**2 * F.cross_entropy(student / temperature, soft))
+  return (
+    loss
+    + alpha * F.cross_entropy(teacher, labels)
+    + (gamma * temperature**2 * F.cross_entropy(student / temperature, soft))
+  )
 
 
 def _decaying(network):
@@ -186,8 +206,17 @@ def _decaying(network):
   return groups
 
 
-def step_of(student: Network, teacher: Optional[Network], trains_teacher: bool, weights: dict, optimizer,
-            rate: float, *, compiled: str = "", autocast: Optional[torch.dtype] = None) -> Callable:
+def step_of(
+  student: Network,
+  teacher: Network | None,
+  trains_teacher: bool,
+  weights: dict,
+  optimizer,
+  rate: float,
+  *,
+  compiled: str = "",
+  autocast: torch.dtype | None = None,
+) -> Callable:
   """Returns step(images, labels) -> loss, which trains the networks.
 
   Args:
@@ -196,14 +225,24 @@ def step_of(student: Network, teacher: Optional[Network], trains_teacher: bool, 
     weights: of the loss.
     optimizer: an `SGD` of `apprentice_jax.training.optimizer`.
     rate: learning rate.
-    compiled: by torch.compile, in this mode: both networks and the loss, forward and backward; "": not.
+    compiled: by torch.compile, in this mode: both networks and the loss, forward and backward; "":
+      not.
     autocast: what networks and loss compute in; None: what the parameters are.
   """
   networks = [student] + ([teacher] if trains_teacher else [])
-  groups = [{"params": parameters, "weight_decay": optimizer.weight_decay if decays else 0.0}
-            for network in networks for decays, parameters in _decaying(network).items() if parameters]
-  sgd = torch.optim.SGD(groups, lr=rate, momentum=optimizer.momentum, nesterov=optimizer.nesterov,
-                        fused=next(student.parameters()).is_cuda or None)
+  groups = [
+    {"params": parameters, "weight_decay": optimizer.weight_decay if decays else 0.0}
+    for network in networks
+    for decays, parameters in _decaying(network).items()
+    if parameters
+  ]
+  sgd = torch.optim.SGD(
+    groups,
+    lr=rate,
+    momentum=optimizer.momentum,
+    nesterov=optimizer.nesterov,
+    fused=next(student.parameters()).is_cuda or None,
+  )
   student.train()
   if teacher is not None:
     teacher.train(trains_teacher)

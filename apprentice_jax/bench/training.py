@@ -1,11 +1,15 @@
 """``apprentice bench``: how fast a config trains, and where the time goes that is not the step's.
 
 - The step: dispatched again and again on images that are on the devices.
-- Dispatch: the same calls, with the same arguments, of a program that hands its state back. What they take is what
-  Python, the arguments' transfer, and the start of a program cost. Where steps are dispatched ahead, which they are
-  but on several host devices, it is hidden behind the step before: its share of the step is the most that it can cost.
-- The first step: from nothing compiled, and from the programs in a cache, as at the second start of a config.
-- With the config's data, where that is there: the loop of `train` itself, its metrics and waiting for data
+- Dispatch: the same calls, with the same arguments, of a program that hands its state back. What
+they take is what
+  Python, the arguments' transfer, and the start of a program cost. Where steps are dispatched
+  ahead, which they are
+  but on several host devices, it is hidden behind the step before: its share of the step is the
+    most that it can cost.
+- The first step: from nothing compiled, and from the programs in a cache, as at the second start of
+a config. - With the config's data, where that is there: the loop of `train` itself, its metrics and
+waiting for data
   included; the input alone; and scoring a split.
 """
 
@@ -19,15 +23,22 @@ import time
 import warnings
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.config import ConfigError
-from apprentice_jax.training import aot, inputs, metrics, parallel, run as running, start
-from apprentice_jax.training.program import HOST_STEPS, Program, example_indices, initialiser, program
+from apprentice_jax.training import aot, inputs, metrics, parallel, start
+from apprentice_jax.training import run as running
+from apprentice_jax.training.program import (
+  HOST_STEPS,
+  Program,
+  example_indices,
+  initialiser,
+  program,
+)
 
 CHUNKS = 6  # of the loop, of which the first compiles
 ENOUGH = 10.0  # seconds of reading, or of scoring
@@ -40,9 +51,10 @@ def run(config) -> dict:
     config: any. Images are synthetic where its data is not there.
 
   Returns:
-    "step_seconds" (median), "images_per_second", "dispatch_share" (of the step, at most), "dispatch_hidden", "steps_per_dispatch",
-    "first_step_seconds" ("cold", "warm") and "compile_seconds" (of the cold one's, in the compiler); "data"; and,
-    with it, "loop", "input" and "evaluation", see `_loop`, `_input` and `_evaluation`; and the machine.
+    "step_seconds" (median), "images_per_second", "dispatch_share" (of the step, at most),
+    "dispatch_hidden", "steps_per_dispatch", "first_step_seconds" ("cold", "warm") and
+    "compile_seconds" (of the cold one's, in the compiler); "data"; and, with it, "loop", "input"
+    and "evaluation", see `_loop`, `_input` and `_evaluation`; and the machine.
   """
   data, why = _data(config)
   shape, classes = (data.image_shape, len(data.class_names)) if data else synthetic(config)
@@ -52,15 +64,26 @@ def run(config) -> dict:
   seconds = in_turns({"step": make(), "idle": make(program=_Idle)})
   step = statistics.median(seconds["step"])
   report = {
-      "student": config.student.name, "teacher": config.teacher.name if built.teacher else None,
-      "scheme": config.scheme, "precision": config.precision, "dtype": config.dtype,
-      "batch_size": config.batch_size, "image_shape": list(shape), "data": config.data.name if data else why,
-      "step_seconds": step, "images_per_second": config.batch_size / step,
-      "dispatch_share": statistics.median(i / s for i, s in zip(seconds["idle"], seconds["step"])),
-      "dispatch_hidden": program(built).ahead, "steps_per_dispatch": 1 if streamed else program(built).together, **first,
-      "machine": machine()}
+    "student": config.student.name,
+    "teacher": config.teacher.name if built.teacher else None,
+    "scheme": config.scheme,
+    "precision": config.precision,
+    "dtype": config.dtype,
+    "batch_size": config.batch_size,
+    "image_shape": list(shape),
+    "data": config.data.name if data else why,
+    "step_seconds": step,
+    "images_per_second": config.batch_size / step,
+    "dispatch_share": statistics.median(i / s for i, s in zip(seconds["idle"], seconds["step"])),
+    "dispatch_hidden": program(built).ahead,
+    "steps_per_dispatch": 1 if streamed else program(built).together,
+    **first,
+    "machine": machine(),
+  }
   if data:
-    report.update(loop=_loop(config, step), input=_input(config, data), evaluation=_evaluation(config, built))
+    report.update(
+      loop=_loop(config, step), input=_input(config, data), evaluation=_evaluation(config, built)
+    )
   return report
 
 
@@ -68,21 +91,42 @@ def table(report: dict) -> str:
   """The report for reading."""
   pair = " + ".join(n for n in (report["student"], report["teacher"]) if n)
   first, each = report["first_step_seconds"], report["steps_per_dispatch"]
-  rows = [("step", f"{1000 * report['step_seconds']:.1f} ms, {report['images_per_second']:,.0f} images/s"),
-          ("dispatch", f"{report['dispatch_share']:.2%} of the step, {each} step{'s' * (each > 1)} in each"
-                       + ", behind the step before" * report["dispatch_hidden"]),
-          ("first step", f"{first['cold']:.1f} s with nothing compiled ({report['compile_seconds']:.1f} s of it in "
-                         f"the compiler), {first['warm']:.2f} s from the cache")]
+  rows = [
+    (
+      "step",
+      f"{1000 * report['step_seconds']:.1f} ms, {report['images_per_second']:,.0f} images/s",
+    ),
+    (
+      "dispatch",
+      f"{report['dispatch_share']:.2%} of the step, {each} step{'s' * (each > 1)} in each"
+      + ", behind the step before" * report["dispatch_hidden"],
+    ),
+    (
+      "first step",
+      f"{first['cold']:.1f} s with nothing compiled ({report['compile_seconds']:.1f} s of it in "
+      f"the compiler), {first['warm']:.2f} s from the cache",
+    ),
+  ]
   if "loop" in report:
     loop, read, scored = report["loop"], report["input"], report["evaluation"]
-    rows += [("training loop", f"{loop['images_per_second']:,.0f} images/s; {loop['data_wait']:.2%} of the time "
-                               f"waiting for data, {loop['step_share']:.1%} in the step"),
-             ("input alone", f"{read['images_per_second']:,.0f} images/s"),
-             ("evaluation", f"{scored['images_per_second']:,.0f} images/s, {scored['seconds']:.1f} s for the "
-                            f"{scored['count']:,} of the test split")]
-  lines = [sentence(report["machine"]),
-           f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
-           f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}: {report['data']}"]
+    rows += [
+      (
+        "training loop",
+        f"{loop['images_per_second']:,.0f} images/s; {loop['data_wait']:.2%} of the time "
+        f"waiting for data, {loop['step_share']:.1%} in the step",
+      ),
+      ("input alone", f"{read['images_per_second']:,.0f} images/s"),
+      (
+        "evaluation",
+        f"{scored['images_per_second']:,.0f} images/s, {scored['seconds']:.1f} s for the "
+        f"{scored['count']:,} of the test split",
+      ),
+    ]
+  lines = [
+    sentence(report["machine"]),
+    f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
+    f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}: {report['data']}",
+  ]
   return "\n".join([*lines, *(f"  {name:14s} {what}" for name, what in rows)])
 
 
@@ -108,14 +152,18 @@ def _data(config):
 
 
 def _first_step(make) -> dict:
-  """Seconds from the network's settings to the first step: of ``make`` and a call of what it returns.
+  """Seconds from the network's settings to the first step: of ``make`` and a call of what it
+  returns.
 
   Returns:
-    "first_step_seconds": "cold", with nothing in the cache, and "warm", from it; and "compile_seconds", of the cold
+    "first_step_seconds": "cold", with nothing in the cache, and "warm", from it; and
+      "compile_seconds", of the cold
     one's, in the compiler.
   """
   compiling = []
-  listen = lambda event, seconds, **_: compiling.append(seconds) if event.endswith("backend_compile_duration") else None
+  listen = lambda event, seconds, **_: (
+    compiling.append(seconds) if event.endswith("backend_compile_duration") else None
+  )
   jax.monitoring.register_event_duration_secs_listener(listen)
 
   def timed():
@@ -126,7 +174,10 @@ def _first_step(make) -> dict:
 
   with tempfile.TemporaryDirectory() as folder, _cache_in(folder):
     cold, compile_seconds = timed(), sum(compiling)
-    return {"first_step_seconds": {"cold": cold, "warm": timed()}, "compile_seconds": compile_seconds}
+    return {
+      "first_step_seconds": {"cold": cold, "warm": timed()},
+      "compile_seconds": compile_seconds,
+    }
 
 
 @contextlib.contextmanager
@@ -152,11 +203,14 @@ def _loop(config, step_seconds: float) -> dict:
   """Some dispatches of a run of the config, as `train` makes it, from networks of random weights.
 
   Returns:
-    Medians: "images_per_second"; "data_wait", the share of the time spent waiting for data; and "step_share", of the
+    Medians: "images_per_second"; "data_wait", the share of the time spent waiting for data; and
+      "step_share", of the
     time that steps take alone.
   """
   config = config.copy_and_resolve_references()
-  if jax.devices()[0].platform == "cpu":  # where it says how often metrics are written, beyond a dispatch's steps
+  if (
+    jax.devices()[0].platform == "cpu"
+  ):  # where it says how often metrics are written, beyond a dispatch's steps
     few = HOST_STEPS * max(1, round(1 / step_seconds / HOST_STEPS))
     config.steps_per_dispatch = min(config.steps_per_dispatch, few)
   size = inputs.split(config, "train").size
@@ -164,8 +218,11 @@ def _loop(config, step_seconds: float) -> dict:
   for recipe in config.recipe.values():
     recipe.epochs, recipe.warmup_epochs = epochs, 0.0
   config.checkpoint.every_epochs = config.eval.every_epochs = 0.0
-  with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), \
-       contextlib.redirect_stdout(io.StringIO()):
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    warnings.catch_warnings(),
+    contextlib.redirect_stdout(io.StringIO()),
+  ):
     warnings.simplefilter("ignore")  # that a network has learnt nothing, say
     _Unscored(config, pathlib.Path(folder), "", "").run()
     records = [r for r in metrics.read(folder) if "loss" in r][1:]
@@ -174,7 +231,8 @@ def _loop(config, step_seconds: float) -> dict:
 
 
 def _input(config, data) -> dict:
-  """"images_per_second" that are read and placed on the devices; of data that lives there, indices are."""
+  """ "images_per_second" that are read and placed on the devices; of data that lives there, indices
+  are."""
   began, done = time.perf_counter(), 0
   if isinstance(data, inputs.Streamed):
     with data.training(config, 0, 10**6) as feed:
@@ -189,8 +247,11 @@ def _input(config, data) -> dict:
     built = start.settings(config, len(data.class_names))
     steps = built.steps_per_dispatch
     while time.perf_counter() - began < ENOUGH / 10:
-      jax.block_until_ready(example_indices(config.seed, data.size, done // config.batch_size, steps, built,
-                                            config.batch_size))
+      jax.block_until_ready(
+        example_indices(
+          config.seed, data.size, done // config.batch_size, steps, built, config.batch_size
+        )
+      )
       done += steps * config.batch_size
   return {"images_per_second": done / (time.perf_counter() - began)}
 
@@ -214,7 +275,9 @@ def _evaluation(config, built) -> dict:
   """
   data = inputs.split(config, "test")
   images = jnp.asarray(data.sample(np.arange(min(8, data.size))), built.student.dtype) / 128 - 1
-  network = parallel.replicate(initialiser(built.student.clone(norm_axis=None))(jax.random.key(0), images, {}))
+  network = parallel.replicate(
+    initialiser(built.student.clone(norm_axis=None))(jax.random.key(0), images, {})
+  )
 
   def timed():
     calls, began = 0, time.perf_counter()
@@ -229,7 +292,9 @@ def _evaluation(config, built) -> dict:
       running.score(config, built.student, network, "test", check)
       done = data.size
     except _Enough:
-      done = min((calls - 2) * min(config.eval.batch_size, data.size), data.size)  # two are still on their way
+      done = min(
+        (calls - 2) * min(config.eval.batch_size, data.size), data.size
+      )  # two are still on their way
     return done / (time.perf_counter() - began)
 
   timed()  # compiles

@@ -1,4 +1,5 @@
-"""``apprentice bench --what=torch``: the training step beside PyTorch's, on the same machine in the same run."""
+"""``apprentice bench --what=torch``: the training step beside PyTorch's, on the same machine in the
+same run."""
 
 import multiprocessing
 import os
@@ -20,20 +21,22 @@ from apprentice_jax.training import start
 def run(config, image_shape=None, num_classes=None) -> dict:
   """Times the config's training step, and the same step in PyTorch, in turns.
 
-  On CPU in float32 or on one GPU; there also in bfloat16, PyTorch's by autocast, and with TF32 products in float32
-  on both sides. PyTorch gets its batch normalised and ready; ours gathers, crops, flips and normalises it. PyTorch
-  runs as written (eager), with channels last, compiled with channels last, and on a GPU from CUDA graphs as well;
-  ratios are to the best. It runs in a process of its own, so that neither finds memory and threads as the other
-  left them; on a GPU both hold their memory all the time.
+  On CPU in float32 or on one GPU; there also in bfloat16, PyTorch's by autocast, and with TF32
+  products in float32 on both sides. PyTorch gets its batch normalised and ready; ours gathers,
+  crops, flips and normalises it. PyTorch runs as written (eager), with channels last, compiled with
+  channels last, and on a GPU from CUDA graphs as well; ratios are to the best. It runs in a process
+  of its own, so that neither finds memory and threads as the other left them; on a GPU both hold
+  their memory all the time.
 
   Args:
     config: networks, precision, scheme, batch_size, dtype. The images are synthetic.
     image_shape, num_classes: (height, width, channels), and outputs; default: see `synthetic`.
 
   Returns:
-    "step_seconds" and "images_per_second" (medians of "apprentice", "eager", "channels_last", "compiled" and
-    "cuda_graphs"), "best" (PyTorch's), "ratio" (median over the rounds of its time to ours: above 1 we are faster),
-    "flops" of a step (two a multiply-accumulate; a trained network's three times its forward pass's), "peak_share"
+    "step_seconds" and "images_per_second" (medians of "apprentice", "eager", "channels_last",
+    "compiled" and "cuda_graphs"), "best" (PyTorch's), "ratio" (median over the rounds of its time
+    to ours: above 1 we are faster), "flops" of a step (two a multiply-accumulate; a trained
+      network's three times its forward pass's), "peak_share"
     (what of the card's peak they are, of both; where it is known), and the machine.
 
   Raises:
@@ -59,14 +62,21 @@ def run(config, image_shape=None, num_classes=None) -> dict:
   best = min((k for k in medians if k != "apprentice"), key=medians.get)
   found = machine()
   report = {
-      "student": config.student.name, "teacher": config.teacher.name if built.teacher else None,
-      "scheme": config.scheme, "precision": config.precision, "dtype": config.dtype,
-      "recipe": start.student_recipe(config).to_dict(),
-      "batch_size": config.batch_size, "image_shape": list(shape),
-      "step_seconds": medians, "images_per_second": {k: config.batch_size / v for k, v in medians.items()},
-      "best": best,
-      "ratio": statistics.median(t / a for t, a in zip(seconds[best], seconds["apprentice"])),
-      "flops": flops(built, config.batch_size, shape), "machine": {**found, "torch": torch.__version__}}
+    "student": config.student.name,
+    "teacher": config.teacher.name if built.teacher else None,
+    "scheme": config.scheme,
+    "precision": config.precision,
+    "dtype": config.dtype,
+    "recipe": start.student_recipe(config).to_dict(),
+    "batch_size": config.batch_size,
+    "image_shape": list(shape),
+    "step_seconds": medians,
+    "images_per_second": {k: config.batch_size / v for k, v in medians.items()},
+    "best": best,
+    "ratio": statistics.median(t / a for t, a in zip(seconds[best], seconds["apprentice"])),
+    "flops": flops(built, config.batch_size, shape),
+    "machine": {**found, "torch": torch.__version__},
+  }
   if most := peak(found["kind"], config.dtype):
     report["peak_share"] = {k: report["flops"] / medians[k] / most for k in ("apprentice", best)}
   return report
@@ -75,22 +85,34 @@ def run(config, image_shape=None, num_classes=None) -> dict:
 def table(report: dict) -> str:
   """The report for reading."""
   pair = " + ".join(n for n in (report["student"], report["teacher"]) if n)
-  lines = [f"{sentence(report['machine'])}, torch {report['machine']['torch']}",
-           f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
-           f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}"]
+  lines = [
+    f"{sentence(report['machine'])}, torch {report['machine']['torch']}",
+    f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
+    f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}",
+  ]
   shares = report.get("peak_share", {})
   for name, seconds in report["step_seconds"].items():
     share = f"  {shares[name]:.1%} of peak" if name in shares else ""
-    lines.append(f"{name:14s} {1000 * seconds:8.1f} ms/step {report['images_per_second'][name]:8,.0f} images/s{share}")
+    lines.append(
+      f"{name:14s} {1000 * seconds:8.1f} ms/step {report['images_per_second'][name]:8,.0f} "
+      f"images/s{share}"
+    )
   return "\n".join([*lines, f"speed, of PyTorch's best ({report['best']}): {report['ratio']:.2f}"])
 
 
 def flops(built, batch_size: int, image_shape) -> float:
-  """Floating-point operations of a step's convolutions and dense layers, teacher's and student's: two for each
-  multiply-accumulate of the forward pass, and twice as many again for the gradients of a network that trains."""
+  """Floating-point operations of a step's convolutions and dense layers, teacher's and student's:
+  two for each multiply-accumulate of the forward pass, and twice as many again for the gradients of
+  a network that trains."""
   passes = ((built.student, 3), (built.teacher, 3 if built.teacher_optimizer else 1))
-  return float(sum(2 * batch_size * times * layer.macs for model, times in passes if model
-                   for layer in cost.layers(cost.blank(model, image_shape))))
+  return float(
+    sum(
+      2 * batch_size * times * layer.macs
+      for model, times in passes
+      if model
+      for layer in cost.layers(cost.blank(model, image_shape))
+    )
+  )
 
 
 def _torch(config):
@@ -98,14 +120,19 @@ def _torch(config):
   try:
     import torch
   except ImportError:
-    raise ConfigError("--what=torch compares with PyTorch, which is not installed: pip install "
-                      "'apprentice-jax[torch]'.") from None
+    raise ConfigError(
+      "--what=torch compares with PyTorch, which is not installed: pip install "
+      "'apprentice-jax[torch]'."
+    ) from None
   backend = jax.default_backend()
   if backend == "cpu" and config.dtype != "float32":
     raise ConfigError("--what=torch compares in float32 on CPU, and in bfloat16 on a GPU alone.")
   if backend == "gpu" and (jax.device_count() > 1 or not torch.cuda.is_available()):
-    raise ConfigError("--what=torch compares on one GPU, which PyTorch must see too: set CUDA_VISIBLE_DEVICES=0, and "
-                      "install PyTorch with CUDA.")
+    raise ConfigError(
+      "--what=torch compares on one GPU, which PyTorch must see too: set CUDA_VISIBLE_DEVICES=0, "
+      "and "
+      "install PyTorch with CUDA."
+    )
   if backend not in ("cpu", "gpu"):
     raise ConfigError("--what=torch compares on CPU or on a GPU.")
   return torch
@@ -113,9 +140,12 @@ def _torch(config):
 
 def _check_twin(config, built):
   from apprentice_jax.bench import torch_step
+
   if not torch_step.supports(built.student.quantization):
-    raise ConfigError(f"--what=torch has weights of {' and '.join(torch_step.WEIGHTS)} (per channel) and "
-                      f"activations of {' and '.join(torch_step.ACTIVATIONS)}, not config.quantization.")
+    raise ConfigError(
+      f"--what=torch has weights of {' and '.join(torch_step.WEIGHTS)} (per channel) and "
+      f"activations of {' and '.join(torch_step.ACTIVATIONS)}, not config.quantization."
+    )
 
 
 class _Twins:
@@ -125,8 +155,11 @@ class _Twins:
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     context = multiprocessing.get_context("spawn")
     self._here, there = context.Pipe()
-    self._process = context.Process(target=_serve, daemon=True,
-                                    args=(there, configs.flat(config), image_shape, num_classes, device, steps_a_call))
+    self._process = context.Process(
+      target=_serve,
+      daemon=True,
+      args=(there, configs.flat(config), image_shape, num_classes, device, steps_a_call),
+    )
 
   def __enter__(self):
     self._process.start()
@@ -158,8 +191,11 @@ class _Twins:
 def _serve(connection, flat, image_shape, num_classes, device, steps_a_call):
   """Answers names of ways to run with (seconds of a step, "") or (0, why it failed)."""
   import torch
+
   jax.config.update("jax_platforms", "cpu")  # the GPU's memory is not for a second jax
-  torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+  torch.set_num_threads(
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  )
   torch.backends.cudnn.benchmark = True
   torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
   config, steps = configs.base(), {}
@@ -179,18 +215,28 @@ def _torch_stepper(config, image_shape, num_classes, way: str, device: str, step
   import torch
 
   from apprentice_jax.bench import torch_step
+
   built = start.settings(config, num_classes)
   layout = torch.contiguous_format if way == "eager" else torch.channels_last
   rng = np.random.default_rng(0)
-  images = torch.from_numpy(rng.standard_normal((config.batch_size, image_shape[2], *image_shape[:2]), np.float32))
+  images = torch.from_numpy(
+    rng.standard_normal((config.batch_size, image_shape[2], *image_shape[:2]), np.float32)
+  )
   images = images.to(device, memory_format=layout)
   labels = torch.from_numpy(rng.integers(0, num_classes, config.batch_size)).to(device)
-  networks = [model and torch_step.Network(model, image_shape[2]).to(device, memory_format=layout)
-              for model in (built.student, built.teacher)]
+  networks = [
+    model and torch_step.Network(model, image_shape[2]).to(device, memory_format=layout)
+    for model in (built.student, built.teacher)
+  ]
   train = torch_step.step_of(
-      *networks, built.teacher_optimizer is not None, loss_weights(config), built.student_optimizer, 0.01,
-      compiled={"compiled": "default", "cuda_graphs": "reduce-overhead"}.get(way, ""),
-      autocast=torch.bfloat16 if config.dtype == "bfloat16" else None)
+    *networks,
+    built.teacher_optimizer is not None,
+    loss_weights(config),
+    built.student_optimizer,
+    0.01,
+    compiled={"compiled": "default", "cuda_graphs": "reduce-overhead"}.get(way, ""),
+    autocast=torch.bfloat16 if config.dtype == "bfloat16" else None,
+  )
 
   def step():
     began = time.perf_counter()

@@ -1,1 +1,2 @@
-"""Images in: sources read them, order decides which come when, augment prepares them on the device."""
+"""Images in: sources read them, order decides which come when, augment prepares them on the
+device."""

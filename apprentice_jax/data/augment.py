@@ -1,14 +1,16 @@
 """What happens to images on the device: gather, pad-crop, flip, normalise."""
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 
 class Augmentation(NamedTuple):
-  """Training augmentation: shift by up to ``pad`` pixels (zero filling), flip left-right; the same again after
-  ``epochs`` epochs, unless that is 0."""
+  """Training augmentation: shift by up to ``pad`` pixels (zero filling), flip left-right; the same
+  again after ``epochs`` epochs, unless that is 0."""
+
   pad: int = 0
   flip: bool = False
   epochs: int = 0

@@ -1,7 +1,8 @@
 """The pixels of an image that Pillow has opened, as 8 bits of red, green and blue.
 
-A whole number keeps the upper eight of the bits that its file says it has. An image is refused where
-its file does not tell the range of values, or where they fill so little of it that it would be black.
+A whole number keeps the upper eight of the bits that its file says it has. An image is refused
+where its file does not tell the range of values, or where they fill so little of it that it would
+be black.
 """
 
 import cv2
@@ -20,7 +21,9 @@ class UnreadableImage(ValueError):
 FLOATS = "its values are floats, whose range is not known: save it with 8 or 16 bits"
 WIDE = "its values are 32-bit integers, whose range is not known: save it with 8 or 16 bits"
 SIGNED = "its values are signed integers, whose range is not known: save it with 8 or 16 bits"
-DARK = "its 16-bit values use no more than 12 bits and would come out black: stretch them to 0..65535"
+DARK = (
+  "its 16-bit values use no more than 12 bits and would come out black: stretch them to 0..65535"
+)
 
 
 def rgb(image: Image.Image, encoded: bytes) -> Image.Image:

@@ -10,10 +10,11 @@ import unicodedata
 IMAGENET = "imagenet"
 # What names that mean the same may differ in, and a name without it, in this order.
 _ASPECTS = {
-    "Unicode normal form": lambda name: unicodedata.normalize("NFKC", name),
-    "letter case": str.casefold,
-    "underscores": lambda name: name.replace("_", " "),
-    "blanks": lambda name: " ".join(name.split())}
+  "Unicode normal form": lambda name: unicodedata.normalize("NFKC", name),
+  "letter case": str.casefold,
+  "underscores": lambda name: name.replace("_", " "),
+  "blanks": lambda name: " ".join(name.split()),
+}
 _WNID = re.compile(r"(n\d{8})\s+(\S.*)")  # as in n01440764 tench, Tinca tinca
 
 
@@ -21,8 +22,8 @@ def read(source: str) -> tuple[str, ...]:
   """The names of a network's outputs, in their order.
 
   Args:
-    source: a text file with one name a line; or "imagenet": the 1,000 classes of ILSVRC 2012 in the order of their
-      WordNet ids, which is the order of torchvision's and timm's networks.
+    source: a text file with one name a line; or "imagenet": the 1,000 classes of ILSVRC 2012 in the
+      order of their WordNet ids, which is the order of torchvision's and timm's networks.
 
   Raises:
     ValueError: the file cannot be read, has an empty line between names, or is empty.
@@ -34,7 +35,9 @@ def read(source: str) -> tuple[str, ...]:
   except OSError as error:
     raise ValueError(f"cannot read {source}: {error.strerror}.") from None
   except UnicodeDecodeError:
-    raise ValueError(f"{source} is no text in UTF-8: it must have the name of a class on each line.") from None
+    raise ValueError(
+      f"{source} is no text in UTF-8: it must have the name of a class on each line."
+    ) from None
   names = tuple(line.strip() for line in text.rstrip().splitlines())
   if not names or not all(names):
     what = f"no name on line {names.index('') + 1}" if names else "no names"
@@ -46,9 +49,9 @@ def read(source: str) -> tuple[str, ...]:
 def imagenet() -> tuple[str, ...]:
   """ImageNet's 1,000 classes, such as "n01440764 tench, Tinca tinca".
 
-  The ids and their order are those of ILSVRC 2012 (https://image-net.org/challenges/LSVRC/2012), the names are
-  WordNet's (https://wordnet.princeton.edu); both as timm 1.0.31 lists them (imagenet_synsets.txt and
-  imagenet_synset_to_lemma.txt, Apache 2.0).
+  The ids and their order are those of ILSVRC 2012 (https://image-net.org/challenges/LSVRC/2012),
+  the names are WordNet's (https://wordnet.princeton.edu); both as timm 1.0.31 lists them
+  (imagenet_synsets.txt and imagenet_synset_to_lemma.txt, Apache 2.0).
   """
   file = importlib.resources.files("apprentice_jax.data").joinpath("imagenet_classes.txt")
   return tuple(file.read_text(encoding="utf-8").splitlines())
@@ -57,8 +60,9 @@ def imagenet() -> tuple[str, ...]:
 def places(wanted, names) -> tuple[int, ...]:
   """Where each of the wanted classes is among others.
 
-  A class is found by its name; of "n01440764 tench, Tinca tinca" each of "n01440764", "tench" and "Tinca tinca" is one.
-  Where no name is the same to the letter, names that `folded` makes the same are.
+  A class is found by its name; of "n01440764 tench, Tinca tinca" each of "n01440764", "tench" and
+  "Tinca tinca" is one. Where no name is the same to the letter, names that `folded` makes the same
+  are.
 
   Args:
     wanted, names: of classes.
@@ -67,12 +71,15 @@ def places(wanted, names) -> tuple[int, ...]:
     For each of the wanted its index in ``names``, no two the same.
 
   Raises:
-    ValueError: a class is not there, or is there twice, or two are the same; the message goes on from what has the names.
+    ValueError: a class is not there, or is there twice, or two are the same; the message goes on
+      from what has the names.
   """
   exact, alike = _index(names, str), _index(names, folded)
   found = {name: exact.get(name) or alike.get(folded(name), []) for name in wanted}
   if missing := [name for name in wanted if not found[name]]:
-    raise ValueError(f"lacks {len(missing)} of the {len(wanted)} classes of the data: {listed(missing)}")
+    raise ValueError(
+      f"lacks {len(missing)} of the {len(wanted)} classes of the data: {listed(missing)}"
+    )
   for name, at in found.items():
     if len(at) > 1:
       raise ValueError(f"has more than one class {name!r}: {listed([names[i] for i in at])}")

@@ -1,4 +1,5 @@
-"""From an encoded image to what a network sees: random-resized crops to train, the centre to evaluate.
+"""From an encoded image to what a network sees: random-resized crops to train, the centre to
+evaluate.
 
 A crop is chosen before the image is decoded, so that the decoder can leave out the resolution that
 the resize would throw away.
@@ -16,8 +17,8 @@ from apprentice_jax.data import images, resample
 from apprentice_jax.data.resample import Span
 
 cv2.setNumThreads(1)  # images are spread over threads already
-# Evaluation decodes a JPEG at a reduction that leaves so many times the resolution. What the reduction
-# averages is then next to nothing of what the resize averages.
+# Evaluation decodes a JPEG at a reduction that leaves so many times the resolution. What the
+# reduction averages is then next to nothing of what the resize averages.
 JPEG_SIDES = 4
 _ATTEMPTS = 10
 _SALT = 1 << 63  # keeps the augmentation's random numbers apart from the order's
@@ -35,6 +36,7 @@ class Crops(NamedTuple):
     ratio: training: least and largest width / height.
     flip: training: mirror every other image.
   """
+
   size: int = 224
   resize: int = 256
   area: tuple[float, float] = (0.08, 1.0)
@@ -44,6 +46,7 @@ class Crops(NamedTuple):
 
 class Window(NamedTuple):
   """A part of an image, in pixels."""
+
   top: int
   left: int
   height: int
@@ -53,25 +56,33 @@ class Window(NamedTuple):
 def uniforms(seed: int, epoch: int, index: int) -> np.ndarray:
   """The random numbers of example ``index`` in epoch ``epoch``: float64 (11, 4) in [0, 1).
 
-  They depend on the arguments alone (counter-based: Salmon et al., "Parallel random numbers: as easy
-  as 1, 2, 3", SC 2011).
+  They depend on the arguments alone (counter-based: Salmon et al., "Parallel random numbers: as
+  easy as 1, 2, 3", SC 2011).
   """
-  # To make a generator takes several times as long as to set its state: it asks the system for a seed.
+  # To make a generator takes several times as long as to set its state: it asks the system for a
+  # seed.
   if not hasattr(_generators, "philox"):
     _generators.philox = np.random.Philox(0)
     _generators.random = np.random.Generator(_generators.philox).random
   _generators.philox.state = {
-      "bit_generator": "Philox", "buffer": _EMPTY, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0,
-      "state": {"key": np.array([seed, _SALT], np.uint64),
-                "counter": np.array([0, 0, epoch, index], np.uint64)}}
+    "bit_generator": "Philox",
+    "buffer": _EMPTY,
+    "buffer_pos": 4,
+    "has_uint32": 0,
+    "uinteger": 0,
+    "state": {
+      "key": np.array([seed, _SALT], np.uint64),
+      "counter": np.array([0, 0, epoch, index], np.uint64),
+    },
+  }
   return _generators.random((_ATTEMPTS + 1, 4))
 
 
 def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> Window:
   """A window of random area and aspect ratio ("Inception" cropping, Szegedy et al., CVPR 2015).
 
-  Area is uniform in crops.area, the logarithm of the aspect ratio uniform in that of crops.ratio, and
-  the position uniform; if none of ten attempts lies inside the image, it is the largest centred
+  Area is uniform in crops.area, the logarithm of the aspect ratio uniform in that of crops.ratio,
+  and the position uniform; if none of ten attempts lies inside the image, it is the largest centred
   window of a ratio in range.
 
   Args:
@@ -91,12 +102,13 @@ def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> W
   return Window((height - h) // 2, (width - w) // 2, h, w)
 
 
-def training_image(encoded: bytes, crops: Crops, seed: int, epoch: int, index: int,
-                   out: np.ndarray):
+def training_image(
+  encoded: bytes, crops: Crops, seed: int, epoch: int, index: int, out: np.ndarray
+):
   """Crops, resizes and perhaps mirrors an image, in a way that (seed, epoch, index) alone decide.
 
-  The same numbers as torchvision's RandomResizedCrop (bilinear, with antialiasing) of the same window.
-  A large window is decoded at a reduction, see `resample`.
+  The same numbers as torchvision's RandomResizedCrop (bilinear, with antialiasing) of the same
+  window. A large window is decoded at a reduction, see `resample`.
 
   Args:
     encoded: the image's file.
@@ -110,11 +122,18 @@ def training_image(encoded: bytes, crops: Crops, seed: int, epoch: int, index: i
   """
   picture, draws = images.inspect(encoded), uniforms(seed, epoch, index)
   window = random_window(picture.height, picture.width, crops, draws)
-  # Pillow decodes all of another image in any case: to reduce it by 4 saves memory, by 2 next to nothing.
-  r = resample.reduction(min(window.height, window.width) / crops.size,
-                         (4, 2) if images.is_jpeg(picture) else (4,))
+  # Pillow decodes all of another image in any case: to reduce it by 4 saves memory, by 2 next to
+  # nothing.
+  r = resample.reduction(
+    min(window.height, window.width) / crops.size, (4, 2) if images.is_jpeg(picture) else (4,)
+  )
   top, left = (first + margin for first, margin in zip(window[:2], images.margins(picture, r)))
-  part = (images.pixels(picture, r), r, Span(top, top + window.height), Span(left, left + window.width))
+  part = (
+    images.pixels(picture, r),
+    r,
+    Span(top, top + window.height),
+    Span(left, left + window.width),
+  )
   if crops.flip and draws[_ATTEMPTS, 0] < 0.5:
     resized = np.empty_like(out)
     resample.resample(*part, resized)
@@ -126,9 +145,10 @@ def training_image(encoded: bytes, crops: Crops, seed: int, epoch: int, index: i
 def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
   """Resizes the short side to crops.resize and cuts the centre out.
 
-  The same numbers as torchvision's Resize (bilinear, with antialiasing) and CenterCrop, without making
-  what is cut off. A JPEG is decoded at the reduction that Pillow's ``Image.draft`` chooses for JPEG_SIDES
-  times crops.resize. So a few lines of Pillow make the same pixels (docs/onnxruntime.md).
+  The same numbers as torchvision's Resize (bilinear, with antialiasing) and CenterCrop, without
+  making what is cut off. A JPEG is decoded at the reduction that Pillow's ``Image.draft`` chooses
+  for JPEG_SIDES times crops.resize. So a few lines of Pillow make the same pixels
+  (docs/onnxruntime.md).
 
   Args, Raises: see `training_image`.
   """
@@ -140,8 +160,10 @@ def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
   box = []
   for side in (picture.width, picture.height):
     start = round((resized[side] - crops.size) / 2)
-    box.append((start * side / (resized[side] * r),
-                (start + crops.size) * side / (resized[side] * r)))
+    box.append(
+      (start * side / (resized[side] * r), (start + crops.size) * side / (resized[side] * r))
+    )
   (left, right), (top, bottom) = box
-  out[...] = image.resize((crops.size, crops.size), Image.Resampling.BILINEAR,
-                          (left, top, right, bottom))
+  out[...] = image.resize(
+    (crops.size, crops.size), Image.Resampling.BILINEAR, (left, top, right, bottom)
+  )

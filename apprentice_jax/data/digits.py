@@ -5,7 +5,6 @@ Digits" data). They come with scikit-learn, so nothing is downloaded, and the im
 as PNG bytes, so TensorFlow is not needed. Importing this module registers the tfds builder.
 """
 
-from collections.abc import Iterator
 import contextlib
 import functools
 import io
@@ -14,10 +13,11 @@ import os
 import pathlib
 import tempfile
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from apprentice_jax.data import sources
 
@@ -46,16 +46,18 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self,
-        description="1,797 handwritten digits of 8x8 pixels, 0..16 scaled to 0..255.",
-        features=tfds.features.FeaturesDict({
-            "image": tfds.features.Image(shape=(8, 8, 1)),
-            "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
-        }),
-        supervised_keys=("image", "label"),
-        homepage="https://archive.ics.uci.edu/dataset/80",
-        # Each split keeps scikit-learn's order; loaders shuffle anyway.
-        disable_shuffling=True,
+      builder=self,
+      description="1,797 handwritten digits of 8x8 pixels, 0..16 scaled to 0..255.",
+      features=tfds.features.FeaturesDict(
+        {
+          "image": tfds.features.Image(shape=(8, 8, 1)),
+          "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
+        }
+      ),
+      supervised_keys=("image", "label"),
+      homepage="https://archive.ics.uci.edu/dataset/80",
+      # Each split keeps scikit-learn's order; loaders shuffle anyway.
+      disable_shuffling=True,
     )
 
   def _split_generators(self, dl_manager):
@@ -104,9 +106,9 @@ def _write(data_dir: pathlib.Path) -> None:
       return
     try:
       Digits(data_dir=data_dir).download_and_prepare(
-          file_format="array_record",
-          download_dir=downloads,
-          download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        file_format="array_record",
+        download_dir=downloads,
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
       )
     except OSError:
       # Of two processes at it, tfds lets only one move its finished folder into place.
@@ -133,12 +135,12 @@ def prepare(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
   except OSError as error:
     if data_dir:
       raise ValueError(
-          f"'digits' cannot be prepared in {root} ({error}): give a data_dir that can be written, "
-          "or none."
+        f"'digits' cannot be prepared in {root} ({error}): give a data_dir that can be written, "
+        "or none."
       ) from None
     warnings.warn(
-        f"'digits' cannot be kept in {root} ({error}) and will be prepared again next time: set "
-        "$APPRENTICE_CACHE to a folder that can be written."
+      f"'digits' cannot be kept in {root} ({error}) and will be prepared again next time: set "
+      "$APPRENTICE_CACHE to a folder that can be written."
     )
     root = pathlib.Path(_temporary_dir().name)
     _write(root)

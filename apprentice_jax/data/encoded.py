@@ -5,7 +5,7 @@ them. `data.stream` turns those into batches.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Optional, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -21,11 +21,11 @@ class Examples(Protocol):
     class_names: one name a class.
     labels: int32 (size,), or None where knowing them would mean reading the whole set.
   """
-  class_names: tuple[str, ...]
-  labels: Optional[np.ndarray]
 
-  def __len__(self) -> int:
-    ...
+  class_names: tuple[str, ...]
+  labels: np.ndarray | None
+
+  def __len__(self) -> int: ...
 
   def read(self, indices: Sequence[int]) -> Iterator[tuple[bytes, int]]:
     """The file and label of each; a file that cannot be read is empty, and no label is -1."""
@@ -34,7 +34,7 @@ class Examples(Protocol):
     """What to call an example in a message."""
 
 
-def load(name: str, split: str, data_dir: Optional[str] = None) -> Examples:
+def load(name: str, split: str, data_dir: str | None = None) -> Examples:
   """Opens one split without reading its images.
 
   Args:
@@ -74,4 +74,3 @@ def hold_out(examples: Examples, count: int) -> tuple[Subset, Subset]:
   labels = np.zeros(len(examples), np.int32) if examples.labels is None else examples.labels
   held = sources.held_out(labels, count)
   return Subset(examples, np.flatnonzero(~held)), Subset(examples, np.flatnonzero(held))
-

@@ -1,15 +1,23 @@
 """The files of a folder: which are pictures, which are passed over, and why."""
 
 import collections
-from collections.abc import Collection, Iterator, Sequence
 import os
 import stat
+from collections.abc import Collection, Iterator, Sequence
 
 from apprentice_jax.data import formats
 
 WORKDIR = "of a run's workdir"
-_SYSTEM = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found",
-           "$recycle.bin", "system volume information")
+_SYSTEM = (
+  "__macosx",
+  "@eadir",
+  "thumbs.db",
+  "ehthumbs.db",
+  "desktop.ini",
+  "lost+found",
+  "$recycle.bin",
+  "system volume information",
+)
 # A workdir has a config.json beside one of these, the first before anything is trained.
 _OF_RUNS = ("lock", "data.json", "classes.json", "metrics.jsonl", "checkpoints", "cells")
 _KINDS = 6  # of files that are not read, which a sentence names

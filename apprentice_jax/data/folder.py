@@ -39,8 +39,9 @@ class Folder:
       raise NoClasses(f"{self.path} has no folders: images are expected in {self.path}/CLASS/.")
     self.class_names = tuple(classes)
     self._paths = list(itertools.chain.from_iterable(classes.values()))
-    self.labels = np.repeat(np.arange(len(classes), dtype=np.int32),
-                            [len(paths) for paths in classes.values()])
+    self.labels = np.repeat(
+      np.arange(len(classes), dtype=np.int32), [len(paths) for paths in classes.values()]
+    )
 
   def _read_classes(self) -> dict[str, list[str]]:
     """The paths of each class's images; counts the other files."""
@@ -105,15 +106,19 @@ def training_folder(root: str, split: str, share: bool) -> str:
   folder, inside = pathlib.Path(root).expanduser(), _folders(root)
   for child in inside:
     if located(str(folder / child), split):
-      raise ValueError(f"there is no folder {folder / split}, but {folder / child} has one: set "
-                       f"--config.data.dir={folder / child}.")
+      raise ValueError(
+        f"there is no folder {folder / split}, but {folder / child} has one: set "
+        f"--config.data.dir={folder / child}."
+      )
   if not inside or _usual(root, sum(SPELLINGS, ())):
     _missing(root, split, "data.train_split")
   if share:
     return "."
-  raise ValueError(f"there is no folder {folder / split}: images are expected in "
-                   f"{folder / split}/CLASS/; where {_listed(inside)} are the classes, "
-                   "--config.data.test_share=0.2 tests on a fifth of the images.")
+  raise ValueError(
+    f"there is no folder {folder / split}: images are expected in "
+    f"{folder / split}/CLASS/; where {_listed(inside)} are the classes, "
+    "--config.data.test_share=0.2 tests on a fifth of the images."
+  )
 
 
 def test_folder(root: str, split: str, share: bool) -> str:
@@ -130,17 +135,21 @@ def test_folder(root: str, split: str, share: bool) -> str:
   if share and not (split and others):
     return ""
   if not split:
-    raise ValueError("config.data.test_split is empty: name the test images' folder, or set "
-                     "--config.data.test_share=0.2 to test on a fifth of the training images.")
-  missing = (f"there is no folder {folder / split}: images are expected in "
-             f"{folder / split}/CLASS/; ")
+    raise ValueError(
+      "config.data.test_split is empty: name the test images' folder, or set "
+      "--config.data.test_share=0.2 to test on a fifth of the training images."
+    )
+  missing = f"there is no folder {folder / split}: images are expected in {folder / split}/CLASS/; "
   if not others:
-    raise ValueError(f"{missing}set --config.data.test_share=0.2 to test on a fifth of the "
-                     "training images.")
+    raise ValueError(
+      f"{missing}set --config.data.test_share=0.2 to test on a fifth of the training images."
+    )
   needed = "" if share else " --config.data.test_share=0.2"
-  raise ValueError(f"{missing}there is {_listed(others)}: set --config.data.test_split={others[0]} "
-                   f"(or --config.data.test_split={needed}, to test on a share of the training "
-                   "images).")
+  raise ValueError(
+    f"{missing}there is {_listed(others)}: set --config.data.test_split={others[0]} "
+    f"(or --config.data.test_split={needed}, to test on a share of the training "
+    "images)."
+  )
 
 
 def located_test(root: str, split: str) -> str:
@@ -172,8 +181,11 @@ def siblings(root: str, own: list[str]) -> list[str]:
   """The folders in ``root`` that are called as splits are, and are none of a run's own."""
   if any(same(root, ".", name) for name in own):  # then they are classes
     return []
-  return [name for name in _usual(root, sum(SPELLINGS, ()))
-          if not any(same(root, name, other) for other in own)]
+  return [
+    name
+    for name in _usual(root, sum(SPELLINGS, ()))
+    if not any(same(root, name, other) for other in own)
+  ]
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -195,11 +207,15 @@ def _missing(root: str, split: str, field: str):
   folder, inside = pathlib.Path(root).expanduser(), _folders(root)
   there = f"; there is {_listed(inside)}" if inside else ""
   if "[" in split:
-    there += ("; slices are for tfds datasets (of a folder, config.data.validation and test_share "
-              "are shares)")
+    there += (
+      "; slices are for tfds datasets (of a folder, config.data.validation and test_share "
+      "are shares)"
+    )
   advice = f": name the folder with --config.{field}" if inside and field else ""
-  raise ValueError(f"there is no folder {folder / split}: images are expected in "
-                   f"{folder / split}/CLASS/{there}{advice}.")
+  raise ValueError(
+    f"there is no folder {folder / split}: images are expected in "
+    f"{folder / split}/CLASS/{there}{advice}."
+  )
 
 
 def _check_root(root: str, split: str):
@@ -207,8 +223,9 @@ def _check_root(root: str, split: str):
     raise ValueError("data.dir is empty: give the folder that holds train/CLASS/*.jpg.")
   folder = pathlib.Path(root).expanduser()
   if not folder.is_dir():
-    raise ValueError(f"there is no folder {folder}: images are expected in "
-                     f"{folder / split}/CLASS/.")
+    raise ValueError(
+      f"there is no folder {folder}: images are expected in {folder / split}/CLASS/."
+    )
 
 
 def _existing(root: str, split: str) -> pathlib.Path:
@@ -234,8 +251,11 @@ def located(root: str, split: str) -> str:
 
 def _usual(root: str, names: tuple[str, ...]) -> list[str]:
   """The folders in ``root`` of these names, whatever the case of their letters."""
-  return [name for name in _folders(root)
-          if name.casefold() in names and _may_be_split(pathlib.Path(root).expanduser() / name)]
+  return [
+    name
+    for name in _folders(root)
+    if name.casefold() in names and _may_be_split(pathlib.Path(root).expanduser() / name)
+  ]
 
 
 def _may_be_split(folder: pathlib.Path) -> bool:
@@ -268,8 +288,10 @@ def _classes(folder: pathlib.Path, unread: collections.Counter) -> list[str]:
     try:
       name.encode()
     except UnicodeEncodeError:
-      raise ValueError(f"the class {os.fsencode(name)!r} in {folder} has a name that is not UTF-8: "
-                       "rename the folder.") from None
+      raise ValueError(
+        f"the class {os.fsencode(name)!r} in {folder} has a name that is not UTF-8: "
+        "rename the folder."
+      ) from None
   return sorted(names)
 
 

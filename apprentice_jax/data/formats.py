@@ -8,9 +8,38 @@ from PIL import Image
 
 # Those of photos and renderings that Pillow opens, none of icons, documents or measurements.
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".avifs", ".gif",
-    ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".jpf",
-    ".jpc", ".j2c", ".tga", ".qoi", ".pcx", ".sgi", ".psd", ".dds")
+  ".jpg",
+  ".jpeg",
+  ".jpe",
+  ".jfif",
+  ".mpo",
+  ".png",
+  ".apng",
+  ".webp",
+  ".avif",
+  ".avifs",
+  ".gif",
+  ".bmp",
+  ".dib",
+  ".tif",
+  ".tiff",
+  ".ppm",
+  ".pgm",
+  ".pbm",
+  ".pnm",
+  ".jp2",
+  ".j2k",
+  ".jpx",
+  ".jpf",
+  ".jpc",
+  ".j2c",
+  ".tga",
+  ".qoi",
+  ".pcx",
+  ".sgi",
+  ".psd",
+  ".dds",
+)
 
 HEIC = "it is a HEIC photo: convert it to JPEG, or pip install pillow-heif"
 AVIF = "it is an AVIF image: convert it to PNG, or pip install -U pillow (11.3 or newer)"
@@ -21,28 +50,64 @@ OTHER = "neither its name nor its content is that of a picture format which is r
 _HEIC_SUFFIXES = (".heic", ".heif", ".heics", ".heifs", ".hif")
 # Most raw photos are TIFF files, whose first image is a preview of the size of a stamp.
 _RAW_SUFFIXES = (
-    ".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf",
-    ".pef", ".srw", ".3fr", ".iiq", ".dcr", ".kdc", ".erf", ".mef", ".mos", ".rwl", ".x3f")
+  ".dng",
+  ".nef",
+  ".nrw",
+  ".cr2",
+  ".cr3",
+  ".crw",
+  ".arw",
+  ".srf",
+  ".sr2",
+  ".orf",
+  ".rw2",
+  ".raf",
+  ".pef",
+  ".srw",
+  ".3fr",
+  ".iiq",
+  ".dcr",
+  ".kdc",
+  ".erf",
+  ".mef",
+  ".mos",
+  ".rwl",
+  ".x3f",
+)
 _SIGNATURES = (
-    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0",
-    b"MM\0+", b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51", b"qoif", b"8BPS", b"DDS ")
+  b"\xff\xd8\xff",
+  b"\x89PNG\r\n\x1a\n",
+  b"GIF87a",
+  b"GIF89a",
+  b"II*\0",
+  b"MM\0*",
+  b"II+\0",
+  b"MM\0+",
+  b"\0\0\0\x0cjP  \r\n\x87\n",
+  b"\xff\x4f\xff\x51",
+  b"qoif",
+  b"8BPS",
+  b"DDS ",
+)
 _BRANDS = {
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC")}
+  **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+  **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+}
 _FIRST = 64  # bytes: enough for every signature
 
 
 def why_not(path: str | os.PathLike[str]) -> str:
   """Why a file is not read as a picture.
 
-  A name that ends in one of SUFFIXES is a picture's, whatever the case of its letters. The first bytes
-  of any other file decide.
+  A name that ends in one of SUFFIXES is a picture's, whatever the case of its letters. The first
+  bytes of any other file decide.
 
   Args:
     path: of the file.
 
   Returns:
-    "" for a picture, which may still be damaged. Otherwise one clause, the same for all files of a kind.
+    "" for a picture, which may still be damaged. Otherwise one clause, the same for all files of a
+    kind.
   """
   name = os.path.basename(os.fspath(path)).lower()
   if name.startswith("."):
@@ -71,7 +136,7 @@ def container(first: bytes) -> str:
     return ""
   # Behind the major brand and its version stand the compatible ones; "mif1" says less than any.
   size = max(16, min(int.from_bytes(first[:4], "big"), _FIRST))
-  brands = [first[8:12], *(first[i:i + 4] for i in range(16, size, 4))]
+  brands = [first[8:12], *(first[i : i + 4] for i in range(16, size, 4))]
   kinds = {_BRANDS.get(brand, "") for brand in brands}
   return "AVIF" if "AVIF" in kinds else "HEIC" if "HEIC" in kinds else ""
 
@@ -99,5 +164,9 @@ def _is_picture(first: bytes) -> bool:
   # Two letters are no signature: a bitmap's reserved bytes are 0, and a PNM's size follows a blank.
   if first[:2] == b"BM":
     return len(first) >= 26 and first[6:10] == bytes(4)
-  return first[:1] == b"P" and first[1:2] in b"123456" and first[2:3] in b" \t\r\n" and (
-      first[3:4].isdigit() or first[3:4] == b"#")
+  return (
+    first[:1] == b"P"
+    and first[1:2] in b"123456"
+    and first[2:3] in b" \t\r\n"
+    and (first[3:4].isdigit() or first[3:4] == b"#")
+  )

@@ -1,23 +1,24 @@
 """Encoded images to RGB pixels: any common format, upright, and no more of them than are needed.
 
-libjpeg-turbo (simplejpeg) decodes JPEGs and lets go of the interpreter's lock. It can decode at a half,
-a quarter or an eighth of the resolution in less time: a pixel is then the average of a square. Pillow
-decodes everything else, and whatever that decoder does not take.
+libjpeg-turbo (simplejpeg) decodes JPEGs and lets go of the interpreter's lock. It can decode at a
+half, a quarter or an eighth of the resolution in less time: a pixel is then the average of a
+square. Pillow decodes everything else, and whatever that decoder does not take.
 """
 
 import contextlib
 import io
-from typing import NamedTuple, Optional
 import warnings
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 import simplejpeg
+from PIL import Image
 
 from apprentice_jax.data import channels, formats
 from apprentice_jax.data.channels import UnreadableImage
 
-# Pillow warns, without a name, of images between the number of pixels that it allows and twice that.
+# Pillow warns, without a name, of images between the number of pixels that it allows and twice
+# that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 REDUCTIONS = (8, 4, 2)  # those that libjpeg-turbo has fast code for: it averages squares
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -32,11 +33,12 @@ class Picture(NamedTuple):
     orientation: EXIF's, 1 to 8, by which the decoded pixels are to be turned; 1 is upright.
     pillow: the opened image, where Pillow is to decode it.
   """
+
   encoded: bytes
   height: int
   width: int
   orientation: int = 1
-  pillow: Optional[Image.Image] = None
+  pillow: Image.Image | None = None
 
 
 def inspect(encoded: bytes) -> Picture:
@@ -56,7 +58,9 @@ def inspect(encoded: bytes) -> Picture:
       if _has_exif(encoded):  # to read it takes a hundred times as long, and few photos have it
         with contextlib.suppress(Exception):  # what Pillow finds wrong may be no matter here
           orientation = _orientation(Image.open(io.BytesIO(encoded)))
-      return Picture(encoded, *((width, height) if orientation >= 5 else (height, width)), orientation)
+      return Picture(
+        encoded, *((width, height) if orientation >= 5 else (height, width)), orientation
+      )
   return _inspect_with_pillow(encoded)
 
 
@@ -81,13 +85,21 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
       height, width = width, height
     try:
       decoded = simplejpeg.decode_jpeg(
-          picture.encoded, "RGB", min_height=-(-height // reduction),
-          min_width=-(-width // reduction), min_factor=reduction)
+        picture.encoded,
+        "RGB",
+        min_height=-(-height // reduction),
+        min_width=-(-width // reduction),
+        min_factor=reduction,
+      )
       return _UPRIGHT[picture.orientation](decoded)
     except ValueError:  # strict about harmless flaws, too: Pillow decides
       picture = picture._replace(pillow=_inspect_with_pillow(picture.encoded).pillow)
   try:
-    image = _reduced_jpeg(picture.encoded, reduction) if reduction > 1 and is_jpeg(picture) else picture.pillow
+    image = (
+      _reduced_jpeg(picture.encoded, reduction)
+      if reduction > 1 and is_jpeg(picture)
+      else picture.pillow
+    )
     image.load()
     image = channels.rgb(image, picture.encoded)
   except UnreadableImage:
@@ -144,18 +156,24 @@ def margins(picture: Picture, reduction: int) -> tuple[int, int]:
 
   Squares are counted from the corner of the stored image, which may be turned.
   """
-  return (-picture.height % reduction if picture.orientation in (3, 4, 7, 8) else 0,
-          -picture.width % reduction if picture.orientation in (2, 3, 6, 7) else 0)
+  return (
+    -picture.height % reduction if picture.orientation in (3, 4, 7, 8) else 0,
+    -picture.width % reduction if picture.orientation in (2, 3, 6, 7) else 0,
+  )
 
 
 def _has_exif(encoded: bytes) -> bool:
-  """Whether a JPEG has an EXIF segment among the application and comment segments it begins with."""
+  """Whether a JPEG has an EXIF segment among the application and comment segments it begins
+  with."""
   i = 2
-  while i + 4 <= len(encoded) and encoded[i] == 0xFF and (
-      0xE0 <= encoded[i + 1] <= 0xEF or encoded[i + 1] == 0xFE):
-    if encoded[i + 4:i + 10] == b"Exif\0\0":
+  while (
+    i + 4 <= len(encoded)
+    and encoded[i] == 0xFF
+    and (0xE0 <= encoded[i + 1] <= 0xEF or encoded[i + 1] == 0xFE)
+  ):
+    if encoded[i + 4 : i + 10] == b"Exif\0\0":
       return True
-    i += 2 + int.from_bytes(encoded[i + 2:i + 4], "big")
+    i += 2 + int.from_bytes(encoded[i + 2 : i + 4], "big")
   return False
 
 
@@ -165,9 +183,12 @@ def _inspect_with_pillow(encoded: bytes) -> Picture:
   try:
     image = Image.open(io.BytesIO(encoded))
     if image.format in ("PNG", "TIFF"):
-      image.load()  # a PNG's EXIF may follow its pixels; TIFFs are turned by Pillow as it loads them
+      # a PNG's EXIF may follow its pixels; TIFFs are turned by Pillow as it loads them
+      image.load()
   except Image.DecompressionBombError:
-    raise UnreadableImage(f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: reduce it") from None
+    raise UnreadableImage(
+      f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: reduce it"
+    ) from None
   except Exception as error:  # see `pixels`
     raise UnreadableImage(_sentence(error)) from None
   orientation = _orientation(image)
@@ -185,14 +206,14 @@ def _orientation(image: Image.Image) -> int:
 
 # What turns an image of each EXIF orientation upright.
 _UPRIGHT = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: a.swapaxes(0, 1)[::-1],
+  1: lambda a: a,
+  2: lambda a: a[:, ::-1],
+  3: lambda a: a[::-1, ::-1],
+  4: lambda a: a[::-1],
+  5: lambda a: a.swapaxes(0, 1),
+  6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+  7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+  8: lambda a: a.swapaxes(0, 1)[::-1],
 }
 
 

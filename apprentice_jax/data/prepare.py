@@ -1,15 +1,14 @@
 """Preparing a public dataset once, as ArrayRecord, so that training needs no TensorFlow."""
 
-from collections.abc import Iterator
 import contextlib
 import difflib
 import importlib.util
 import os
 import re
 import textwrap
+from collections.abc import Iterator
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import prepared
+from apprentice_jax.data import digits, prepared
 
 # tfds and TensorFlow are imported inside the functions: they are slow to import, and TensorFlow may
 # be missing.
@@ -76,7 +75,7 @@ def _make(name: str, data_dir: str | None, builder) -> str:
     _check_known(name)
   if importlib.util.find_spec("tensorflow") is None:
     raise ValueError(
-        f"preparing {name!r} takes TensorFlow, once: pip install 'apprentice-jax[prepare]'."
+      f"preparing {name!r} takes TensorFlow, once: pip install 'apprentice-jax[prepare]'."
     )
   with _one_sentence(name):
     if builder is None:
@@ -105,13 +104,13 @@ def _one_sentence(name: str) -> Iterator[None]:
 
   downloads = tfds.core.download
   failures = (
-      OSError,  # Also those of requests.
-      RuntimeError,  # ArrayRecord's writer.
-      AssertionError,  # How tfds refuses.
-      tf.errors.OpError,
-      downloads.util.DownloadError,
-      downloads.download_manager.NonMatchingChecksumError,
-      downloads.extractor.ExtractError,
+    OSError,  # Also those of requests.
+    RuntimeError,  # ArrayRecord's writer.
+    AssertionError,  # How tfds refuses.
+    tf.errors.OpError,
+    downloads.util.DownloadError,
+    downloads.download_manager.NonMatchingChecksumError,
+    downloads.extractor.ExtractError,
   )
   try:
     yield
@@ -156,8 +155,8 @@ def _by_hand(name: str, builder, folder: os.PathLike[str], state: str) -> str:
   """Returns how to download a dataset by hand, into a folder in the state described."""
   instructions = textwrap.dedent(builder.MANUAL_DOWNLOAD_INSTRUCTIONS).strip()
   return (
-      f"{name!r} has to be downloaded by hand:\n{textwrap.indent(instructions, '  ')}\n"
-      f"manual_dir is {folder} ({state}). Run the same command again afterwards."
+    f"{name!r} has to be downloaded by hand:\n{textwrap.indent(instructions, '  ')}\n"
+    f"manual_dir is {folder} ({state}). Run the same command again afterwards."
   )
 
 
@@ -167,9 +166,7 @@ def _convert(name: str, builder) -> None:
   Not with tfds's `convert_format`: it takes Apache Beam, and interrupted before it has written that
   the format is there, it never does so again.
   """
-  from tensorflow_datasets.core import dataset_info
-  from tensorflow_datasets.core import file_adapters
-  from tensorflow_datasets.core import utils
+  from tensorflow_datasets.core import dataset_info, file_adapters, utils
 
   old = file_adapters.ADAPTER_FOR_FORMAT[builder.info.file_format]
   new = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat(_FORMAT)]
@@ -192,5 +189,10 @@ def _files(builder) -> list[tuple[str, os.PathLike[str], int]]:
   """Returns (file, the same as ArrayRecord, examples in it) of all splits."""
   files = []
   for split in builder.info.splits.values():
-    files += zip(map(os.fspath, split.filepaths), prepared.record_files(split), split.shard_lengths, strict=True)
+    files += zip(
+      map(os.fspath, split.filepaths),
+      prepared.record_files(split),
+      split.shard_lengths,
+      strict=True,
+    )
   return files

@@ -26,14 +26,14 @@ class Part(NamedTuple):
 
 def open_builder(name: str, data_dir: str | None):
   """Returns the tfds builder of a prepared dataset, or says in one sentence why there is none."""
-  from etils import epath  # Like pathlib, also for gs:// and the like.
   import tensorflow_datasets as tfds
+  from etils import epath  # Like pathlib, also for gs:// and the like.
 
   default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   root = epath.Path(data_dir or default).expanduser()
   if data_dir and not root.is_dir():
     raise ValueError(
-        f"data_dir {root} does not exist: give the folder that holds the prepared datasets."
+      f"data_dir {root} does not exist: give the folder that holds the prepared datasets."
     )
   base = name.partition(":")[0].partition("/")[0]
   if base == "digits":
@@ -46,17 +46,24 @@ def open_builder(name: str, data_dir: str | None):
     return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
   folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
   # The dataset's folder, or a version's.
-  deeper = next((up for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json"))
-                 if up.name == base and any(root.glob(info))), None)
+  deeper = next(
+    (
+      up
+      for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json"))
+      if up.name == base and any(root.glob(info))
+    ),
+    None,
+  )
   if deeper is not None:
-    raise ValueError(f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which "
-                     "holds it.")
+    raise ValueError(
+      f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which holds it."
+    )
   if base in folders or base in tfds.list_builders(with_community_datasets=False):
     found = sorted(path.name for path in (root / base).iterdir()) if base in folders else []
     other = f" (but {', '.join(found)} is)" if found else ""  # Versions or configs.
     raise ValueError(
-        f"dataset {name!r} is not prepared in {root}{other}: prepare it with "
-        f"`apprentice prepare --dataset={name}`, which needs the [prepare] extra."
+      f"dataset {name!r} is not prepared in {root}{other}: prepare it with "
+      f"`apprentice prepare --dataset={name}`, which needs the [prepare] extra."
     )
   known = sorted({*folders, "digits", "image_folder"})
   near = difflib.get_close_matches(base.lower(), known, n=1)
@@ -79,22 +86,22 @@ def check_split(builder, split: str) -> Part:
   features = dict(info.features.items())
   image, label = features.get("image"), features.get("label")
   if not (
-      isinstance(image, tfds.features.Image)
-      and isinstance(label, tfds.features.ClassLabel)
-      and label.num_classes
-      and image.np_dtype == np.uint8
-      and image.shape[-1] in _CHANNELS
+    isinstance(image, tfds.features.Image)
+    and isinstance(label, tfds.features.ClassLabel)
+    and label.num_classes
+    and image.np_dtype == np.uint8
+    and image.shape[-1] in _CHANNELS
   ):
     raise ValueError(
-        f"dataset {info.full_name} has the features {', '.join(sorted(features))}: only image "
-        "classification is supported, which takes an 8-bit `image` and a class `label`."
+      f"dataset {info.full_name} has the features {', '.join(sorted(features))}: only image "
+      "classification is supported, which takes an 8-bit `image` and a class `label`."
     )
   formats = sorted(file_format.value for file_format in info.available_file_formats())
   if "array_record" not in formats:
     raise ValueError(
-        f"dataset {info.full_name} in {builder.data_path} is prepared as {' and '.join(formats)}, "
-        f"not as ArrayRecord: convert it with `apprentice prepare --dataset={info.name} "
-        "--data_dir=...`, which needs the [prepare] extra."
+      f"dataset {info.full_name} in {builder.data_path} is prepared as {' and '.join(formats)}, "
+      f"not as ArrayRecord: convert it with `apprentice prepare --dataset={info.name} "
+      "--data_dir=...`, which needs the [prepare] extra."
     )
   size = lambda name: info.splits[name].num_examples
   if split in info.splits:
@@ -102,15 +109,15 @@ def check_split(builder, split: str) -> Part:
   elif split.partition("[")[0] not in info.splits:
     example = f"{next(iter(info.splits), 'train')}[80%:]"
     raise ValueError(
-        f"dataset {info.full_name} has no split {split!r}: use one of {', '.join(info.splits)}, or "
-        f"a slice such as {example}."
+      f"dataset {info.full_name} has no split {split!r}: use one of {', '.join(info.splits)}, or "
+      f"a slice such as {example}."
     )
   else:
     try:
       piece, *others = tfds.core.ReadInstruction.from_spec(split).to_absolute(info.splits)
     except ValueError as error:
       raise ValueError(
-          f"split {split!r} of {info.full_name} is no slice: {first_line(error)}."
+        f"split {split!r} of {info.full_name} is no slice: {first_line(error)}."
       ) from None
     if others:
       raise ValueError(f"split {split!r} of {info.full_name} has several parts: use one slice.")
@@ -126,7 +133,8 @@ def first_line(error: Exception) -> str:
 
 
 def record_files(split_info) -> list:
-  """The ArrayRecord files of a split, which need not be the format that it was prepared in first."""
+  """The ArrayRecord files of a split, which need not be the format that it was prepared in
+  first."""
   template = split_info.filename_template.replace(filetype_suffix="array_record")
   return template.sharded_filepaths(len(split_info.shard_lengths))
 
@@ -141,23 +149,30 @@ def existing_files(builder, split: str) -> list[tuple]:
   files = record_files(info)
   missing = [file for file in files if not file.exists()]
   if missing:
-    raise ValueError(f"{len(missing)} of the {len(files)} record files of {builder.info.full_name} "
-                     f"{split} are missing, such as {missing[0]}: bring them back, or prepare the "
-                     "dataset again.")
+    raise ValueError(
+      f"{len(missing)} of the {len(files)} record files of {builder.info.full_name} "
+      f"{split} are missing, such as {missing[0]}: bring them back, or prepare the "
+      "dataset again."
+    )
   return list(zip(files, info.shard_lengths, strict=True))
 
 
 def damage(file, count: int) -> str:
   """A sentence about an ArrayRecord file that does not hold so many records; "" if it does."""
   from array_record.python import array_record_module
+
   try:
     reader = array_record_module.ArrayRecordReader(str(file))
     found = reader.num_records()
     reader.close()  # says what is wrong, if nothing did before
   except Exception as error:  # RuntimeError; others for other kinds of disks
-    return (f"the record file {file} is cut off or damaged ({first_line(error)[:120]}): bring it "
-            "back, or prepare the dataset again.")
+    return (
+      f"the record file {file} is cut off or damaged ({first_line(error)[:120]}): bring it "
+      "back, or prepare the dataset again."
+    )
   if found == count:
     return ""
-  return (f"the record file {file} holds {found:,} records instead of {count:,}: bring it back, or "
-          "prepare the dataset again.")
+  return (
+    f"the record file {file} holds {found:,} records instead of {count:,}: bring it back, or "
+    "prepare the dataset again."
+  )

@@ -1,9 +1,8 @@
 """Encoded images in the ArrayRecord files of a prepared tfds dataset."""
 
+import hashlib
 from collections.abc import Iterator
 from concurrent import futures
-import hashlib
-from typing import Optional
 
 from apprentice_jax.data import prepared
 
@@ -19,14 +18,17 @@ class ArrayRecords:
 
   labels = None
 
-  def __init__(self, name: str, split: str, data_dir: Optional[str] = None):
+  def __init__(self, name: str, split: str, data_dir: str | None = None):
     import tensorflow_datasets as tfds  # here, not above: it is slow to import
+
     builder = prepared.open_builder(name, data_dir)
     self._part = prepared.check_split(builder, split)
     self._files = prepared.existing_files(builder, self._part.split)
     self._records = builder.as_data_source(
-        self._part.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
-        file_format="array_record")
+      self._part.split,
+      deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
+      file_format="array_record",
+    )
     self._name = f"{builder.info.full_name} {self._part.split}"
     self.class_names = tuple(builder.info.features["label"].names)
     encoded, label = next(self.read([0]))
@@ -39,6 +41,7 @@ class ArrayRecords:
   def read(self, indices) -> Iterator[tuple[bytes, int]]:
     # tfds's own parser takes fifty times as long: it goes through all features of a dataset.
     from tensorflow_datasets.proto import tf_example_pb2
+
     for record in self._raw([int(i) + self._part.start for i in indices]):
       try:
         feature = tf_example_pb2.Example.FromString(record).features.feature

@@ -1,26 +1,31 @@
 """Whole image-classification datasets in memory, read through tfds without TensorFlow.
 
 A dataset is prepared once as ArrayRecord. Its images are decoded once as well: the decoded arrays
-are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on, until the size or
-the time (in seconds) of a file of the dataset changes.
+are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on, until the
+size or the time (in seconds) of a file of the dataset changes.
 """
 
-from concurrent import futures
 import hashlib
 import itertools
 import operator
 import os
 import pathlib
-from typing import NamedTuple
 import uuid
 import warnings
 import zlib
+from concurrent import futures
+from typing import NamedTuple
 
 import numpy as np
 
 from apprentice_jax.data import images as pictures
 from apprentice_jax.data.prepared import (
-    check_split, damage, existing_files, first_line, open_builder)
+  check_split,
+  damage,
+  existing_files,
+  first_line,
+  open_builder,
+)
 
 # tfds is imported inside the functions: it is slow to import, and hold_out has no use for it.
 
@@ -102,7 +107,7 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> tuple[Dataset, Data
   labels = np.asarray(dataset.labels)
   held = held_out(labels, count, seed)
   rest, held_part = (
-      Dataset(dataset.images[mask], labels[mask], dataset.class_names) for mask in (~held, held)
+    Dataset(dataset.images[mask], labels[mask], dataset.class_names) for mask in (~held, held)
   )
   return rest, held_part
 
@@ -135,7 +140,8 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
       raise ValueError(sentence)
   # tfds itself would decode one image after another.
   source = builder.as_data_source(
-      split, decoders={"image": tfds.decode.SkipDecoding()}, file_format="array_record")
+    split, decoders={"image": tfds.decode.SkipDecoding()}, file_format="array_record"
+  )
   labels = np.empty(len(source), np.int32)
 
   def decode(start, part):
@@ -144,8 +150,10 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
       try:
         images.append(pictures.whole(example["image"], channels))
       except pictures.UnreadableImage as error:
-        raise ValueError(f"example {i} of {info.full_name} {split} is no image that can be read "
-                         f"({error}): prepare the dataset again.") from None
+        raise ValueError(
+          f"example {i} of {info.full_name} {split} is no image that can be read "
+          f"({error}): prepare the dataset again."
+        ) from None
     return images
 
   with futures.ThreadPoolExecutor() as pool:
@@ -153,8 +161,10 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
       try:
         block = source.__getitems__(range(start, min(start + _BLOCK, len(source))))
       except Exception as error:  # a damaged record makes ArrayRecord and protobuf raise anything
-        raise ValueError(f"an example of {info.full_name} {split} from {start} on is damaged "
-                         f"({first_line(error)}): prepare the dataset again.") from None
+        raise ValueError(
+          f"an example of {info.full_name} {split} from {start} on is damaged "
+          f"({first_line(error)}): prepare the dataset again."
+        ) from None
       # In parts, as handing a small image to a thread takes as long as decoding it. Threads speed
       # up large images; on small ones, which hold the interpreter's lock, they cost nothing.
       places = range(0, len(block), _PART)
@@ -166,17 +176,19 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
           images = np.empty((len(source), *size, channels), np.uint8)
         if size != images.shape[1:3]:
           raise ValueError(
-              f"the images of {info.full_name} vary in size ({images.shape[1:3]} and {size}), and "
-              "only sets of one image size can be loaded: prepare it with resized images."
+            f"the images of {info.full_name} vary in size ({images.shape[1:3]} and {size}), and "
+            "only sets of one image size can be loaded: prepare it with resized images."
           )
         images[i], labels[i] = image, example["label"]
   unlabelled = int(np.sum((labels < 0) | (labels >= count)))
   if unlabelled == len(labels):
     raise ValueError(f"split {split!r} of {info.full_name} has no labelled images: use another.")
   if unlabelled:
-    raise ValueError(f"{unlabelled:,} of the {len(labels):,} examples of split {split!r} of "
-                     f"{info.full_name} have no label: use another split, or prepare the dataset "
-                     "without them.")
+    raise ValueError(
+      f"{unlabelled:,} of the {len(labels):,} examples of split {split!r} of "
+      f"{info.full_name} have no label: use another split, or prepare the dataset "
+      "without them."
+    )
   return images, labels
 
 
@@ -220,6 +232,6 @@ def _write_cache(path: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> 
       partial.unlink(missing_ok=True)
   except OSError as error:
     warnings.warn(
-        f"the decoded images cannot be kept ({error}) and will be decoded again next time: set "
-        "$APPRENTICE_CACHE to a folder that can be written."
+      f"the decoded images cannot be kept ({error}) and will be decoded again next time: set "
+      "$APPRENTICE_CACHE to a folder that can be written."
     )

@@ -1,8 +1,8 @@
 """The training, validation and test examples of a dataset, however its splits are laid out."""
 
 import functools
-from typing import NamedTuple
 import warnings
+from typing import NamedTuple
 
 from apprentice_jax.data import encoded, folder, prepared, sources
 
@@ -11,6 +11,7 @@ ROLES = ("train", "validation", "test")
 
 class Spec(NamedTuple):
   """The fields of config.data that decide which examples a run has."""
+
   name: str
   dir: str
   train_split: str
@@ -53,8 +54,9 @@ class Splits:
         return role
     if name == "test":
       others = f"those of {test} (--split={test})" if test else "a share of the training images"
-      warnings.warn(f"'test' is the folder of this name in {spec.dir}: the run's own test images "
-                    f"are {others}.")
+      warnings.warn(
+        f"'test' is the folder of this name in {spec.dir}: the run's own test images are {others}."
+      )
     return own
 
   def role(self, name: str) -> str:
@@ -119,12 +121,17 @@ class Splits:
   def _find(self, role: str) -> str:
     spec, share = self.spec, bool(self.spec.test_share)
     if self._is_folder:
-      return (folder.training_folder(spec.dir, spec.train_split, share) if role == "train" else
-              folder.test_folder(spec.dir, spec.test_split, share))
+      return (
+        folder.training_folder(spec.dir, spec.train_split, share)
+        if role == "train"
+        else folder.test_folder(spec.dir, spec.test_split, share)
+      )
     if role == "test" and not spec.test_split and not share:
-      raise ValueError("config.data.test_split is empty: name a split, or a slice such as "
-                       "train[80%:], or set --config.data.test_share=0.2 to test on a fifth of "
-                       "the training images.")
+      raise ValueError(
+        "config.data.test_split is empty: name a split, or a slice such as "
+        "train[80%:], or set --config.data.test_share=0.2 to test on a fifth of "
+        "the training images."
+      )
     return spec.train_split if role == "train" else spec.test_split
 
   def whole(self, role: str):
@@ -147,8 +154,10 @@ class Splits:
   def _parts(self) -> dict:
     """The examples of every role whose examples are from the training split."""
     spec, parts = self.spec, {"train": self.whole("train")}
-    for role, wanted, field in (("test", 0 if self.name("test") else spec.test_share, "test_share"),
-                                ("validation", spec.validation, "validation")):
+    for role, wanted, field in (
+      ("test", 0 if self.name("test") else spec.test_share, "test_share"),
+      ("validation", spec.validation, "validation"),
+    ):
       if wanted:
         parts["train"], parts[role] = self._held_out(parts["train"], wanted, field)
     return parts
@@ -161,8 +170,10 @@ class Splits:
     size = number(examples)
     count = held(wanted, size)
     if not 0 < count < size:
-      raise ValueError(f"config.data.{field} is {wanted:g}, but {self.spec.name} has only {size} "
-                       "training examples.")
+      raise ValueError(
+        f"config.data.{field} is {wanted:g}, but {self.spec.name} has only {size} "
+        "training examples."
+      )
     return (encoded if self._streamed else sources).hold_out(examples, count)
 
   def check_overlap(self):
@@ -180,12 +191,16 @@ class Splits:
     if common:
       apart = "take slices apart, such as train[:80%] and train[80%:], or "
       apart = "" if self._is_folder else apart
-      raise ValueError(f"config.data.train_split {names[0]!r} and config.data.test_split "
-                       f"{names[1]!r} have images in common: {apart}{TAKE_A_SHARE}.")
+      raise ValueError(
+        f"config.data.train_split {names[0]!r} and config.data.test_split "
+        f"{names[1]!r} have images in common: {apart}{TAKE_A_SHARE}."
+      )
 
 
-TAKE_A_SHARE = ("set --config.data.test_split= --config.data.test_share=0.2 to test on a fifth of "
-                "the training images")
+TAKE_A_SHARE = (
+  "set --config.data.test_split= --config.data.test_share=0.2 to test on a fifth of "
+  "the training images"
+)
 
 
 def number(examples) -> int:

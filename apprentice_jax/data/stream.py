@@ -1,17 +1,17 @@
 """Streams of image batches, decoded ahead of time by Grain's threads or worker processes.
 
-What Grain reads is one *share* at a time: what one device gets in one step. A share is a function of
-its number, so the stream is the same for any number of threads and workers, and a run continues at
-any position. A whole share is decoded into one array, which goes to its device as it is.
+What Grain reads is one *share* at a time: what one device gets in one step. A share is a function
+of its number, so the stream is the same for any number of threads and workers, and a run continues
+at any position. A whole share is decoded into one array, which goes to its device as it is.
 """
 
-from collections.abc import Iterator
 import os
 import signal
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from absl import flags
 import numpy as np
+from absl import flags
 
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import images, order
@@ -32,6 +32,7 @@ class Share(NamedTuple):
     mask: float32 (share,); 0 where there is no image.
     unreadable: a line for each image that could not be read: its name and what is wrong.
   """
+
   images: np.ndarray
   labels: np.ndarray
   mask: np.ndarray
@@ -47,6 +48,7 @@ class Layout(NamedTuple):
     first: this process's first replica.
     local: number of devices of this process.
   """
+
   batch: int
   replicas: int = 1
   first: int = 0
@@ -63,8 +65,8 @@ class TrainingShares:
   """All shares of a training run, in order: a Grain data source.
 
   Example i in epoch e is cropped and mirrored in a way that (seed, e, i) alone decide. One that
-  cannot be read is replaced by the next of the set that can, for as long as no more than SUBSTITUTES
-  of a share cannot; beyond that a share has gaps.
+  cannot be read is replaced by the next of the set that can, for as long as no more than
+  SUBSTITUTES of a share cannot; beyond that a share has gaps.
   """
 
   def __init__(self, examples: Examples, crops: Crops, seed: int, layout: Layout, steps: int):
@@ -76,8 +78,9 @@ class TrainingShares:
 
   def __getitem__(self, number: int) -> Share:
     step, start, count = self._layout.start(int(number))
-    index, epoch = order.examples(self._seed, len(self._examples),
-                                  step * self._layout.batch + start, count)
+    index, epoch = order.examples(
+      self._seed, len(self._examples), step * self._layout.batch + start, count
+    )
     pixels, labels = _empty(count, self._crops.size)
     unreadable = []
     for j, (encoded, label) in enumerate(self._examples.read(index)):
@@ -140,15 +143,18 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
     The shares. Close the generator to stop the threads and processes.
   """
   import grain  # here, not above: it takes a second to import
+
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags, and a library's user may have none
   threads = threads or max(1, cores() // max(workers, 1))
   dataset = grain.MapDataset.source(source)[first:].to_iter_dataset(
-      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+  )
   if workers:
     dataset = dataset.mp_prefetch(
-        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
-        worker_init_fn=_ignore_signals)
+      grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+      worker_init_fn=_ignore_signals,
+    )
   iterator = iter(dataset)
   try:
     yield from iterator
@@ -178,5 +184,7 @@ def _check_label(label: int):
 
 def _line(examples: Examples, index: int, encoded: bytes, error: Exception) -> str:
   why = str(error) if encoded else "it is empty or cannot be opened"
-  name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in examples.name(index))  # it is one line
+  name = "".join(
+    c if c.isprintable() else ascii(c)[1:-1] for c in examples.name(index)
+  )  # it is one line
   return f"{name} ({why})"

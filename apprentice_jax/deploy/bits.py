@@ -1,9 +1,10 @@
 """Levels of weights as bytes: k bits each, or base 3, five ternary ones to a byte.
 
-A level's *code* counts from the lowest level up, 0, 1, 2, ...; codes follow each other in the row-major order of
-(height, width, in, out). In k bits, the stream's bit ``k * i + j`` is bit j of code i, and bit b of the stream is
-bit ``b % 8`` of byte ``b // 8``. In base 3, byte b is the sum of ``3**j`` times code ``5 * b + j``. What is left of
-the last byte is zero. The functions take NumPy or jax arrays: exported programs unpack their weights with them.
+A level's *code* counts from the lowest level up, 0, 1, 2, ...; codes follow each other in the
+row-major order of (height, width, in, out). In k bits, the stream's bit ``k * i + j`` is bit j of
+code i, and bit b of the stream is bit ``b % 8`` of byte ``b // 8``. In base 3, byte b is the sum of
+``3**j`` times code ``5 * b + j``. What is left of the last byte is zero. The functions take NumPy
+or jax arrays: exported programs unpack their weights with them.
 """
 
 import numpy as np
@@ -32,7 +33,7 @@ def bits_of(packing: str) -> int:
 def _top(packing: str) -> int:
   """The magnitude of the highest level."""
   bits = bits_of(packing)
-  return 2**bits - 1 if packing.endswith("odd") else 2**(bits - 1) - 1
+  return 2**bits - 1 if packing.endswith("odd") else 2 ** (bits - 1) - 1
 
 
 def pack(levels: np.ndarray, packing: str) -> np.ndarray:
@@ -41,7 +42,7 @@ def pack(levels: np.ndarray, packing: str) -> np.ndarray:
   codes = (codes // 2 if packing.endswith("odd") else codes).astype(np.uint8)
   if packing == BASE3:
     codes = np.pad(codes, (0, -len(codes) % 5)).reshape(-1, 5)
-    return (codes @ (3**np.arange(5, dtype=np.uint8))).astype(np.uint8)
+    return (codes @ (3 ** np.arange(5, dtype=np.uint8))).astype(np.uint8)
   stream = (codes[:, None] >> np.arange(bits_of(packing), dtype=np.uint8)) & np.uint8(1)
   return np.packbits(stream.reshape(-1), bitorder="little")
 
@@ -51,7 +52,7 @@ def codes(data, packing: str, xp=np):
   if packing == BASE3:
     digits = [data // np.uint8(3**j) % np.uint8(3) for j in range(5)]
     return xp.stack(digits, -1).reshape(-1)
-  bits, mask = bits_of(packing), np.uint8(2**bits_of(packing) - 1)
+  bits, mask = bits_of(packing), np.uint8(2 ** bits_of(packing) - 1)
   if 8 % bits == 0:
     return xp.stack([data >> np.uint8(shift) & mask for shift in range(0, 8, bits)], -1).reshape(-1)
   # Eight codes to ``bits`` bytes: each code lies in one byte, or in that and the next one.
@@ -71,9 +72,10 @@ def levels(data, packing: str, shape, xp=np):
 
 
 def whole(data: np.ndarray, packing: str, count: int) -> bool:
-  """Whether bytes are what `pack` makes of ``count`` levels: each code that of a level, the rest zero."""
+  """Whether bytes are what `pack` makes of ``count`` levels: each code that of a level, the rest
+  zero."""
   found = codes(data, packing)
-  highest = 2**bits_of(packing) - (1 if packing.endswith("odd") else 2)
+  highest = 2 ** bits_of(packing) - (1 if packing.endswith("odd") else 2)
   if packing == BASE3 and np.any(data >= 3**5):
     return False
   return bool(np.all(found[:count] <= highest) and not np.any(found[count:]))

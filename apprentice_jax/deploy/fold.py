@@ -1,10 +1,10 @@
 """From a trained network to the one that is deployed: integer levels, batch norm folded, grids.
 
-Batch norm is ``y * multiplier + addend``, and a convolution's result is ``acc * (weight scale * input step)``,
-so the two are one multiplication and one addition per channel. Where an activation grid of step s follows, they
-are divided by s, in float64 and rounded once, and nothing is left to divide. Rounding at other places than
-training does moves a value by some 1e-7 of its size: an activation that lies so close to the middle between two
-levels may get the other one.
+Batch norm is ``y * multiplier + addend``, and a convolution's result is ``acc * (weight scale *
+input step)``, so the two are one multiplication and one addition per channel. Where an activation
+grid of step s follows, they are divided by s, in float64 and rounded once, and nothing is left to
+divide. Rounding at other places than training does moves a value by some 1e-7 of its size: an
+activation that lies so close to the middle between two levels may get the other one.
 """
 
 import functools
@@ -14,7 +14,18 @@ import jax
 import numpy as np
 
 from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Network, check
-from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, Weights)
+from apprentice_jax.deploy.nodes import (
+  Add,
+  Conv,
+  Image,
+  MaxPool,
+  Mean,
+  Node,
+  Quantize,
+  Relu,
+  Rescale,
+  Weights,
+)
 from apprentice_jax.models.layers import QuantActivation, QuantConv, encode_weights
 from apprentice_jax.models.norm import EPSILON
 from apprentice_jax.models.precision import Quantization
@@ -23,35 +34,59 @@ from apprentice_jax.quantizers.learned import SMALLEST_CLIP
 from apprentice_jax.quantizers.rule import SMALLEST_SCALE
 
 
-def lower(model: ResNet, params, batch_stats, *, image_shape, class_names, mean, std, resize: int = 0,
-          architecture: str = "resnet", ends: str = "float") -> Network:
+def lower(
+  model: ResNet,
+  params,
+  batch_stats,
+  *,
+  image_shape,
+  class_names,
+  mean,
+  std,
+  resize: int = 0,
+  architecture: str = "resnet",
+  ends: str = "float",
+) -> Network:
   """Lowers a trained network.
 
   Args:
     model: as `models.resnet` makes it. Whatever its dtype, float32 is computed.
     params, batch_stats: its variables, of which the running statistics count.
     image_shape, class_names, mean, std, resize, architecture: see `Network`.
-    ends: "float", or "8bit": layers that training left in full precision get 8-bit weights, symmetric, with one
-      scale per output channel; and where activations are quantized, the images are put on a signed 8-bit grid
-      that holds all normalised pixels, and the mean before the classifier on an unsigned one. "7bit": likewise
-      with weights of 7 bits, of which two products with 8-bit activations fit 16 bits: processors without VNNI
+    ends: "float", or "8bit": layers that training left in full precision get 8-bit weights,
+      symmetric, with one scale per output channel; and where activations are quantized, the images
+      are put on a signed 8-bit grid that holds all normalised pixels, and the mean before the
+      classifier on an unsigned one. "7bit": likewise with weights of 7 bits, of which two products
+        with 8-bit activations fit 16 bits: processors without VNNI
       add them so (see `onnx_fast`).
 
   Raises:
     BadNetwork: a number is not finite, or a grid has no positive step.
   """
   if model.conv is not QuantConv or model.act is not QuantActivation:
-    raise BadNetwork("a ResNet of other layers than QuantConv and QuantActivation, with their own settings, cannot be "
-                     "exported")
+    raise BadNetwork(
+      "a ResNet of other layers than QuantConv and QuantActivation, with their own settings, "
+      "cannot be "
+      "exported"
+    )
   if ENDS[ends] != FULL and model.quantization.precision.weights == FULL:
-    raise BadNetwork(f"{ENDS[ends]}-bit ends are for networks with quantized weights, not "
-                     f"{model.quantization.precision}")
+    raise BadNetwork(
+      f"{ENDS[ends]}-bit ends are for networks with quantized weights, not "
+      f"{model.quantization.precision}"
+    )
   numpy = functools.partial(jax.tree.map, np.asarray)
   lowering = _Lowering(model, numpy(params), numpy(batch_stats), image_shape, ENDS[ends])
   mean, std = (tuple(map(float, v)) for v in (mean, std))
   network = Network(
-      tuple(lowering.nodes(mean, std)), tuple(image_shape), tuple(class_names), architecture,
-      str(model.quantization.precision), mean, std, resize)
+    tuple(lowering.nodes(mean, std)),
+    tuple(image_shape),
+    tuple(class_names),
+    architecture,
+    str(model.quantization.precision),
+    mean,
+    std,
+    resize,
+  )
   check(network)
   return network
 
@@ -72,12 +107,15 @@ class _Lowering:
     y = self._conv("stem", "stem_norm", x, grid, step, 2 if model.imagenet_stem else 1)
     x = self._activation("stem_act", y, step)
     if model.imagenet_stem:
-      # Training pools before it normalises. Either way it is the largest: the rounded product with a positive
-      # multiplier grows with the accumulator, with a negative one it falls, and the largest is taken after it.
+      # Training pools before it normalises. Either way it is the largest: the rounded product with
+      # a positive multiplier grows with the accumulator, with a negative one it falls, and the
+      # largest is taken after it.
       x = self._add(MaxPool("pool", x))
     for stage, blocks in enumerate(model.stages, 1):
       for block in range(1, blocks + 1):
-        x, step = self._block(f"stage{stage}_block{block}", x, step, 2 if stage > 1 and block == 1 else 1)
+        x, step = self._block(
+          f"stage{stage}_block{block}", x, step, 2 if stage > 1 and block == 1 else 1
+        )
     self._head(x, step)
     return self._found
 
@@ -104,9 +142,17 @@ class _Lowering:
     y, grid = x, step
     for i in range(1, count + 1):
       last = i == count
-      after = self._branch_grid(f"{path}/residual_act", out) if last else self._grid(f"{path}/act{i}")
-      y = self._conv(f"{path}/conv{i}", f"{path}/norm{i}", y, grid, after,
-                     strides if i == (2 if self._model.bottleneck else 1) else 1)
+      after = (
+        self._branch_grid(f"{path}/residual_act", out) if last else self._grid(f"{path}/act{i}")
+      )
+      y = self._conv(
+        f"{path}/conv{i}",
+        f"{path}/norm{i}",
+        y,
+        grid,
+        after,
+        strides if i == (2 if self._model.bottleneck else 1) else 1,
+      )
       if last:
         y = self._on_grid(f"{path}/residual_act", y, after, out)
       else:
@@ -134,7 +180,8 @@ class _Lowering:
     self._conv("head", None, x, step, None, 1)
 
   def _conv(self, path: str, norm, x: str, step: float, after, strides: int) -> str:
-    """A convolution or dense layer with its batch norm, whose input has a step; on a grid's way if ``after``."""
+    """A convolution or dense layer with its batch norm, whose input has a step; on a grid's way if
+    ``after``."""
     weights, scale = self._weights(path)
     multiplier = scale * step
     if norm is None:
@@ -145,15 +192,21 @@ class _Lowering:
       multiplier, addend = multiplier * factor, p["bias"] - s["mean"] * factor
     multiplier = np.broadcast_to(multiplier, (len(multiplier), weights.levels.shape[-1]))
     if after is None or not self._quantized:
-      return self._add(Conv(path, x, strides, False, weights, _float32(multiplier), _float32(addend)))
-    return self._add(Conv(path, x, strides, True, weights, *_in_fractions(multiplier, addend, after)))
+      return self._add(
+        Conv(path, x, strides, False, weights, _float32(multiplier), _float32(addend))
+      )
+    return self._add(
+      Conv(path, x, strides, True, weights, *_in_fractions(multiplier, addend, after))
+    )
 
   def _weights(self, path: str):
     """A layer's weights and their scale, float64 (1 or 2 rows, out or 1)."""
     p = _leaf(self._params, path)
     kernel, q = p["kernel"], self._q
     if q.quantizes_weights(path):
-      levels, scale = jax.tree.map(np.asarray, _encode(q)(kernel, {k: v for k, v in p.items() if k != "bias"}))
+      levels, scale = jax.tree.map(
+        np.asarray, _encode(q)(kernel, {k: v for k, v in p.items() if k != "bias"})
+      )
       if isinstance(scale, tuple):
         levels, scale = levels[0] - levels[1], np.stack([scale[0], -scale[1]])
       _require_finite(path, levels, scale)
@@ -161,13 +214,19 @@ class _Lowering:
       scale = scale.astype(np.float64).reshape((2, -1) if q.weights == "ttq" else (1, -1))
       weights = Weights(_as_filter(levels), q.precision.weights, q.weights == "dorefa")
     elif self._ends != FULL:
-      top = 2**(self._ends - 1) - 1
-      scale = np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(np.float64) / top
+      top = 2 ** (self._ends - 1) - 1
+      scale = (
+        np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(np.float64)
+        / top
+      )
       levels = np.rint(kernel / np.where(scale == 0, 1, scale))
       _require_finite(path, levels)
       weights, scale = Weights(_as_filter(levels.astype(np.int8)), self._ends), scale.reshape(1, -1)
     else:
-      weights, scale = Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL), np.ones((1, 1))
+      weights, scale = (
+        Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL),
+        np.ones((1, 1)),
+      )
     return weights, scale
 
   def _integer_end(self, path: str) -> bool:
@@ -180,15 +239,22 @@ class _Lowering:
       return 1.0
     top = np.float32(1 / (2**q.precision.activations - 1))
     if q.activations == "pact":
-      return _step(path, np.maximum(_leaf(self._params, path)["clip"], np.float32(SMALLEST_CLIP)) * top)
+      return _step(
+        path, np.maximum(_leaf(self._params, path)["clip"], np.float32(SMALLEST_CLIP)) * top
+      )
     if q.activations == "lsq":
-      return max(_step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE)))
+      return max(
+        _step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE))
+      )
     return _step(path, top)
 
   def _branch_grid(self, path: str, out: float) -> float:
-    """The step of the quantization point at the end of a branch; where there is none, that after the addition."""
+    """The step of the quantization point at the end of a branch; where there is none, that after
+    the addition."""
     if self._q.residual and self._quantized:
-      return max(_step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE)))
+      return max(
+        _step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE))
+      )
     return out
 
   def _on_grid(self, path: str, y: str, step: float, out: float) -> str:
@@ -208,7 +274,7 @@ class _Lowering:
     return self._add(Quantize(path, y, self._q.precision.activations, False, step))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _encode(q: Quantization):
   return jax.jit(functools.partial(encode_weights, q))  # compiled, as it is in training
 
@@ -224,7 +290,9 @@ def _as_filter(kernel: np.ndarray) -> np.ndarray:
 
 def _in_fractions(multiplier, addend, step: float):
   """Multipliers and whole addends, float32, that give fractions of steps of a grid."""
-  return _float32(multiplier / step * FRACTION), _float32(np.rint(np.asarray(addend, np.float64) / step * FRACTION))
+  return _float32(multiplier / step * FRACTION), _float32(
+    np.rint(np.asarray(addend, np.float64) / step * FRACTION)
+  )
 
 
 def _float32(x) -> np.ndarray:

@@ -1,18 +1,19 @@
 """The ONNX file: a network for ONNX Runtime and whatever else reads its operator set.
 
-Its input is "images", uint8 (any batch, height, width, channels), its output "logits", float32 (batch, classes). The
-normalisation is in the graph. The metadata name the classes in the order of the logits. They say how
-to prepare images, in "preprocessing" for programs and in "pixels" for people. docs/onnxruntime.md has
-a script.
+Its input is "images", uint8 (any batch, height, width, channels), its output "logits", float32
+(batch, classes). The normalisation is in the graph. The metadata name the classes in the order of
+the logits. They say how to prepare images, in "preprocessing" for programs and in "pixels" for
+people. docs/onnxruntime.md has a script.
 
 All operators are standard ones, and their optional attributes are written out. ONNX's reference
 evaluator runs both forms. Forms:
 
-- "exact": the numbers of `integer`, see `onnx_exact`; of networks with float activations, float convolutions.
-- "fast": 8 bits between all layers, see `onnx_fast`, for students trained with quantization.residual.
+- "exact": the numbers of `integer`, see `onnx_exact`; of networks with float activations, float
+convolutions. - "fast": 8 bits between all layers, see `onnx_fast`, for students trained with
+quantization.residual.
 
-In both, weights of up to 4 bits are packed (of 3 bits, in 4), and restored to int8 or float32 when ONNX Runtime loads
-the file; of 5 to 8 bits, a byte holds one.
+In both, weights of up to 4 bits are packed (of 3 bits, in 4), and restored to int8 or float32 when
+ONNX Runtime loads the file; of 5 to 8 bits, a byte holds one.
 """
 
 import hashlib
@@ -54,6 +55,7 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   _import("onnx")
   from apprentice_jax.deploy import onnx_exact, onnx_fast
   from apprentice_jax.deploy.onnx_graph import Graph
+
   if form not in FORMS:
     raise ValueError(f"form {form!r} does not exist: choose one of {', '.join(FORMS)}.")
   known = check(network)
@@ -64,32 +66,51 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   saturating = onnx_fast.needs_vnni(network, known) if form == "fast" else []
   if saturating:
     fitting = "--ends=7bit or --form=exact" if saturating == ["stem"] else "--form=exact"
-    warnings.warn(f"on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, and the "
-                  f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is {fitting}.")
+    warnings.warn(
+      "on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, "
+      "and the "
+      f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is {fitting}."
+    )
   graph = Graph(packing, form)
   head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")
   graph.add("Identity", head, name="logits")
-  model = graph.model([("images", np.uint8, ["batch", *network.image_shape])],
-                      [("logits", np.float32, ["batch", len(network.class_names)])],
-                      metadata(network) | {"form": form, "packing": packing},
-                      producer_name=PRODUCER, producer_version=apprentice_jax.__version__,
-                      domain="apprentice_jax", model_version=VERSION, doc_string=_description(network))
+  model = graph.model(
+    [("images", np.uint8, ["batch", *network.image_shape])],
+    [("logits", np.float32, ["batch", len(network.class_names)])],
+    metadata(network) | {"form": form, "packing": packing},
+    producer_name=PRODUCER,
+    producer_version=apprentice_jax.__version__,
+    domain="apprentice_jax",
+    model_version=VERSION,
+    doc_string=_description(network),
+  )
   data = model.SerializeToString(deterministic=True)
   return data + _seal(data)
 
 
 def metadata(network: Network) -> dict[str, str]:
   """What the file says of itself; numbers and lists in JSON."""
-  texts = {"architecture": network.architecture, "precision": network.precision,
-           "pixels": " ".join(preprocessing.sentences(network))}
-  values = {"image_shape": network.image_shape, "resize": network.resize, "mean": network.mean, "std": network.std,
-            "class_names": network.class_names, "preprocessing": preprocessing.steps(network)}
+  texts = {
+    "architecture": network.architecture,
+    "precision": network.precision,
+    "pixels": " ".join(preprocessing.sentences(network)),
+  }
+  values = {
+    "image_shape": network.image_shape,
+    "resize": network.resize,
+    "mean": network.mean,
+    "std": network.std,
+    "class_names": network.class_names,
+    "preprocessing": preprocessing.steps(network),
+  }
   return texts | {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
 def _description(network: Network) -> str:
-  what = (f"An image classifier of {len(network.class_names)} classes: {network.architecture}, "
-          f"{network.precision} (activation bits, weight bits).")
+  what = (
+    f"An image classifier of {len(network.class_names)} classes: {network.architecture}, "
+    f"{network.precision} (activation bits, weight bits)."
+  )
   names = "The metadata property class_names has the classes in the order of the logits."
   return " ".join([what, names, *preprocessing.sentences(network)])
 
@@ -97,6 +118,7 @@ def _description(network: Network) -> str:
 def _seal(data: bytes) -> bytes:
   """A last entry of the metadata, as serialized: the checksum over all before it."""
   from onnx import ModelProto
+
   end = ModelProto()
   end.metadata_props.add(key=_CHECKSUM, value=hashlib.sha256(data).hexdigest())
   return end.SerializeToString()
@@ -122,22 +144,31 @@ def load(path, threads: int = 0) -> Predictor:
   try:
     session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
-    shape, names, resize = (json.loads(said[key]) for key in ("image_shape", "class_names", "resize"))
+    shape, names, resize = (
+      json.loads(said[key]) for key in ("image_shape", "class_names", "resize")
+    )
     shape, names, resize = tuple(map(int, shape)), tuple(map(str, names)), int(resize)
     (images,), (logits,) = session.get_inputs(), session.get_outputs()
     wanted = [("images", "tensor(uint8)", [*shape]), ("logits", "tensor(float)", [len(names)])]
     found = [(value.name, value.type, value.shape[1:]) for value in (images, logits)]
     if found != wanted or len(shape) != 3:
       raise ValueError(f"it computes {found}, and its metadata are for {wanted}")
-  except Exception as error:  # onnxruntime has a dozen kinds; the checksum is right, so somebody else wrote it
+  except (
+    Exception
+  ) as error:  # onnxruntime has a dozen kinds; the checksum is right, so somebody else wrote it
     why = " ".join(str(error).split())[:100]
-    raise BadFile("no network that export wrote, or none that ONNX Runtime "
-                  f"{runtime.__version__} can run ({why})") from None
-  return Predictor(shape, names, resize, lambda images: session.run(["logits"], {"images": images})[0])
+    raise BadFile(
+      "no network that export wrote, or none that ONNX Runtime "
+      f"{runtime.__version__} can run ({why})"
+    ) from None
+  return Predictor(
+    shape, names, resize, lambda images: session.run(["logits"], {"images": images})[0]
+  )
 
 
 def recognises(path) -> bool:
-  """Whether the file at path is to be read by this module: after the IR version, the producer's name."""
+  """Whether the file at path is to be read by this module: after the IR version, the producer's
+  name."""
   with open(path, "rb") as file:
     start = file.read(4 + len(PRODUCER))
   return start[:1] == b"\x08" and start[2:] == bytes([0x12, len(PRODUCER)]) + PRODUCER.encode()
@@ -147,4 +178,6 @@ def _import(name: str):
   try:
     return __import__(name)
   except ImportError:
-    raise ConfigError(f"ONNX files take the package {name}: pip install 'apprentice-jax[export]'.") from None
+    raise ConfigError(
+      f"ONNX files take the package {name}: pip install 'apprentice-jax[export]'."
+    ) from None

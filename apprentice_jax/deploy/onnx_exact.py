@@ -1,10 +1,12 @@
-"""The exact form: operation by operation what `integer` does, so that every bit after float sums is the same.
+"""The exact form: operation by operation what `integer` does, so that every bit after float sums is
+the same.
 
-Convolutions of levels are float32 ones of whole numbers where their sums cannot exceed 2**24, so that no order of
-summation changes them, and ConvInteger otherwise, for which ONNX Runtime takes several times as long. A runtime has
-to compute the former in float32 as such, not in TF32 nor by Winograd's transformation: ONNX Runtime does on CPUs.
-What follows is Mul, Round, Add and QuantizeLinear, whose scale is a power of two. Convolutions of float values have
-their multipliers in their weights. Images are (batch, channels, height, width) inside; signed levels are uint8 with a
+Convolutions of levels are float32 ones of whole numbers where their sums cannot exceed 2**24, so
+that no order of summation changes them, and ConvInteger otherwise, for which ONNX Runtime takes
+several times as long. A runtime has to compute the former in float32 as such, not in TF32 nor by
+Winograd's transformation: ONNX Runtime does on CPUs. What follows is Mul, Round, Add and
+QuantizeLinear, whose scale is a power of two. Convolutions of float values have their multipliers
+in their weights. Images are (batch, channels, height, width) inside; signed levels are uint8 with a
 zero point of 128.
 """
 
@@ -13,12 +15,23 @@ import functools
 import numpy as np
 
 from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value, accumulator_bound
-from apprentice_jax.deploy.nodes import Add, Conv, Image, MaxPool, Mean, Quantize, Relu, Rescale, inputs
+from apprentice_jax.deploy.nodes import (
+  Add,
+  Conv,
+  Image,
+  MaxPool,
+  Mean,
+  Quantize,
+  Relu,
+  Rescale,
+  inputs,
+)
 from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
 EXACT = 2**24  # float32 has all whole numbers up to here
 SPATIAL = np.array([2, 3])
-# x86 processors without VNNI add products of uint8 and int8 in pairs, in 16 bits, which hold 2 * 255 * 64.
+# x86 processors without VNNI add products of uint8 and int8 in pairs, in 16 bits, which hold 2 *
+# 255 * 64.
 LARGEST_WEIGHT = 64
 
 
@@ -36,7 +49,8 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
 
 
 def rule(g: Graph, node, values, names) -> str:
-  """Adds one node; ``values``, ``names``: of what it reads (an `Image`: of its own result, and of the input)."""
+  """Adds one node; ``values``, ``names``: of what it reads (an `Image`: of its own result, and of
+  the input)."""
   return _RULES[type(node)](g, node, *values, *names)
 
 
@@ -58,7 +72,9 @@ def window(node: Conv) -> dict:
 def windows(size, stride: int) -> dict:
   """The attributes of an operator with windows of an odd size around each ``stride``-th pixel."""
   size = list(size)
-  return dict(kernel_shape=size, pads=[(k - 1) // 2 for k in size] * 2, strides=[stride] * 2, dilations=[1, 1])
+  return dict(
+    kernel_shape=size, pads=[(k - 1) // 2 for k in size] * 2, strides=[stride] * 2, dilations=[1, 1]
+  )
 
 
 def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
@@ -73,7 +89,9 @@ def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
 
 def _conv(g, node: Conv, value: Value, x):
   if value.kind == "levels" and node.weights.bits != FULL:
-    return _scaled(g, node, _sums(g, node, value, filters, "ConvInteger", x, **window(node)), _channels)
+    return _scaled(
+      g, node, _sums(g, node, value, filters, "ConvInteger", x, **window(node)), _channels
+    )
   x, kernel = as_float(g, value, x), weights(g, node, filters, node.multiplier)
   if not node.fixed:
     return g.add("Conv", x, kernel, node.addend, name=node.name, **window(node))
@@ -87,15 +105,21 @@ def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
   if op == "ConvInteger" and accumulator_bound(node, value) <= EXACT:
     x = as_float(g, value, x)
     sums = [g.add("Conv", x, kernel, **attributes) for kernel in _float_levels(g, node, layout)]
-    return [g.add("Round", s) for s in sums]  # or ONNX Runtime multiplies the weights by what they are multiplied by
+    return [
+      g.add("Round", s) for s in sums
+    ]  # or ONNX Runtime multiplies the weights by what they are multiplied by
   convolve = functools.partial(g.add, op, x, **attributes)
   if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
     half = as_uint8(g, layout(w.levels // 2))
-    sums = [g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in (ZERO, ZERO - 1)))]
+    sums = [
+      g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in (ZERO, ZERO - 1)))
+    ]
   elif w.top > LARGEST_WEIGHT:
     sums = [convolve(as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
   else:
-    sums = [convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)]
+    sums = [
+      convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)
+    ]
   return [g.cast(s, np.float32) for s in sums]
 
 
@@ -113,11 +137,15 @@ def _scaled(g, node: Conv, sums, form):
 
 
 def weights(g: Graph, node: Conv, layout, multiplier: np.ndarray) -> str:
-  """Float weights times multipliers, float32 (1 or 2, out); computed from their levels, where they have some."""
+  """Float weights times multipliers, float32 (1 or 2, out); computed from their levels, where they
+  have some."""
   w, form = node.weights, lambda row: layout(row.reshape(1, 1, 1, -1))
   if w.bits == FULL:
     return g.constant(layout(w.levels * multiplier[0]))
-  rows = [g.add("Mul", x, form(m)) for x, m in zip(_float_levels(g, node, layout), multiplier, strict=True)]
+  rows = [
+    g.add("Mul", x, form(m))
+    for x, m in zip(_float_levels(g, node, layout), multiplier, strict=True)
+  ]
   return g.add("Add", *rows) if len(rows) == 2 else rows[0]
 
 
@@ -127,12 +155,17 @@ def _float_levels(g, node: Conv, layout):
   if w.odd and w.bits == 8:
     half = g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)
     return [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
-  return [g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(node.multiplier)]
+  return [
+    g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(node.multiplier)
+  ]
 
 
 def _sides(multiplier):
-  """What of the levels meets each row of multipliers: all, or the positive and the negative ones, as 1."""
-  return [None] if len(multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
+  """What of the levels meets each row of multipliers: all, or the positive and the negative ones,
+  as 1."""
+  return (
+    [None] if len(multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
+  )
 
 
 def as_float(g: Graph, value: Value, x: str) -> str:
@@ -149,19 +182,24 @@ def _channels(array) -> np.ndarray:
 
 
 def _image(g, node: Image, value: Value, images):
-  """By rows: ONNX Runtime is slow where constants of three numbers, one per channel, recur from pixel to pixel."""
+  """By rows: ONNX Runtime is slow where constants of three numbers, one per channel, recur from
+  pixel to pixel."""
   height, width, channels = value.shape
   x = g.cast(g.add("Reshape", images, np.array([0, height, width * channels])), np.float32)
   x = g.add("Mul", x, np.tile(node.multiplier[0], width))
   x = g.add("Add", g.add("Round", x) if node.fixed else x, np.tile(node.addend, width))
-  return g.add("Transpose", g.add("Reshape", x, np.array([0, *value.shape])), perm=[0, 3, 1, 2], name=node.name)
+  return g.add(
+    "Transpose", g.add("Reshape", x, np.array([0, *value.shape])), perm=[0, 3, 1, 2], name=node.name
+  )
 
 
 def _rescale(g, node: Rescale, value: Value, x):
   x = as_float(g, value, subsampled(g, x, node.stride))
   if value.kind == "levels":
     x = g.add("Round", g.add("Mul", x, np.float32(node.multiplier)))
-  return g.add("Identity", padded(g, x, node.channels - value.shape[-1], np.float32(0)), name=node.name)
+  return g.add(
+    "Identity", padded(g, x, node.channels - value.shape[-1], np.float32(0)), name=node.name
+  )
 
 
 def subsampled(g: Graph, x: str, stride: int) -> str:
@@ -218,5 +256,13 @@ def _mean(g, node: Mean, value: Value, x):
   return g.add("Round", g.add("Mul", x, np.float32(node.multiplier)), name=node.name)
 
 
-_RULES = {Image: _image, Conv: _conv, Rescale: _rescale, Add: _add, Quantize: _quantize, Relu: _relu,
-          MaxPool: _max_pool, Mean: _mean}
+_RULES = {
+  Image: _image,
+  Conv: _conv,
+  Rescale: _rescale,
+  Add: _add,
+  Quantize: _quantize,
+  Relu: _relu,
+  MaxPool: _max_pool,
+  Mean: _mean,
+}

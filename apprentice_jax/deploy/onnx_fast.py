@@ -1,26 +1,35 @@
-"""The fast form: 8 bits between all layers, for students trained with quantization points before additions.
+"""The fast form: 8 bits between all layers, for students trained with quantization points before
+additions.
 
-Convolutions and additions stand between DequantizeLinear and QuantizeLinear, which ONNX Runtime makes QLinearConv
-and QLinearAdd. These round a sum times one scale, with the bias in units of the sum, where `integer` rounds to
-1/FRACTION of a step first: levels close to the middle between two may get the other one. Float ends are float
-operators; of 8-bit ends, the mean and the logits are 8-bit operators too.
+Convolutions and additions stand between DequantizeLinear and QuantizeLinear, which ONNX Runtime
+makes QLinearConv and QLinearAdd. These round a sum times one scale, with the bias in units of the
+sum, where `integer` rounds to 1/FRACTION of a step first: levels close to the middle between two
+may get the other one. Float ends are float operators; of 8-bit ends, the mean and the logits are
+8-bit operators too.
 
-Weights of convolutions are int8 whatever the bits of their levels. What is left of int8 is used: the levels times a
-whole *gain*, so that the units of the bias are as much finer, but not beyond `onnx_exact.LARGEST_WEIGHT`, so that no
-processor saturates. Levels of 8 bits are beyond it by themselves: `needs_vnni` names their layers. The classifier's are
-uint8, which all processors add up right, and too slow for more than a classifier.
+Weights of convolutions are int8 whatever the bits of their levels. What is left of int8 is used:
+the levels times a whole *gain*, so that the units of the bias are as much finer, but not beyond
+`onnx_exact.LARGEST_WEIGHT`, so that no processor saturates. Levels of 8 bits are beyond it by
+themselves: `needs_vnni` names their layers. The classifier's are uint8, which all processors add up
+right, and too slow for more than a classifier.
 """
 
 import collections
 import dataclasses
-from typing import Optional
 
 import numpy as np
 
 from apprentice_jax.deploy import onnx_exact
 from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
 from apprentice_jax.deploy.nodes import Add, Conv, Image, Mean, Quantize, Rescale, Weights, inputs
-from apprentice_jax.deploy.onnx_exact import LARGEST_WEIGHT, filters, subsampled, window, windows, zero
+from apprentice_jax.deploy.onnx_exact import (
+  LARGEST_WEIGHT,
+  filters,
+  subsampled,
+  window,
+  windows,
+  zero,
+)
 from apprentice_jax.deploy.onnx_graph import ZERO, Graph
 
 LARGEST_BIAS = 2.0**30
@@ -34,11 +43,16 @@ def unfit(network: Network, known: dict[str, Value]) -> str:
   for node in network.nodes:
     if isinstance(node, Quantize) and node.bits != 8:
       return f"{node.name} has {node.bits} bits, and what ONNX multiplies and adds fast has 8"
-    if isinstance(node, Add) and not all(known[name].kind == "fixed" and isinstance(by_name[name], Rescale)
-                                         for name in inputs(node)):
-      return ("its additions are not of 8-bit activations: train with --config.quantization.residual, "
-              "or export the exact form")
-    if isinstance(node, Quantize) and (isinstance(by_name[node.input], Rescale) or readers[node.input] > 1):
+    if isinstance(node, Add) and not all(
+      known[name].kind == "fixed" and isinstance(by_name[name], Rescale) for name in inputs(node)
+    ):
+      return (
+        "its additions are not of 8-bit activations: train with --config.quantization.residual, "
+        "or export the exact form"
+      )
+    if isinstance(node, Quantize) and (
+      isinstance(by_name[node.input], Rescale) or readers[node.input] > 1
+    ):
       return f"{node.name} quantizes what is a shortcut, or read by others as well"
     if isinstance(node, Conv) and known[node.input].kind == "levels":
       why = _unfit_weights(node)
@@ -63,13 +77,20 @@ def _unfit_weights(node: Conv) -> str:
 
 
 def needs_vnni(network: Network, known: dict[str, Value]) -> list[str]:
-  """The convolutions that x86 processors without VNNI compute wrongly in this form: they saturate at 16 bits."""
-  return [node.name for node in network.nodes[:-1] if isinstance(node, Conv) and known[node.input].kind == "levels"
-          and node.weights.top > LARGEST_WEIGHT]
+  """The convolutions that x86 processors without VNNI compute wrongly in this form: they saturate
+  at 16 bits."""
+  return [
+    node.name
+    for node in network.nodes[:-1]
+    if isinstance(node, Conv)
+    and known[node.input].kind == "levels"
+    and node.weights.top > LARGEST_WEIGHT
+  ]
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
-  """As `onnx_exact.build`; but what is quantized is one with its Quantize, and nothing else has its result."""
+  """As `onnx_exact.build`; but what is quantized is one with its Quantize, and nothing else has its
+  result."""
   steps, by_name = {}, {node.name: node for node in network.nodes}
   for node in network.nodes[:-1]:
     values, names = [known[name] for name in inputs(node)], inputs(node) or [images]
@@ -82,7 +103,9 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
       elif isinstance(before, Conv):
         _convolution(g, node, before, known[before.input], steps)
       elif isinstance(before, Mean):
-        onnx_exact.on_grid(g, node, _mean(g, before, known[before.input], node.step / FRACTION), node.step)
+        onnx_exact.on_grid(
+          g, node, _mean(g, before, known[before.input], node.step / FRACTION), node.step
+        )
       else:
         onnx_exact.rule(g, node, values, names)
     elif isinstance(node, Rescale) and of_levels:
@@ -101,13 +124,18 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
 
 
 def _rescale(g: Graph, node: Rescale, value: Value):
-  """The levels of a shortcut; to more channels by a convolution that copies, in less time than Slice and Pad take."""
+  """The levels of a shortcut; to more channels by a convolution that copies, in less time than
+  Slice and Pad take."""
   channels = value.shape[-1]
   if node.channels == channels:
     g.add("Identity", subsampled(g, node.input, node.stride), name=node.name)
     return
-  copies = np.eye(node.channels, channels, -((node.channels - channels) // 2), np.int8)[..., None, None]
-  kernel = g.add("DequantizeLinear", g.levels(Weights(copies, 2), copies), np.float32(1), np.int8(0))
+  copies = np.eye(node.channels, channels, -((node.channels - channels) // 2), np.int8)[
+    ..., None, None
+  ]
+  kernel = g.add(
+    "DequantizeLinear", g.levels(Weights(copies, 2), copies), np.float32(1), np.int8(0)
+  )
   x = g.add("DequantizeLinear", node.input, np.float32(1), zero(value))
   x = g.add("Conv", x, kernel, **windows((1, 1), node.stride))
   g.add("QuantizeLinear", x, np.float32(1), zero(value), name=node.name)
@@ -122,7 +150,9 @@ def _addition(g, node: Quantize, add: Add, by_name, known):
 
 
 def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
-  multiplier, addend = (a.astype(np.float64) / FRACTION for a in (conv.multiplier, conv.addend))  # in levels
+  multiplier, addend = (
+    a.astype(np.float64) / FRACTION for a in (conv.multiplier, conv.addend)
+  )  # in levels
   if value.kind == "float":
     x = conv.input
     weights = onnx_exact.weights(g, conv, filters, (multiplier * node.step).astype(np.float32))
@@ -136,25 +166,37 @@ def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
     scale = (scale * node.step / step).astype(np.float32)
     weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
     bias = g.add("DequantizeLinear", bias, scale * step, np.zeros(len(scale), np.int32), axis=0)
-    onnx_exact.on_grid(g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step)
+    onnx_exact.on_grid(
+      g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step
+    )
 
 
 def _mean(g: Graph, node: Mean, value: Value, unit: float = 1.0) -> str:
   """The mean of levels as a float; ``unit``: what 1 in the node's result stands for."""
   pixels = value.shape[0] * value.shape[1]
-  x = g.add("DequantizeLinear", node.input, np.float32(node.multiplier * pixels * unit), zero(value))
+  x = g.add(
+    "DequantizeLinear", node.input, np.float32(node.multiplier * pixels * unit), zero(value)
+  )
   return g.add("GlobalAveragePool", x, name=node.name)
 
 
-def dense(g: Graph, node: Conv, value: Value, step: Optional[float]) -> str:
-  """The logits: of levels, a Gemm between scales. Weights of 8 bits are uint8, see `onnx_exact.as_uint8`."""
+def dense(g: Graph, node: Conv, value: Value, step: float | None) -> str:
+  """The logits: of levels, a Gemm between scales. Weights of 8 bits are uint8, see
+  `onnx_exact.as_uint8`."""
   multiplier, addend, w = node.multiplier[0], node.addend, node.weights
-  scales = len(node.multiplier) == 1 and np.all(multiplier > 0) and np.all(np.abs(addend) < LARGEST_BIAS * multiplier)
+  scales = (
+    len(node.multiplier) == 1
+    and np.all(multiplier > 0)
+    and np.all(np.abs(addend) < LARGEST_BIAS * multiplier)
+  )
   if value.kind != "levels" or w.bits == FULL or not scales:
     return onnx_exact.dense(g, node, value, node.input)
   each = lambda point: np.full(len(multiplier), point)
-  numbers, point = (onnx_exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO)) if w.top > LARGEST_WEIGHT else (
-      g.levels(w, w.levels[0, 0]), np.int8(0))
+  numbers, point = (
+    (onnx_exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO))
+    if w.top > LARGEST_WEIGHT
+    else (g.levels(w, w.levels[0, 0]), np.int8(0))
+  )
   x = g.add("DequantizeLinear", g.add("Flatten", node.input), np.float32(step), zero(value))
   weights = g.add("DequantizeLinear", numbers, multiplier / np.float32(step), each(point), axis=1)
   bias = np.rint(addend / multiplier).astype(np.int32)
@@ -166,15 +208,17 @@ def _channels_last(g: Graph, x: str, name: str):
   """What ONNX Runtime can take for channels-last, up to here, and from here on.
 
   Its QLinearConv is channels-last, its float convolution is not; without this, it leaves the first
-  additions as they are, and transposes what lies between (a sixth of the time of ResNet-18 at batch 16). It cancels
-  transpositions that meet, but does not move them past a Reshape, not even one that does nothing.
+  additions as they are, and transposes what lies between (a sixth of the time of ResNet-18 at batch
+  16). It cancels transpositions that meet, but does not move them past a Reshape, not even one that
+  does nothing.
   """
   x = g.add("Reshape", g.add("Transpose", x, perm=[0, 2, 3, 1]), np.zeros(4, np.int64))
   g.add("Transpose", x, perm=[0, 3, 1, 2], name=name)
 
 
 def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
-  """int8 weights, and in units of their sums: what a unit is in levels of the result, (out,), and the int32 bias.
+  """int8 weights, and in units of their sums: what a unit is in levels of the result, (out,), and
+  the int32 bias.
 
   Args:
     multiplier, addend: of the convolution, in levels of the result.
@@ -198,19 +242,28 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
   else:
     plus, minus = _ratios(magnitude, top)
     if plus.size == 1:
-      numbers = g.levels(w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8))
+      numbers = g.levels(
+        w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8)
+      )
     else:  # the packed form has one number for each level
-      numbers = g.constant(filters(np.select([levels == 1, levels == -1], [plus, -minus])).astype(np.int8))
+      numbers = g.constant(
+        filters(np.select([levels == 1, levels == -1], [plus, -minus])).astype(np.int8)
+      )
     negative = multiplier[0] < multiplier[1]
     if np.any(negative):  # for scales that are positive
       signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
       numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
     scale = row / np.maximum(plus, minus)
-  return numbers, scale, np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
+  return (
+    numbers,
+    scale,
+    np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32),
+  )
 
 
 def _ratios(magnitude, top: int) -> tuple[np.ndarray, np.ndarray]:
-  """`_ratio` of two rows of magnitudes, (2, out): one pair where all channels have one ratio, else one a channel."""
+  """`_ratio` of two rows of magnitudes, (2, out): one pair where all channels have one ratio, else
+  one a channel."""
   plus, minus = magnitude
   first, second = magnitude[:, np.argmax(magnitude.max(0))]
   if np.allclose(plus * second, minus * first, rtol=1e-4, atol=0):

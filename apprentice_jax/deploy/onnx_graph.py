@@ -1,13 +1,14 @@
 """An ONNX graph under way: nodes, constants, and weights in their packed form.
 
-Levels of 1 to 4 bits are held in bytes, several to each, as `bits` packs them. Every byte is looked up in a table
-of the levels that it stands for: Cast, Gather, Reshape of constants, which ONNX Runtime computes once, when it
-loads the file. The table may hold other numbers than the levels, such as the positive ones alone.
+Levels of 1 to 4 bits are held in bytes, several to each, as `bits` packs them. Every byte is looked
+up in a table of the levels that it stands for: Cast, Gather, Reshape of constants, which ONNX
+Runtime computes once, when it loads the file. The table may hold other numbers than the levels,
+such as the positive ones alone.
 """
 
 import collections
 import functools
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -16,13 +17,16 @@ from onnx import helper, numpy_helper
 from apprentice_jax.deploy import bits
 from apprentice_jax.deploy.nodes import Weights
 
-# By form, an operator set and the IR version of its ONNX release. ONNX Runtime 1.12 and later read set
-# 17. The fast form is of set 19, which ONNX Runtime 1.15 and later read: ONNX's own evaluator has no
-# older DequantizeLinear.
+# By form, an operator set and the IR version of its ONNX release. ONNX Runtime 1.12 and later read
+# set 17. The fast form is of set 19, which ONNX Runtime 1.15 and later read: ONNX's own evaluator
+# has no older DequantizeLinear.
 OPSETS = {"exact": (17, 8), "fast": (19, 9)}
 ZERO = 128  # what stands for 0 where signed levels are held as uint8, which every kernel takes
 PACKINGS = ("bits", "base3")
-_TYPES = {np.dtype(t): helper.np_dtype_to_tensor_dtype(np.dtype(t)) for t in (np.float32, np.int32, np.int8, np.uint8)}
+_TYPES = {
+  np.dtype(t): helper.np_dtype_to_tensor_dtype(np.dtype(t))
+  for t in (np.float32, np.int32, np.int8, np.uint8)
+}
 
 
 @functools.cache
@@ -48,7 +52,8 @@ class Graph:
     self._nodes, self._constants, self._taken, self._named = [], {}, set(), collections.Counter()
 
   def add(self, op: str, *inputs, name: str = "", **attributes) -> str:
-    """Adds a node of one result and gives its name; inputs are names, or arrays, which become constants."""
+    """Adds a node of one result and gives its name; inputs are names, or arrays, which become
+    constants."""
     if name and name in self._taken:
       raise ValueError(f"two results of the name {name}")
     self._taken.add(name)
@@ -69,7 +74,7 @@ class Graph:
       self._constants[key] = numpy_helper.from_array(array, self._free("constant"))
     return self._constants[key].name
 
-  def levels(self, weights: Weights, levels: np.ndarray, numbers: Optional[Callable] = None) -> str:
+  def levels(self, weights: Weights, levels: np.ndarray, numbers: Callable | None = None) -> str:
     """Levels of any shape as a constant int8 tensor.
 
     Args:
@@ -85,7 +90,9 @@ class Graph:
     each = 5 if packing == bits.BASE3 else 8 // stored.bits
     codes = np.arange(3**5 if packing == bits.BASE3 else 256, dtype=np.uint8)
     table = numbers(bits.levels(codes, packing, (len(codes), each)).astype(np.int8))
-    found = self.add("Gather", table, self.cast(self.constant(bits.pack(levels, packing)), np.int32))
+    found = self.add(
+      "Gather", table, self.cast(self.constant(bits.pack(levels, packing)), np.int32)
+    )
     if levels.size % each:
       found = self.add("Reshape", found, np.array([-1]))
       found = self.add("Slice", found, np.array([0]), np.array([levels.size]))
@@ -99,11 +106,20 @@ class Graph:
       metadata: strings.
       **about: what else the model says of itself: producer_name, domain, doc_string and the like.
     """
-    info = [[helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape) for name, dtype, shape in values]
-            for values in (inputs, outputs)]
+    info = [
+      [
+        helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape)
+        for name, dtype, shape in values
+      ]
+      for values in (inputs, outputs)
+    ]
     graph = helper.make_graph(self._nodes, "student", *info, list(self._constants.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)],
-                              ir_version=self._ir_version, **about)
+    model = helper.make_model(
+      graph,
+      opset_imports=[helper.make_opsetid("", self._opset)],
+      ir_version=self._ir_version,
+      **about,
+    )
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model

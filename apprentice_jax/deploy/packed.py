@@ -1,12 +1,14 @@
-"""The packed file: a network's nodes and bit-packed weights in one safetensors file, with a checksum over all.
+"""The packed file: a network's nodes and bit-packed weights in one safetensors file, with a
+checksum over all.
 
-The file's metadata are strings: "format"; "sha256", of the file's bytes with these 64 digits as zeros; "about", JSON
-of what `Network` has beside its nodes; and "nodes", a line for each: its kind, then its fields in the order in
-which `network` has them, whole numbers in decimal, yes and no as 1 and 0, float32 numbers as the 8 hexadecimal
-digits of their bits, weights as their shape and packing (``3x3x16x32:2bit``, or ``:float``), multipliers as their
-rows and columns (``1x32``), and addends not at all. The tensor of a node's name holds its weights, uint8 as `bits`
-packs them or float32; ".scales", float32, holds multipliers and addends, one node's after the other's. So the
-size of a file does not depend on what was learned.
+The file's metadata are strings: "format"; "sha256", of the file's bytes with these 64 digits as
+zeros; "about", JSON of what `Network` has beside its nodes; and "nodes", a line for each: its kind,
+then its fields in the order in which `network` has them, whole numbers in decimal, yes and no as 1
+and 0, float32 numbers as the 8 hexadecimal digits of their bits, weights as their shape and packing
+(``3x3x16x32:2bit``, or ``:float``), multipliers as their rows and columns (``1x32``), and addends
+not at all. The tensor of a node's name holds its weights, uint8 as `bits` packs them or float32;
+".scales", float32, holds multipliers and addends, one node's after the other's. So the size of a
+file does not depend on what was learned.
 """
 
 import dataclasses
@@ -15,7 +17,6 @@ import json
 import pathlib
 import re
 import struct
-from typing import Optional
 
 import numpy as np
 
@@ -32,8 +33,15 @@ _NAME = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
 _KERNEL = re.compile(r"(\d{1,9})x(\d{1,9})x(\d{1,9})x(\d{1,9}):([\w-]{1,9})", re.ASCII)
 _ROWS = re.compile(r"([12])x(\d{1,9})", re.ASCII)
 _SCALES = ".scales"  # no node has this name
-_ABOUT = {"architecture": str, "precision": str, "class_names": [str], "image_shape": [int], "mean": [float],
-          "std": [float], "resize": int}
+_ABOUT = {
+  "architecture": str,
+  "precision": str,
+  "class_names": [str],
+  "image_shape": [int],
+  "mean": [float],
+  "std": [float],
+  "resize": int,
+}
 
 
 def write(network: Network, path, packing: str = "bits"):
@@ -60,6 +68,7 @@ def read(path) -> Network:
 def load(path) -> Predictor:
   """The network in a file, compiled; see `read`."""
   from apprentice_jax.deploy import program
+
   data = pathlib.Path(path).read_bytes()
   base3 = f":{bits.BASE3} ".encode() in _verified(data)
   try:
@@ -91,17 +100,28 @@ def encode(network: Network, packing: str = "bits") -> bytes:
         words.append(_word(value))
     lines.append(" ".join(words))
   tensors[_SCALES] = np.concatenate(scales)
-  about = json.dumps({key: getattr(network, key) for key in _ABOUT}, separators=(",", ":"), ensure_ascii=False)
-  return sign(_safetensors(
-      {"format": FORMAT, "sha256": _UNSIGNED, "about": about, "nodes": "\n".join(lines)}, tensors))
+  about = json.dumps(
+    {key: getattr(network, key) for key in _ABOUT}, separators=(",", ":"), ensure_ascii=False
+  )
+  return sign(
+    _safetensors(
+      {"format": FORMAT, "sha256": _UNSIGNED, "about": about, "nodes": "\n".join(lines)}, tensors
+    )
+  )
 
 
 def _safetensors(metadata: dict, tensors: dict) -> bytes:
   """The bytes of a safetensors file; the library's own order metadata differently each time."""
   header, data, end = {"__metadata__": metadata}, [], 0
-  for name, array in sorted(tensors.items(), key=lambda item: -item[1].itemsize):  # so that each is aligned
+  for name, array in sorted(
+    tensors.items(), key=lambda item: -item[1].itemsize
+  ):  # so that each is aligned
     data_type = {np.dtype(np.float32): "F32", np.dtype(np.uint8): "U8"}[array.dtype]
-    header[name] = {"dtype": data_type, "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+    header[name] = {
+      "dtype": data_type,
+      "shape": array.shape,
+      "data_offsets": [end, end + array.nbytes],
+    }
     data.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
     end += array.nbytes
   text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -112,8 +132,8 @@ def _safetensors(metadata: dict, tensors: dict) -> bytes:
 def sign(data: bytes) -> bytes:
   """A file's bytes with the checksum that belongs to them."""
   start = _HASH.search(data).start(1)
-  blank = data[:start] + _UNSIGNED.encode() + data[start + 64:]
-  return data[:start] + hashlib.sha256(blank).hexdigest().encode() + data[start + 64:]
+  blank = data[:start] + _UNSIGNED.encode() + data[start + 64 :]
+  return data[:start] + hashlib.sha256(blank).hexdigest().encode() + data[start + 64 :]
 
 
 def _add_weights(tensors, name, weights: Weights, packing) -> str:
@@ -128,8 +148,11 @@ def _add_weights(tensors, name, weights: Weights, packing) -> str:
 
 
 def _word(value) -> str:
-  return struct.pack(">f", value).hex() if isinstance(value, float) else str(int(value)
-                                                                             if isinstance(value, bool) else value)
+  return (
+    struct.pack(">f", value).hex()
+    if isinstance(value, float)
+    else str(int(value) if isinstance(value, bool) else value)
+  )
 
 
 def decode(data: bytes) -> Network:
@@ -141,13 +164,18 @@ def decode(data: bytes) -> Network:
   header = _verified(data)
   from safetensors import SafetensorError
   from safetensors.numpy import load as load_tensors
+
   try:
     tensors = load_tensors(data)
     metadata = json.loads(header)["__metadata__"]
   except (SafetensorError, ValueError, KeyError, TypeError) as error:
     raise BadFile(f"no safetensors file ({' '.join(str(error).split())[:100]})") from None
-  _require(set(metadata) == {"format", "sha256", "about", "nodes"}, "metadata that is not of this format")
-  _require(metadata["format"] == FORMAT, f"a file of format {metadata['format'][:60]!r}, not {FORMAT!r}")
+  _require(
+    set(metadata) == {"format", "sha256", "about", "nodes"}, "metadata that is not of this format"
+  )
+  _require(
+    metadata["format"] == FORMAT, f"a file of format {metadata['format'][:60]!r}, not {FORMAT!r}"
+  )
   about = _about(metadata["about"])
   scales = _Scales(_tensor(tensors, _SCALES, np.float32, None))
   nodes = tuple(_node(line, tensors, scales) for line in metadata["nodes"].split("\n"))
@@ -164,8 +192,11 @@ def decode(data: bytes) -> Network:
 def _verified(data: bytes) -> bytes:
   """The header, once the checksum is known to be right."""
   length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-  _require(0 < length <= len(data) - 8 and data[8:9] == b"{", "no safetensors file, or one that was cut off")
-  header = data[8:8 + length]
+  _require(
+    0 < length <= len(data) - 8 and data[8:9] == b"{",
+    "no safetensors file, or one that was cut off",
+  )
+  header = data[8 : 8 + length]
   found = _HASH.findall(header)
   _require(len(found) == 1, "no packed network: its metadata has no checksum")
   _require(sign(data) == data, "damaged: its checksum is not that of its bytes")
@@ -177,12 +208,16 @@ def _about(text: str) -> dict:
     about = json.loads(text)
   except (ValueError, RecursionError):
     raise BadFile("metadata 'about' that is no JSON") from None
-  _require(isinstance(about, dict) and about.keys() == _ABOUT.keys(), "metadata 'about' of other fields")
+  _require(
+    isinstance(about, dict) and about.keys() == _ABOUT.keys(), "metadata 'about' of other fields"
+  )
   for key, kind in _ABOUT.items():
     items = about[key] if isinstance(kind, list) else [about[key]]
     kind = kind[0] if isinstance(kind, list) else kind
-    _require(isinstance(items, list) and all(type(item) is kind for item in items) and items,
-             f"metadata 'about' with a wrong {key}")
+    _require(
+      isinstance(items, list) and all(type(item) is kind for item in items) and items,
+      f"metadata 'about' with a wrong {key}",
+    )
   _require(len(about["image_shape"]) == 3, "images that have no height, width and channels")
   return {key: tuple(v) if isinstance(v, list) else v for key, v in about.items()}
 
@@ -226,8 +261,10 @@ def _node(line: str, tensors: dict, scales: _Scales) -> Node:
 
 def _value(word: str, kind: type, name: str):
   pattern = {str: _NAME, int: r"\d{1,9}", bool: "[01]", float: "[0-9a-f]{8}"}[kind]
-  _require(re.fullmatch(pattern, word, re.ASCII if isinstance(pattern, str) else 0),
-           f"node {name}: {word[:40]!r} for a {kind.__name__}")
+  _require(
+    re.fullmatch(pattern, word, re.ASCII if isinstance(pattern, str) else 0),
+    f"node {name}: {word[:40]!r} for a {kind.__name__}",
+  )
   if kind is float:
     return struct.unpack(">f", bytes.fromhex(word))[0]
   return bool(int(word)) if kind is bool else kind(word)
@@ -240,18 +277,22 @@ def _weights(word: str, name: str, tensors: dict) -> Weights:
   shape = tuple(map(int, shape))
   if packing == "float":
     return Weights(_tensor(tensors, name, np.float32, shape), FULL)
-  _require(re.fullmatch("[2-8]bit|[1-8]bit-odd|base3", packing), f"node {name}: packing {packing!r}")
+  _require(
+    re.fullmatch("[2-8]bit|[1-8]bit-odd|base3", packing), f"node {name}: packing {packing!r}"
+  )
   count = shape[0] * shape[1] * shape[2] * shape[3]
   data = _tensor(tensors, name, np.uint8, (bits.packed_size(count, packing),))
   _require(count and bits.whole(data, packing, count), f"node {name}: weights that are no levels")
   return Weights(bits.levels(data, packing, shape), bits.bits_of(packing), packing.endswith("odd"))
 
 
-def _tensor(tensors: dict, name: str, dtype, shape: Optional[tuple]) -> np.ndarray:
+def _tensor(tensors: dict, name: str, dtype, shape: tuple | None) -> np.ndarray:
   found = tensors.pop(name, None)
   _require(found is not None, f"no tensor {name}")
-  _require(found.dtype == dtype and shape in (None, found.shape),
-           f"tensor {name} is {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape or ''}")
+  _require(
+    found.dtype == dtype and shape in (None, found.shape),
+    f"tensor {name} is {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape or ''}",
+  )
   return found
 
 

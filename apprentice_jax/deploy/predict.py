@@ -1,10 +1,10 @@
 """Answers of a network about image files: finds the files, prepares their pixels, names classes."""
 
 import collections
-from collections.abc import Iterator, Sequence
 import json
 import os
 import pathlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np

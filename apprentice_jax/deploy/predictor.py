@@ -1,8 +1,10 @@
-"""What an exported file becomes when it is read: a function of images, and the names of its classes."""
+"""What an exported file becomes when it is read: a function of images, and the names of its
+classes."""
 
 import os
 import pathlib
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,15 +21,18 @@ class Predictor(NamedTuple):
   Attributes:
     image_shape: (height, width, channels) of the images that it takes.
     class_names: in the order of the logits.
-    resize: photos are resized to this short side before the centre is cut out; 0: to the network's own.
+    resize: photos are resized to this short side before the centre is cut out; 0: to the network's
+      own.
     logits: uint8 (batch, height, width, channels) -> float32 (batch, classes).
-    network, packing: what it computes and how its weights are packed, where the file says so: in a packed file.
+    network, packing: what it computes and how its weights are packed, where the file says so: in a
+      packed file.
   """
+
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
   resize: int
   logits: Callable[[np.ndarray], np.ndarray]
-  network: Optional[Network] = None
+  network: Network | None = None
   packing: str = "bits"
 
 

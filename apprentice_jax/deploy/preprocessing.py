@@ -48,8 +48,11 @@ def sentences(network: Network) -> list[str]:
   """The preparation, for people."""
   height, width, channels = network.image_shape
   side = short_side(network.image_shape, network.resize)
-  # A resize to the network's own short side is none for images of its size. A larger one enlarges them.
-  unchanged = [f"An image of {width}x{height} pixels stays as it is."] * (side == min(height, width))
+  # A resize to the network's own short side is none for images of its size. A larger one enlarges
+  # them.
+  unchanged = [f"An image of {width}x{height} pixels stays as it is."] * (
+    side == min(height, width)
+  )
   colours = "grey (Rec. 601)" if channels == 1 else "RGB"
   return [
     f"Input: uint8, {colours}, (batch, {height}, {width}, {channels}), not normalised: "

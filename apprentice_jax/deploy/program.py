@@ -1,12 +1,12 @@
 """A deployed network as a jax function: the numbers of `integer`, compiled.
 
-Sums of levels are computed by float32 convolutions, as whole numbers below 2**24, which no order of summation
-changes, nor the bfloat16 or TF32 in which accelerators multiply by default. Weights are constants in their
-packed form, unpacked by the program.
+Sums of levels are computed by float32 convolutions, as whole numbers below 2**24, which no order of
+summation changes, nor the bfloat16 or TF32 in which accelerators multiply by default. Weights are
+constants in their packed form, unpacked by the program.
 """
 
 import functools
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,26 @@ import numpy as np
 
 from apprentice_jax.deploy import bits
 from apprentice_jax.deploy.network import FRACTION, FULL, BadNetwork, Network, Value, check
-from apprentice_jax.deploy.nodes import (Add, Conv, Image, MaxPool, Mean, Node, Quantize, Relu, Rescale, inputs)
+from apprentice_jax.deploy.nodes import (
+  Add,
+  Conv,
+  Image,
+  MaxPool,
+  Mean,
+  Node,
+  Quantize,
+  Relu,
+  Rescale,
+  inputs,
+)
 from apprentice_jax.deploy.predictor import Predictor
 
 EXACT = 2**24  # float32 has all whole numbers up to here
 
 
-def run(network: Network, images, given: Optional[dict] = None, observe: Optional[Callable] = None):
-  """The logits of images; see `integer.run`, whose arguments and results these are, as jax arrays."""
+def run(network: Network, images, given: dict | None = None, observe: Callable | None = None):
+  """The logits of images; see `integer.run`, whose arguments and results these are, as jax
+  arrays."""
   known, results = check(network), {}
   for node in network.nodes:
     arrays = [results[name] for name in inputs(node)] or [images]
@@ -48,8 +60,13 @@ def predictor(network: Network) -> Predictor:
     if isinstance(node, Conv) and node.weights.bits != FULL and known[node.input].kind == "levels":
       _largest_sum(node)
   compiled = jax.jit(functools.partial(run, network))
-  return Predictor(network.image_shape, network.class_names, network.resize,
-                   lambda images: np.asarray(compiled(images)), network)
+  return Predictor(
+    network.image_shape,
+    network.class_names,
+    network.resize,
+    lambda images: np.asarray(compiled(images)),
+    network,
+  )
 
 
 def _accumulate(node: Conv, x, value: Value):
@@ -73,14 +90,17 @@ def _largest_sum(node: Conv) -> int:
   """The largest sum of the magnitudes of a channel's weights."""
   weight = int(np.sum(np.abs(node.weights.levels), (0, 1, 2), np.int64).max())
   if weight > EXACT:
-    raise BadNetwork(f"a convolution whose weights' magnitudes add up to {weight:,}, more than {EXACT:,}")
+    raise BadNetwork(
+      f"a convolution whose weights' magnitudes add up to {weight:,}, more than {EXACT:,}"
+    )
   return weight
 
 
 def _exact(convolve, x, kernel, value: Value, weight: int):
   """The int32 sums of levels; ``weight``: the largest sum of the magnitudes of a channel's weights.
 
-  Where float32 could not hold them, they are put together from those of a few bits of each level at a time.
+  Where float32 could not hold them, they are put together from those of a few bits of each level at
+  a time.
   """
   if weight * max(-value.low, value.high) <= EXACT:
     return convolve(x.astype(jnp.float32), kernel).astype(jnp.int32)
@@ -95,12 +115,20 @@ def _exact(convolve, x, kernel, value: Value, weight: int):
 
 def _convolve(x, kernel, stride, precision=None):
   padding = [((k - 1) // 2,) * 2 for k in kernel.shape[:2]]
-  return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, precision=precision,
-                                      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  return jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    padding,
+    precision=precision,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
 
 
 def _constant(array: np.ndarray):
-  return jax.lax.optimization_barrier(jnp.asarray(array))  # or it would be unpacked before it is exported
+  return jax.lax.optimization_barrier(
+    jnp.asarray(array)
+  )  # or it would be unpacked before it is exported
 
 
 def _scaled(node, values):
@@ -115,7 +143,7 @@ def _image(node: Image, images):
 
 
 def _rescale(node: Rescale, x):
-  subsampled = x[:, ::node.stride, ::node.stride].astype(jnp.float32)
+  subsampled = x[:, :: node.stride, :: node.stride].astype(jnp.float32)
   if x.dtype != jnp.float32:
     subsampled = jnp.rint(subsampled * np.float32(node.multiplier))
   extra = node.channels - x.shape[-1]
@@ -136,8 +164,14 @@ def _relu(node: Relu, x):
 
 
 def _max_pool(node: MaxPool, x):
-  return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1),
-                               ((0, 0), (1, 1), (1, 1), (0, 0)))
+  return jax.lax.reduce_window(
+    x,
+    np.zeros((), x.dtype),
+    jax.lax.max,
+    (1, 3, 3, 1),
+    (1, 2, 2, 1),
+    ((0, 0), (1, 1), (1, 1), (0, 0)),
+  )
 
 
 def _mean(node: Mean, x):
@@ -146,5 +180,12 @@ def _mean(node: Mean, x):
   return jnp.rint(mean) if node.fixed else mean
 
 
-_RULES: dict[type[Node], Callable] = {Image: _image, Rescale: _rescale, Add: _add, Quantize: _quantize, Relu: _relu,
-                                      MaxPool: _max_pool, Mean: _mean}
+_RULES: dict[type[Node], Callable] = {
+  Image: _image,
+  Rescale: _rescale,
+  Add: _add,
+  Quantize: _quantize,
+  Relu: _relu,
+  MaxPool: _max_pool,
+  Mean: _mean,
+}

@@ -1,13 +1,15 @@
 """The StableHLO file: a network as a jax program for CPU, CUDA and TPU, and a sidecar of names.
 
-The file is what ``jax.export.Exported.serialize()`` gives, so that a process with jax and nothing of ours runs it:
+The file is what ``jax.export.Exported.serialize()`` gives, so that a process with jax and nothing
+of ours runs it:
 
     exported = jax.export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
-    logits = exported.call(images)   # uint8 (any batch, height, width, channels) -> float32 (batch, classes)
+    # uint8 (any batch, height, width, channels) -> float32 (batch, classes)
+    logits = exported.call(images)
 
-``FILE.json`` lies beside it. It has the classes' names in the order of the logits, the images' shape,
-how to prepare them (see `preprocessing`), and which jax wrote the file. The normalisation is in the
-program.
+``FILE.json`` lies beside it. It has the classes' names in the order of the logits, the images'
+shape, how to prepare them (see `preprocessing`), and which jax wrote the file. The normalisation is
+in the program.
 
 jax promises to run the file with a jax up to 6 months newer or 3 weeks older than its writer:
 https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees. The dates of jaxlib's
@@ -31,18 +33,28 @@ from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "StableHLO by jax.export"
-PROMISE = ("by a jax up to 6 months newer or 3 weeks older than the one that wrote it; the dates of "
-           "jaxlib's releases count")
+PROMISE = (
+  "by a jax up to 6 months newer or 3 weeks older than the one that wrote it; the dates of "
+  "jaxlib's releases count"
+)
 
 
 def write(network: Network, path):
   """Writes the program to ``path`` and the sidecar to ``path`` + ".json"."""
   data = bytes(export(network).serialize())
   sidecar = {
-      "format": FORMAT, "jax": jax.__version__, "jaxlib": jaxlib.__version__, "readable": PROMISE,
-      "architecture": network.architecture, "precision": network.precision,
-      "image_shape": network.image_shape, "pixels": " ".join(preprocessing.sentences(network)),
-      "preprocessing": preprocessing.steps(network), "resize": network.resize, "class_names": network.class_names}
+    "format": FORMAT,
+    "jax": jax.__version__,
+    "jaxlib": jaxlib.__version__,
+    "readable": PROMISE,
+    "architecture": network.architecture,
+    "precision": network.precision,
+    "image_shape": network.image_shape,
+    "pixels": " ".join(preprocessing.sentences(network)),
+    "preprocessing": preprocessing.steps(network),
+    "resize": network.resize,
+    "class_names": network.class_names,
+  }
   sidecar["sha256"] = _checksum(data, sidecar)
   write_whole(path, data)
   write_whole(f"{path}.json", json.dumps(sidecar, indent=1, ensure_ascii=False).encode())
@@ -56,9 +68,11 @@ def _checksum(data: bytes, sidecar: dict) -> str:
 
 def export(network: Network) -> jax.export.Exported:
   """The program of uint8 images (batch, height, width, channels), of any batch."""
-  batch, = jax.export.symbolic_shape("batch")
+  (batch,) = jax.export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)
-  return jax.export.export(jax.jit(functools.partial(program.run, network)), platforms=PLATFORMS)(images)
+  return jax.export.export(jax.jit(functools.partial(program.run, network)), platforms=PLATFORMS)(
+    images
+  )
 
 
 def load(path) -> Predictor:
@@ -79,10 +93,18 @@ def load(path) -> Predictor:
     raise BadFile(f"damaged: it and {path}.json are not what was written together")
   try:
     exported = jax.export.deserialize(bytearray(data))
-    shape, names, resize = tuple(sidecar["image_shape"]), tuple(sidecar["class_names"]), int(sidecar["resize"])
+    shape, names, resize = (
+      tuple(sidecar["image_shape"]),
+      tuple(sidecar["class_names"]),
+      int(sidecar["resize"]),
+    )
     (images,), (logits,) = exported.in_avals, exported.out_avals
-    fits = (images.dtype == jnp.uint8 and images.shape[1:] == shape and logits.shape[1:] == (len(names),)
-            and all(isinstance(name, str) for name in names))
+    fits = (
+      images.dtype == jnp.uint8
+      and images.shape[1:] == shape
+      and logits.shape[1:] == (len(names),)
+      and all(isinstance(name, str) for name in names)
+    )
     call = jax.jit(exported.call)
     # A jax may read the file of another one, and not run it.
     call.lower(jax.ShapeDtypeStruct((1, *shape), jnp.uint8))
@@ -97,9 +119,11 @@ def load(path) -> Predictor:
 
 def _another_jax(wrote, error: Exception) -> str:
   why = textwrap.shorten(str(error) or type(error).__name__, 100, placeholder=" ...")
-  return (f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why.rstrip('.')}): "
-          "jax runs files of jaxes up to 6 months older or 3 weeks newer; "
-          f"install jax=={wrote}, or export the network again")
+  return (
+    f"jax {wrote} wrote it, and jax {jax.__version__} cannot run it ({why.rstrip('.')}): "
+    "jax runs files of jaxes up to 6 months older or 3 weeks newer; "
+    f"install jax=={wrote}, or export the network again"
+  )
 
 
 def recognises(path) -> bool:

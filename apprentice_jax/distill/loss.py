@@ -6,8 +6,17 @@ import jax.numpy as jnp
 import optax
 
 
-def apprentice_loss(student_logits, teacher_logits, labels, *, alpha=1.0, beta=0.5, gamma=0.5,
-                    temperature=1.0, teacher_gradient=False):
+def apprentice_loss(
+  student_logits,
+  teacher_logits,
+  labels,
+  *,
+  alpha=1.0,
+  beta=0.5,
+  gamma=0.5,
+  temperature=1.0,
+  teacher_gradient=False,
+):
   """The weighted sum of three cross-entropies that trains an apprentice.
 
   With teacher logits z^T, student logits z^A and labels y::
@@ -15,9 +24,9 @@ def apprentice_loss(student_logits, teacher_logits, labels, *, alpha=1.0, beta=0
       loss = alpha * H(y, softmax(z^T)) + beta * H(y, softmax(z^A))
              + gamma * tau^2 * H(softmax(z^T / tau), softmax(z^A / tau))
 
-  Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, eq. 1, which has tau = 1;
-  for other temperatures the factor tau^2 keeps the third term's gradient of the same size (Hinton et
-  al., 2015, https://arxiv.org/abs/1503.02531).
+  Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, eq. 1, which has tau =
+  1; for other temperatures the factor tau^2 keeps the third term's gradient of the same size
+  (Hinton et al., 2015, https://arxiv.org/abs/1503.02531).
 
   Without a teacher it is the plain cross-entropy, times beta:
 
@@ -50,7 +59,8 @@ def apprentice_loss(student_logits, teacher_logits, labels, *, alpha=1.0, beta=0
     teacher_logits = teacher_logits.astype(jnp.float32)
     parts["teacher_ce"] = jnp.mean(cross_entropy(teacher_logits, labels))
     soft = teacher_logits if teacher_gradient else jax.lax.stop_gradient(teacher_logits)
-    parts["distill"] = temperature**2 * jnp.mean(optax.softmax_cross_entropy(
-        student_logits / temperature, jax.nn.softmax(soft / temperature)))
+    parts["distill"] = temperature**2 * jnp.mean(
+      optax.softmax_cross_entropy(student_logits / temperature, jax.nn.softmax(soft / temperature))
+    )
     loss = loss + alpha * parts["teacher_ce"] + gamma * parts["distill"]
   return loss, parts

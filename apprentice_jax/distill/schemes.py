@@ -4,7 +4,6 @@ Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, sectio
 """
 
 import dataclasses
-from typing import Optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +19,8 @@ class Scheme:
     distills: whether the config's alpha, beta and gamma apply; otherwise beta is 1 and there are no
       other terms.
   """
-  teacher: Optional[str]
+
+  teacher: str | None
   pretrained_student: bool
   recipe: str
   distills: bool
@@ -34,10 +34,10 @@ class Scheme:
 
 
 SCHEMES = {
-    "baseline": Scheme(None, False, "student", False),
-    "A": Scheme("joint", False, "student", True),
-    "B": Scheme("fixed", False, "student", True),
-    "C": Scheme("fixed", True, "finetune", True),
-    # Scheme C without its teacher: separates distillation from a better start and schedule.
-    "C-control": Scheme(None, True, "finetune", False),
+  "baseline": Scheme(None, False, "student", False),
+  "A": Scheme("joint", False, "student", True),
+  "B": Scheme("fixed", False, "student", True),
+  "C": Scheme("fixed", True, "finetune", True),
+  # Scheme C without its teacher: separates distillation from a better start and schedule.
+  "C-control": Scheme(None, True, "finetune", False),
 }

@@ -5,7 +5,8 @@ are averaged over the replicas inside the step, so that the state is the same on
 """
 
 import dataclasses
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -20,6 +21,7 @@ Apply = Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
 
 class Network(NamedTuple):
   """A network's state; ``opt_state`` is None if it does not train."""
+
   params: Any
   batch_stats: Any
   opt_state: Any = None
@@ -27,8 +29,9 @@ class Network(NamedTuple):
 
 class State(NamedTuple):
   """What training changes (and the fixed teacher beside it); ``teacher`` is None without one."""
+
   student: Network
-  teacher: Optional[Network] = None
+  teacher: Network | None = None
 
 
 class Batch(NamedTuple):
@@ -40,14 +43,16 @@ class Batch(NamedTuple):
     teacher_images: what a teacher sees instead; None: the same.
     teacher_logits: (batch, classes), of a fixed teacher whose logits are known; None: it is run.
   """
+
   images: jax.Array
   labels: jax.Array
-  teacher_images: Optional[jax.Array] = None
-  teacher_logits: Optional[jax.Array] = None
+  teacher_images: jax.Array | None = None
+  teacher_logits: jax.Array | None = None
 
 
 class Rates(NamedTuple):
   """Learning rates of one step."""
+
   student: jax.Array
   teacher: jax.Array
 
@@ -71,14 +76,15 @@ class Trainer:
     axis: name of the replicas' mesh axis, or None for a single one.
     norm: the Euclidean norm of all gradients together.
   """
+
   student: Apply
   student_optimizer: optax.GradientTransformation
-  teacher: Optional[Apply] = None
-  teacher_optimizer: Optional[optax.GradientTransformation] = None
+  teacher: Apply | None = None
+  teacher_optimizer: optax.GradientTransformation | None = None
   teacher_gradient: bool = False
-  weight_health: Optional[Callable[[Any, Any], jax.Array]] = None
-  activation_health: Optional[Callable[[Any, Any, jax.Array], jax.Array]] = None
-  axis: Optional[str] = None
+  weight_health: Callable[[Any, Any], jax.Array] | None = None
+  activation_health: Callable[[Any, Any, jax.Array], jax.Array] | None = None
+  axis: str | None = None
   norm: Callable[[Any], jax.Array] = global_norm
 
   def step(self, state: State, batch: Batch, weights: dict, rates: Rates, observe=True):
@@ -89,8 +95,8 @@ class Trainer:
       batch: this replica's share.
       weights: "alpha", "beta", "gamma" and "temperature" of `apprentice_loss`.
       rates: learning rates.
-      observe: whether to look at the health of activations; the same on every replica. False itself, not an array,
-        leaves the look out of the program.
+      observe: whether to look at the health of activations; the same on every replica. False
+        itself, not an array, leaves the look out of the program.
 
     Returns:
       The new state, and metrics, float32: scalars "loss", its unweighted terms, "gradient_norm" (of
@@ -109,19 +115,28 @@ class Trainer:
       # The scopes' names stay with every operation, in profiles and for `apprentice plan`.
       with jax.named_scope("student"):
         logits["student"], stats["student"] = self.student(
-            trained["student"], state.student.batch_stats, batch.images, True)
+          trained["student"], state.student.batch_stats, batch.images, True
+        )
       if batch.teacher_logits is not None:
         logits["teacher"] = batch.teacher_logits
       elif self.teacher is not None:
         params = trained.get("teacher", state.teacher.params)
         with jax.named_scope("teacher"):
           logits["teacher"], teacher_stats = self.teacher(
-              params, state.teacher.batch_stats,
-              batch.images if batch.teacher_images is None else batch.teacher_images, trains_teacher)
+            params,
+            state.teacher.batch_stats,
+            batch.images if batch.teacher_images is None else batch.teacher_images,
+            trains_teacher,
+          )
         if trains_teacher:
           stats["teacher"] = teacher_stats
-      loss, parts = apprentice_loss(logits["student"], logits.get("teacher"), batch.labels,
-                                    teacher_gradient=self.teacher_gradient, **weights)
+      loss, parts = apprentice_loss(
+        logits["student"],
+        logits.get("teacher"),
+        batch.labels,
+        teacher_gradient=self.teacher_gradient,
+        **weights,
+      )
       accuracy = {f"{name}_accuracy": _accuracy(z, batch.labels) for name, z in logits.items()}
       return loss, (stats, {"loss": loss, **parts, **accuracy})
 
@@ -133,12 +148,18 @@ class Trainer:
 
     with jax.named_scope("optimizer"):
       metrics["gradient_norm"] = self.norm(gradients)
-      student = _update(self.student_optimizer, state.student, gradients["student"],
-                        stats["student"], rates.student)
+      student = _update(
+        self.student_optimizer, state.student, gradients["student"], stats["student"], rates.student
+      )
       teacher = state.teacher
       if trains_teacher:
-        teacher = _update(self.teacher_optimizer, state.teacher, gradients["teacher"],
-                          stats["teacher"], rates.teacher)
+        teacher = _update(
+          self.teacher_optimizer,
+          state.teacher,
+          gradients["teacher"],
+          stats["teacher"],
+          rates.teacher,
+        )
     if self.weight_health is not None:
       with jax.named_scope("health"):
         metrics["weights"] = self.weight_health(state.student.params, student.params)
@@ -147,9 +168,9 @@ class Trainer:
   def _observed(self, student: Network, images: jax.Array, observe) -> jax.Array:
     """The health of activations, if it is to be looked at.
 
-    It gets a forward pass of its own, on a few images, inside a conditional: a look into the training
-    step's own activations keeps XLA from fusing them into the convolutions (by the TPU compiler's
-    estimate ResNet-50 takes 1.6 times as long with one).
+    It gets a forward pass of its own, on a few images, inside a conditional: a look into the
+    training step's own activations keeps XLA from fusing them into the convolutions (by the TPU
+    compiler's estimate ResNet-50 takes 1.6 times as long with one).
     """
     arguments = (student.params, student.batch_stats, images)
     found = jax.eval_shape(self.activation_health, *arguments)
@@ -160,7 +181,8 @@ class Trainer:
       return jax.lax.cond(observe, self.activation_health, lambda *_: nothing, *arguments)
 
   def look(self, params, batch_stats, images: jax.Array) -> jax.Array:
-    """The health of the student's activations, as `step` finds it, from the parameters and statistics before it."""
+    """The health of the student's activations, as `step` finds it, from the parameters and
+    statistics before it."""
     with jax.named_scope("health"):
       found = self.activation_health(params, batch_stats, images)
       return found if self.axis is None else jax.lax.pmean(found, self.axis)
@@ -173,13 +195,15 @@ class Predicted(NamedTuple):
     label, predicted: int32, the true class and the network's; -1 where an example does not count.
     confidence: float32, the softmax of the predicted class.
   """
+
   label: jax.Array
   predicted: jax.Array
   confidence: jax.Array
 
 
-def evaluate_batch(apply: Apply, network: Network, batch: Batch,
-                   mask: jax.Array) -> tuple[dict, Predicted]:
+def evaluate_batch(
+  apply: Apply, network: Network, batch: Batch, mask: jax.Array
+) -> tuple[dict, Predicted]:
   """Scores one replica's batch, of which the examples count where mask is 1.
 
   Returns:
@@ -188,10 +212,15 @@ def evaluate_batch(apply: Apply, network: Network, batch: Batch,
   logits, _ = apply(network.params, network.batch_stats, batch.images, False)
   loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
   predicted = jnp.argmax(logits, -1).astype(jnp.int32)
-  return {"correct": jnp.sum(mask * (predicted == batch.labels)), "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),
-          "count": jnp.sum(mask)}, Predicted(
-              jnp.where(mask > 0, batch.labels, -1), jnp.where(mask > 0, predicted, -1),
-              jnp.max(jax.nn.softmax(logits.astype(jnp.float32), -1), -1))
+  return {
+    "correct": jnp.sum(mask * (predicted == batch.labels)),
+    "loss": jnp.sum(jnp.where(mask > 0, loss, 0)),
+    "count": jnp.sum(mask),
+  }, Predicted(
+    jnp.where(mask > 0, batch.labels, -1),
+    jnp.where(mask > 0, predicted, -1),
+    jnp.max(jax.nn.softmax(logits.astype(jnp.float32), -1), -1),
+  )
 
 
 def _accuracy(logits, labels):

@@ -4,13 +4,13 @@ import importlib
 
 # Lazy, so that configuration code can read names and ranges without loading flax.
 _HOME = {
-    "Precision": "apprentice_jax.models.precision",
-    "Quantization": "apprentice_jax.models.precision",
-    "QuantActivation": "apprentice_jax.models.layers",
-    "QuantConv": "apprentice_jax.models.layers",
-    "QuantDense": "apprentice_jax.models.layers",
-    "ResNet": "apprentice_jax.models.residual",
-    "resnet": "apprentice_jax.models.residual",
+  "Precision": "apprentice_jax.models.precision",
+  "Quantization": "apprentice_jax.models.precision",
+  "QuantActivation": "apprentice_jax.models.layers",
+  "QuantConv": "apprentice_jax.models.layers",
+  "QuantDense": "apprentice_jax.models.layers",
+  "ResNet": "apprentice_jax.models.residual",
+  "resnet": "apprentice_jax.models.residual",
 }
 
 __all__ = tuple(_HOME)

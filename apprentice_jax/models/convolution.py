@@ -1,15 +1,18 @@
 """A 2-D convolution that is fast on CPU, forward and backward, and of bfloat16 on GPUs.
 
-XLA:CPU has fast convolutions (YNNPACK's) for wide layers only: at 16 channels and fewer it falls back to a routine
-that reaches half of the processor's speed, at 4 channels a twentieth, and so it does for images of a few pixels. And
-a filter's gradient is to it a convolution over transposed arrays, a strided input's one of an array with zeros between
-its pixels: for neither it has a fast one, and inside a loop they take a hundred times as long. Here, on CPU, narrow layers compute several
-columns of pixels at once, as if these were channels; images of a few pixels are one matrix product; gradients of inputs
-are convolutions like those of the forward pass; and gradients of filters are so, too, of arrays that were transposed
-before, or matrix products of patches, a few images at a time so that these stay in cache.
+XLA:CPU has fast convolutions (YNNPACK's) for wide layers only: at 16 channels and fewer it falls
+back to a routine that reaches half of the processor's speed, at 4 channels a twentieth, and so it
+does for images of a few pixels. And a filter's gradient is to it a convolution over transposed
+arrays, a strided input's one of an array with zeros between its pixels: for neither it has a fast
+one, and inside a loop they take a hundred times as long. Here, on CPU, narrow layers compute
+several columns of pixels at once, as if these were channels; images of a few pixels are one matrix
+product; gradients of inputs are convolutions like those of the forward pass; and gradients of
+filters are so, too, of arrays that were transposed before, or matrix products of patches, a few
+images at a time so that these stay in cache.
 
-cuDNN has no convolution of bfloat16 whose result is float32: XLA computes one in TF32, of float32 copies of what goes
-in. On GPUs the result is bfloat16 instead, unless all of its digits are asked for; the sums inside are float32 either way.
+cuDNN has no convolution of bfloat16 whose result is float32: XLA computes one in TF32, of float32
+copies of what goes in. On GPUs the result is bfloat16 instead, unless all of its digits are asked
+for; the sums inside are float32 either way.
 """
 
 import functools
@@ -31,17 +34,27 @@ TOGETHER = 8  # images whose pixels lie side by side in it
 TINY = 4  # pixels up to which an image is multiplied as a whole
 
 
-def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = True, exact: bool = False,
-                preferred_element_type=None) -> jax.Array:
-  """A convolution with padding ``(size - 1) // 2`` on every side, as `jax.lax.conv_general_dilated`.
+def convolution(
+  x: jax.Array,
+  w: jax.Array,
+  *,
+  strides: int = 1,
+  im2col: bool = True,
+  exact: bool = False,
+  preferred_element_type=None,
+) -> jax.Array:
+  """A convolution with padding ``(size - 1) // 2`` on every side, as
+  `jax.lax.conv_general_dilated`.
 
   Args:
     x: float (batch, height, width, channels).
     w: float (height, width, channels, features), of x's dtype.
     strides: of both directions.
-    im2col: whether what is float32 is computed as this module's docstring says where the program is compiled for
-      CPU; equal to XLA's own up to rounding, and exactly where all sums are whole numbers below 2**24.
-    exact: whether a result of another dtype than x's has all of that dtype's digits on GPUs, too, and not x's.
+    im2col: whether what is float32 is computed as this module's docstring says where the program is
+      compiled for CPU; equal to XLA's own up to rounding, and exactly where all sums are whole
+      numbers below 2**24.
+    exact: whether a result of another dtype than x's has all of that dtype's digits on GPUs, too,
+      and not x's.
     preferred_element_type: of the result.
 
   Returns:
@@ -50,11 +63,19 @@ def convolution(x: jax.Array, w: jax.Array, *, strides: int = 1, im2col: bool = 
   if im2col and x.dtype == jnp.float32:
     return _for_cpu(strides, preferred_element_type, x, w)
   plain = functools.partial(_plain, strides, preferred_element_type)
-  return _rounded_on_gpus(plain, functools.partial(_plain, strides, None), exact, preferred_element_type, x, w)
+  return _rounded_on_gpus(
+    plain, functools.partial(_plain, strides, None), exact, preferred_element_type, x, w
+  )
 
 
-def general_convolution(x: jax.Array, w: jax.Array, *, geometry: Geometry, exact: bool = False,
-                        preferred_element_type=None) -> jax.Array:
+def general_convolution(
+  x: jax.Array,
+  w: jax.Array,
+  *,
+  geometry: Geometry,
+  exact: bool = False,
+  preferred_element_type=None,
+) -> jax.Array:
   """A convolution of any geometry, by XLA's own routines on every platform.
 
   Args:
@@ -67,10 +88,17 @@ def general_convolution(x: jax.Array, w: jax.Array, *, geometry: Geometry, exact
     (batch, height', width', features).
   """
   of_type = lambda dtype: functools.partial(
-      jax.lax.conv_general_dilated, window_strides=geometry.strides, padding=geometry.padding,
-      rhs_dilation=geometry.dilation, feature_group_count=geometry.groups,
-      dimension_numbers=("NHWC", "HWIO", "NHWC"), preferred_element_type=dtype)
-  return _rounded_on_gpus(of_type(preferred_element_type), of_type(None), exact, preferred_element_type, x, w)
+    jax.lax.conv_general_dilated,
+    window_strides=geometry.strides,
+    padding=geometry.padding,
+    rhs_dilation=geometry.dilation,
+    feature_group_count=geometry.groups,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    preferred_element_type=dtype,
+  )
+  return _rounded_on_gpus(
+    of_type(preferred_element_type), of_type(None), exact, preferred_element_type, x, w
+  )
 
 
 def _rounded_on_gpus(plain, of_inputs_dtype, exact, preferred_element_type, x, w):
@@ -82,8 +110,13 @@ def _rounded_on_gpus(plain, of_inputs_dtype, exact, preferred_element_type, x, w
 
 def _plain(strides, preferred_element_type, x, w):
   return jax.lax.conv_general_dilated(
-      x, w, (strides, strides), [((k - 1) // 2,) * 2 for k in w.shape[:2]],
-      dimension_numbers=("NHWC", "HWIO", "NHWC"), preferred_element_type=preferred_element_type)
+    x,
+    w,
+    (strides, strides),
+    [((k - 1) // 2,) * 2 for k in w.shape[:2]],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    preferred_element_type=preferred_element_type,
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -114,7 +147,10 @@ def _backward(strides, _, residuals, g):
   return jax.lax.platform_dependent(x, w, g, cpu=on_cpu, default=by_xla)
 
 
-_for_cpu.defvjp(lambda strides, preferred, x, w: (_for_cpu(strides, preferred, x, w), unforwarded((x, w))), _backward)
+_for_cpu.defvjp(
+  lambda strides, preferred, x, w: (_for_cpu(strides, preferred, x, w), unforwarded((x, w))),
+  _backward,
+)
 
 
 def _way(x_shape, w_shape, strides: int):
@@ -125,15 +161,20 @@ def _way(x_shape, w_shape, strides: int):
   if height * width <= TINY:
     return as_product
   wide = WIDE_OF_FEW if channels <= FEW else WIDE
-  groups = [c for c in range(2, width // 2 + 1) if width % c == 0]  # one group alone is no convolution
+  groups = [
+    c for c in range(2, width // 2 + 1) if width % c == 0
+  ]  # one group alone is no convolution
   if features >= wide or channels >= WIDE or not groups:
     return None
   # The least that make the convolution a wide one.
-  return functools.partial(by_columns, count=next((c for c in groups if c * features >= wide), groups[-1]))
+  return functools.partial(
+    by_columns, count=next((c for c in groups if c * features >= wide), groups[-1])
+  )
 
 
 def as_product(x: jax.Array, w: jax.Array) -> jax.Array:
-  """A convolution at stride 1 as one matrix product, of all pixels of an image with all of the result's.
+  """A convolution at stride 1 as one matrix product, of all pixels of an image with all of the
+  result's.
 
   Args:
     x: (batch, height, width, channels).
@@ -145,21 +186,27 @@ def as_product(x: jax.Array, w: jax.Array) -> jax.Array:
   (batch, height, width, channels), (rows, size, _, features) = x.shape, w.shape
 
   def taps(pixels, size):
-    """(from, to): which of the filter's rows or columns connects two pixels; size, a zero one, if none does."""
+    """(from, to): which of the filter's rows or columns connects two pixels; size, a zero one, if
+    none does."""
     tap = np.arange(pixels)[:, None] - np.arange(pixels) + (size - 1) // 2
     return np.where((tap >= 0) & (tap < size), tap, size)
 
   w = jnp.pad(w, ((0, 1), (0, 1), (0, 0), (0, 0)))
-  matrix = w[taps(height, rows)[:, :, None, None], taps(width, size)[None, None]]  # from, to; from, to; channels, features
-  matrix = matrix.transpose(0, 2, 4, 1, 3, 5).reshape(height * width * channels, height * width * features)
+  matrix = w[
+    taps(height, rows)[:, :, None, None], taps(width, size)[None, None]
+  ]  # from, to; from, to; channels, features
+  matrix = matrix.transpose(0, 2, 4, 1, 3, 5).reshape(
+    height * width * channels, height * width * features
+  )
   return (x.reshape(batch, -1) @ matrix).reshape(batch, height, width, features)
 
 
 def by_columns(x: jax.Array, w: jax.Array, count: int) -> jax.Array:
   """A convolution at stride 1, ``count`` columns at a time.
 
-  Column c of a group is computed by the filter, c columns further right in a window that is count - 1 columns wider
-  than it; the windows are count columns apart. The price are the zeros: (size + count - 1) / size as many products.
+  Column c of a group is computed by the filter, c columns further right in a window that is count -
+  1 columns wider than it; the windows are count columns apart. The price are the zeros: (size +
+  count - 1) / size as many products.
 
   Args:
     x: (batch, height, width, channels), width a multiple of count.
@@ -172,17 +219,23 @@ def by_columns(x: jax.Array, w: jax.Array, count: int) -> jax.Array:
   shifted = [jnp.pad(w, ((0, 0), (c, count - 1 - c), (0, 0), (0, 0))) for c in range(count)]
   window = jnp.stack(shifted, axis=3).reshape(rows, size + count - 1, channels, count * features)
   y = jax.lax.conv_general_dilated(
-      x, window, (1, count), [((rows - 1) // 2,) * 2, ((size - 1) // 2,) * 2],
-      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x,
+    window,
+    (1, count),
+    [((rows - 1) // 2,) * 2, ((size - 1) // 2,) * 2],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
   return y.reshape(*x.shape[:3], features)
 
 
 def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int, int]) -> jax.Array:
-  """The gradient of a strided convolution's input, by convolutions of the output's gradient at stride 1.
+  """The gradient of a strided convolution's input, by convolutions of the output's gradient at
+  stride 1.
 
-  To XLA it is one convolution, of an array with zeros between its pixels. Here every strides-th row of the input is a
-  convolution with those rows of the filter that meet it, of which a pixel makes ``strides`` columns at once, as if these
-  were channels. The price are zeros, too: at stride 2, 12 products in place of 9 for 3x3, 2 in place of 1 for 1x1.
+  To XLA it is one convolution, of an array with zeros between its pixels. Here every strides-th row
+  of the input is a convolution with those rows of the filter that meet it, of which a pixel makes
+  ``strides`` columns at once, as if these were channels. The price are zeros, too: at stride 2, 12
+  products in place of 9 for 3x3, 2 in place of 1 for 1x1.
 
   Args:
     g: (batch, height', width', features), the gradient of the output.
@@ -195,31 +248,46 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   """
   (batch, height, width, features), (rows, columns, channels, _) = g.shape, w.shape
   padding = (columns - 1) // 2
-  before, after = padding // strides, (strides - 1 + padding) // strides  # columns of g beside the one above
+  before, after = (
+    padding // strides,
+    (strides - 1 + padding) // strides,
+  )  # columns of g beside the one above
   tap = np.arange(strides) + padding - strides * np.arange(-before, after + 1)[:, None]  # from, to
-  w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[:, np.where((tap >= 0) & (tap < columns), tap, columns)]
+  w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[
+    :, np.where((tap >= 0) & (tap < columns), tap, columns)
+  ]
   w = w.transpose(0, 1, 4, 2, 3).reshape(rows, before + after + 1, features, strides * channels)
 
-  # Written into one array: stacked, XLA would make the choice between them, pixel by pixel, part of whatever comes next.
+  # Written into one array: stacked, XLA would make the choice between them, pixel by pixel, part of
+  # whatever comes next.
   dx = jnp.zeros((batch, height, strides, width, strides * channels), g.dtype)
   for row in range(strides):
-    below, first = divmod(row + (rows - 1) // 2, strides)  # the filter's first row meets the row of g so far down
+    below, first = divmod(
+      row + (rows - 1) // 2, strides
+    )  # the filter's first row meets the row of g so far down
     if not len(met := w[first::strides][::-1]):
       continue
-    part = jax.lax.conv_general_dilated(g, met, (1, 1), ((len(met) - 1 - below, below), (before, after)),
-                                        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    part = jax.lax.conv_general_dilated(
+      g,
+      met,
+      (1, 1),
+      ((len(met) - 1 - below, below), (before, after)),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
     dx = jax.lax.dynamic_update_slice_in_dim(dx, part[:, :, None], row, 2)
-  return dx.reshape(batch, height * strides, width * strides, channels)[:, :size[0], :size[1]]
+  return dx.reshape(batch, height * strides, width * strides, channels)[:, : size[0], : size[1]]
 
 
-def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int, int]) -> jax.Array:
+def filter_gradient(
+  x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int, int]
+) -> jax.Array:
   """The gradient of a convolution's filter, a few images at a time.
 
   With rows i and columns j of the filter, ``dw[i, j] = sum over images and positions p of
-  x[p * strides + (i, j)]^T g[p]``. At stride 1 that is a convolution again, of the input with the gradient as its
-  filter: XLA's fast one where there are enough features. Of fewer, one matrix product makes all: the input is shifted
-  by rows and the gradient by columns, three copies of each for 3x3. In other cases (strides, 1x1, even sizes) all
-  patches of the input are made.
+  x[p * strides + (i, j)]^T g[p]``. At stride 1 that is a convolution again, of the input with the
+  gradient as its filter: XLA's fast one where there are enough features. Of fewer, one matrix
+  product makes all: the input is shifted by rows and the gradient by columns, three copies of each
+  for 3x3. In other cases (strides, 1x1, even sizes) all patches of the input are made.
 
   Args:
     x: (batch, height, width, channels), the input.
@@ -230,7 +298,9 @@ def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int
     (*size, channels, features), of x's dtype.
   """
   (*_, channels), (batch, height, width, features) = x.shape, g.shape
-  as_wide = strides == 1 and size[0] % 2 == size[1] % 2 == 1  # the output is as wide and high as the input
+  as_wide = (
+    strides == 1 and size[0] % 2 == size[1] % 2 == 1
+  )  # the output is as wide and high as the input
   if as_wide and size[1] > 1 and features >= WIDE_FILTERS:
     product, copies, limit = _by_convolution, channels + features, TOGETHER
   elif as_wide and size[1] > 1:
@@ -242,8 +312,9 @@ def filter_gradient(x: jax.Array, g: jax.Array, *, strides: int, size: tuple[int
   product = functools.partial(product, strides=strides, size=size)
   if share == batch:
     return product(x, g)
-  # Slices of the arrays as they are. Reshaped copies would be other arrays to XLA, which would compute each a second
-  # time from the previous convolution's output, although the next convolution's input has the same values.
+  # Slices of the arrays as they are. Reshaped copies would be other arrays to XLA, which would
+  # compute each a second time from the previous convolution's output, although the next
+  # convolution's input has the same values.
   images = lambda a, i: jax.lax.dynamic_slice_in_dim(a, i * share, share)
   add = lambda i, total: total + product(images(x, i), images(g, i))
   start = jnp.zeros((*size, channels, features), x.dtype)
@@ -259,31 +330,36 @@ def _by_patches(x, g, *, strides, size):
   (_, height, width, _), (rows, columns) = g.shape, size
   x = _padded(x, rows, columns)
   end = lambda start, count: start + (count - 1) * strides + 1
-  patches = [x[:, i:end(i, height):strides, j:end(j, width):strides] for i in range(rows)
-             for j in range(columns)]
+  patches = [
+    x[:, i : end(i, height) : strides, j : end(j, width) : strides]
+    for i in range(rows)
+    for j in range(columns)
+  ]
   return _product(jnp.concatenate(patches, -1), g).reshape(rows, columns, x.shape[-1], -1)
 
 
 def _by_convolution(x, g, *, strides, size):
-  """A channel of all images is an image here, whose own channels are the images: sums run over these innermost."""
+  """A channel of all images is an image here, whose own channels are the images: sums run over
+  these innermost."""
   del strides  # 1
   x = jnp.transpose(x, (3, 1, 2, 0))
-  # By itself: padding that belongs to the convolution makes XLA take the transpositions into it, too, and it has no
-  # fast convolution of such arrays.
+  # By itself: padding that belongs to the convolution makes XLA take the transpositions into it,
+  # too, and it has no fast convolution of such arrays.
   x = jnp.pad(x, ((0, 0), *(((k - 1) // 2,) * 2 for k in size), (0, 0)))
-  dw = jax.lax.conv_general_dilated(x, jnp.transpose(g, (1, 2, 0, 3)), (1, 1), "VALID",
-                                    dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  dw = jax.lax.conv_general_dilated(
+    x, jnp.transpose(g, (1, 2, 0, 3)), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
   return jnp.transpose(dw, (1, 2, 0, 3))
 
 
 def _by_rows_and_columns(x, g, *, strides, size):
   del strides  # 1
   (_, height, width, _), (rows, columns) = g.shape, size
-  by_rows = [_padded(x, rows, 1)[:, i:i + height] for i in range(rows)]
+  by_rows = [_padded(x, rows, 1)[:, i : i + height] for i in range(rows)]
   # The input's column q meets the output's column q + padding - j.
   padding = (columns - 1) // 2
   g = jnp.pad(g, ((0, 0), (0, 0), (columns - 1 - padding, columns - 1 - padding), (0, 0)))
-  by_columns = [g[:, :, columns - 1 - j:columns - 1 - j + width] for j in range(columns)]
+  by_columns = [g[:, :, columns - 1 - j : columns - 1 - j + width] for j in range(columns)]
   products = _product(jnp.concatenate(by_rows, -1), jnp.concatenate(by_columns, -1))
   return products.reshape(rows, x.shape[-1], columns, -1).transpose(0, 2, 1, 3)
 

@@ -1,4 +1,5 @@
-"""The classifier of a trained network on other classes: its outputs in their order, or a new one."""
+"""The classifier of a trained network on other classes: its outputs in their order, or a new
+one."""
 
 from typing import NamedTuple
 
@@ -14,13 +15,14 @@ class Head(NamedTuple):
   """What becomes of a trained network's classifier.
 
   Attributes:
-    mode: "" it stays; "new": it is left out, for an initialisation to fill in; "match": its outputs are those of the
-      same classes.
+    mode: "" it stays; "new": it is left out, for an initialisation to fill in; "match": its outputs
+      are those of the same classes.
     theirs: names of its outputs, in their order; (): not known.
     ours: names of the classes that the outputs are to be of.
     field: place in the config, such as "config.teacher".
     trains: whether the network is to be trained, so that a new head makes sense.
   """
+
   mode: str = ""
   theirs: tuple[str, ...] = ()
   ours: tuple[str, ...] = ()
@@ -28,11 +30,15 @@ class Head(NamedTuple):
   trains: bool = True
 
 
+KEPT = Head()
+
+
 def placed(params: dict, head: Head) -> dict:
   """The parameters with the classifier that a dataset's classes take.
 
   Args:
-    params: a network's, arrays by our names; those of the classifier are under `NAME`, outputs on the last axis.
+    params: a network's, arrays by our names; those of the classifier are under `NAME`, outputs on
+      the last axis.
     head: what becomes of it.
 
   Returns:
@@ -44,39 +50,51 @@ def placed(params: dict, head: Head) -> dict:
   rest = {name: module for name, module in params.items() if name != NAME}
   if head.mode == "new":
     if not head.trains:
-      raise ValueError(f"would have a head that is not trained: {head.field}.head=new is for `train`")
+      raise ValueError(
+        f"would have a head that is not trained: {head.field}.head=new is for `train`"
+      )
     return rest
   own = params.get(NAME, {})
   outputs = np.shape(own["kernel"])[-1] if "kernel" in own else 0
   if head.theirs and outputs and len(head.theirs) != outputs:
-    raise ValueError(f"has {outputs:,} outputs, and {len(head.theirs):,} names of classes are given for them: see "
-                     f"{head.field}.classes")
+    raise ValueError(
+      f"has {outputs:,} outputs, and {len(head.theirs):,} names of classes are given for them: see "
+      f"{head.field}.classes"
+    )
   if head.mode == "match":
     return {**rest, NAME: _matched(own, outputs, head)} if outputs else rest
   if head.theirs and head.ours and head.theirs != head.ours:
     theirs, ours = _orders(head.theirs, head.ours)
     why = class_names.difference(head.theirs, head.ours)
-    alike = f" ({why})" if "only in" in why else ""  # as in the form of Unicode: both lists look the same
+    alike = (
+      f" ({why})" if "only in" in why else ""
+    )  # as in the form of Unicode: both lists look the same
     raise ValueError(f"has the classes {theirs}, and the data have {ours}{alike}: {_advice(head)}")
   return params
 
 
 def shapes(have: dict, count: int) -> dict:
   """The shapes of a network's variables, as they are with a new classifier of ``count`` outputs."""
-  features = max((shape[0] for name, shape in have.items() if name.endswith("/scale")), default=0)  # the last block's
+  features = max(
+    (shape[0] for name, shape in have.items() if name.endswith("/scale")), default=0
+  )  # the last block's
   rest = {name: shape for name, shape in have.items() if not name.startswith(f"{NAME}/")}
   return {**rest, f"{NAME}/kernel": (features, count), f"{NAME}/bias": (count,)}
 
 
 def _matched(own: dict, outputs: int, head: Head) -> dict:
   if not head.theirs:
-    raise ValueError(f"does not say which classes its outputs are, as {head.field}.head=match needs it: give "
-                     f"--{head.field}.classes=FILE with one name a line, or {class_names.IMAGENET}")
+    raise ValueError(
+      f"does not say which classes its outputs are, as {head.field}.head=match needs it: give "
+      f"--{head.field}.classes=FILE with one name a line, or {class_names.IMAGENET}"
+    )
   try:
     rows = list(class_names.places(head.ours, head.theirs))
   except ValueError as error:
     new = f", or use --{head.field}.head=new" if head.trains else ""
-    raise ValueError(f"{error}; name its classes as the data do with --{head.field}.classes=FILE{new}") from None
+    raise ValueError(
+      f"{error}; name its classes as the data do with --{head.field}.classes=FILE{new}"
+    ) from None
   per_output = lambda array: np.ndim(array) and np.shape(array)[-1] == outputs
   return {name: array[..., rows] if per_output(array) else array for name, array in own.items()}
 
@@ -84,13 +102,19 @@ def _matched(own: dict, outputs: int, head: Head) -> dict:
 def _advice(head: Head) -> str:
   if not head.trains:
     return f"`eval --model` with --{head.field}.head=match takes the outputs of the same classes"
-  return (f"--{head.field}.head=match takes the outputs of the same classes, --{head.field}.head=new starts with a new "
-          f"head, and --{head.field}.classes=FILE says what its classes are called here")
+  return (
+    f"--{head.field}.head=match takes the outputs of the same classes, --{head.field}.head=new "
+    "starts with a new "
+    f"head, and --{head.field}.classes=FILE says what its classes are called here"
+  )
 
 
 def _orders(*lists) -> list[str]:
   """Different lists of names as text; of long ones a part in which they differ."""
   first = next((i for i, names in enumerate(zip(*lists)) if len(set(names)) > 1), 0)
   first = first if max(map(len, lists)) > _SHOWN else 0
-  part = lambda names: ", ".join(names[first:first + _SHOWN])
-  return [f"{'..., ' if first else ''}{part(names)}{', ...' if len(names) > first + _SHOWN else ''}" for names in lists]
+  part = lambda names: ", ".join(names[first : first + _SHOWN])
+  return [
+    f"{'..., ' if first else ''}{part(names)}{', ...' if len(names) > first + _SHOWN else ''}"
+    for names in lists
+  ]

@@ -1,7 +1,8 @@
 """How a quantized network is doing: zeros, flips of weights, saturation of activations.
 
-A layer whose weights are all zero, or never change their level, does not learn; an activation that is
-all zero or all at the end of its range says nothing. All of them show long before the accuracy does.
+A layer whose weights are all zero, or never change their level, does not learn; an activation that
+is all zero or all at the end of its range says nothing. All of them show long before the accuracy
+does.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from apprentice_jax.models.layers import encode_weights
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet, variable_shapes
 
-
 IMAGES = 4  # of each replica's batch, looked at for the health of activations
 
 
@@ -24,6 +24,7 @@ class Names(NamedTuple):
   Attributes:
     columns: what the columns of either are.
   """
+
   weights: tuple[str, ...]
   activations: tuple[str, ...]
   columns: tuple[tuple[str, ...], tuple[str, ...]]
@@ -38,8 +39,8 @@ def weights(q: Quantization, before: Any, after: Any) -> jax.Array:
 
   Returns:
     float32 (layers, 2 or 3): of each quantized layer's weights, the fraction whose level is zero
-    after the update, and the fraction whose level the update changed (for ternary weights: the flip rate); of TTQ
-    also the fraction of the layer's magnitudes that are at their floor.
+    after the update, and the fraction whose level the update changed (for ternary weights: the flip
+    rate); of TTQ also the fraction of the layer's magnitudes that are at their floor.
   """
   rows = []
   layers = zip(_layers(q, before).values(), _layers(q, after).values())
@@ -68,8 +69,11 @@ def activations_of(model: ResNet, params: Any, batch_stats: Any, images: jax.Arr
   """
   # Without synchronised batch norm: nothing waits for other replicas here.
   _, sown = model.clone(norm_axis=None).apply(
-      {"params": params, "batch_stats": batch_stats}, images[:IMAGES], True,
-      mutable=["batch_stats", "health"])
+    {"params": params, "batch_stats": batch_stats},
+    images[:IMAGES],
+    True,
+    mutable=["batch_stats", "health"],
+  )
   return activations(sown.get("health", {}))
 
 
@@ -89,9 +93,14 @@ def names(model: ResNet, image_shape: tuple[int, int, int]) -> Names:
   found = variable_shapes(model, image_shape)
   sown = jax.tree_util.tree_leaves_with_path(found.get("health", {}))
   quantized = []
-  jax.eval_shape(lambda params: quantized.extend(_layers(model.quantization, params)), found["params"])
-  return Names(tuple(quantized), tuple("/".join(k.key for k in path[:-1]) for path, _ in sown),
-               (_weight_columns(model.quantization), ("zeros", "saturation")))
+  jax.eval_shape(
+    lambda params: quantized.extend(_layers(model.quantization, params)), found["params"]
+  )
+  return Names(
+    tuple(quantized),
+    tuple("/".join(k.key for k in path[:-1]) for path, _ in sown),
+    (_weight_columns(model.quantization), ("zeros", "saturation")),
+  )
 
 
 def _layers(q: Quantization, params: Any) -> dict[str, tuple[Any, jax.Array]]:
@@ -103,7 +112,10 @@ def _layers(q: Quantization, params: Any) -> dict[str, tuple[Any, jax.Array]]:
       if key == "kernel":
         if q.quantizes_weights("/".join(path)):
           levels = encode_weights(q, tree["kernel"], tree).levels
-          result["/".join(path)] = tree, levels[0] - levels[1] if isinstance(levels, tuple) else levels
+          result["/".join(path)] = (
+            tree,
+            levels[0] - levels[1] if isinstance(levels, tuple) else levels,
+          )
       elif hasattr(tree[key], "items"):
         visit((*path, key), tree[key])
 

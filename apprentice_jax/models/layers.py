@@ -2,16 +2,17 @@
 
 A quantized activation travels as `Quantized(levels, scale)`. A layer multiplies its levels with the
 levels of its own weights and applies the scales to the sums. Whole numbers to 256 are exact in
-bfloat16 and sums to 2**24 in float32, so the sums (the accumulators) are those of integer inference,
-whatever the order of summation, as long as they are bounded by 2**24: see `accumulator_bound`.
-Where a GPU computes in bfloat16, a convolution's are rounded to it, but for the collection "accumulators": see
-`convolution`.
+bfloat16 and sums to 2**24 in float32, so the sums (the accumulators) are those of integer
+inference, whatever the order of summation, as long as they are bounded by 2**24: see
+`accumulator_bound`. Where a GPU computes in bfloat16, a convolution's are rounded to it, but for
+the collection "accumulators": see `convolution`.
 """
 
 import functools
 import math
 import warnings
-from typing import Any, Callable, Sequence, Union
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -28,7 +29,7 @@ from apprentice_jax.quantizers import Quantized, decode, encode_ste
 from apprentice_jax.quantizers.rule import unforwarded
 
 Array = jax.Array
-Activation = Union[Array, Quantized]
+Activation = Array | Quantized
 
 KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al., 2015
 PACT_INIT = 6.0
@@ -52,8 +53,9 @@ def _accumulate_bwd(product, residuals, g):
   return jax.vjp(product, x, w)[1](g.astype(x.dtype))
 
 
-_accumulate.defvjp(lambda product, x, w: (_accumulate(product, x, w), unforwarded((x, w))),
-                   _accumulate_bwd)
+_accumulate.defvjp(
+  lambda product, x, w: (_accumulate(product, x, w), unforwarded((x, w))), _accumulate_bwd
+)
 
 
 def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
@@ -62,7 +64,8 @@ def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
   Args:
     q: which quantizer, at how many bits.
     kernel: (..., features), float.
-    params: the layer's parameters, of which "weight_step" (lsq), "positive" and "negative" (ttq) count.
+    params: the layer's parameters, of which "weight_step" (lsq), "positive" and "negative" (ttq)
+      count.
 
   Returns:
     See `quantizers.encode_ste`.
@@ -76,12 +79,19 @@ def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
     return encode_ste(quantizers.dorefa_weights, kernel, bits)
   if q.weights == "wrpn":
     largest = lambda: jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
-    return encode_ste(quantizers.wrpn_weights, kernel, bits,
-                      1.0 if q.wrpn_scale == "unit" else largest())
+    return encode_ste(
+      quantizers.wrpn_weights, kernel, bits, 1.0 if q.wrpn_scale == "unit" else largest()
+    )
   step = params["weight_step"]
   n = kernel.size // step.size
-  return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True,
-                    grad_scale=1 / math.sqrt(n * (2**(bits - 1) - 1)))
+  return encode_ste(
+    quantizers.lsq,
+    kernel,
+    step,
+    bits,
+    symmetric=True,
+    grad_scale=1 / math.sqrt(n * (2 ** (bits - 1) - 1)),
+  )
 
 
 def values(x: Activation, dtype) -> Array:
@@ -98,6 +108,7 @@ class _Weighted(nn.Module):
     dtype: of the multiplication: float32 or bfloat16. Parameters are float32.
     use_bias: add a trained bias, in full precision.
   """
+
   features: int
   quantization: Quantization = Quantization()
   dtype: Any = jnp.float32
@@ -136,19 +147,33 @@ class _Weighted(nn.Module):
     """Only a scale that all terms of a sum share comes after the sum."""
     scales = "two magnitudes" if isinstance(scale, tuple) else jnp.shape(scale)
     an_example = len(scales) == len(shape) and scales[0] in (1, shape[0])
-    if isinstance(scale, tuple) or math.prod(scales[1:] if an_example else scales) != 1 or len(scales) > len(shape):
-      raise ValueError(f"{'/'.join(self.path) or 'the layer'} takes levels of one scale, or of one for each example, not "
-                       f"a scale of {scales} for levels of shape {shape}: give it x.values.")
+    if (
+      isinstance(scale, tuple)
+      or math.prod(scales[1:] if an_example else scales) != 1
+      or len(scales) > len(shape)
+    ):
+      raise ValueError(
+        f"{'/'.join(self.path) or 'the layer'} takes levels of one scale, or of one for each "
+        "example, not "
+        f"a scale of {scales} for levels of shape {shape}: give it x.values."
+      )
 
   def _warn_if_inexact(self, kernel):
-    bound = accumulator_bound(kernel.size // self.features, self.quantization.weight_level,
-                              2**self.quantization.precision.activations - 1)
+    bound = accumulator_bound(
+      kernel.size // self.features,
+      self.quantization.weight_level,
+      2**self.quantization.precision.activations - 1,
+    )
     if bound > EXACT:
-      warnings.warn(f"{'/'.join(self.path)} at {self.quantization.precision}: accumulators can reach "
-                    f"{bound:,}, and float32 rounds sums above {EXACT:,}.", stacklevel=2)
+      warnings.warn(
+        f"{'/'.join(self.path)} at {self.quantization.precision}: accumulators can reach "
+        f"{bound:,}, and float32 rounds sums above {EXACT:,}.",
+        stacklevel=2,
+      )
 
   def _sums(self, product, levels, weight_levels):
-    """product(levels, weight_levels) of whole numbers, in float32; a layer may have another way to it."""
+    """product(levels, weight_levels) of whole numbers, in float32; a layer may have another way to
+    it."""
     return _accumulate(product, levels, weight_levels)
 
   def _accumulated(self, product, x, levels, weight_levels):
@@ -165,12 +190,15 @@ class _Weighted(nn.Module):
       return {"weight_step": self.param("weight_step", lambda _: self._lsq_init(kernel))}
     if q.weights == "ttq":
       start = functools.partial(magnitudes.start, kernel, q.per_channel)
-      return {side: self.param(side, lambda _, side=side: start()[side]) for side in magnitudes.SIDES}
+      return {
+        side: self.param(side, lambda _, side=side: start()[side]) for side in magnitudes.SIDES
+      }
     return {}
 
   def _lsq_init(self, kernel):
-    init = functools.partial(quantizers.lsq_init, bits=self.quantization.precision.weights,
-                             symmetric=True)
+    init = functools.partial(
+      quantizers.lsq_init, bits=self.quantization.precision.weights, symmetric=True
+    )
     return jax.vmap(init, in_axes=-1)(kernel) if self.quantization.per_channel else init(kernel)
 
 
@@ -187,9 +215,10 @@ class QuantConv(_Weighted):
     kernel_dilation: of height and width, or one number for both.
     feature_group_count: groups of channels that are convolved apart; a kernel has
       channels / feature_group_count.
-    im2col: see `convolution`; other geometries than its own are XLA's, and computed in floats whatever
-      ``quantization.compute`` says, with the same sums.
+    im2col: see `convolution`; other geometries than its own are XLA's, and computed in floats
+      whatever ``quantization.compute`` says, with the same sums.
   """
+
   kernel_size: int | Sequence[int] = (3, 3)
   strides: int | Sequence[int] = 1
   im2col: bool = True
@@ -202,19 +231,34 @@ class QuantConv(_Weighted):
     """(batch, height, width, channels) -> (batch, height', width', features), of self.dtype."""
     shape = (x.levels if isinstance(x, Quantized) else x).shape
     where = self._geometry(shape)
-    kernel = self.param("kernel", self.kernel_init, (*where.size, shape[-1] // where.groups, self.features))
-    # Of sums that are to be subtracted from each other, and of those that are compared, all digits count.
-    exact = (isinstance(x, Quantized) and self.quantization.weights == "ttq"
-             or self.is_mutable_collection("accumulators"))
+    kernel = self.param(
+      "kernel", self.kernel_init, (*where.size, shape[-1] // where.groups, self.features)
+    )
+    # Of sums that are to be subtracted from each other, and of those that are compared, all digits
+    # count.
+    exact = (
+      isinstance(x, Quantized)
+      and self.quantization.weights == "ttq"
+      or self.is_mutable_collection("accumulators")
+    )
     if where.usual:
-      product = functools.partial(convolution, strides=where.strides[0], im2col=self.im2col, exact=exact)
+      product = functools.partial(
+        convolution, strides=where.strides[0], im2col=self.im2col, exact=exact
+      )
     else:
       product = functools.partial(general_convolution, geometry=where, exact=exact)
     return self._multiply(product, x, kernel)
 
   def _geometry(self, shape) -> Geometry:
-    return geometry(shape, self.features, self.kernel_size, self.strides, self.padding, self.kernel_dilation,
-                    self.feature_group_count)
+    return geometry(
+      shape,
+      self.features,
+      self.kernel_size,
+      self.strides,
+      self.padding,
+      self.kernel_dilation,
+      self.feature_group_count,
+    )
 
   def _sums(self, product, levels, weight_levels):
     q, where = self.quantization, self._geometry(levels.shape)
@@ -224,12 +268,14 @@ class QuantConv(_Weighted):
       return jnp.concatenate([_accumulate(product, levels, side) for side in sides], axis=-1)
     if q.compute == "float" or q.weight_level > 127 or not where.usual:
       return _accumulate(product, levels, weight_levels)
-    return convolution_sums(product, where.strides[0], 2**q.precision.activations - 1, q.compute, levels,
-                            weight_levels)
+    return convolution_sums(
+      product, where.strides[0], 2**q.precision.activations - 1, q.compute, levels, weight_levels
+    )
 
 
 class QuantDense(_Weighted):
   """A dense layer at a chosen precision."""
+
   use_bias: bool = True
   kernel_init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -248,12 +294,14 @@ class QuantActivation(nn.Module):
     quantization: which quantizer at how many bits.
     signed: no ReLU, and levels below zero: the quantization point on a residual branch (lsq).
   """
+
   quantization: Quantization = Quantization()
   signed: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Activation:
-    """Returns `Quantized` levels of x's shape and dtype and a float32 scale; at 32 bits an array."""
+    """Returns `Quantized` levels of x's shape and dtype and a float32 scale; at 32 bits an
+    array."""
     bits = self.quantization.precision.activations
     if bits == FULL:
       return x if self.signed else nn.relu(x)
@@ -265,14 +313,17 @@ class QuantActivation(nn.Module):
   def _encode(self, x: Array, bits: int) -> Quantized:
     name = "lsq" if self.signed else self.quantization.activations
     if name == "pact":
-      return encode_ste(quantizers.pact, x, self.param("clip", lambda _: jnp.float32(PACT_INIT)), bits)
+      return encode_ste(
+        quantizers.pact, x, self.param("clip", lambda _: jnp.float32(PACT_INIT)), bits
+      )
     if name == "lsq":
       start = lambda _: quantizers.lsq_init(x if self.signed else nn.relu(x), bits, self.signed)
       step = self.param("activation_step", start)
       top = quantizers.lsq_range(bits, self.signed)[1]
       features = math.prod(x.shape[1:])
-      return encode_ste(quantizers.lsq, x, step, bits, signed=self.signed,
-                        grad_scale=1 / math.sqrt(features * top))
+      return encode_ste(
+        quantizers.lsq, x, step, bits, signed=self.signed, grad_scale=1 / math.sqrt(features * top)
+      )
     function = {"wrpn": quantizers.wrpn_activations, "dorefa": quantizers.dorefa_activations}[name]
     return encode_ste(function, x, bits)
 
@@ -281,5 +332,10 @@ class QuantActivation(nn.Module):
     low, high = quantizers.lsq_range(bits, signed=True) if self.signed else (0, 2**bits - 1)
     saturated = (levels == high) | (levels == -low) & (low > 0)
     fractions = [jnp.mean(x, dtype=jnp.float32) for x in (levels == 0, saturated)]
-    self.sow("health", "fractions", jnp.stack(fractions), reduce_fn=lambda _, new: new,
-             init_fn=lambda: None)
+    self.sow(
+      "health",
+      "fractions",
+      jnp.stack(fractions),
+      reduce_fn=lambda _, new: new,
+      init_fn=lambda: None,
+    )

@@ -1,7 +1,9 @@
-"""The two trained magnitudes of TTQ in a layer: their start, their floor, and the sizes of gradients.
+"""The two trained magnitudes of TTQ in a layer: their start, their floor, and the sizes of
+gradients.
 
-`quantizers.ttq` has the published gradients. They suit weights and magnitudes whose sizes are near 1, as the
-authors' normalised weights are. A layer's are not, so the layer scales the gradients; the values stay TTQ's.
+`quantizers.ttq` has the published gradients. They suit weights and magnitudes whose sizes are near
+1, as the authors' normalised weights are. A layer's are not, so the layer scales the gradients; the
+values stay TTQ's.
 """
 
 import math
@@ -17,7 +19,8 @@ Array = jax.Array
 
 THRESHOLD = 0.05  # of the layer's largest magnitude, as published
 FLOOR = 1e-6  # a magnitude below it acts as this, as PACT's clip does
-STEP = 0.1  # of a magnitude's gradient; at 1 magnitudes of single channels fall to the floor (results/ttq)
+# of a magnitude's gradient; at 1 magnitudes of single channels fall to the floor (results/ttq)
+STEP = 0.1
 SIDES = ("positive", "negative")
 
 
@@ -27,8 +30,9 @@ def _with_gradient(x, value, factor):
   return value
 
 
-_with_gradient.defvjp(lambda x, value, factor: (value, unforwarded(factor)),
-                      lambda factor, g: (g * factor, None, None))
+_with_gradient.defvjp(
+  lambda x, value, factor: (value, unforwarded(factor)), lambda factor, g: (g * factor, None, None)
+)
 
 
 def start(kernel: Array, per_channel: bool) -> dict[str, Array]:
@@ -48,7 +52,9 @@ def start(kernel: Array, per_channel: bool) -> dict[str, Array]:
 
   def mean(mask, otherwise):
     count = jnp.sum(mask, axes)
-    return jnp.where(count > 0, jnp.sum(jnp.where(mask, size, 0), axes) / jnp.maximum(count, 1), otherwise)
+    return jnp.where(
+      count > 0, jnp.sum(jnp.where(mask, size, 0), axes) / jnp.maximum(count, 1), otherwise
+    )
 
   both = mean(kept, 0.0)
   sides = mean(kept & (kernel > 0), both), mean(kept & (kernel < 0), both)
@@ -60,17 +66,23 @@ def ttq_arguments(kernel: Array, magnitudes: dict[str, Array]) -> tuple[Array, A
 
   Their values are the layer's own, a magnitude below `FLOOR` aside. Two gradients are scaled:
 
-  * A magnitude's gradient is a sum over the N weights that share it. It is multiplied by ``STEP / sqrt(N)``, as the
-    gradient of LSQ's step is by ``1 / sqrt(N)``. It passes below the floor: training can raise the magnitude again.
-  * The gradient of a weight beyond the threshold, published as g times its magnitude, is divided by this magnitude.
-    Weights then move as TWN's do. Undivided, they would move several times more slowly than those between.
+  * A magnitude's gradient is a sum over the N weights that share it. It is multiplied by ``STEP /
+  sqrt(N)``, as the
+    gradient of LSQ's step is by ``1 / sqrt(N)``. It passes below the floor: training can raise the
+    magnitude again.
+  * The gradient of a weight beyond the threshold, published as g times its magnitude, is divided by
+  this magnitude.
+    Weights then move as TWN's do. Undivided, they would move several times more slowly than those
+    between.
 
   Args:
     kernel: float (..., features).
     magnitudes: "positive" and "negative", float32 (features,) or (1,).
   """
   step = STEP / math.sqrt(kernel.size // magnitudes["positive"].size)
-  positive, negative = (_with_gradient(magnitudes[s], jnp.maximum(magnitudes[s], FLOOR), step) for s in SIDES)
+  positive, negative = (
+    _with_gradient(magnitudes[s], jnp.maximum(magnitudes[s], FLOOR), step) for s in SIDES
+  )
   delta = THRESHOLD * jnp.max(jnp.abs(kernel))
   factor = jnp.where(kernel > delta, 1 / positive, jnp.where(kernel < -delta, 1 / negative, 1))
   return _with_gradient(kernel, kernel, factor.astype(kernel.dtype)), positive, negative, THRESHOLD
@@ -82,14 +94,16 @@ def at_floor(params: dict) -> Array:
 
 
 def with_axes(params: Any, per_channel: bool) -> Any:
-  """Parameters whose scalar magnitudes, as earlier versions wrote them, have become arrays of the same values.
+  """Parameters whose scalar magnitudes, as earlier versions wrote them, have become arrays of the
+  same values.
 
   Args:
     params: a tree of a network's parameters, as NumPy arrays.
     per_channel: as for `start`.
 
   Raises:
-    ValueError: a scalar magnitude is below 0, which earlier versions allowed, and which is no magnitude.
+    ValueError: a scalar magnitude is below 0, which earlier versions allowed, and which is no
+      magnitude.
   """
   if not hasattr(params, "items"):
     return params
@@ -97,7 +111,12 @@ def with_axes(params: Any, per_channel: bool) -> Any:
   for side in SIDES:
     if side in params and np.ndim(params[side]) == 0:
       if params[side] < 0:
-        raise ValueError("holds a network of an earlier TTQ with a magnitude below 0, which TTQ no longer has: train it "
-                         "anew, or export it with the version that trained it.")
-      result[side] = np.full(params["kernel"].shape[-1] if per_channel else 1, params[side], np.float32)
+        raise ValueError(
+          "holds a network of an earlier TTQ with a magnitude below 0, which TTQ no longer has: "
+          "train it "
+          "anew, or export it with the version that trained it."
+        )
+      result[side] = np.full(
+        params["kernel"].shape[-1] if per_channel else 1, params[side], np.float32
+      )
   return result

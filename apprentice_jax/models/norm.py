@@ -1,6 +1,8 @@
-"""Batch normalisation as one multiplication and one addition, after max-pooling where there is any."""
+"""Batch normalisation as one multiplication and one addition, after max-pooling where there is
+any."""
 
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,29 +17,30 @@ EPSILON = 1e-5
 class BatchNorm(nn.Module):
   """Batch normalisation of the last axis (Ioffe & Szegedy, 2015, https://arxiv.org/abs/1502.03167).
 
-  Parameters and statistics have the names and meaning of `flax.linen.BatchNorm`, whose place this takes
-  for two reasons. It computes ``x * multiplier + addend`` with a float32 pair per channel, the form
-  that inference folds into a layer's scale, and the cheaper one: Flax subtracts the mean first. And it
-  can max-pool its input instead of its output. Both give the same numbers, since for a multiplier that
-  is not negative the map is monotone, and the sign of a negative one can be given to the input; but the
-  normalised values before pooling, the largest array of a network with an ImageNet stem, need not
-  exist.
+  Parameters and statistics have the names and meaning of `flax.linen.BatchNorm`, whose place this
+  takes for two reasons. It computes ``x * multiplier + addend`` with a float32 pair per channel,
+  the form that inference folds into a layer's scale, and the cheaper one: Flax subtracts the mean
+  first. And it can max-pool its input instead of its output. Both give the same numbers, since for
+  a multiplier that is not negative the map is monotone, and the sign of a negative one can be given
+  to the input; but the normalised values before pooling, the largest array of a network with an
+  ImageNet stem, need not exist.
 
   Attributes:
     train: normalise by the batch's moments and update the running ones; else by the running ones.
     dtype: of the result.
     axis_name: mesh axis over which the moments are averaged (synchronised batch norm), or None.
-    paired_sums: sum over pixels two arrays at a time, forward and backward. XLA takes two kernels on a GPU for such a
-      sum, and as many for two that are one reduction; a small network's training step there is hundreds of kernels of
-      a few microseconds, whatever they do.
+    paired_sums: sum over pixels two arrays at a time, forward and backward. XLA takes two kernels
+      on a GPU for such a sum, and as many for two that are one reduction; a small network's
+      training step there is hundreds of kernels of a few microseconds, whatever they do.
     pool: a max-pooling to apply, or None.
     scale_init: of the scale.
   """
+
   train: bool
   dtype: Any = jnp.float32
-  axis_name: Optional[str] = None
+  axis_name: str | None = None
   paired_sums: bool = False
-  pool: Optional[Callable[[jax.Array], jax.Array]] = None
+  pool: Callable[[jax.Array], jax.Array] | None = None
   scale_init: Callable = nn.initializers.ones
 
   @nn.compact
@@ -92,8 +95,10 @@ def _affine_bwd(residuals, g):
   return ((g * multiplier).astype(x.dtype), *_pair_of_sums(g * x.astype(jnp.float32), g))
 
 
-_affine.defvjp(lambda x, multiplier, addend: (_affine(x, multiplier, addend), unforwarded((x, multiplier))),
-               _affine_bwd)
+_affine.defvjp(
+  lambda x, multiplier, addend: (_affine(x, multiplier, addend), unforwarded((x, multiplier))),
+  _affine_bwd,
+)
 
 
 @jax.custom_vjp
@@ -104,5 +109,7 @@ def _pair_of_sums(a, b):
   return tuple(jax.lax.reduce((a, b), (zero, zero), add, tuple(range(a.ndim - 1))))
 
 
-_pair_of_sums.defvjp(lambda a, b: (_pair_of_sums(a, b), a.shape),
-                     lambda shape, g: tuple(jnp.broadcast_to(part, shape) for part in g))
+_pair_of_sums.defvjp(
+  lambda a, b: (_pair_of_sums(a, b), a.shape),
+  lambda shape, g: tuple(jnp.broadcast_to(part, shape) for part in g),
+)

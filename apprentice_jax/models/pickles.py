@@ -6,7 +6,8 @@ The machine here knows the steps that plain data and tensors take, and refuses o
 
 import pickletools
 import re
-from typing import Any, Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 # What a hostile file can ask for is bounded: a ResNet-152 with its optimizer takes 100,000 steps, a
 # function 8 arguments, and a name 50 characters.

@@ -10,23 +10,24 @@ FULL = 32  # bits of full precision
 
 # Name -> the bits it can do.
 WEIGHT_QUANTIZERS = {
-    "twn": range(2, 3),
-    "ttq": range(2, 3),
-    "wrpn": range(2, 9),
-    "dorefa": range(1, 9),
-    "lsq": range(2, 9),
+  "twn": range(2, 3),
+  "ttq": range(2, 3),
+  "wrpn": range(2, 9),
+  "dorefa": range(1, 9),
+  "lsq": range(2, 9),
 }
 ACTIVATION_QUANTIZERS = {
-    "wrpn": range(1, 9),
-    "dorefa": range(1, 9),
-    "pact": range(1, 9),
-    "lsq": range(1, 9),
+  "wrpn": range(1, 9),
+  "dorefa": range(1, 9),
+  "pact": range(1, 9),
+  "lsq": range(1, 9),
 }
 COMPUTE = ("auto", "float", "int8")
 
 
 class Precision(NamedTuple):
   """Bits of activations and weights; 32 is full precision."""
+
   activations: int = FULL
   weights: int = FULL
 
@@ -41,8 +42,9 @@ class Precision(NamedTuple):
     bits = tuple(map(int, match.groups())) if match else ()
     if not match or any(b != FULL and not 1 <= b <= 8 for b in bits):
       raise ValueError(
-          f"precision {text!r} is not one: write activation and weight bits as in '8A,2W', each 1 "
-          "to 8, or 32 for full precision.")
+        f"precision {text!r} is not one: write activation and weight bits as in '8A,2W', each 1 "
+        "to 8, or 32 for full precision."
+      )
     return cls(*bits)
 
   def __str__(self):
@@ -55,20 +57,24 @@ class Quantization:
 
   Attributes:
     precision: bits of activations and weights.
-    weights: a name of WEIGHT_QUANTIZERS, or "default": see `default_weights`; or "paper": what Apprentice used, ttq
-      for 2 bits, else wrpn.
-    activations: a name of ACTIVATION_QUANTIZERS, or "default": see `default_activations`; or "paper": wrpn.
-    per_channel: one weight scale per output channel instead of one per tensor; of ttq one pair of magnitudes,
-      with one threshold per tensor (published is one pair per tensor: "paper" wants False); dorefa always has one.
+    weights: a name of WEIGHT_QUANTIZERS, or "default": see `default_weights`; or "paper": what
+      Apprentice used, ttq for 2 bits, else wrpn.
+    activations: a name of ACTIVATION_QUANTIZERS, or "default": see `default_activations`; or
+      "paper": wrpn.
+    per_channel: one weight scale per output channel instead of one per tensor; of ttq one pair of
+      magnitudes, with one threshold per tensor (published is one pair per tensor: "paper" wants
+      False); dorefa always has one.
     wrpn_scale: "max", the largest magnitude of the channel or tensor, or "unit", 1: WRPN to the
       letter.
-    full_precision: patterns of layer names (as shell wildcards, matched against the name's end) whose
-      weights are left in full precision.
+    full_precision: patterns of layer names (as shell wildcards, matched against the name's end)
+      whose weights are left in full precision.
     residual: also quantize each residual branch before the addition, at the activations' bits, with
       a signed `lsq` grid: for inference whose additions run on integers.
-    compute: one of COMPUTE: whether the forward products of convolutions of levels are computed on "int8", in
-      "float", or, with the same sums, "auto": on int8 where that is faster; see `models.integer`.
+    compute: one of COMPUTE: whether the forward products of convolutions of levels are computed on
+      "int8", in "float", or, with the same sums, "auto": on int8 where that is faster; see
+        `models.integer`.
   """
+
   precision: Precision = Precision()
   weights: str = "default"
   activations: str = "default"
@@ -101,12 +107,13 @@ class Quantization:
   def weight_level(self) -> int:
     """The largest magnitude of a weight's level."""
     bits = self.precision.weights
-    return 2**bits - 1 if self.weights == "dorefa" else 2**(bits - 1) - 1
+    return 2**bits - 1 if self.weights == "dorefa" else 2 ** (bits - 1) - 1
 
   def quantizes_weights(self, path: str) -> bool:
     """Whether the layer at path, such as ``stage1_block2/conv1``, has quantized weights."""
     return self.precision.weights != FULL and not any(
-        matches(path, pattern) for pattern in self.full_precision)
+      matches(path, pattern) for pattern in self.full_precision
+    )
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -135,5 +142,7 @@ def _check(kind, name, bits, known):
     raise ValueError(f"{kind} quantizer {name!r} does not exist: {nearest(name, known)}")
   if bits != FULL and bits not in known[name]:
     able = [n for n, r in known.items() if bits in r]
-    raise ValueError(f"{kind} quantizer {name!r} cannot do {bits} bits: " + (
-        f"use {' or '.join(able)}." if able else f"no {kind} quantizer can."))
+    raise ValueError(
+      f"{kind} quantizer {name!r} cannot do {bits} bits: "
+      + (f"use {' or '.join(able)}." if able else f"no {kind} quantizer can.")
+    )

@@ -1,4 +1,5 @@
-"""ResNets trained in PyTorch, under our names: torchvision's, timm's and those of the 6n+2 CIFAR repositories."""
+"""ResNets trained in PyTorch, under our names: torchvision's, timm's and those of the 6n+2 CIFAR
+repositories."""
 
 import re
 from typing import NamedTuple
@@ -7,12 +8,22 @@ import numpy as np
 
 from apprentice_jax.models import state_dict as state_dicts
 
-# What holds the network in a script's own module: DataParallel, Lightning, torch.compile, and people's names.
-_PREFIXES = re.compile(r"(?:(?:module|model|_orig_mod|backbone|encoder|net|network|resnet\d*|base|base_model|"
-                       r"feature_extractor|cnn)\.)*")
+# What holds the network in a script's own module: DataParallel, Lightning, torch.compile, and
+# people's names.
+_PREFIXES = re.compile(
+  r"(?:(?:module|model|_orig_mod|backbone|encoder|net|network|resnet\d*|base|base_model|"
+  r"feature_extractor|cnn)\.)*"
+)
 _HEAD = re.compile(r"(fc|linear|classifier|head)\.\d+")  # in a Sequential, after dropout
 _LEAVES = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
-_TOP = {"conv1": "stem", "bn1": "stem_norm", "fc": "head", "linear": "head", "classifier": "head", "head": "head"}
+_TOP = {
+  "conv1": "stem",
+  "bn1": "stem_norm",
+  "fc": "head",
+  "linear": "head",
+  "classifier": "head",
+  "head": "head",
+}
 _PROJECTION = {"0": "shortcut", "1": "shortcut_norm"}
 
 
@@ -20,16 +31,18 @@ class Pretrained(NamedTuple):
   """A network read from a checkpoint of PyTorch's.
 
   Attributes:
-    params, batch_stats: NumPy arrays under our names, kernels as (height, width, in, out), the classifier as
-      (in, out).
+    params, batch_stats: NumPy arrays under our names, kernels as (height, width, in, out), the
+      classifier as (in, out).
     names: by our names, such as "stage1_block1/conv1/kernel", those of the file.
   """
+
   params: dict
   batch_stats: dict
   names: dict[str, str]
 
   def spelled(self, name: str, shape: tuple) -> tuple[str, tuple]:
-    """The file's name of what is ours, or what it would be, and the shape in PyTorch's order of axes."""
+    """The file's name of what is ours, or what it would be, and the shape in PyTorch's order of
+    axes."""
     shape = tuple(shape[i] for i in _order(len(shape), to_torch=True))
     return self.names.get(name) or _theirs(name, self.names.values()), shape
 
@@ -56,13 +69,20 @@ def convert(state_dict: dict[str, np.ndarray]) -> Pretrained:
     if not path:
       continue
     if array.dtype.kind != "f":
-      raise ValueError(f"{name!r} holds numbers of type {array.dtype}, not floats: it is of a quantized network.")
+      raise ValueError(
+        f"{name!r} holds numbers of type {array.dtype}, not floats: it is of a quantized network."
+      )
     if names.setdefault("/".join(path), name) != name:
       if _HEAD.search(name):
-        raise ValueError(f"{names['/'.join(path)]!r} and {name!r} are of a classifier of several layers: a network "
-                         "here has a single one.")
-      raise ValueError(f"{names['/'.join(path)]!r} and {name!r} have the same place in a ResNet: save one network "
-                       "alone.")
+        raise ValueError(
+          f"{names['/'.join(path)]!r} and {name!r} are of a classifier of several layers: a "
+          "network "
+          "here has a single one."
+        )
+      raise ValueError(
+        f"{names['/'.join(path)]!r} and {name!r} have the same place in a ResNet: save one network "
+        "alone."
+      )
     *modules, leaf = path
     tree = stats if leaf in ("mean", "var") else params
     for module in modules:
@@ -79,9 +99,11 @@ def _order(ndim: int, to_torch: bool = False) -> tuple[int, ...]:
 
 
 def _ours(name: str):
-  """("layer1.0.bn2.weight") -> ("stage1_block1", "norm2", "scale"); () for what is not needed, None for a name that
-  is none of a ResNet's."""
-  if name.endswith("num_batches_tracked") or name == "n_averaged":  # of averaged weights, torch.optim.swa_utils
+  """("layer1.0.bn2.weight") -> ("stage1_block1", "norm2", "scale"); () for what is not needed, None
+  for a name that is none of a ResNet's."""
+  if (
+    name.endswith("num_batches_tracked") or name == "n_averaged"
+  ):  # of averaged weights, torch.optim.swa_utils
     return ()
   match = re.fullmatch(r"(?:layer(\d+)\.(\d+)\.)?([\w.]+)\.(\w+)", name)
   if not match:
@@ -111,10 +133,13 @@ def _theirs(name: str, others) -> str:
   *place, module, leaf = name.split("/")
   others = list(others)
   uses = lambda word: any(word in other for other in others)
-  module = {"stem": "conv1", "stem_norm": "bn1", "head": "linear" if uses("linear.") else "fc",
-            "shortcut": "shortcut.0" if uses(".shortcut.") else "downsample.0",
-            "shortcut_norm": "shortcut.1" if uses(".shortcut.") else "downsample.1"}.get(
-                module, module.replace("norm", "bn"))
+  module = {
+    "stem": "conv1",
+    "stem_norm": "bn1",
+    "head": "linear" if uses("linear.") else "fc",
+    "shortcut": "shortcut.0" if uses(".shortcut.") else "downsample.0",
+    "shortcut_norm": "shortcut.1" if uses(".shortcut.") else "downsample.1",
+  }.get(module, module.replace("norm", "bn"))
   leaf = {"kernel": "weight", **{ours: theirs for theirs, ours in _LEAVES.items()}}.get(leaf, leaf)
   if place:
     stage, block = re.fullmatch(r"stage(\d+)_block(\d+)", place[0]).groups()
@@ -124,9 +149,16 @@ def _theirs(name: str, others) -> str:
 
 
 def _refusal(names: list[str]) -> str:
-  deep = [name for name in names if re.fullmatch(r"conv1\.\d+\.\w+", _PREFIXES.sub("", name, count=1))]
+  deep = [
+    name for name in names if re.fullmatch(r"conv1\.\d+\.\w+", _PREFIXES.sub("", name, count=1))
+  ]
   if any(".3." in name for name in deep):
-    return (f"{state_dicts.listed(deep, 2)} are of a stem of three convolutions, as timm's resnet50d and its like have "
-            "it, which is another network: take one with a single first convolution, such as resnet50.")
+    return (
+      f"{state_dicts.listed(deep, 2)} are of a stem of three convolutions, as timm's resnet50d and "
+      "its like have "
+      "it, which is another network: take one with a single first convolution, such as resnet50."
+    )
   are = "is not a name" if len(names) == 1 else "are not names"
-  return f"{state_dicts.listed(names)} {are} of a ResNet of torchvision, timm or the 6n+2 repositories."
+  return (
+    f"{state_dicts.listed(names)} {are} of a ResNet of torchvision, timm or the 6n+2 repositories."
+  )

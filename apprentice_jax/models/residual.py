@@ -5,7 +5,8 @@ the bottleneck has its stride on the 3x3 convolution ("v1.5").
 """
 
 import functools
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,13 +18,20 @@ from apprentice_jax.models.precision import Precision, Quantization, nearest
 from apprentice_jax.quantizers import Quantized
 
 SMALL_IMAGE_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
-IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
-                   152: (3, 8, 36, 3)}
-# What the backward pass finds of a block that was rematerialised: everything, as if it were not; the sums of
-# its convolutions, from which the rest is elementwise; nothing but the block's input.
-REMAT = {"none": None,
-         "elementwise": jax.checkpoint_policies.save_only_these_names(CONVOLVED),
-         "blocks": jax.checkpoint_policies.nothing_saveable}
+IMAGENET_STAGES = {
+  18: (2, 2, 2, 2),
+  34: (3, 4, 6, 3),
+  50: (3, 4, 6, 3),
+  101: (3, 4, 23, 3),
+  152: (3, 8, 36, 3),
+}
+# What the backward pass finds of a block that was rematerialised: everything, as if it were not;
+# the sums of its convolutions, from which the rest is elementwise; nothing but the block's input.
+REMAT = {
+  "none": None,
+  "elementwise": jax.checkpoint_policies.save_only_these_names(CONVOLVED),
+  "blocks": jax.checkpoint_policies.nothing_saveable,
+}
 NAMES = tuple(f"resnet{d}" for d in sorted([*SMALL_IMAGE_DEPTHS, *IMAGENET_STAGES]))
 
 
@@ -43,6 +51,7 @@ class Block(nn.Module):
     residual_act: the quantization point of a branch before the addition, or None.
     zero_init: start the last norm's scale at zero, so that the block starts as the identity.
   """
+
   width: int
   strides: int
   bottleneck: bool
@@ -61,8 +70,12 @@ class Block(nn.Module):
     y = x
     for i, size in enumerate(kernels, 1):
       last = i == len(kernels)
-      y = self.conv(features if last else self.width, kernel_size=(size, size),
-                    strides=self.strides if i == stride_at else 1, name=f"conv{i}")(y)
+      y = self.conv(
+        features if last else self.width,
+        kernel_size=(size, size),
+        strides=self.strides if i == stride_at else 1,
+        name=f"conv{i}",
+      )(y)
       init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
       y = self.norm(name=f"norm{i}", scale_init=init)(y)
       if not last:
@@ -82,8 +95,9 @@ class Block(nn.Module):
       # At full resolution the gradient computes it again: it is one of the largest arrays of all.
       again = self.strides == 1
       return (nn.remat(Block._projected, static_argnums=2) if again else Block._projected)(
-          self, x, features)
-    x = values(x, dtype)[:, ::self.strides, ::self.strides]
+        self, x, features
+      )
+    x = values(x, dtype)[:, :: self.strides, :: self.strides]
     extra = features - channels
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
 
@@ -94,10 +108,12 @@ class Block(nn.Module):
 
 @functools.lru_cache(maxsize=64)  # a deep network's take a second
 def variable_shapes(model: "ResNet", image_shape: tuple[int, int, int]) -> dict:
-  """What initialisation gives for images of (height, width, channels), as shapes: the collections "params",
-  "batch_stats", "accumulators" and, where activations are quantized, "health"."""
+  """What initialisation gives for images of (height, width, channels), as shapes: the collections
+  "params", "batch_stats", "accumulators" and, where activations are quantized, "health"."""
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  init = model.clone(norm_axis=None).init  # without synchronised batch norm: nothing waits for other replicas
+  init = model.clone(
+    norm_axis=None
+  ).init  # without synchronised batch norm: nothing waits for other replicas
   return jax.eval_shape(lambda key, x: init(key, x, True), jax.random.key(0), images)
 
 
@@ -119,6 +135,7 @@ class ResNet(nn.Module):
     remat: one of REMAT, what of a block the backward pass computes again instead of keeping it.
     conv, act: what the network is built from, with the arguments of `QuantConv`, `QuantActivation`.
   """
+
   stages: Sequence[int]
   width: int
   num_classes: int
@@ -128,7 +145,7 @@ class ResNet(nn.Module):
   zero_init: bool = False
   quantization: Quantization = Quantization()
   dtype: Any = jnp.float32
-  norm_axis: Optional[str] = None
+  norm_axis: str | None = None
   im2col: bool = True
   paired_sums: bool = False
   remat: str = "none"
@@ -138,9 +155,16 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool):
     """Normalised images (batch, height, width, channels) -> float32 logits (batch, num_classes)."""
-    conv = functools.partial(self.conv, quantization=self.quantization, dtype=self.dtype, im2col=self.im2col)
-    norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, axis_name=self.norm_axis,
-                             paired_sums=self.paired_sums)
+    conv = functools.partial(
+      self.conv, quantization=self.quantization, dtype=self.dtype, im2col=self.im2col
+    )
+    norm = functools.partial(
+      BatchNorm,
+      train=train,
+      dtype=self.dtype,
+      axis_name=self.norm_axis,
+      paired_sums=self.paired_sums,
+    )
     act = functools.partial(self.act, quantization=self.quantization)
     residual_act = functools.partial(act, signed=True) if self.quantization.residual else None
 
@@ -151,12 +175,22 @@ class ResNet(nn.Module):
     kind = Block if REMAT[self.remat] is None else nn.remat(Block, policy=REMAT[self.remat])
     for stage, blocks in enumerate(self.stages, 1):
       for block in range(1, blocks + 1):
-        x = kind(self.width * 2**(stage - 1), 2 if stage > 1 and block == 1 else 1,
-                 self.bottleneck, self.shortcut, conv, norm, act, residual_act, self.zero_init,
-                 name=f"stage{stage}_block{block}")(x)
+        x = kind(
+          self.width * 2 ** (stage - 1),
+          2 if stage > 1 and block == 1 else 1,
+          self.bottleneck,
+          self.shortcut,
+          conv,
+          norm,
+          act,
+          residual_act,
+          self.zero_init,
+          name=f"stage{stage}_block{block}",
+        )(x)
     x = jnp.mean(values(x, jnp.float32), axis=(1, 2))
-    logits = QuantDense(self.num_classes, quantization=self.quantization, dtype=self.dtype,
-                        name="head")(x.astype(self.dtype))
+    logits = QuantDense(
+      self.num_classes, quantization=self.quantization, dtype=self.dtype, name="head"
+    )(x.astype(self.dtype))
     return logits.astype(jnp.float32)
 
 
@@ -164,10 +198,20 @@ def _max_pool(x):
   return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
-def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1.0,
-           shortcut: Optional[str] = None, zero_init: bool = False, dtype=jnp.float32,
-           norm_axis: Optional[str] = None, im2col: bool = True, remat: str = "none",
-           **quantization) -> ResNet:
+def resnet(
+  name: str,
+  num_classes: int,
+  precision="32A,32W",
+  *,
+  width: float = 1.0,
+  shortcut: str | None = None,
+  zero_init: bool = False,
+  dtype=jnp.float32,
+  norm_axis: str | None = None,
+  im2col: bool = True,
+  remat: str = "none",
+  **quantization,
+) -> ResNet:
   """Makes a ResNet by name.
 
   Args:
@@ -180,9 +224,10 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
     zero_init: start each block as the identity.
     dtype: of the computation, float32 or bfloat16.
     norm_axis: mesh axis for synchronised batch norm.
-    im2col: whether convolutions on CPU are computed in the ways of `models.convolution`, which are faster there.
-    remat: "none", "elementwise" (of a block, only convolutions are kept for the backward pass) or "blocks"
-      (nothing but its input): memory for time.
+    im2col: whether convolutions on CPU are computed in the ways of `models.convolution`, which are
+      faster there.
+    remat: "none", "elementwise" (of a block, only convolutions are kept for the backward pass) or
+      "blocks" (nothing but its input): memory for time.
     **quantization: further fields of `Quantization`: weights, activations, per_channel, ...
 
   Returns:
@@ -205,8 +250,16 @@ def resnet(name: str, num_classes: int, precision="32A,32W", *, width: float = 1
   if not isinstance(precision, Precision):
     precision = Precision.parse(precision)
   return ResNet(
-      stages=IMAGENET_STAGES[depth] if imagenet else ((depth - 2) // 6,) * 3,
-      width=round((64 if imagenet else 16) * width), num_classes=num_classes,
-      bottleneck=depth >= 50 and imagenet, shortcut=shortcut, imagenet_stem=imagenet,
-      zero_init=zero_init, quantization=Quantization(precision, **quantization), dtype=dtype,
-      norm_axis=norm_axis, im2col=im2col, remat=remat)
+    stages=IMAGENET_STAGES[depth] if imagenet else ((depth - 2) // 6,) * 3,
+    width=round((64 if imagenet else 16) * width),
+    num_classes=num_classes,
+    bottleneck=depth >= 50 and imagenet,
+    shortcut=shortcut,
+    imagenet_stem=imagenet,
+    zero_init=zero_init,
+    quantization=Quantization(precision, **quantization),
+    dtype=dtype,
+    norm_axis=norm_axis,
+    im2col=im2col,
+    remat=remat,
+  )

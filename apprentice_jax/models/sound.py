@@ -1,7 +1,9 @@
-"""Whether variables can be those of a trained network: numbers, of which none makes images alike."""
+"""Whether variables can be those of a trained network: numbers, of which none makes images
+alike."""
 
-from typing import Any, Callable
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,8 +24,9 @@ def check(path: str, params: Any, batch_stats: Any, spelled: Spelled | None = No
   for name, array in variables.items():
     if why := _broken(name, array):
       raise ValueError(f"{path} holds a broken network: {name_of(name, array)} {why}.")
-  moments = {leaf: {n: a for n, a in variables.items() if n.endswith(f"/{leaf}")}
-             for leaf in ("mean", "var")}
+  moments = {
+    leaf: {n: a for n, a in variables.items() if n.endswith(f"/{leaf}")} for leaf in ("mean", "var")
+  }
   first = next(iter(moments["var"]), None)
   if first is None:
     return
@@ -37,8 +40,10 @@ def check(path: str, params: Any, batch_stats: Any, spelled: Spelled | None = No
 
 
 def _named(tree: Any) -> dict[str, np.ndarray]:
-  return {"/".join(key.key for key in path): np.asarray(array, np.float32)
-          for path, array in jax.tree_util.tree_leaves_with_path(tree)}
+  return {
+    "/".join(key.key for key in path): np.asarray(array, np.float32)
+    for path, array in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 def _broken(name: str, array: np.ndarray) -> str:

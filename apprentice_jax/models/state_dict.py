@@ -12,7 +12,8 @@ from apprentice_jax.models.torch_pickle import Tensor, Unread
 
 # Under which a training script keeps the network's state dict beside others; the first that there
 # is counts. Averaged weights come first, as timm's `load_state_dict` and torchvision's and YOLO's
-# scripts have it. Not so `ema_state_dict`: MMEngine exchanges the two, so that `state_dict` is averaged.
+# scripts have it. Not so `ema_state_dict`: MMEngine exchanges the two, so that `state_dict` is
+# averaged.
 AVERAGED = ("state_dict_ema", "model_ema", "ema")
 WRAPPERS = (*AVERAGED, "state_dict", "model_state_dict", "model", "net", "ema_state_dict")
 _SAFETENSORS = {
@@ -94,7 +95,8 @@ def _torch(path: pathlib.Path, file) -> dict[str, np.ndarray]:
     return {name: _as_float32(array(tensor)) for name, tensor in tensors.items()}
   except pickles.Refused as error:
     raise ValueError(
-      f"{path} has {error.name} pickled in it, and nothing pickled is run here: if you trust it, open it with "
+      f"{path} has {error.name} pickled in it, and nothing pickled is run here: if you trust it, "
+      "open it with "
       "PyTorch and save its tensors alone, torch.save(model.state_dict(), FILE)."
     ) from None
   except pickles.Malformed as error:
@@ -122,7 +124,8 @@ def _state_dict(path: pathlib.Path, content) -> dict[str, Tensor]:
     if others:
       averaged = "averaged weights " if taken in AVERAGED else "weights "
       warnings.warn(
-        f"{path} holds several networks: the {averaged}under {taken!r} are taken, and not those under "
+        f"{path} holds several networks: the {averaged}under {taken!r} are taken, and not those "
+        "under "
         f"{listed(others)}."
       )
     return found[taken]
@@ -133,7 +136,8 @@ def _state_dict(path: pathlib.Path, content) -> dict[str, Tensor]:
   )
   optimizer = isinstance(content, dict) and "param_groups" in content
   raise ValueError(
-    f"{path} is not a PyTorch checkpoint with a state dict: it holds {held}, and no tensors by name, "
+    f"{path} is not a PyTorch checkpoint with a state dict: it holds {held}, and no tensors by "
+    "name, "
     f"alone or under {', '.join(WRAPPERS[:-1])} or {WRAPPERS[-1]}"
     + (": it is an optimizer's state; save model.state_dict()" if optimizer else "")
     + "."

@@ -10,8 +10,9 @@ import math
 import mmap
 import re
 import struct
-from typing import Any, Callable, NamedTuple
 import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -1,7 +1,8 @@
 """Pickles of PyTorch's: tensors as views of storages, and plain data."""
 
 import re
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 

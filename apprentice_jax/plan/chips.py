@@ -20,6 +20,7 @@ class Chip(NamedTuple):
     axes: dimensions of the net of chips; two links each.
     config: how the compiler is told that both cores of a chip are one device, if it has to be.
   """
+
   flops: float
   memory: int
   links: float
@@ -33,23 +34,25 @@ class Chip(NamedTuple):
     return self.flops / self.flops_per_cycle
 
 
-# Peaks, memory and links: https://cloud.google.com/tpu/docs/v5e and the pages of the others. Of links the
-# pages give both directions together or all-reduce bandwidth of a pod; this is one direction. Matrix
-# units: four of 128x128 in v5e, eight in v4 and v5p; v6e's peak and compiler agree on what four of 256x256
-# would do. Each does a multiplication and an addition per cell and cycle.
+# Peaks, memory and links: https://cloud.google.com/tpu/docs/v5e and the pages of the others. Of
+# links the pages give both directions together or all-reduce bandwidth of a pod; this is one
+# direction. Matrix units: four of 128x128 in v5e, eight in v4 and v5p; v6e's peak and compiler
+# agree on what four of 256x256 would do. Each does a multiplication and an addition per cell and
+# cycle.
 CHIPS = {
-    "v4": Chip(275e12, 32 * 2**30, 300e9, 8 * 128**2 * 2, 3, "megacore"),
-    "v5e": Chip(197e12, 16 * 2**30, 200e9, 4 * 128**2 * 2),
-    "v5p": Chip(459e12, 95 * 2**30, 600e9, 8 * 128**2 * 2, 3),
-    "v6e": Chip(918e12, 32 * 2**30, 400e9, 4 * 256**2 * 2),
+  "v4": Chip(275e12, 32 * 2**30, 300e9, 8 * 128**2 * 2, 3, "megacore"),
+  "v5e": Chip(197e12, 16 * 2**30, 200e9, 4 * 128**2 * 2),
+  "v5p": Chip(459e12, 95 * 2**30, 600e9, 8 * 128**2 * 2, 3),
+  "v6e": Chip(918e12, 32 * 2**30, 400e9, 4 * 256**2 * 2),
 }
 
 
 def bandwidth(topology: str) -> float:
-  """Bytes a second that the chip of a slice with the fewest neighbours sends to them, in one direction.
+  """Bytes a second that the chip of a slice with the fewest neighbours sends to them, in one
+  direction.
 
-  An axis is closed to a ring where it spans a pod (16, of v5e and v6e), or where all axes are multiples of
-  four (v4 and v5p); elsewhere a chip at a corner has half of its links.
+  An axis is closed to a ring where it spans a pod (16, of v5e and v6e), or where all axes are
+  multiples of four (v4 and v5p); elsewhere a chip at a corner has half of its links.
   """
   name, _, shape = topology.partition(":")
   chip, sizes = CHIPS[name], [int(n) for n in shape.split("x")]
@@ -59,7 +62,8 @@ def bandwidth(topology: str) -> float:
 
 
 def slice_with(name: str, chips: int) -> str:
-  """The topology of a slice of so many chips, a power of two, with axes as alike as can be: "v5e:4x8"."""
+  """The topology of a slice of so many chips, a power of two, with axes as alike as can be:
+  "v5e:4x8"."""
   sizes = [1] * CHIPS[name].axes
   while math.prod(sizes) < chips:
     sizes[sizes.index(min(sizes))] *= 2
@@ -76,7 +80,9 @@ def slice_of(topology: str):
   if name not in CHIPS:
     raise ConfigError(f"--topology has {topology!r}: chips are {', '.join(CHIPS)}, as in v5e:2x4.")
   if not colon or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
-    raise ConfigError(f"--topology has {topology!r}: write chip and shape, as in v5e:2x4 or v4:4x4x4.")
+    raise ConfigError(
+      f"--topology has {topology!r}: write chip and shape, as in v5e:2x4 or v4:4x4x4."
+    )
   chip = CHIPS[name]
   # Compiling needs neither a TPU nor the machine's metadata, and can happen beside another process.
   tpu.without_tpu()
@@ -84,14 +90,20 @@ def slice_of(topology: str):
   try:
     import libtpu  # noqa: F401
   except ImportError:
-    raise ConfigError("plan compiles with libtpu, which is not installed: pip install "
-                      "'apprentice-jax[plan]'.") from None
+    raise ConfigError(
+      "plan compiles with libtpu, which is not installed: pip install 'apprentice-jax[plan]'."
+    ) from None
   from jax.experimental import topologies
+
   try:
     devices = topologies.get_topology_desc(
-        platform="tpu", topology_name=topology,
-        **({"chip_config_name": chip.config} if chip.config else {})).devices
+      platform="tpu",
+      topology_name=topology,
+      **({"chip_config_name": chip.config} if chip.config else {}),
+    ).devices
   except Exception as error:
-    raise ConfigError(f"--topology={topology}: the compiler knows no such slice "
-                      f"({str(error).splitlines()[0][:150]}).") from None
+    raise ConfigError(
+      f"--topology={topology}: the compiler knows no such slice "
+      f"({str(error).splitlines()[0][:150]})."
+    ) from None
   return chip, devices

@@ -25,6 +25,7 @@ class Compiled(NamedTuple):
       "temporaries", "code".
     seconds: that it took.
   """
+
   text: str
   memory: dict[str, int]
   seconds: float
@@ -47,10 +48,17 @@ def compiled(lowered, topology: str) -> Compiled:
     DoesNotFit: it needs too much memory.
   """
   versions = [importlib.metadata.version(p) for p in ("jax", "jaxlib", "libtpu")]
-  # The flags of the machine that compiles (threads, pretended devices) do not reach a TPU's program.
-  flags = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(("--xla_cpu_", "--xla_force_host_"))]
+  # The flags of the machine that compiles (threads, pretended devices) do not reach a TPU's
+  # program.
+  flags = [
+    f
+    for f in os.environ.get("XLA_FLAGS", "").split()
+    if not f.startswith(("--xla_cpu_", "--xla_force_host_"))
+  ]
   options = [os.environ.get("LIBTPU_INIT_ARGS", ""), " ".join(flags)]
-  key = hashlib.sha256("\n".join([VERSION, topology, *versions, *options, lowered.as_text()]).encode())
+  key = hashlib.sha256(
+    "\n".join([VERSION, topology, *versions, *options, lowered.as_text()]).encode()
+  )
   folder = cache_dir() / "plan" / key.hexdigest()[:32]
   if (folder / "memory.json").exists():
     found = json.loads((folder / "memory.json").read_text())
@@ -69,9 +77,13 @@ def compiled(lowered, topology: str) -> Compiled:
     _keep(folder, {"does_not_fit": sentence})
     raise DoesNotFit(sentence) from None
   m = done.memory_analysis()
-  memory = {"arguments": m.argument_size_in_bytes, "outputs": m.output_size_in_bytes,
-            "aliased": m.alias_size_in_bytes, "temporaries": m.temp_size_in_bytes,
-            "code": m.generated_code_size_in_bytes}
+  memory = {
+    "arguments": m.argument_size_in_bytes,
+    "outputs": m.output_size_in_bytes,
+    "aliased": m.alias_size_in_bytes,
+    "temporaries": m.temp_size_in_bytes,
+    "code": m.generated_code_size_in_bytes,
+  }
   result = Compiled(done.as_text(), memory, time.monotonic() - began)
   _keep(folder, {"memory": memory, "seconds": result.seconds}, result.text)
   return result

@@ -5,22 +5,44 @@ import math
 import re
 from typing import NamedTuple
 
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4,
-          "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+_BYTES = {
+  "pred": 1,
+  "s8": 1,
+  "u8": 1,
+  "s16": 2,
+  "u16": 2,
+  "bf16": 2,
+  "f16": 2,
+  "s32": 4,
+  "u32": 4,
+  "f32": 4,
+  "s64": 8,
+  "u64": 8,
+  "f64": 8,
+}
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
-PARTS = ("teacher forward", "student forward", "teacher backward", "student backward", "optimizer",
-         "health", "dispatch", "other")
+PARTS = (
+  "teacher forward",
+  "student forward",
+  "teacher backward",
+  "student backward",
+  "optimizer",
+  "health",
+  "dispatch",
+  "other",
+)
 
 
 def cycles(text: str, looped: bool = False) -> dict[str, int]:
   """The compiler's estimate of every fusion's cycles, by the part of the step it belongs to.
 
-  A fusion belongs where its root does. "health" is what runs in some steps only, "dispatch" what runs once
-  for all steps of a program that loops over them.
+  A fusion belongs where its root does. "health" is what runs in some steps only, "dispatch" what
+  runs once for all steps of a program that loops over them.
 
   Args:
     text: the program.
-    looped: whether the steps are a loop, outside of which the entry computation has only what is done once.
+    looped: whether the steps are a loop, outside of which the entry computation has only what is
+      done once.
   """
   found, entry = collections.Counter({part: 0 for part in PARTS}), False
   for line in text.splitlines():
@@ -33,8 +55,8 @@ def cycles(text: str, looped: bool = False) -> dict[str, int]:
 def traffic(text: str) -> int:
   """Bytes that the instructions of the entry computation read and write, in HBM or on the core.
 
-  Every operand counts once for each instruction that reads it, without what layouts pad. Copies that fetch an
-  operand to the core ahead of its use move nothing that its use does not.
+  Every operand counts once for each instruction that reads it, without what layouts pad. Copies
+  that fetch an operand to the core ahead of its use move nothing that its use does not.
   """
   size, total = {}, 0
   for name, shape, operation, operands, _ in _instructions(text):
@@ -50,9 +72,11 @@ def traffic(text: str) -> int:
 
 def all_reduces(text: str) -> list[int]:
   """The bytes of every all-reduce of the program, without what layouts add."""
-  return [sum(_size(*array, padded=False) for array in _ARRAY.findall(_result(line)[0]))
-          for line in text.splitlines()
-          if re.search(r"= .*\ball-reduce(-start)?\(", line) and not line.lstrip().startswith("//")]
+  return [
+    sum(_size(*array, padded=False) for array in _ARRAY.findall(_result(line)[0]))
+    for line in text.splitlines()
+    if re.search(r"= .*\ball-reduce(-start)?\(", line) and not line.lstrip().startswith("//")
+  ]
 
 
 class Memory(NamedTuple):
@@ -62,6 +86,7 @@ class Memory(NamedTuple):
     peak: bytes at the fullest moment.
     activations: bytes kept from the forward to the backward pass, at its start.
   """
+
   peak: int
   activations: int
 
@@ -101,16 +126,22 @@ _SAME = ("bitcast", "get-tuple-element", "tuple", "optimization-barrier")
 
 
 def _instructions(text: str):
-  """(name, shape, operation, operands, name in the source) of the entry computation, in its order."""
-  entry = text[text.index("\nENTRY"):]
-  for line in entry[:entry.index("\n}")].splitlines():
+  """(name, shape, operation, operands, name in the source) of the entry computation, in its
+  order."""
+  entry = text[text.index("\nENTRY") :]
+  for line in entry[: entry.index("\n}")].splitlines():
     if not (match := re.match(r"\s+(?:ROOT )?%([\w.\-]+) = ", line)):
       continue
     shape, rest = _result(line)
     operation, _, rest = rest.partition("(")
     source = re.search(r'op_name="([^"]*)"', rest)
-    yield (match[1], shape, operation, re.findall(r"%([\w.\-]+)", _closed(rest)),
-           source[1] if source else "")
+    yield (
+      match[1],
+      shape,
+      operation,
+      re.findall(r"%([\w.\-]+)", _closed(rest)),
+      source[1] if source else "",
+    )
 
 
 def _result(line: str) -> tuple[str, str]:
@@ -118,7 +149,7 @@ def _result(line: str) -> tuple[str, str]:
   right = line.partition(" = ")[2]
   if right.startswith("("):
     inside = _closed(right[1:])
-    return inside, right[len(inside) + 3:]
+    return inside, right[len(inside) + 3 :]
   shape, _, rest = right.partition(" ")
   return shape, rest
 
@@ -129,7 +160,7 @@ def _closed(text: str) -> str:
   for match in re.finditer(r"[()]", text):
     depth += 1 if match[0] == "(" else -1
     if not depth:
-      return text[:match.start()]
+      return text[: match.start()]
   return text
 
 

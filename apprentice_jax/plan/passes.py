@@ -1,7 +1,8 @@
 """How often each quantizer goes through memory, compiled by itself, against how often it has to."""
 
 import functools
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +23,14 @@ class Case(NamedTuple):
     quantize: (x, *parameters) -> Quantized.
     shape: of x.
     parameters: shapes of the quantizer's trained parameters.
-    reads: how often the forward pass must read x: once, and once more for every reduction over x that a later
-      reduction or a level depends on.
+    reads: how often the forward pass must read x: once, and once more for every reduction over x
+      that a later reduction or a level depends on.
     writes: arrays of levels.
-    keeps: bytes an element that the backward pass must read beside the levels' cotangents: none for the identity,
-      one where three cases can be told apart, those of x where it needs x.
+    keeps: bytes an element that the backward pass must read beside the levels' cotangents: none for
+      the identity, one where three cases can be told apart, those of x where it needs x.
     reads_backward: how often the backward pass must read the cotangents.
   """
+
   quantize: Callable
   shape: tuple
   parameters: tuple = ()
@@ -40,22 +42,33 @@ class Case(NamedTuple):
 
 _CHANNELS = (WEIGHTS[-1],)
 _max = lambda w: jax.lax.stop_gradient(jnp.max(jnp.abs(w), (0, 1, 2)))
-# The second read of twn is for the magnitude above the threshold, which is a multiple of the mean. dorefa's
-# gradient goes through its maximum: a sum over the cotangents comes first.
+# The second read of twn is for the magnitude above the threshold, which is a multiple of the mean.
+# dorefa's gradient goes through its maximum: a sum over the cotangents comes first.
 CASES = {
-    "twn, 2 bits": Case(lambda w: encode_ste(Q.twn, w, axis=-1), WEIGHTS, reads=2),
-    "ttq, 2 bits": Case(lambda w, p, n: encode_ste(Q.ttq, w, p, n), WEIGHTS, ((), ()), reads=2, writes=2, keeps=1),
-    "lsq weights, 4 bits": Case(lambda w, s: encode_ste(Q.lsq, w, s, 4, symmetric=True), WEIGHTS, (_CHANNELS,),
-                                keeps=4),
-    "wrpn weights, 4 bits": Case(lambda w: encode_ste(Q.wrpn_weights, w, 4, _max(w)), WEIGHTS, reads=2, keeps=4),
-    "dorefa weights, 4 bits": Case(lambda w: encode_ste(Q.dorefa_weights, w, 4), WEIGHTS, reads=2, keeps=4,
-                                   reads_backward=2),
-    "dorefa weights, 1 bit": Case(lambda w: encode_ste(Q.dorefa_weights, w, 1), WEIGHTS),
-    "pact, 8 bits": Case(lambda x, c: encode_ste(Q.pact, x, c, 8), ACTIVATIONS, ((),), keeps=1),
-    "lsq activations, 4 bits": Case(lambda x, s: encode_ste(Q.lsq, x, s, 4, signed=False), ACTIVATIONS, ((),),
-                                    keeps=2),
-    "wrpn activations, 8 bits": Case(lambda x: encode_ste(Q.wrpn_activations, x, 8), ACTIVATIONS, keeps=2),
-    "dorefa activations, 8 bits": Case(lambda x: encode_ste(Q.dorefa_activations, x, 8), ACTIVATIONS, keeps=2),
+  "twn, 2 bits": Case(lambda w: encode_ste(Q.twn, w, axis=-1), WEIGHTS, reads=2),
+  "ttq, 2 bits": Case(
+    lambda w, p, n: encode_ste(Q.ttq, w, p, n), WEIGHTS, ((), ()), reads=2, writes=2, keeps=1
+  ),
+  "lsq weights, 4 bits": Case(
+    lambda w, s: encode_ste(Q.lsq, w, s, 4, symmetric=True), WEIGHTS, (_CHANNELS,), keeps=4
+  ),
+  "wrpn weights, 4 bits": Case(
+    lambda w: encode_ste(Q.wrpn_weights, w, 4, _max(w)), WEIGHTS, reads=2, keeps=4
+  ),
+  "dorefa weights, 4 bits": Case(
+    lambda w: encode_ste(Q.dorefa_weights, w, 4), WEIGHTS, reads=2, keeps=4, reads_backward=2
+  ),
+  "dorefa weights, 1 bit": Case(lambda w: encode_ste(Q.dorefa_weights, w, 1), WEIGHTS),
+  "pact, 8 bits": Case(lambda x, c: encode_ste(Q.pact, x, c, 8), ACTIVATIONS, ((),), keeps=1),
+  "lsq activations, 4 bits": Case(
+    lambda x, s: encode_ste(Q.lsq, x, s, 4, signed=False), ACTIVATIONS, ((),), keeps=2
+  ),
+  "wrpn activations, 8 bits": Case(
+    lambda x: encode_ste(Q.wrpn_activations, x, 8), ACTIVATIONS, keeps=2
+  ),
+  "dorefa activations, 8 bits": Case(
+    lambda x: encode_ste(Q.dorefa_activations, x, 8), ACTIVATIONS, keeps=2
+  ),
 }
 
 
@@ -82,11 +95,15 @@ def measured(case: Case, device=None) -> dict[str, dict[str, int]]:
   out, pullback = jax.eval_shape(lambda *p: jax.vjp(levels, *p), x, *parameters)
   backward = lambda pullback, g: pullback(g)
   in_bytes, level_bytes = (x.size * x.dtype.itemsize), x.size * 2
-  fewest = {"forward": case.reads * in_bytes + case.writes * level_bytes,
-            "backward": case.reads_backward * (case.writes * level_bytes + x.size * case.keeps) + in_bytes}
+  fewest = {
+    "forward": case.reads * in_bytes + case.writes * level_bytes,
+    "backward": case.reads_backward * (case.writes * level_bytes + x.size * case.keeps) + in_bytes,
+  }
   programs = {"forward": (forward, (x, *parameters)), "backward": (backward, (pullback, out))}
-  return {name: {"bytes": hlo.traffic(_compiled(f, arguments, device)), "fewest": fewest[name]}
-          for name, (f, arguments) in programs.items()}
+  return {
+    name: {"bytes": hlo.traffic(_compiled(f, arguments, device)), "fewest": fewest[name]}
+    for name, (f, arguments) in programs.items()
+  }
 
 
 def _compiled(function, arguments, device) -> str:
@@ -101,6 +118,8 @@ def table(report: dict[str, dict]) -> str:
   lines = ["| quantizer | pass | bytes | fewest | ratio |", "|---|---|---|---|---|"]
   for name, found in report.items():
     for which, row in found.items():
-      lines.append(f"| {name} | {which} | {row['bytes'] / 2**20:.1f} MiB | {row['fewest'] / 2**20:.1f} MiB | "
-                   f"{row['bytes'] / row['fewest']:.2f} |")
+      lines.append(
+        f"| {name} | {which} | {row['bytes'] / 2**20:.1f} MiB | {row['fewest'] / 2**20:.1f} MiB | "
+        f"{row['bytes'] / row['fewest']:.2f} |"
+      )
   return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The plan of a training run on TPU slices: memory, cycles, communication, time."""
 
-from typing import Any, Optional
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +15,9 @@ from apprentice_jax.training import start
 WEAK_SCALING = (8, 16, 32, 64, 128, 256)
 
 
-def run(config, topologies, *, examples: int = 0, classes: int = 0, max_batch: bool = False) -> dict:
+def run(
+  config, topologies, *, examples: int = 0, classes: int = 0, max_batch: bool = False
+) -> dict:
   """Plans a run on each of some slices.
 
   Args:
@@ -47,10 +49,15 @@ def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
   step = lower(config, data, devices)
   recipe = start.student_recipe(config)
   result = {
-      "topology": topology, "chips": len(devices), "chip_memory": chip.memory,
-      "batch": config.batch_size, "batch_per_chip": config.batch_size // len(devices),
-      "learning_rate": recipe.learning_rate,
-      "steps": round(recipe.epochs * data.size / config.batch_size), **_bytes(step)}
+    "topology": topology,
+    "chips": len(devices),
+    "chip_memory": chip.memory,
+    "batch": config.batch_size,
+    "batch_per_chip": config.batch_size // len(devices),
+    "learning_rate": recipe.learning_rate,
+    "steps": round(recipe.epochs * data.size / config.batch_size),
+    **_bytes(step),
+  }
   try:
     program = compiled(step.lowered, topology)
   except DoesNotFit as error:
@@ -63,19 +70,28 @@ def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
 def _bytes(step: Step) -> dict[str, int]:
   """What the arguments of the step hold, as the arrays' own sizes."""
   networks = [n for n in step.state if n is not None]
-  reduced = sum(_size((getattr(step.state, name).params, getattr(step.state, name).batch_stats))
-                for name in step.trained)
-  return {"parameters": sum(_size(n.params) for n in networks),
-          "statistics": sum(_size(n.batch_stats) for n in networks),
-          "optimizer": sum(_size(n.opt_state) for n in networks),
-          "images": step.batch, "to_reduce": reduced}
+  reduced = sum(
+    _size((getattr(step.state, name).params, getattr(step.state, name).batch_stats))
+    for name in step.trained
+  )
+  return {
+    "parameters": sum(_size(n.params) for n in networks),
+    "statistics": sum(_size(n.batch_stats) for n in networks),
+    "optimizer": sum(_size(n.opt_state) for n in networks),
+    "images": step.batch,
+    "to_reduce": reduced,
+  }
 
 
 def _memory(program: Compiled, chip: Chip) -> dict:
   live = hlo.memory(program.text)
   kept = min(live.activations, program.memory["temporaries"])
-  return {"fits": program.needed <= chip.memory, "needed": program.needed, **program.memory,
-          "activations": kept}
+  return {
+    "fits": program.needed <= chip.memory,
+    "needed": program.needed,
+    **program.memory,
+    "activations": kept,
+  }
 
 
 def _times(program: Compiled, step: Step, chip: Chip, config, topology: str, chips: int) -> dict:
@@ -87,19 +103,25 @@ def _times(program: Compiled, step: Step, chip: Chip, config, topology: str, chi
   computing = cycles / chip.clock
   communicating = all_reduce_seconds(sum(reduces), chips, topology)
   seconds = computing + communicating
-  return {"cycles": cycles, "cycles_by_part": parts, "all_reduces": len(reduces),
-          "all_reduced": sum(reduces), "step_seconds": seconds, "compute_seconds": computing,
-          "all_reduce_seconds": communicating,
-          "images_per_second_per_chip": config.batch_size / chips / seconds}
+  return {
+    "cycles": cycles,
+    "cycles_by_part": parts,
+    "all_reduces": len(reduces),
+    "all_reduced": sum(reduces),
+    "step_seconds": seconds,
+    "compute_seconds": computing,
+    "all_reduce_seconds": communicating,
+    "images_per_second_per_chip": config.batch_size / chips / seconds,
+  }
 
 
 def all_reduce_seconds(size: int, chips: int, topology: str) -> float:
-  """A model, not a measurement: every byte but a chip's own share leaves a chip twice, at the published
-  rate of the links of the one that has the fewest, and nothing is computed meanwhile."""
+  """A model, not a measurement: every byte but a chip's own share leaves a chip twice, at the
+  published rate of the links of the one that has the fewest, and nothing is computed meanwhile."""
   return 2 * (chips - 1) / chips * size / bandwidth(topology) if chips > 1 else 0.0
 
 
-def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: dict) -> Optional[int]:
+def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: dict) -> int | None:
   """The largest batch a chip, a multiple of 8, whose step fits; None if not even 8 do."""
 
   def needed(share: int):
@@ -112,7 +134,10 @@ def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: di
 
   chip_batch = found["batch_per_chip"]
   low, high = (chip_batch // 8 * 8, None) if found["fits"] else (0, -(-chip_batch // 8) * 8)
-  memory, fixed = found.get("needed"), found["parameters"] + found["statistics"] + found["optimizer"]
+  memory, fixed = (
+    found.get("needed"),
+    found["parameters"] + found["statistics"] + found["optimizer"],
+  )
   bold, stride = True, 8
   while high is None or high - low > 8:
     guess = (low + (high or 0)) // 16 * 8
@@ -138,9 +163,10 @@ def weak_scaling(plan: dict, config) -> list[dict]:
     config: of the run, before it was scaled.
 
   Returns:
-    A dict for each of WEAK_SCALING: "chips", "topology", "batch", "by_itself" (whether a run would take that
-    batch without being told), "learning_rate", "all_reduce_seconds" (a model), "images_per_second" of all
-    chips and "efficiency", against chips that need not communicate.
+    A dict for each of WEAK_SCALING: "chips", "topology", "batch", "by_itself" (whether a run would
+      take that
+    batch without being told), "learning_rate", "all_reduce_seconds" (a model), "images_per_second"
+    of all chips and "efficiency", against chips that need not communicate.
   """
   rows, name = [], plan["topology"].partition(":")[0]
   recipe = start.student_recipe(config)
@@ -148,11 +174,18 @@ def weak_scaling(plan: dict, config) -> list[dict]:
     topology = slice_with(name, chips)
     communicating = all_reduce_seconds(plan["all_reduced"], chips, topology)
     seconds, batch = plan["compute_seconds"] + communicating, plan["batch_per_chip"] * chips
-    rows.append({"chips": chips, "topology": topology, "batch": batch,
-                 "by_itself": batch == configs.scaled(config, chips).batch_size,
-                 "learning_rate": recipe.learning_rate * batch / config.batch_size,
-                 "all_reduce_seconds": communicating, "images_per_second": batch / seconds,
-                 "efficiency": plan["compute_seconds"] / seconds})
+    rows.append(
+      {
+        "chips": chips,
+        "topology": topology,
+        "batch": batch,
+        "by_itself": batch == configs.scaled(config, chips).batch_size,
+        "learning_rate": recipe.learning_rate * batch / config.batch_size,
+        "all_reduce_seconds": communicating,
+        "images_per_second": batch / seconds,
+        "efficiency": plan["compute_seconds"] / seconds,
+      }
+    )
   return rows
 
 
@@ -163,10 +196,12 @@ def _size(tree: Any) -> int:
 def table(report: dict) -> str:
   """The plans side by side, as Markdown."""
   plans = report["plans"]
-  rows = [("", [p["topology"] for p in plans]),
-          ("chips", [p["chips"] for p in plans]),
-          ("batch, learning rate", [f"{p['batch']:,}, {p['learning_rate']:g}" for p in plans]),
-          ("images a chip", [p["batch_per_chip"] for p in plans])]
+  rows = [
+    ("", [p["topology"] for p in plans]),
+    ("chips", [p["chips"] for p in plans]),
+    ("batch, learning rate", [f"{p['batch']:,}, {p['learning_rate']:g}" for p in plans]),
+    ("images a chip", [p["batch_per_chip"] for p in plans]),
+  ]
   add = lambda name, show: rows.append((name, [show(p) if "needed" in p else "" for p in plans]))
   rows.append(("fits", ["yes" if p["fits"] else f"no: {p.get('why', 'see below')}" for p in plans]))
   if any("max_batch_per_chip" in p for p in plans):
@@ -181,10 +216,14 @@ def table(report: dict) -> str:
     if any(p.get("cycles_by_part", {}).get(part) for p in plans):
       add(f"· {part}", lambda p, part=part: f"{p['cycles_by_part'][part] / 1e6:.2f} M")
   add("all-reduces a step", lambda p: p["all_reduces"])
-  add("· bytes, of the fewest", lambda p: f"{_amount(p['all_reduced'])}, "
-                                          f"{p['all_reduced'] / p['to_reduce']:.4f}")
-  add("step: compute + all-reduce (model)", lambda p: f"{p['compute_seconds'] * 1e3:.1f} + "
-                                                      f"{p['all_reduce_seconds'] * 1e3:.1f} ms")
+  add(
+    "· bytes, of the fewest",
+    lambda p: f"{_amount(p['all_reduced'])}, {p['all_reduced'] / p['to_reduce']:.4f}",
+  )
+  add(
+    "step: compute + all-reduce (model)",
+    lambda p: f"{p['compute_seconds'] * 1e3:.1f} + {p['all_reduce_seconds'] * 1e3:.1f} ms",
+  )
   add("images/s a chip", lambda p: f"{p['images_per_second_per_chip']:,.0f}")
   add("the run's steps", lambda p: f"{p['steps']:,}")
   add("· hours", lambda p: f"{p['steps'] * p['step_seconds'] / 3600:.3g}")
@@ -199,12 +238,20 @@ def _amount(size: int) -> str:
 
 def scaling_table(rows: list[dict]) -> str:
   """`weak_scaling` as Markdown."""
-  lines = ["| chips | slice | batch | learning rate | all-reduce | images/s | efficiency |", "|---" * 7 + "|"]
-  lines += [f"| {r['chips']} | {r['topology']} | {r['batch']:,}{'' if r['by_itself'] else ' *'} | "
-            f"{r['learning_rate']:g} | "
-            f"{r['all_reduce_seconds'] * 1e3:.2f} ms | {r['images_per_second']:,.0f} | "
-            f"{r['efficiency']:.1%} |" for r in rows]
+  lines = [
+    "| chips | slice | batch | learning rate | all-reduce | images/s | efficiency |",
+    "|---" * 7 + "|",
+  ]
+  lines += [
+    f"| {r['chips']} | {r['topology']} | {r['batch']:,}{'' if r['by_itself'] else ' *'} | "
+    f"{r['learning_rate']:g} | "
+    f"{r['all_reduce_seconds'] * 1e3:.2f} ms | {r['images_per_second']:,.0f} | "
+    f"{r['efficiency']:.1%} |"
+    for r in rows
+  ]
   if not all(r["by_itself"] for r in rows):
-    lines.append("\n\\* not what a run does by itself: it takes batch_per_device times the chips, at most "
-                 "largest_batch; or batch_size, where there is no batch_per_device.")
+    lines.append(
+      "\n\\* not what a run does by itself: it takes batch_per_device times the chips, at most "
+      "largest_batch; or batch_size, where there is no batch_per_device."
+    )
   return "\n".join(lines)

@@ -12,13 +12,18 @@ from apprentice_jax.training import inputs, start
 from apprentice_jax.training.program import DeviceBatch, DeviceData, Program
 
 # Training examples, classes and (stored) image shape of sets that need not be there to plan for.
-KNOWN = {"imagenet2012": (1_281_167, 1000, (0, 0, 3)), "cifar10": (50_000, 10, (32, 32, 3)),
-         "cifar100": (50_000, 100, (32, 32, 3)), "fashion_mnist": (60_000, 10, (28, 28, 1)),
-         "mnist": (60_000, 10, (28, 28, 1))}
+KNOWN = {
+  "imagenet2012": (1_281_167, 1000, (0, 0, 3)),
+  "cifar10": (50_000, 10, (32, 32, 3)),
+  "cifar100": (50_000, 100, (32, 32, 3)),
+  "fashion_mnist": (60_000, 10, (28, 28, 1)),
+  "mnist": (60_000, 10, (28, 28, 1)),
+}
 
 
 class Data(NamedTuple):
   """What a program has to know of a dataset: size, classes, (height, width, channels)."""
+
   size: int
   classes: int
   shape: tuple[int, int, int]
@@ -33,6 +38,7 @@ class Step(NamedTuple):
     trained: the networks in it that train: names of fields of State.
     batch: bytes of images and labels on each device.
   """
+
   lowered: Any
   state: State
   trained: tuple[str, ...]
@@ -56,7 +62,9 @@ def data_of(config, examples: int = 0, classes: int = 0) -> Data:
     try:
       found = inputs.split(config, "train")
     except ConfigError as error:
-      raise ConfigError(f"{error} To plan without the data, say --examples=N --classes=N.") from None
+      raise ConfigError(
+        f"{error} To plan without the data, say --examples=N --classes=N."
+      ) from None
     size, count, shape = found.size, len(found.class_names), found.image_shape
   return Data(examples or size, classes or count, streamed if d.image_size else shape)
 
@@ -74,8 +82,9 @@ def lower(config, data: Data, devices) -> Step:
   """
   count = len(devices)
   if config.batch_size % count:
-    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the {count} "
-                      "devices.")
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}: it must be a multiple of the {count} devices."
+    )
   built = start.settings(config, data.classes)
   program = Program(built, devices=devices)
   teacher = built.teacher and _network(built.teacher, built.teacher_optimizer, data.shape)
@@ -84,26 +93,37 @@ def lower(config, data: Data, devices) -> Step:
   weights = {k: _scalar() for k in ("alpha", "beta", "gamma", "temperature")}
   share = config.batch_size // count
   if config.data.image_size:
-    batch = DeviceBatch(_array((count, share, *data.shape), jnp.uint8), _array((count, share), jnp.int32),
-                        _array((count, share)))
+    batch = DeviceBatch(
+      _array((count, share, *data.shape), jnp.uint8),
+      _array((count, share), jnp.int32),
+      _array((count, share)),
+    )
     lowered = program.lower_feed(state, batch, weights, Rates(_scalar(), _scalar()))
     size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
   else:
-    stored = DeviceData(_array((data.size, *data.shape), jnp.uint8), _array((data.size,), jnp.int32),
-                        _array((start.known_epochs(built, start.student_recipe(config).epochs), data.size,
-                                data.classes)) if built.view.known else None)
+    stored = DeviceData(
+      _array((data.size, *data.shape), jnp.uint8),
+      _array((data.size,), jnp.int32),
+      _array(
+        (start.known_epochs(built, start.student_recipe(config).epochs), data.size, data.classes)
+      )
+      if built.view.known
+      else None,
+    )
     steps = (built.steps_per_dispatch,)
     index = _array((count, *steps, share), jnp.int32)
-    lowered = program.lower_train(state, stored, index, index, weights,
-                                  Rates(_array(steps), _array(steps)))
+    lowered = program.lower_train(
+      state, stored, index, index, weights, Rates(_array(steps), _array(steps))
+    )
     size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(stored))
   return Step(lowered, state, trained, size)
 
 
 def _network(model, optimizer, shape) -> Network:
   images = _array((1, *shape))
-  found = jax.eval_shape(lambda k, x: model.clone(norm_axis=None).init(k, x, True),
-                         jax.random.key(0), images)
+  found = jax.eval_shape(
+    lambda k, x: model.clone(norm_axis=None).init(k, x, True), jax.random.key(0), images
+  )
   state = jax.eval_shape(optimizer.build().init, found["params"]) if optimizer else None
   return Network(found["params"], found["batch_stats"], state)
 

@@ -10,25 +10,29 @@ from apprentice_jax.quantizers.learned import lsq, lsq_init, lsq_range, pact
 from apprentice_jax.quantizers.quantized import Quantized, decode
 from apprentice_jax.quantizers.ste import ste_clip, ste_round, ste_sign
 from apprentice_jax.quantizers.ternary import ttq, twn
-from apprentice_jax.quantizers.uniform import (dorefa_activations, dorefa_weights,
-                                               wrpn_activations, wrpn_weights)
+from apprentice_jax.quantizers.uniform import (
+  dorefa_activations,
+  dorefa_weights,
+  wrpn_activations,
+  wrpn_weights,
+)
 
 __all__ = (
-    "Quantized",
-    "decode",
-    "dorefa_activations",
-    "dorefa_weights",
-    "encode",
-    "encode_ste",
-    "lsq",
-    "lsq_init",
-    "lsq_range",
-    "pact",
-    "ste_clip",
-    "ste_round",
-    "ste_sign",
-    "ttq",
-    "twn",
-    "wrpn_activations",
-    "wrpn_weights",
+  "Quantized",
+  "decode",
+  "dorefa_activations",
+  "dorefa_weights",
+  "encode",
+  "encode_ste",
+  "lsq",
+  "lsq_init",
+  "lsq_range",
+  "pact",
+  "ste_clip",
+  "ste_round",
+  "ste_sign",
+  "ttq",
+  "twn",
+  "wrpn_activations",
+  "wrpn_weights",
 )

@@ -12,7 +12,9 @@ def float_array(x) -> Array:
   """Returns x as an array; raises TypeError unless it holds floats."""
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise TypeError(f"A quantizer takes float arrays, not {x.dtype}: convert it with .astype first.")
+    raise TypeError(
+      f"A quantizer takes float arrays, not {x.dtype}: convert it with .astype first."
+    )
   return x
 
 
@@ -46,8 +48,10 @@ def check_broadcasts(what: str, name: str, shape, to):
   """Raises ValueError unless an array of this shape broadcasts to another without growing it."""
   beside = zip(reversed(shape), reversed(to))
   if len(shape) > len(to) or any(n not in (1, m) for n, m in beside):
-    raise ValueError(f"{what} got {name} of shape {tuple(shape)} for an array of shape "
-                     f"{tuple(to)}: the first must broadcast to the second.")
+    raise ValueError(
+      f"{what} got {name} of shape {tuple(shape)} for an array of shape "
+      f"{tuple(to)}: the first must broadcast to the second."
+    )
 
 
 def check_axes(what: str, axis, ndim: int) -> set[int]:
@@ -76,7 +80,7 @@ def _whole_numbers(values) -> list[int] | None:
     whole = [operator.index(v) for v in values]
   except Exception:  # floats, strings, and traced values, whose error is a jax one
     return None
-  booleans = (isinstance(v, bool) or getattr(v, "dtype", None) == bool for v in values)
+  booleans = (isinstance(v, bool) or str(getattr(v, "dtype", "")) == "bool" for v in values)
   return None if any(booleans) else whole
 
 

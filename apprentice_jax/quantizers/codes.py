@@ -37,8 +37,9 @@ def encode(quantizer, x, *args, **kwargs) -> Quantized:
   rule, x, params = _bind(quantizer, x, *args, **kwargs)
   levels, scale = rule.code(x, *params)
   bad = jnp.isnan(levels)
-  dtype = next(d for d in _INTEGERS
-               if jnp.iinfo(d).min <= rule.low and rule.high <= jnp.iinfo(d).max)
+  dtype = next(
+    d for d in _INTEGERS if jnp.iinfo(d).min <= rule.low and rule.high <= jnp.iinfo(d).max
+  )
   worst = largest(jnp.abs(levels))  # NaN if one is
   mark = lambda s: jnp.where(jnp.isnan(worst), worst, s)
   scale = tuple(map(mark, scale)) if isinstance(scale, tuple) else mark(scale)
@@ -49,8 +50,8 @@ def encode_ste(quantizer, x, *args, **kwargs) -> Quantized:
   """`encode` for training: float levels, with straight-through gradients.
 
   For a layer that multiplies whole numbers first and scales afterwards. If all that is computed
-  from the result depends on ``levels * scale`` only, as ``conv(levels) * scale`` does, the gradients
-  for x and the quantizer's parameters are those of ``quantizer(x, ...)``.
+  from the result depends on ``levels * scale`` only, as ``conv(levels) * scale`` does, the
+  gradients for x and the quantizer's parameters are those of ``quantizer(x, ...)``.
 
   >>> w, v = jnp.array([1.0, 0.1, -2.0]), jnp.array([1.0, 2.0, 3.0])
   >>> def f(w):
@@ -81,6 +82,8 @@ def _bind(quantizer, x, *args, **kwargs) -> tuple[Rule, object, tuple]:
     return _bind(quantizer.func, *quantizer.args, x, *args, **{**quantizer.keywords, **kwargs})
   bind = getattr(quantizer, "bind", None)
   if bind is None:
-    raise ValueError(f"{quantizer!r} has no levels to encode: pass a quantizer of "
-                     "apprentice_jax.quantizers, such as twn or wrpn_weights.")
+    raise ValueError(
+      f"{quantizer!r} has no levels to encode: pass a quantizer of "
+      "apprentice_jax.quantizers, such as twn or wrpn_weights."
+    )
   return bind(x, *args, **kwargs)

@@ -8,14 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.quantizers.checks import check_bits, float_array, parameters
-from apprentice_jax.quantizers.rule import (float32, make_rule, mean, nonzero, positive,
-                                            quantizer)
-
+from apprentice_jax.quantizers.rule import float32, make_rule, mean, nonzero, positive, quantizer
 
 SMALLEST_CLIP = 1e-6
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pact_rule(bits):
   n = 2**bits - 1
 
@@ -38,12 +36,12 @@ def _pact_rule(bits):
 def pact(x, clip, bits):
   """PACT activations: ``2**bits`` uniform levels on [0, clip], with a trained clip.
 
-  With ``n = 2**bits - 1``: ``x_q = round(n * min(max(x, 0), clip) / clip) * clip / n``. Choi et al.,
-  "PACT: Parameterized Clipping Activation", 2018, https://arxiv.org/abs/1805.06085, eq. 1-3. The
-  clip at 0 is a ReLU. A clip below 1e-6 acts as 1e-6, from where training can raise it again.
+  With ``n = 2**bits - 1``: ``x_q = round(n * min(max(x, 0), clip) / clip) * clip / n``. Choi et
+  al., "PACT: Parameterized Clipping Activation", 2018, https://arxiv.org/abs/1805.06085, eq. 1-3.
+  The clip at 0 is a ReLU. A clip below 1e-6 acts as 1e-6, from where training can raise it again.
 
-  Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``0 <= x < clip``, else 0; ``dL/dclip`` is the sum
-  of g over ``x >= clip``.
+  Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``0 <= x < clip``, else 0; ``dL/dclip`` is the
+  sum of g over ``x >= clip``.
 
   >>> x = jnp.array([-1.0, 1.0, 2.0, 7.0])
   >>> jax.grad(lambda x, clip: pact(x, clip, 8).sum(), (0, 1))(x, 6.0)[0]
@@ -77,15 +75,15 @@ def lsq_range(bits, signed=True, symmetric=False) -> tuple[int, int]:
     ValueError: bits is outside 2 to 8 (signed) or 1 to 8 (unsigned).
   """
   if not signed:
-    return 0, 2**check_bits(bits, 1, 8, "lsq (unsigned)") - 1
-  top = 2**(check_bits(bits, 2, 8, "lsq (signed)") - 1)
+    return 0, 2 ** check_bits(bits, 1, 8, "lsq (unsigned)") - 1
+  top = 2 ** (check_bits(bits, 2, 8, "lsq (signed)") - 1)
   return (top - 1 if symmetric else top), top - 1
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _lsq_rule(q_n, q_p):
-  # On a symmetric grid a step and its negative are the same grid, and training may pass through 0. On
-  # another grid a negative step would turn the range around.
+  # On a symmetric grid a step and its negative are the same grid, and training may pass through 0.
+  # On another grid a negative step would turn the range around.
   either_sign = q_n == q_p
   divisor = nonzero if either_sign else positive
 
@@ -106,8 +104,8 @@ def _lsq_rule(q_n, q_p):
 def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
   """Learned step size quantization: whole multiples of a trained step, from -Q_N to Q_P of them.
 
-  ``x_q = round(clip(x / step, -Q_N, Q_P)) * step``, with Q_N and Q_P from `lsq_range`. Esser et al.,
-  "Learned Step Size Quantization", 2019, https://arxiv.org/abs/1902.08153, eq. 1-5.
+  ``x_q = round(clip(x / step, -Q_N, Q_P)) * step``, with Q_N and Q_P from `lsq_range`. Esser et
+  al., "Learned Step Size Quantization", 2019, https://arxiv.org/abs/1902.08153, eq. 1-5.
 
   Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``-Q_N < x/step < Q_P``, else 0;
   ``dx_q/dstep = round(x/step) - x/step`` there, -Q_N or Q_P outside, times ``grad_scale``.
@@ -127,8 +125,8 @@ def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
     bits: 2 to 8 signed, 1 to 8 unsigned, a Python integer.
     signed: whether levels below zero exist.
     symmetric: (signed only) leave out the lowest level, so that 2 bits are ternary.
-    grad_scale: factor of the step's gradient; the paper's is ``1 / sqrt(N * Q_P)`` with N the number
-      of elements that share the step, for activations features and not batch. A constant.
+    grad_scale: factor of the step's gradient; the paper's is ``1 / sqrt(N * Q_P)`` with N the
+      number of elements that share the step, for activations features and not batch. A constant.
 
   Returns:
     An array of x's shape and dtype. NaN stays NaN.

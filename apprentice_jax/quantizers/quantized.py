@@ -24,6 +24,7 @@ class Quantized(NamedTuple):
       pair ``(positive, negative)``: the value is ``positive`` where the level is 1 and
       ``-negative`` where it is -1.
   """
+
   levels: Any
   scale: Any
 
@@ -40,26 +41,43 @@ class Quantized(NamedTuple):
 
 
 def _sentence(what: str) -> str:
-  return (f"Quantized holds levels and a scale and {what}: take x.values, or "
-          "x._replace(levels=f(x.levels)) if f only moves or max-pools.")
+  return (
+    f"Quantized holds levels and a scale and {what}: take x.values, or "
+    "x._replace(levels=f(x.levels)) if f only moves or max-pools."
+  )
 
 
 def _refused(operation: str):
   def refuse(self, *_, **__):
     raise TypeError(_sentence(f"cannot be used in {operation}"))
+
   return refuse
 
 
 # A tuple's own answers to these would be silently wrong: its concatenation, repetition and items.
-for _name, _operation in {"add": "an addition", "sub": "a subtraction", "mul": "a multiplication",
-                          "matmul": "a matrix product", "truediv": "a division",
-                          "floordiv": "a division", "mod": "a division", "pow": "a power"}.items():
+for _name, _operation in {
+  "add": "an addition",
+  "sub": "a subtraction",
+  "mul": "a multiplication",
+  "matmul": "a matrix product",
+  "truediv": "a division",
+  "floordiv": "a division",
+  "mod": "a division",
+  "pow": "a power",
+}.items():
   for _side in ("", "r"):
     setattr(Quantized, f"__{_side}{_name}__", _refused(_operation))
-for _name, _operation in {"neg": "a negation", "abs": "an absolute value", "lt": "a comparison",
-                          "le": "a comparison", "gt": "a comparison", "ge": "a comparison",
-                          "getitem": "an index", "array": "a function of arrays",
-                          "jax_array": "a function of arrays"}.items():
+for _name, _operation in {
+  "neg": "a negation",
+  "abs": "an absolute value",
+  "lt": "a comparison",
+  "le": "a comparison",
+  "gt": "a comparison",
+  "ge": "a comparison",
+  "getitem": "an index",
+  "array": "a function of arrays",
+  "jax_array": "a function of arrays",
+}.items():
   setattr(Quantized, f"__{_name}__", _refused(_operation))
 
 

@@ -13,7 +13,8 @@ for layers that multiply whole numbers first and scale afterwards.
 """
 
 import functools
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,10 +29,11 @@ SMALLEST_SCALE = 1e-12
 
 class Rule(NamedTuple):
   """A quantizer with its static settings fixed; see the module's docstring."""
+
   value: Callable[..., Array]
   levels: Callable[..., Quantized]
   code: Callable[..., tuple[Array, Any]]
-  low: int   # the smallest level
+  low: int  # the smallest level
   high: int  # the largest level
 
 
@@ -62,8 +64,10 @@ def make_rule(code, pullback, low: int, high: int, kept=None) -> Rule:
   def value(x, *params):
     return decode(encoded(x, *params), x.dtype)
 
-  value.defvjp(lambda *primals: (value(*primals), keep(*primals)),
-               lambda residuals, g: pull(residuals, float32(g)))
+  value.defvjp(
+    lambda *primals: (value(*primals), keep(*primals)),
+    lambda residuals, g: pull(residuals, float32(g)),
+  )
 
   @jax.custom_vjp
   def levels(x, *params):
@@ -169,7 +173,8 @@ class Like:
     return hash(self._kind)
 
   def __call__(self, cotangent: Array | None) -> Array | None:
-    """A cotangent, of any shape that the primal's broadcasts to; None, of a constant, stays None."""
+    """A cotangent, of any shape that the primal's broadcasts to; None, of a constant, stays
+    None."""
     if cotangent is None:
       return None
     kind = self._kind

@@ -47,8 +47,9 @@ def _clip(x, low, high):
 
 
 _clip.defvjp(
-    lambda x, low, high: (_clip(x, low, high), ((x >= low) & (x <= high), Like.of(x))),
-    lambda residuals, g: (residuals[1](jnp.where(residuals[0], g, 0)), None, None))
+  lambda x, low, high: (_clip(x, low, high), ((x >= low) & (x <= high), Like.of(x))),
+  lambda residuals, g: (residuals[1](jnp.where(residuals[0], g, 0)), None, None),
+)
 
 
 def ste_clip(x, low, high):
@@ -73,10 +74,12 @@ def ste_clip(x, low, high):
     ValueError: a bound's shape does not broadcast to x's.
   """
   x = float_array(x)
-  return _clip(x, *(bound.astype(x.dtype) for bound in parameters("ste_clip", x, low=low, high=high)))
+  return _clip(
+    x, *(bound.astype(x.dtype) for bound in parameters("ste_clip", x, low=low, high=high))
+  )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sign_rule():
   def code(x):
     return jnp.where(jnp.isnan(x), x, jnp.where(x >= 0, 1.0, -1.0)), jnp.float32(1)

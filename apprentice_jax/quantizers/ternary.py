@@ -8,7 +8,7 @@ from apprentice_jax.quantizers.checks import check_axes, float_array, parameters
 from apprentice_jax.quantizers.rule import largest, make_rule, mean, positive, quantizer
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _twn_rule(reduced, keepdims):
   def code(w, threshold):
     magnitude = jnp.abs(w)
@@ -59,7 +59,7 @@ def twn(w, threshold=0.7, axis=None):
   return _twn_rule(tuple(a for a in range(w.ndim) if a not in kept), True), w, params
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _ttq_rule():
   def code(w, above, below, threshold):
     return ternary_levels(w, threshold), (positive(above), positive(below))
@@ -92,9 +92,9 @@ def ttq(w, positive, negative, threshold=0.05):
   https://arxiv.org/abs/1612.01064, eq. 6-9. A magnitude below 1e-12 acts as 1e-12, from where
   training can raise it again.
 
-  Gradient, with ``g = dL/dw_q``: ``dL/dw = positive * g``, ``g`` or ``negative * g`` (above, between,
-  below); ``dL/dpositive`` is the sum of g over ``w > delta``, ``dL/dnegative`` minus the sum over
-  ``w < -delta``; the threshold is a constant.
+  Gradient, with ``g = dL/dw_q``: ``dL/dw = positive * g``, ``g`` or ``negative * g`` (above,
+  between, below); ``dL/dpositive`` is the sum of g over ``w > delta``, ``dL/dnegative`` minus the
+  sum over ``w < -delta``; the threshold is a constant.
 
   >>> w = jnp.array([1.0, 0.01, -2.0])
   >>> ttq(w, 0.5, 0.25)
@@ -117,5 +117,8 @@ def ttq(w, positive, negative, threshold=0.05):
     ValueError: the shape of a magnitude or of threshold does not broadcast to w's.
   """
   w = float_array(w)
-  return _ttq_rule(), w, parameters("ttq", w, positive=positive, negative=negative,
-                                    threshold=threshold)
+  return (
+    _ttq_rule(),
+    w,
+    parameters("ttq", w, positive=positive, negative=negative, threshold=threshold),
+  )

@@ -6,16 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.quantizers.checks import check_bits, float_array, parameters
-from apprentice_jax.quantizers.rule import (largest, make_rule, mean, nonzero, positive,
-                                            quantizer)
-
+from apprentice_jax.quantizers.rule import largest, make_rule, mean, nonzero, positive, quantizer
 
 SQUARED = 1e-15  # float32 holds the squares of larger numbers, to all digits
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _wrpn_weights_rule(bits):
-  n = 2**(bits - 1) - 1
+  n = 2 ** (bits - 1) - 1
 
   def code(w, scale):
     scale = positive(scale)
@@ -37,8 +35,8 @@ def wrpn_weights(w, bits, scale=1.0):
 
   With ``n = 2**(bits-1) - 1``: ``w_q = scale * round(n * clip(w / scale, -1, 1)) / n``, which has
   ``2**bits - 1`` levels (2 bits: -1, 0, 1). Mishra et al., "WRPN: Wide Reduced-Precision
-  Networks", 2017, https://arxiv.org/abs/1709.01134, eq. 1; the scale is an addition (1 is the paper's):
-  on [-1, 1] most weights of a network with the usual initialisation round to zero.
+  Networks", 2017, https://arxiv.org/abs/1709.01134, eq. 1; the scale is an addition (1 is the
+  paper's): on [-1, 1] most weights of a network with the usual initialisation round to zero.
 
   Gradient: ``dL/dw = dL/dw_q`` where ``|w| <= scale``, else 0. The rounding is passed straight
   through for the scale as well: ``dw_q/dscale = w_q/scale - w/scale`` inside, ``sign(w)`` outside.
@@ -67,7 +65,7 @@ def wrpn_weights(w, bits, scale=1.0):
   return rule, w, parameters("wrpn_weights", w, scale=scale)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _unit_interval_rule(bits):
   n = 2**bits - 1
 
@@ -106,7 +104,7 @@ def wrpn_activations(x, bits):
   return _unit_interval_rule(check_bits(bits, 1, 8, "wrpn_activations")), float_array(x), ()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _dorefa_weights_rule(bits):
   n = 2**bits - 1
 
@@ -132,7 +130,7 @@ def _dorefa_weights_rule(bits):
   return make_rule(code, pullback, -n, n, lambda w: (w, top_of(w), largest(jnp.abs(w))))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _dorefa_binary_rule():
   def code(w):
     sign = jnp.where(jnp.isnan(w), w, jnp.where(w >= 0, 1.0, -1.0))
@@ -146,8 +144,8 @@ def dorefa_weights(w, bits):
   """DoReFa weights: ``2**bits`` uniform levels on [-1, 1] after a tanh; no level is zero.
 
   With ``n = 2**bits - 1`` and ``x = tanh(w) / (2 max|tanh(w)|) + 1/2``:
-  ``w_q = 2 round(n x) / n - 1``; 1 bit is ``sign(w) * mean|w|``, +1 at 0. Zhou et al., "DoReFa-Net",
-  2016, https://arxiv.org/abs/1606.06160, eq. 7-9.
+  ``w_q = 2 round(n x) / n - 1``; 1 bit is ``sign(w) * mean|w|``, +1 at 0. Zhou et al.,
+  "DoReFa-Net", 2016, https://arxiv.org/abs/1606.06160, eq. 7-9.
 
   Gradient: that of ``tanh(w) / max|tanh(w)|``, the max included (as in the authors' code); for 1
   bit the identity, ``dL/dw = dL/dw_q``.

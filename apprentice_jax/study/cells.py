@@ -8,7 +8,10 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid
 from apprentice_jax.training import start
 
-ALONE = ("teacher", "student")  # the kinds of cells that train at full precision and without a teacher
+ALONE = (
+  "teacher",
+  "student",
+)  # the kinds of cells that train at full precision and without a teacher
 
 
 class Cell(NamedTuple):
@@ -20,6 +23,7 @@ class Cell(NamedTuple):
     seed: the run's.
     point: what of a point of the grid concerns it; see `grid.restricted`.
   """
+
   kind: str
   precision: str
   seed: int
@@ -57,8 +61,13 @@ def cells(config) -> list[Cell]:
   for seed in config.study.seeds:
     result += [of(k, start.FULL_PRECISION, seed, p) for p in at for k in ALONE if k in kinds]
   for seed in config.study.seeds:
-    result += [of(k, precision, seed, p) for precision in config.study.precisions for p in at
-               for k in kinds if k not in ALONE]
+    result += [
+      of(k, precision, seed, p)
+      for precision in config.study.precisions
+      for p in at
+      for k in kinds
+      if k not in ALONE
+    ]
   return list(dict.fromkeys(result))  # what is at several points the same is there once
 
 
@@ -69,7 +78,8 @@ def cell_config(config, cell: Cell):
   if cell.kind in ALONE:
     return start.full_precision(c, cell.kind)
   c.scheme, c.precision = cell.kind, cell.precision
-  # A trained student is what C starts from, a trained teacher what is fixed; the others start from scratch.
+  # A trained student is what C starts from, a trained teacher what is fixed; the others start from
+  # scratch.
   if not SCHEMES[cell.kind].pretrained_student:
     c.student.update(start.FROM_SCRATCH)
   if SCHEMES[cell.kind].teacher != "fixed":
@@ -82,7 +92,8 @@ def cell_dir(workdir, cell: Cell) -> pathlib.Path:
 
 
 def given(config, cell: Cell) -> str:
-  """The path of the user's own network that stands for the cell; "": the cell is trained, if only for its new head."""
+  """The path of the user's own network that stands for the cell; "": the cell is trained, if only
+  for its new head."""
   return config[cell.kind].init if cell.kind in ALONE and config[cell.kind].head != "new" else ""
 
 

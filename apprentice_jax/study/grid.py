@@ -1,14 +1,16 @@
-"""The grid of a study: settings of the config at which its cells are trained, and which cells they concern.
+"""The grid of a study: settings of the config at which its cells are trained, and which cells they
+concern.
 
-A grid is a text, ``"quantization.weights=twn|ttq, loss.gamma=0.25|0.5"``: fields of the config, each with its
-values, of the field's own type; a tuple is written ``(stem,head)``, an empty string ``''``. A *point* of it has one
-value of each field: ``(("loss.gamma", 0.25), ("quantization.weights", "twn"))``, in the order of the names.
+A grid is a text, ``"quantization.weights=twn|ttq, loss.gamma=0.25|0.5"``: fields of the config,
+each with its values, of the field's own type; a tuple is written ``(stem,head)``, an empty string
+``''``. A *point* of it has one value of each field: ``(("loss.gamma", 0.25),
+("quantization.weights", "twn"))``, in the order of the names.
 """
 
 import itertools
 import re
-from typing import Any
 import urllib.parse
+from typing import Any
 
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.models.precision import FULL, Precision, nearest
@@ -19,22 +21,41 @@ _IMAGES = "cells would train on, or be scored on, different images: run a study 
 _NO_DIFFERENCE = "it does not change a result"
 # Fields, or beginnings of fields, that are the same for a whole study, and why.
 _REFUSED = {
-    "study.": "that is what the study is made of",
-    "seed": "list seeds in study.seeds",
-    "scheme": "list schemes in study.cells",
-    "precision": "list precisions in study.precisions",
-    "cpu_devices": "devices are started once, before any cell",
-    "batch_per_device": "the devices are the same for all cells: vary batch_size",
-    "largest_batch": "the devices are the same for all cells: vary batch_size",
-    "teacher.init": "a network that is given is given to all cells: run a study for each",
-    "student.init": "a network that is given is given to all cells: run a study for each",
-    **{f"{which}.{field}": "what becomes of a given network is the same for all cells: run a study for each"
-       for which in ("teacher", "student") for field in ("head", "classes")},
-    **dict.fromkeys(("data.name", "data.dir", "data.train_split", "data.test_split", "data.validation",
-                     "data.test_share", "eval.final"), _IMAGES),
-    **dict.fromkeys(("teacher_input.mean", "teacher_input.std"), "the two go together, and with the teacher"),
-    **dict.fromkeys(("checkpoint.", "eval.", "data.threads", "data.workers", "data.unreadable"),
-                    _NO_DIFFERENCE)}
+  "study.": "that is what the study is made of",
+  "seed": "list seeds in study.seeds",
+  "scheme": "list schemes in study.cells",
+  "precision": "list precisions in study.precisions",
+  "cpu_devices": "devices are started once, before any cell",
+  "batch_per_device": "the devices are the same for all cells: vary batch_size",
+  "largest_batch": "the devices are the same for all cells: vary batch_size",
+  "teacher.init": "a network that is given is given to all cells: run a study for each",
+  "student.init": "a network that is given is given to all cells: run a study for each",
+  **{
+    f"{which}.{field}": (
+      "what becomes of a given network is the same for all cells: run a study for each"
+    )
+    for which in ("teacher", "student")
+    for field in ("head", "classes")
+  },
+  **dict.fromkeys(
+    (
+      "data.name",
+      "data.dir",
+      "data.train_split",
+      "data.test_split",
+      "data.validation",
+      "data.test_share",
+      "eval.final",
+    ),
+    _IMAGES,
+  ),
+  **dict.fromkeys(
+    ("teacher_input.mean", "teacher_input.std"), "the two go together, and with the teacher"
+  ),
+  **dict.fromkeys(
+    ("checkpoint.", "eval.", "data.threads", "data.workers", "data.unreadable"), _NO_DIFFERENCE
+  ),
+}
 
 
 def parse(text: str, defaults: dict[str, Any]) -> dict[str, tuple]:
@@ -54,14 +75,20 @@ def parse(text: str, defaults: dict[str, Any]) -> dict[str, tuple]:
   for item in filter(None, map(str.strip, _split(text))):
     key, equals, values = (part.strip() for part in item.partition("="))
     if not equals or not key:
-      raise ValueError(f"config.study.grid has {item!r}: write FIELD=VALUE|VALUE, and a comma between fields.")
+      raise ValueError(
+        f"config.study.grid has {item!r}: write FIELD=VALUE|VALUE, and a comma between fields."
+      )
     if key not in defaults:
-      raise ValueError(f"config.study.grid has {key!r}, which is no field of the config: {nearest(key, defaults)}")
+      raise ValueError(
+        f"config.study.grid has {key!r}, which is no field of the config: {nearest(key, defaults)}"
+      )
     for field, why in _REFUSED.items():
       if key == field or field.endswith(".") and key.startswith(field):
         raise ValueError(f"config.study.grid cannot vary {key}: {why}.")
     if key in result:
-      raise ValueError(f"config.study.grid has {key} twice: write all its values together, {key}=VALUE|VALUE.")
+      raise ValueError(
+        f"config.study.grid has {key} twice: write all its values together, {key}=VALUE|VALUE."
+      )
     result[key] = tuple(_value(key, value.strip(), defaults[key]) for value in values.split("|"))
     if len(set(result[key])) < len(result[key]):
       raise ValueError(f"config.study.grid has a value of {key} twice: {values}.")
@@ -69,7 +96,8 @@ def parse(text: str, defaults: dict[str, Any]) -> dict[str, tuple]:
 
 
 def points(text: str, defaults: dict[str, Any]) -> list[Point]:
-  """All points of a grid, the last field varying fastest; of "" the one point that changes nothing."""
+  """All points of a grid, the last field varying fastest; of "" the one point that changes
+  nothing."""
   fields = parse(text, defaults)
   return [tuple(sorted(zip(fields, values))) for values in itertools.product(*fields.values())]
 
@@ -84,12 +112,12 @@ def applied(config, point: Point):
 def restricted(point: Point, kind: str, precision: str) -> Point:
   """The part of a point that a cell's result depends on: cells that agree in it are one cell.
 
-  It leaves out only what this kind of cell never reads, neither in its own training nor in that of the
-  full-precision networks it starts from: the teacher and its recipe where there is none; the student where the
-  teacher alone trains; the fine-tuning recipe where nothing is fine-tuned; the loss where nothing is distilled;
-  alpha where the teacher does not train; quantization at full precision, and the weights' or activations' where
-  these alone are. Any other field counts, and so does a value that comes to the same as another, such as
-  "default" and "twn".
+  It leaves out only what this kind of cell never reads, neither in its own training nor in that of
+  the full-precision networks it starts from: the teacher and its recipe where there is none; the
+  student where the teacher alone trains; the fine-tuning recipe where nothing is fine-tuned; the
+  loss where nothing is distilled; alpha where the teacher does not train; quantization at full
+  precision, and the weights' or activations' where these alone are. Any other field counts, and so
+  does a value that comes to the same as another, such as "default" and "twn".
 
   Args:
     point: fields and values.
@@ -144,15 +172,23 @@ def _split(text: str) -> list[str]:
 
 def _value(key: str, text: str, default):
   """A value of the default's type."""
-  wanted = {bool: "True or False", int: "a whole number", float: "a number", str: "a word ('': an empty one)"}.get(
-      type(default), "a tuple, such as " + _text(default))
+  wanted = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a word ('': an empty one)",
+  }.get(type(default), "a tuple, such as " + _text(default))
   try:
     if isinstance(default, bool):
       return {"true": True, "false": False}[text.lower()]
     if isinstance(default, (tuple, list)):
       if not re.fullmatch(r"\(.*\)", text):
         raise ValueError
-      return tuple(_value(key, item.strip(), default[0] if default else "") for item in text[1:-1].split(",") if item.strip())
+      return tuple(
+        _value(key, item.strip(), default[0] if default else "")
+        for item in text[1:-1].split(",")
+        if item.strip()
+      )
     if isinstance(default, str):
       if not text:
         raise ValueError
@@ -163,4 +199,6 @@ def _value(key: str, text: str, default):
 
 
 def _text(value) -> str:
-  return f"({','.join(map(_text, value))})" if isinstance(value, (tuple, list)) else str(value) or "''"
+  return (
+    f"({','.join(map(_text, value))})" if isinstance(value, (tuple, list)) else str(value) or "''"
+  )

@@ -1,21 +1,23 @@
 """Several cells of a study at once, each in a process of its own on this machine.
 
-Small networks cannot use a CPU's cores together as well as apart: two runs on one core each take less time than one
-run on two, one after the other. Nor can they fill a GPU, whose time goes by in starting kernels: runs share it, best
-under NVIDIA's Multi-Process Service (https://docs.nvidia.com/deploy/mps), without which they take turns. The study's own
-process hands out cells and trains none. A cell goes to a process that has compiled its program, then to one for which it
-is new to all; what has been compiled anywhere is in the cache.
+Small networks cannot use a CPU's cores together as well as apart: two runs on one core each take
+less time than one run on two, one after the other. Nor can they fill a GPU, whose time goes by in
+starting kernels: runs share it, best under NVIDIA's Multi-Process Service
+(https://docs.nvidia.com/deploy/mps), without which they take turns. The study's own process hands
+out cells and trains none. A cell goes to a process that has compiled its program, then to one for
+which it is new to all; what has been compiled anywhere is in the cache.
 """
 
 import contextlib
 import multiprocessing
-from multiprocessing import connection as pipes
 import os
 import pathlib
 import signal
 import sys
 import traceback
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable
+from multiprocessing import connection as pipes
+from typing import NamedTuple
 
 import jax
 
@@ -41,9 +43,14 @@ class _Worker(NamedTuple):
 
 
 def count(config) -> int:
-  """How many cells to train at once: ``config.study.jobs`` on CPU or on one GPU; else one, which has all devices. (A
-  process has TPUs to itself, and several programs on the same GPUs would wait for each other's all-reduces.)"""
-  shared = jax.devices()[0].platform == "cpu" or jax.devices()[0].platform == "gpu" and jax.device_count() == 1
+  """How many cells to train at once: ``config.study.jobs`` on CPU or on one GPU; else one, which
+  has all devices. (A process has TPUs to itself, and several programs on the same GPUs would wait
+  for each other's all-reduces.)"""
+  shared = (
+    jax.devices()[0].platform == "cpu"
+    or jax.devices()[0].platform == "gpu"
+    and jax.device_count() == 1
+  )
   return config.study.jobs if shared and jax.process_count() == 1 else 1
 
 
@@ -51,7 +58,10 @@ def train(config, cell: Cell, workdir) -> dict:
   """Trains a cell, or finds it done; returns its result."""
   run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
   sources = {kind: cell.source(kind) for kind in cells.starts_from(cell.kind)}
-  paths = {kind: cells.given(config, source) or str(cells.cell_dir(workdir, source)) for kind, source in sources.items()}
+  paths = {
+    kind: cells.given(config, source) or str(cells.cell_dir(workdir, source))
+    for kind, source in sources.items()
+  }
   return loop.train(run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind)
 
 
@@ -64,19 +74,26 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
     begins: called with the cells in hand whenever one begins.
 
   Raises:
-    ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints: what the first run to fail raised; the others have
-      been told to stop, and have saved.
+    ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints: what the first run to fail
+      raised; the others have been told to stop, and have saved.
     Preempted: SIGTERM or SIGINT came; all have saved.
   """
-  left = [cell for cell in cells.cells(config)
-          if not cells.given(config, cell) and result(cells.cell_dir(workdir, cell)) is None]
+  left = [
+    cell
+    for cell in cells.cells(config)
+    if not cells.given(config, cell) and result(cells.cell_dir(workdir, cell)) is None
+  ]
   with contextlib.ExitStack() as stack:
-    workers = [stack.enter_context(_worker(config, workdir)) for _ in range(min(count(config), len(left)))]
+    workers = [
+      stack.enter_context(_worker(config, workdir)) for _ in range(min(count(config), len(left)))
+    ]
     in_hand: dict[pipes.Connection, Cell] = {}
     try:
       while left or in_hand:
         for worker in workers:
-          if worker.pipe not in in_hand and (cell := _next(worker, workers, left, in_hand.values())):
+          if worker.pipe not in in_hand and (
+            cell := _next(worker, workers, left, in_hand.values())
+          ):
             left.remove(cell)
             _hand(worker, cell, in_hand)
             begins(list(in_hand.values()))
@@ -89,9 +106,15 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
           elif error is not None and not number:
             raise error
         if number:
-          raise Preempted(f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same command "
-                          "continues.", number)
-    except BaseException:  # whatever it is, and wherever it comes from: nothing that was trained is lost
+          raise Preempted(
+            f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same "
+            "command "
+            "continues.",
+            number,
+          )
+    except (
+      BaseException
+    ):  # whatever it is, and wherever it comes from: nothing that was trained is lost
       _stop(workers, in_hand)
       raise
 
@@ -106,15 +129,18 @@ def _hand(worker: _Worker, cell: Cell, in_hand: dict):
   in_hand[worker.pipe] = cell
 
 
-def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Optional[Cell]:
+def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Cell | None:
   """The cell that a worker is to train now; None while what is left has to wait for others."""
   waiting = {*left, *in_hand}
-  ready = [c for c in left if not any(c.source(kind) in waiting for kind in cells.starts_from(c.kind))]
+  ready = [
+    c for c in left if not any(c.source(kind) in waiting for kind in cells.starts_from(c.kind))
+  ]
   others = set().union(*(w.programs for w in workers if w is not worker))
 
   def cost(cell: Cell) -> int:
     program = _program(cell)
     return 0 if program in worker.programs else 1 if program not in others else 2
+
   return min(ready, key=cost, default=None)  # of those alike, the first
 
 
@@ -124,7 +150,7 @@ def _program(cell: Cell) -> tuple:
   return (scheme.teacher if scheme else cell.kind), cell.precision, cell.point
 
 
-def _received(pipe, cell: Cell) -> Optional[Exception]:
+def _received(pipe, cell: Cell) -> Exception | None:
   """What a worker says when it is done with a cell: None, or the error."""
   try:
     return pipe.recv()
@@ -133,15 +159,19 @@ def _received(pipe, cell: Cell) -> Optional[Exception]:
 
 
 def _gone(cell: Cell) -> ConfigError:
-  return ConfigError(f"the process that trained {cell.name} ended without a word: the system may have been out of "
-                     "memory; lower config.study.jobs. What was saved is kept: the same command continues.")
+  return ConfigError(
+    f"the process that trained {cell.name} ended without a word: the system may have been out of "
+    "memory; lower config.study.jobs. What was saved is kept: the same command continues."
+  )
 
 
 def _stop(workers: list[_Worker], in_hand):
   """Tells the workers to stop, and waits until they have saved."""
   for worker in workers:
     if worker.pipe in in_hand and worker.process.is_alive():
-      os.kill(worker.process.pid, signal.SIGTERM)  # not SIGINT: they may have had one, and another acts at once
+      os.kill(
+        worker.process.pid, signal.SIGTERM
+      )  # not SIGINT: they may have had one, and another acts at once
   for pipe in list(in_hand):
     with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
       pipe.recv()
@@ -174,7 +204,7 @@ def _work(pipe, config, workdir: pathlib.Path):
       pipe.send(_error_of(config, cell, workdir))
 
 
-def _error_of(config, cell: Cell, workdir: pathlib.Path) -> Optional[Exception]:
+def _error_of(config, cell: Cell, workdir: pathlib.Path) -> Exception | None:
   """Trains a cell; returns what was wrong, if anything was."""
   try:
     train(config, cell, workdir)
@@ -182,6 +212,9 @@ def _error_of(config, cell: Cell, workdir: pathlib.Path) -> Optional[Exception]:
     return error
   except Exception as error:
     if processes.out_of_memory(error):
-      return ConfigError(f"the memory of a device is too small for {cell.name} beside the others: lower config.study.jobs, "
-                         f"now {config.study.jobs}, or take a smaller batch_size. What was saved is kept.")
+      return ConfigError(
+        f"the memory of a device is too small for {cell.name} beside the others: lower "
+        "config.study.jobs, "
+        f"now {config.study.jobs}, or take a smaller batch_size. What was saved is kept."
+      )
     return RuntimeError(f"{cell.name}:\n{traceback.format_exc()}")

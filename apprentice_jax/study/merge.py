@@ -9,8 +9,8 @@ def run(folders: list[str], out: str = "") -> str:
   """Writes results.csv, report.md, report.html and plots of studies.
 
   Args:
-    folders: the workdirs of one study, or of its parts, which have the same config but for seeds, precisions, cells,
-      the grid and paths.
+    folders: the workdirs of one study, or of its parts, which have the same config but for seeds,
+      precisions, cells, the grid and paths.
     out: where to; "": the workdir of the one study.
 
   Returns:
@@ -34,8 +34,12 @@ def run(folders: list[str], out: str = "") -> str:
   config.study.references = _union(study.config.study.references for study in studies)
   points = _union(cells.points(study.config) for study in studies)
   done = {(row["cell"], row["precision"], row["point"], row["seed"]) for row in rows}
-  missing = [cell.name for study in studies for cell in cells.cells(study.config)
-             if (cell.kind, cell.precision, cell.at, cell.seed) not in done]
+  missing = [
+    cell.name
+    for study in studies
+    for cell in cells.cells(study.config)
+    if (cell.kind, cell.precision, cell.at, cell.seed) not in done
+  ]
   with trouble(out):
     out.mkdir(parents=True, exist_ok=True)
     if not own:  # it is there, and the study may be running and add to it

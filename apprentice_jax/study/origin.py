@@ -9,8 +9,10 @@ SHOWN = 5
 
 def blocks(*workdirs) -> list:
   """The last starts of workdirs; nothing of runs before they were recorded."""
-  found = sorted((start for workdir in workdirs for start in starts.read(workdir)),
-                 key=lambda start: start["date"])
+  found = sorted(
+    (start for workdir in workdirs for start in starts.read(workdir)),
+    key=lambda start: start["date"],
+  )
   rows = [[str(start.get(field, "")) for field in FIELDS] for start in found[-SHOWN:]]
   caption = f"The last {SHOWN} of {len(found)} starts." if len(found) > SHOWN else ""
   return [Heading("How it was made"), Table(caption, FIELDS, rows)] if rows else []

@@ -1,10 +1,10 @@
 """How far a study is: a table of its cells, from what lies in its workdir."""
 
-from collections.abc import Collection
 import pathlib
 import statistics
 import time
-from typing import NamedTuple, Optional
+from collections.abc import Collection
+from typing import NamedTuple
 
 from apprentice_jax.study import cells, results
 from apprentice_jax.study.cells import Cell
@@ -16,17 +16,19 @@ class Status(NamedTuple):
   """Of one cell.
 
   Attributes:
-    state: "done", "running" (or begun, and interrupted), "waiting", or "given": a network of the user's own.
+    state: "done", "running" (or begun, and interrupted), "waiting", or "given": a network of the
+      user's own.
     accuracy: percent, of one that is done.
     seconds: spent on it.
     epoch: of one that is running.
     age: seconds since its last record.
   """
+
   state: str
-  accuracy: Optional[float] = None
+  accuracy: float | None = None
   seconds: float = 0.0
   epoch: float = 0.0
-  age: Optional[float] = None
+  age: float | None = None
 
 
 def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
@@ -57,26 +59,35 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
   return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
 
 
-def time_left(found: dict[Cell, Status], at_once: int = 1) -> Optional[float]:
-  """Seconds until all cells are done, so many ``at_once``: from the mean of the finished ones that are most like each,
-  at the same point and precision, at the same precision, of the same kind, or any; None before one is finished."""
+def time_left(found: dict[Cell, Status], at_once: int = 1) -> float | None:
+  """Seconds until all cells are done, so many ``at_once``: from the mean of the finished ones that
+  are most like each, at the same point and precision, at the same precision, of the same kind, or
+  any; None before one is finished."""
   done = {cell: p.seconds for cell, p in found.items() if p.state == "done"}
   if not done:
     return None
 
   def expected(cell: Cell) -> float:
-    for alike in (lambda c: c._replace(seed=0) == cell._replace(seed=0), lambda c: c[:2] == cell[:2],
-                  lambda c: c.kind == cell.kind, lambda c: True):
+    for alike in (
+      lambda c: c._replace(seed=0) == cell._replace(seed=0),
+      lambda c: c[:2] == cell[:2],
+      lambda c: c.kind == cell.kind,
+      lambda c: True,
+    ):
       if seconds := [s for c, s in done.items() if alike(c)]:
         return statistics.mean(seconds)
 
-  left = [max(expected(cell) - p.seconds, 0.0) for cell, p in found.items() if p.state in ("running", "waiting")]
+  left = [
+    max(expected(cell) - p.seconds, 0.0)
+    for cell, p in found.items()
+    if p.state in ("running", "waiting")
+  ]
   return sum(left) / max(min(at_once, len(left)), 1)
 
 
 def table(found: dict[Cell, Status], at_once: int = 1) -> str:
-  """The view of a study: what is done, how long it may take, and a row for each network, precision and point with a
-  column for each seed."""
+  """The view of a study: what is done, how long it may take, and a row for each network, precision
+  and point with a column for each seed."""
   trained = [p for p in found.values() if p.state != "given"]
   lines = [f"{sum(p.state == 'done' for p in trained)} of {len(trained)} cells done"]
   left = time_left(found, at_once)
@@ -87,13 +98,25 @@ def table(found: dict[Cell, Status], at_once: int = 1) -> str:
   for cell, p in found.items():
     key = (cell.kind, cell.precision, *([cell.at] if gridded else []))
     rows.setdefault(key, {})[cell.seed] = p.state if p.accuracy is None else f"{p.accuracy:.2f}"
-  head = ["network", "precision", *(["setting"] if gridded else []), *(f"seed {seed}" for seed in seeds)]
-  grid = [head, *([*key, *(by_seed.get(seed, "") for seed in seeds)] for key, by_seed in rows.items())]
+  head = [
+    "network",
+    "precision",
+    *(["setting"] if gridded else []),
+    *(f"seed {seed}" for seed in seeds),
+  ]
+  grid = [
+    head,
+    *([*key, *(by_seed.get(seed, "") for seed in seeds)] for key, by_seed in rows.items()),
+  ]
   widths = [max(map(len, column)) for column in zip(*grid)]
   words = len(head) - len(seeds)
   for row in grid:
-    lines.append("  ".join(cell.ljust(w) if i < words else cell.rjust(w)
-                           for i, (cell, w) in enumerate(zip(row, widths))).rstrip())
+    lines.append(
+      "  ".join(
+        cell.ljust(w) if i < words else cell.rjust(w)
+        for i, (cell, w) in enumerate(zip(row, widths))
+      ).rstrip()
+    )
   return "\n".join(lines)
 
 
@@ -109,8 +132,14 @@ def status(workdir) -> str:
   for cell, p in found.items():
     if p.state == "running":
       epochs = start.student_recipe(cells.cell_config(config, cell)).epochs
-      lines.append(f"{cell.name}: " + ("no records yet" if p.age is None else
-                   f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age)} ago"))
+      lines.append(
+        f"{cell.name}: "
+        + (
+          "no records yet"
+          if p.age is None
+          else f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age)} ago"
+        )
+      )
   return "\n".join(lines)
 
 

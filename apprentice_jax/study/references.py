@@ -14,6 +14,7 @@ class Reference(NamedTuple):
     accuracy: percent.
     source: whose it is, and how it was taken.
   """
+
   network: str
   precision: str
   accuracy: float
@@ -32,10 +33,15 @@ def parse(text: str) -> Reference:
       raise ValueError
     accuracy = float(parts[2])
   except ValueError:
-    raise ValueError(f"config.study.references has {text!r}: write NETWORK|PRECISION|ACCURACY|SOURCE, the accuracy "
-                     "in percent, such as 'resnet20|32A,2W|91.13|TTQ, best epoch'.") from None
+    raise ValueError(
+      f"config.study.references has {text!r}: write NETWORK|PRECISION|ACCURACY|SOURCE, the "
+      "accuracy "
+      "in percent, such as 'resnet20|32A,2W|91.13|TTQ, best epoch'."
+    ) from None
   if not 0 <= accuracy <= 100:
-    raise ValueError(f"config.study.references has {text!r}: an accuracy in percent is between 0 and 100.")
+    raise ValueError(
+      f"config.study.references has {text!r}: an accuracy in percent is between 0 and 100."
+    )
   try:
     return Reference(parts[0], str(Precision.parse(parts[1])), accuracy, parts[3])
   except ValueError as error:

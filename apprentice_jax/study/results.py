@@ -10,13 +10,36 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.study import cells, references
 from apprentice_jax.training import start, workdir
 
-FIELDS = ("cell", "precision", "point", "seed", "accuracy", "loss", "count", "teacher_accuracy", "agreement",
-          "epochs", "steps", "seconds", "parameters", "bytes", "bops", "peak_bytes", "network", "workdir")
+FIELDS = (
+  "cell",
+  "precision",
+  "point",
+  "seed",
+  "accuracy",
+  "loss",
+  "count",
+  "teacher_accuracy",
+  "agreement",
+  "epochs",
+  "steps",
+  "seconds",
+  "parameters",
+  "bytes",
+  "bops",
+  "peak_bytes",
+  "network",
+  "workdir",
+)
 _INTEGERS = ("seed", "count", "steps", "parameters", "bytes", "bops", "peak_bytes")
 _NUMBERS = ("accuracy", "loss", "teacher_accuracy", "agreement", "epochs", "seconds")
 # What may differ between parts of one study, beside what each cell has of its own.
 _FREE = tuple(key for key in workdir.FREE if key not in ("cpu_devices", "eval.every_epochs")) + (
-    "seed", "scheme", "precision", "teacher.init", "student.init")
+  "seed",
+  "scheme",
+  "precision",
+  "teacher.init",
+  "student.init",
+)
 
 
 class Study(NamedTuple):
@@ -27,6 +50,7 @@ class Study(NamedTuple):
     config: its config.
     rows: of its finished cells: FIELDS, and what `located` adds.
   """
+
   folder: pathlib.Path
   config: Any
   rows: list[dict]
@@ -67,12 +91,14 @@ def read(folder, config) -> list[dict]:
   except OSError as error:
     raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
   except (ValueError, TypeError):
-    raise ConfigError(f"{path} is damaged: `apprentice study` with the study's config writes it anew.") from None
+    raise ConfigError(
+      f"{path} is damaged: `apprentice study` with the study's config writes it anew."
+    ) from None
 
 
 def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
-  """The rows of the study in a folder, with two more fields: "place", the path of the cell's workdir, and "changes",
-  the fields of the config in which the cell's differs from the study's."""
+  """The rows of the study in a folder, with two more fields: "place", the path of the cell's
+  workdir, and "changes", the fields of the config in which the cell's differs from the study's."""
   known = {(c.kind, c.precision, c.at, c.seed): c for c in cells.cells(config)}
   result = []
   for row in rows:
@@ -87,10 +113,14 @@ def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
 
 
 def earlier(folder: pathlib.Path, config) -> list[str]:
-  """The finished cells in a study's folder that are not the study's: of earlier calls with other cells."""
+  """The finished cells in a study's folder that are not the study's: of earlier calls with other
+  cells."""
   known = {cell.name for cell in cells.cells(config)}
-  return sorted(path.parent.name for path in pathlib.Path(folder).glob("cells/*/result.json")
-                if path.parent.name not in known)
+  return sorted(
+    path.parent.name
+    for path in pathlib.Path(folder).glob("cells/*/result.json")
+    if path.parent.name not in known
+  )
 
 
 def _key(row: dict) -> tuple:
@@ -99,9 +129,14 @@ def _key(row: dict) -> tuple:
 
 def _changes(own: dict, config) -> dict:
   listed = lambda value: list(value) if isinstance(value, tuple) else value  # as JSON has it
-  return {key: own[key] for key, value in configs.flat(config).items()
-          if key in own and listed(own[key]) != listed(value) and not key.startswith(workdir.FREE)
-          and key not in ("seed", "scheme", "precision")}
+  return {
+    key: own[key]
+    for key, value in configs.flat(config).items()
+    if key in own
+    and listed(own[key]) != listed(value)
+    and not key.startswith(workdir.FREE)
+    and key not in ("seed", "scheme", "precision")
+  }
 
 
 def study_config(folder: pathlib.Path):
@@ -113,7 +148,8 @@ def study_config(folder: pathlib.Path):
 
 
 def _row(found: dict, config) -> dict:
-  """A line of results.csv, its numbers as numbers; of earlier versions, too, which had fewer fields."""
+  """A line of results.csv, its numbers as numbers; of earlier versions, too, which had fewer
+  fields."""
   row = {field: found.get(field) or "" for field in FIELDS}
   for kind, fields in ((int, _INTEGERS), (float, _NUMBERS)):
     row.update({field: kind(row[field]) for field in fields if row[field] != ""})
@@ -121,7 +157,8 @@ def _row(found: dict, config) -> dict:
     if row[field] == "":
       raise ValueError(field)
   row["network"] = row["network"] or references.network(
-      config.teacher if row["cell"] == "teacher" else config.student)
+    config.teacher if row["cell"] == "teacher" else config.student
+  )
   return row
 
 
@@ -129,7 +166,8 @@ def merged(studies: list[Study]) -> list[dict]:
   """The rows of all parts of a study.
 
   Raises:
-    ConfigError: they are no parts of one: a cell is in two of them, or their configs differ in what parts share.
+    ConfigError: they are no parts of one: a cell is in two of them, or their configs differ in what
+      parts share.
   """
   first, *others = studies
   for other in others:
@@ -138,17 +176,26 @@ def merged(studies: list[Study]) -> list[dict]:
   for study in studies:
     for row in study.rows:
       if (other := owner.setdefault(_key(row), study)) is not study:
-        what = " ".join(filter(None, (row["cell"], row["precision"], row["point"], f"seed {row['seed']}")))
-        raise ConfigError(f"the cell {what} is in {other.folder} and in {study.folder}: parts of a study have no "
-                          "cell in common; leave one of them out, or give it other seeds or cells.")
+        what = " ".join(
+          filter(None, (row["cell"], row["precision"], row["point"], f"seed {row['seed']}"))
+        )
+        raise ConfigError(
+          f"the cell {what} is in {other.folder} and in {study.folder}: parts of a study have no "
+          "cell in common; leave one of them out, or give it other seeds or cells."
+        )
       rows.append(row if len(studies) == 1 else {**row, "workdir": str(row["place"])})
   return rows
 
 
 def _check_same(one: Study, other: Study):
   there, here = configs.flat(one.config), configs.flat(other.config)
-  differing = [f"config.{key} ({there[key]!r} and {here[key]!r})" for key in there
-               if there[key] != here[key] and not key.startswith(_FREE)]
+  differing = [
+    f"config.{key} ({there[key]!r} and {here[key]!r})"
+    for key in there
+    if there[key] != here[key] and not key.startswith(_FREE)
+  ]
   if differing:
-    raise ConfigError(f"{one.folder} and {other.folder} are no parts of one study, they differ in "
-                      f"{', '.join(differing)}.")
+    raise ConfigError(
+      f"{one.folder} and {other.folder} are no parts of one study, they differ in "
+      f"{', '.join(differing)}."
+    )

@@ -9,8 +9,26 @@ from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import grid, jobs, progress, references, report, results
-from apprentice_jax.study.cells import ALONE, Cell, cell_config, cell_dir, cells, given, points, starts_from
-from apprentice_jax.training import inputs, inventory, loop, preemption, processes, start, starts, warmups
+from apprentice_jax.study.cells import (
+  ALONE,
+  Cell,
+  cell_config,
+  cell_dir,
+  cells,
+  given,
+  points,
+  starts_from,
+)
+from apprentice_jax.training import (
+  inputs,
+  inventory,
+  loop,
+  preemption,
+  processes,
+  start,
+  starts,
+  warmups,
+)
 from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
 
@@ -18,11 +36,13 @@ def run(config, workdir) -> str:
   """Runs the cells that are not finished, then writes the report.
 
   Args:
-    config: ``config.study`` lists precisions, seeds, cells and a grid of further fields; the rest is every cell's
-      config.
-    workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md, report.html and plots.
+    config: ``config.study`` lists precisions, seeds, cells and a grid of further fields; the rest
+      is every cell's config.
+    workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md, report.html and
+      plots.
 
-  On one GPU, ``config.study.jobs`` above 1 wants `devices.start` to have been told of it, as the command does.
+  On one GPU, ``config.study.jobs`` above 1 wants `devices.start` to have been told of it, as the
+  command does.
 
   Returns:
     The report's table as text.
@@ -33,16 +53,22 @@ def run(config, workdir) -> str:
   config = configs.checked(config, config.study.precisions)
   for kind in config.study.cells:
     for other in starts_from(kind):
-      if other not in config.study.cells and not (config[other].init and config[other].head != "new"):
-        raise ConfigError(f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
-                          f"add it, or set config.{other}.init.")
+      if other not in config.study.cells and not (
+        config[other].init and config[other].head != "new"
+      ):
+        raise ConfigError(
+          f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
+          f"add it, or set config.{other}.init."
+        )
   workdir = local(workdir)
   config = start.named(config, workdir)
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
   shared = processes.agreed(lambda: start.scaled(config, workdir))
-  trained = lambda kind: kind in config.study.cells and not (
-      kind in ALONE and config[kind].init and config[kind].head != "new")
+  trained = lambda kind: (
+    kind in config.study.cells
+    and not (kind in ALONE and config[kind].init and config[kind].head != "new")
+  )
   recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
   at_points = [_preflight(config, point, workdir, recipes) for point in points(config)]
   inventory.announce(shared)
@@ -59,8 +85,14 @@ def run(config, workdir) -> str:
     rows = _rows(config, workdir)
     if not processes.first():
       return ""
-    return report.write(shared, workdir, results.located(rows, shared, workdir), points(config), [workdir],
-                        earlier=results.earlier(workdir, shared))
+    return report.write(
+      shared,
+      workdir,
+      results.located(rows, shared, workdir),
+      points(config),
+      [workdir],
+      earlier=results.earlier(workdir, shared),
+    )
 
 
 def _preflight(config, point: grid.Point, workdir, recipes):
@@ -71,7 +103,9 @@ def _preflight(config, point: grid.Point, workdir, recipes):
   try:
     start.preflight(at, recipes)
   except ConfigError as error:
-    raise ConfigError(f"config.study.grid at {grid.label(point)}: {error}" if point else str(error)) from None
+    raise ConfigError(
+      f"config.study.grid at {grid.label(point)}: {error}" if point else str(error)
+    ) from None
   return at
 
 
@@ -86,9 +120,15 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
 
   def note():
     """Adds the rows of the cells that are done, and writes all of them."""
-    done = processes.share([cell in rows or bool(given(config, cell)) or result(cell_dir(workdir, cell)) is not None
-                            for cell in every])
-    rows.update({cell: _row(config, cell, workdir) for cell, d in zip(every, done) if d and cell not in rows})
+    done = processes.share(
+      [
+        cell in rows or bool(given(config, cell)) or result(cell_dir(workdir, cell)) is not None
+        for cell in every
+      ]
+    )
+    rows.update(
+      {cell: _row(config, cell, workdir) for cell, d in zip(every, done) if d and cell not in rows}
+    )
     if processes.first():
       results.write(workdir / "results.csv", [rows[cell] for cell in every if cell in rows])
 
@@ -126,13 +166,22 @@ def _row(config, cell: Cell, workdir) -> dict:
   model = start.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))
   return {
-      "cell": cell.kind, "precision": cell.precision, "point": cell.at, "seed": cell.seed,
-      "accuracy": found[f"{final}_accuracy"], "loss": found[f"{final}_loss"],
-      "count": found[f"{final}_count"],
-      "teacher_accuracy": found.get(f"{final}_teacher_accuracy", ""),
-      "agreement": found.get(f"{final}_agreement", ""),
-      "epochs": round(found.get("examples", 0) / data.size, 2), "steps": found.get("steps", 0),
-      "seconds": round(found.get("seconds", 0), 1),
-      "parameters": cost.parameters(model, data.image_shape),
-      "bytes": costs.bytes, "bops": costs.bops, "peak_bytes": costs.peak_bytes,
-      "network": references.network(run_config.student), "workdir": own or f"cells/{cell.name}"}
+    "cell": cell.kind,
+    "precision": cell.precision,
+    "point": cell.at,
+    "seed": cell.seed,
+    "accuracy": found[f"{final}_accuracy"],
+    "loss": found[f"{final}_loss"],
+    "count": found[f"{final}_count"],
+    "teacher_accuracy": found.get(f"{final}_teacher_accuracy", ""),
+    "agreement": found.get(f"{final}_agreement", ""),
+    "epochs": round(found.get("examples", 0) / data.size, 2),
+    "steps": found.get("steps", 0),
+    "seconds": round(found.get("seconds", 0), 1),
+    "parameters": cost.parameters(model, data.image_shape),
+    "bytes": costs.bytes,
+    "bops": costs.bops,
+    "peak_bytes": costs.peak_bytes,
+    "network": references.network(run_config.student),
+    "workdir": own or f"cells/{cell.name}",
+  }

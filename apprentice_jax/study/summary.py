@@ -1,4 +1,5 @@
-"""What the numbers of a study say: means over seeds, paired tests, epochs to converge, and the Pareto front.
+"""What the numbers of a study say: means over seeds, paired tests, epochs to converge, and the
+Pareto front.
 
 Accuracies are in percent and differences in points throughout.
 """
@@ -6,7 +7,7 @@ Accuracies are in percent and differences in points throughout.
 import collections
 import math
 import statistics
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -15,8 +16,13 @@ from apprentice_jax.study import grid
 
 # Each kind of cell and what it is compared with, seed by seed.
 COMPARISONS = (
-    ("A", "baseline"), ("B", "baseline"), ("C", "baseline"), ("C", "C-control"), ("C-control", "baseline"),
-    *((kind, "student") for kind in ("baseline", "A", "B", "C", "C-control")))
+  ("A", "baseline"),
+  ("B", "baseline"),
+  ("C", "baseline"),
+  ("C", "C-control"),
+  ("C-control", "baseline"),
+  *((kind, "student") for kind in ("baseline", "A", "B", "C", "C-control")),
+)
 MARGIN = 0.5  # points below its end at which a run counts as converged
 
 
@@ -29,48 +35,54 @@ class Entry(NamedTuple):
     rows: of results.csv, one a seed.
     gap: mean difference to the full-precision student of the same seeds; None without one.
   """
+
   cell: str
   precision: str
   point: str
   network: str
   accuracy: dict[int, float]
   rows: list[dict]
-  gap: Optional[float]
+  gap: float | None
 
   @property
   def mean(self) -> float:
     return statistics.mean(self.accuracy.values())
 
   @property
-  def sd(self) -> Optional[float]:
+  def sd(self) -> float | None:
     """The standard deviation over seeds (n - 1); None of one."""
     return deviation(self.accuracy.values())
 
-  def cost(self, field: str) -> Optional[int]:
+  def cost(self, field: str) -> int | None:
     """The network's "bytes" or "bops"; None where it is not known."""
     return self.rows[0][field] or None
 
 
-def deviation(values) -> Optional[float]:
+def deviation(values) -> float | None:
   """The standard deviation of some values (n - 1); None of one."""
   values = list(values)
   return statistics.stdev(values) if len(values) > 1 else None
 
 
 def entries(rows: list[dict]) -> list[Entry]:
-  """One entry per cell, precision and point, precision by precision, each in the order of the rows."""
+  """One entry per cell, precision and point, precision by precision, each in the order of the
+  rows."""
   groups = {}
   for row in rows:
     groups.setdefault((row["cell"], row["precision"], row["point"]), []).append(row)
-  found = [Entry(*key, members[0]["network"], {r["seed"]: 100 * r["accuracy"] for r in members}, members, None)
-           for key, members in groups.items()]
+  found = [
+    Entry(
+      *key, members[0]["network"], {r["seed"]: 100 * r["accuracy"] for r in members}, members, None
+    )
+    for key, members in groups.items()
+  ]
   order = {precision: i for i, precision in enumerate(dict.fromkeys(e.precision for e in found))}
   found.sort(key=lambda e: order[e.precision])
   students = [e for e in found if e.cell == "student"]
   return [e._replace(gap=_gap(e, students)) for e in found]
 
 
-def _gap(entry: Entry, students: list[Entry]) -> Optional[float]:
+def _gap(entry: Entry, students: list[Entry]) -> float | None:
   for student in students:
     seeds = entry.accuracy.keys() & student.accuracy.keys()
     if entry.cell not in ("teacher", "student") and comparable(entry, student) and seeds:
@@ -93,15 +105,17 @@ class Paired(NamedTuple):
     low, high: 95% confidence interval; None of one seed, or where all differences are equal.
     p: of the two-sided paired t-test; None where the interval is.
   """
+
   difference: float
   seeds: tuple[int, ...]
-  low: Optional[float] = None
-  high: Optional[float] = None
-  p: Optional[float] = None
+  low: float | None = None
+  high: float | None = None
+  p: float | None = None
 
 
-def paired(one: dict[int, float], other: dict[int, float]) -> Optional[Paired]:
-  """Student's paired t-test of ``one - other`` (n - 1 degrees of freedom); None without a common seed."""
+def paired(one: dict[int, float], other: dict[int, float]) -> Paired | None:
+  """Student's paired t-test of ``one - other`` (n - 1 degrees of freedom); None without a common
+  seed."""
   seeds = tuple(sorted(one.keys() & other.keys()))
   if not seeds:
     return None
@@ -113,15 +127,19 @@ def paired(one: dict[int, float], other: dict[int, float]) -> Optional[Paired]:
   n = len(seeds)
   error = sd / math.sqrt(n)
   half = special.stdtrit(n - 1, 0.975) * error
-  return Paired(mean, seeds, mean - half, mean + half, 2 * float(special.stdtr(n - 1, -abs(mean) / error)))
+  return Paired(
+    mean, seeds, mean - half, mean + half, 2 * float(special.stdtr(n - 1, -abs(mean) / error))
+  )
 
 
 class Comparison(NamedTuple):
-  """Two entries, their paired difference, and its p-value after Holm's correction (None without one)."""
+  """Two entries, their paired difference, and its p-value after Holm's correction (None without
+  one)."""
+
   one: Entry
   other: Entry
   found: Paired
-  corrected: Optional[float]
+  corrected: float | None
 
 
 def comparisons(found: list[Entry]) -> dict[str, list[Comparison]]:
@@ -135,13 +153,16 @@ def comparisons(found: list[Entry]) -> dict[str, list[Comparison]]:
           result[one.precision].append(Comparison(one, other, test, None))
   for precision, members in result.items():
     corrected = iter(holm([c.found.p for c in members if c.found.p is not None]))
-    result[precision] = [c if c.found.p is None else c._replace(corrected=next(corrected)) for c in members]
+    result[precision] = [
+      c if c.found.p is None else c._replace(corrected=next(corrected)) for c in members
+    ]
   return dict(result)
 
 
 def holm(p: list[float]) -> list[float]:
-  """p-values corrected for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979):
-  the i-th smallest of n is multiplied by n - i + 1, and none falls below that of a smaller one."""
+  """p-values corrected for their number (Holm, "A simple sequentially rejective multiple test
+  procedure", 1979): the i-th smallest of n is multiplied by n - i + 1, and none falls below that of
+  a smaller one."""
   order, result, least = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0
   for rank, i in enumerate(order):
     least = max(least, min(1.0, (len(p) - rank) * p[i]))
@@ -156,12 +177,13 @@ class Curve(NamedTuple):
     epochs, accuracy: of equal length.
     split: "validation", or "training" where no validation split was scored on the way.
   """
+
   epochs: np.ndarray
   accuracy: np.ndarray
   split: str
 
 
-def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Optional[Curve]:
+def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Curve | None:
   """The curve of the records of a metrics.jsonl; None without any.
 
   Args:
@@ -170,8 +192,11 @@ def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Opt
     scored: whether to take validation accuracies where there are any.
   """
   at = {r["step"]: r["epoch"] for r in records if "epoch" in r}
-  found = {at[r["step"]]: r["validation_accuracy"] for r in records
-           if scored and "validation_accuracy" in r and r["step"] in at}
+  found = {
+    at[r["step"]]: r["validation_accuracy"]
+    for r in records
+    if scored and "validation_accuracy" in r and r["step"] in at
+  }
   if len(found) > 1:
     return Curve(np.array(list(found)), 100 * np.array(list(found.values())), "validation")
   training = [r for r in records if "student_accuracy" in r and "epoch" in r]
@@ -187,26 +212,32 @@ def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Opt
   return Curve(epochs, 100 * accuracy, "training")
 
 
-def taught_by(records: list[dict]) -> Optional[tuple[float, float]]:
-  """The teacher on the training images of the last epoch, as they were augmented: its accuracy in percent, and its
-  cross-entropy with the labels. None where the records of a metrics.jsonl have no teacher."""
+def taught_by(records: list[dict]) -> tuple[float, float] | None:
+  """The teacher on the training images of the last epoch, as they were augmented: its accuracy in
+  percent, and its cross-entropy with the labels. None where the records of a metrics.jsonl have no
+  teacher."""
   found = [r for r in records if "teacher_ce" in r]
   if not found:
     return None
   weights = np.diff([0, *(r["step"] for r in found)])  # a record is the mean of so many steps
   last = np.array([r["epoch"] > found[-1]["epoch"] - 1 for r in found])
-  accuracy, loss = (np.average([r[k] for r in found], weights=weights * last) for k in ("teacher_accuracy", "teacher_ce"))
+  accuracy, loss = (
+    np.average([r[k] for r in found], weights=weights * last)
+    for k in ("teacher_accuracy", "teacher_ce")
+  )
   return 100 * float(accuracy), float(loss)
 
 
-def epochs_to(level: float, of: Curve) -> Optional[float]:
+def epochs_to(level: float, of: Curve) -> float | None:
   """The first epoch at which a curve is at the level or above; None if it never is."""
   reached = np.flatnonzero(of.accuracy >= level)
   return float(of.epochs[reached[0]]) if len(reached) else None
 
 
 class Convergence(NamedTuple):
-  """Epochs of an entry, and of the one it is compared with, to the level that both end at: means over seeds."""
+  """Epochs of an entry, and of the one it is compared with, to the level that both end at: means
+  over seeds."""
+
   entry: Entry
   other: Entry
   epochs: float
@@ -215,11 +246,12 @@ class Convergence(NamedTuple):
 
 
 def convergence(found: list[Entry], curves) -> list[Convergence]:
-  """How soon each cell converges, beside scheme A of its precision (without one, beside the baseline).
+  """How soon each cell converges, beside scheme A of its precision (without one, beside the
+  baseline).
 
-  Both runs of a seed are asked for the first epoch at which they reach the lower one of their two last
-  accuracies, less MARGIN: both do reach that, so that neither a run that ends lower never converges nor one that
-  ends higher is asked for more, and noise on the plateau does not decide.
+  Both runs of a seed are asked for the first epoch at which they reach the lower one of their two
+  last accuracies, less MARGIN: both do reach that, so that neither a run that ends lower never
+  converges nor one that ends higher is asked for more, and noise on the plateau does not decide.
 
   Args:
     found: entries.
@@ -231,14 +263,18 @@ def convergence(found: list[Entry], curves) -> list[Convergence]:
     kind = "A" if any(e.cell == "A" for e in here) else "baseline"
     for other in (e for e in here if e.cell == kind):
       for entry in (e for e in here if e.cell != kind and comparable(e, other)):
-        pairs = [_epochs_of_pair(curves(a), curves(b)) for a in entry.rows for b in other.rows
-                 if a["seed"] == b["seed"]]
+        pairs = [
+          _epochs_of_pair(curves(a), curves(b))
+          for a in entry.rows
+          for b in other.rows
+          if a["seed"] == b["seed"]
+        ]
         if pairs := [pair for pair in pairs if pair]:
           result.append(Convergence(entry, other, *map(statistics.mean, zip(*pairs)), len(pairs)))
   return result
 
 
-def _epochs_of_pair(one: Optional[Curve], other: Optional[Curve]):
+def _epochs_of_pair(one: Curve | None, other: Curve | None):
   if one is None or other is None or one.split != other.split:
     return None
   level = min(one.accuracy[-1], other.accuracy[-1]) - MARGIN
@@ -246,8 +282,12 @@ def _epochs_of_pair(one: Optional[Curve], other: Optional[Curve]):
 
 
 def front(costs: list[float], accuracies: list[float]) -> list[int]:
-  """Which points no other one dominates (costs no more, is no worse, and in one of these better), by cost."""
+  """Which points no other one dominates (costs no more, is no worse, and in one of these better),
+  by cost."""
   dominated = lambda i: any(
-      costs[j] <= costs[i] and accuracies[j] >= accuracies[i]
-      and (costs[j] < costs[i] or accuracies[j] > accuracies[i]) for j in range(len(costs)))
+    costs[j] <= costs[i]
+    and accuracies[j] >= accuracies[i]
+    and (costs[j] < costs[i] or accuracies[j] > accuracies[i])
+    for j in range(len(costs))
+  )
   return sorted((i for i in range(len(costs)) if not dominated(i)), key=lambda i: costs[i])

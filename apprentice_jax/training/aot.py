@@ -1,9 +1,10 @@
-"""Programs on disk as they were compiled, ahead of time: the second start of a config neither traces nor compiles.
+"""Programs on disk as they were compiled, ahead of time: the second start of a config neither
+traces nor compiles.
 
-JAX's own cache of compiled programs spares the compiler, not the tracing and lowering that say which program is
-meant; of a warm start these are half. Here a program is found by what it was made from: its settings, the
-arguments' shapes, the source of this package, versions, devices, flags. Where several processes run together
-JAX's cache is all there is.
+JAX's own cache of compiled programs spares the compiler, not the tracing and lowering that say
+which program is meant; of a warm start these are half. Here a program is found by what it was made
+from: its settings, the arguments' shapes, the source of this package, versions, devices, flags.
+Where several processes run together JAX's cache is all there is.
 """
 
 import functools
@@ -13,8 +14,9 @@ import pathlib
 import pickle
 import platform
 import time
-from typing import Any, Callable, Optional
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
@@ -22,26 +24,29 @@ from jax.experimental import serialize_executable
 import apprentice_jax
 from apprentice_jax.training import compile_times, processes, progress
 
-QUICK = "--xla_backend_optimization_level=1"  # what `cli` adds to XLA_FLAGS where there is no accelerator
+QUICK = (
+  "--xla_backend_optimization_level=1"  # what `cli` adds to XLA_FLAGS where there is no accelerator
+)
 
-_folder: Optional[pathlib.Path] = None
+_folder: pathlib.Path | None = None
 _seconds = 0.0
 
 
-def keep_in(folder: Optional[pathlib.Path]):
+def keep_in(folder: pathlib.Path | None):
   """Keeps programs in this folder from now on; None: nowhere."""
   global _folder
   _folder = folder
 
 
-def folder() -> Optional[pathlib.Path]:
+def folder() -> pathlib.Path | None:
   """Where programs are kept; None: nowhere."""
   return _folder
 
 
 def seconds() -> float:
-  """How long this process has taken so far to find programs, on disk or by compiling them. A rate leaves it out, so as
-  not to depend on what is in the cache; where programs are not kept it is not known, and 0."""
+  """How long this process has taken so far to find programs, on disk or by compiling them. A rate
+  leaves it out, so as not to depend on what is in the cache; where programs are not kept it is not
+  known, and 0."""
   return _seconds
 
 
@@ -49,15 +54,17 @@ class Kept:
   """A compiled function whose program is kept on disk.
 
   Args:
-    function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on its arguments and on
-      ``made_of``.
+    function: from jax.jit or jax.pmap, on the first device or on all; what it computes depends on
+      its arguments and on ``made_of``.
     made_of: whose repr tells it from all other functions.
     what: is computed, for people who wait for the compiler.
-    thorough: compile it for CPU at LLVM's default level, where the command has set level 1 for all programs. That code
-      is faster where arrays are padded, as in gradients of filters.
+    thorough: compile it for CPU at LLVM's default level, where the command has set level 1 for all
+      programs. That code is faster where arrays are padded, as in gradients of filters.
   """
 
-  def __init__(self, function: Callable, *made_of: Any, what: str = "a program", thorough: bool = False):
+  def __init__(
+    self, function: Callable, *made_of: Any, what: str = "a program", thorough: bool = False
+  ):
     self._function, self._made_of, self.what, self.thorough = function, made_of, what, thorough
     self._programs, self._program = {}, None  # by their keys, and that of the arguments before
     self._called = False
@@ -93,12 +100,17 @@ class Kept:
     try:
       ids, program = pickle.loads(path.read_bytes())
       return serialize_executable.deserialize_and_load(
-          *program, execution_devices=[d for d in jax.devices() if d.id in ids])
+        *program, execution_devices=[d for d in jax.devices() if d.id in ids]
+      )
     except Exception:  # there is none, or not a whole one, or not for this machine
       hits, began = len(_hits()), time.monotonic()
-      with progress.announced(f"compiling {self.what}", compile_times.expected(path.parent, self.what, size)):
+      with progress.announced(
+        f"compiling {self.what}", compile_times.expected(path.parent, self.what, size)
+      ):
         compiled = self._function.lower(*args).compile(compiler_options=self._options())
-    if len(_hits()) > hits:  # XLA:CPU writes a program that was read, by JAX's cache, without its functions
+    if (
+      len(_hits()) > hits
+    ):  # XLA:CPU writes a program that was read, by JAX's cache, without its functions
       return compiled
     compile_times.note(path.parent, self.what, size, time.monotonic() - began)
     try:
@@ -108,19 +120,24 @@ class Kept:
       temporary = path.with_suffix(f".{uuid.uuid4().hex}")
       temporary.write_bytes(data)
       os.replace(temporary, path)
-    except Exception:  # a full disk, or a device whose programs cannot be written: the next start compiles again
+    except (
+      Exception
+    ):  # a full disk, or a device whose programs cannot be written: the next start compiles again
       pass
     return compiled
 
-  def _options(self) -> Optional[dict]:
-    """The compiler's, beside XLA_FLAGS: what a user has put there stays, and the command puts its own last."""
+  def _options(self) -> dict | None:
+    """The compiler's, beside XLA_FLAGS: what a user has put there stays, and the command puts its
+    own last."""
     by_command = os.environ.get("XLA_FLAGS", "").split()[-1:] == [QUICK]
     return {"xla_backend_optimization_level": 3} if self.thorough and by_command else None
 
   def _key(self, args) -> str:
     leaves, tree = jax.tree.flatten(args)
     shapes = [(jax.typeof(leaf).str_short(), getattr(leaf, "sharding", None)) for leaf in leaves]
-    return hashlib.sha256(repr((self._made_of, self.thorough, tree, shapes, _surroundings())).encode()).hexdigest()
+    return hashlib.sha256(
+      repr((self._made_of, self.thorough, tree, shapes, _surroundings())).encode()
+    ).hexdigest()
 
 
 @functools.cache
@@ -128,7 +145,8 @@ def _hits() -> list:
   """Grows with every program that JAX's own cache has had."""
   hits = []
   jax.monitoring.register_event_listener(
-      lambda event, **_: hits.append(event) if event == "/jax/compilation_cache/cache_hits" else None)
+    lambda event, **_: hits.append(event) if event == "/jax/compilation_cache/cache_hits" else None
+  )
   return hits
 
 
@@ -138,14 +156,25 @@ def _surroundings() -> str:
   import flax
   import jaxlib
   import optax
+
   device = jax.devices()[0]
   source = hashlib.sha256()
   for path in sorted(pathlib.Path(apprentice_jax.__file__).parent.rglob("*.py")):
     source.update(path.read_bytes())
   flags = {k: v for k, v in os.environ.items() if k.startswith(("XLA_", "LIBTPU_", "NVIDIA_TF32"))}
-  return repr((source.hexdigest(), [m.__version__ for m in (jax, jaxlib, flax, optax)], platform.python_version(),
-               jax.device_count(), device.device_kind, device.client.platform_version, _processor(), flags,
-               sorted(jax.config.values.items(), key=str)))
+  return repr(
+    (
+      source.hexdigest(),
+      [m.__version__ for m in (jax, jaxlib, flax, optax)],
+      platform.python_version(),
+      jax.device_count(),
+      device.device_kind,
+      device.client.platform_version,
+      _processor(),
+      flags,
+      sorted(jax.config.values.items(), key=str),
+    )
+  )
 
 
 def _processor() -> str:
@@ -154,4 +183,6 @@ def _processor() -> str:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:
     return platform.processor()
-  return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+  return "".join(
+    sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+  )

@@ -27,26 +27,38 @@ def look(config, model: ResNet, teacher: Network, data, mean, std):
     mean, std: of the images that the teacher is made for.
   """
   each = jax.device_count()
-  batch = min(config.batch_size, max(IMAGES // each, 1) * each)  # no more memory than training takes
-  some = permutation(config.seed, 0, data.size)[:max(IMAGES // batch, 1) * batch]
-  some = np.sort(some[:len(some) // batch * batch])
+  batch = min(
+    config.batch_size, max(IMAGES // each, 1) * each
+  )  # no more memory than training takes
+  some = permutation(config.seed, 0, data.size)[: max(IMAGES // batch, 1) * batch]
+  some = np.sort(some[: len(some) // batch * batch])
   labels = data.labels(some)
   if (labels < 0).any():  # of a set that is labelled in part
     return
-  batches = map(_placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch))
+  batches = map(
+    _placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch)
+  )
   predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)
   if is_chance(right, chance, len(some)):
     if config.teacher.head == "new":
-      warnings.warn(f"the teacher with its new head is right on {right} of {len(some)} training images, no more than the "
-                    f"{chance:.0f} of chance: train it longer, or at a higher rate, with config.recipe.teacher and "
-                    "config.recipe.finetune.")
+      warnings.warn(
+        f"the teacher with its new head is right on {right} of {len(some)} training images, no "
+        "more than the "
+        f"{chance:.0f} of chance: train it longer, or at a higher rate, with config.recipe.teacher "
+        "and "
+        "config.recipe.finetune."
+      )
       return
     warnings.warn(
-        f"{config.teacher.init} is right on {right} of {len(some)} training images, no more than the {chance:.0f} of "
-        f"chance: check that its outputs are the data's classes in their order ({', '.join(data.class_names[:4])}, ...; "
-        "see config.teacher.head and config.teacher.classes), and that it was trained with config.teacher_input.mean and "
-        "std.")
+      f"{config.teacher.init} is right on {right} of {len(some)} training images, no more than the "
+      f"{chance:.0f} of "
+      "chance: check that its outputs are the data's classes in their order "
+      f"({', '.join(data.class_names[:4])}, ...; "
+      "see config.teacher.head and config.teacher.classes), and that it was trained with "
+      "config.teacher_input.mean and "
+      "std."
+    )
 
 
 def _placed(images: np.ndarray, labels: np.ndarray) -> DeviceBatch:
@@ -54,8 +66,12 @@ def _placed(images: np.ndarray, labels: np.ndarray) -> DeviceBatch:
   devices = parallel.mesh().devices.tolist()
   local = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
   mask = np.ones(len(labels), np.float32)
-  return DeviceBatch(*(parallel.join([np.split(a, len(devices))[i] for i in local])
-                       for a in (images, labels.astype(np.int32), mask)))
+  return DeviceBatch(
+    *(
+      parallel.join([np.split(a, len(devices))[i] for i in local])
+      for a in (images, labels.astype(np.int32), mask)
+    )
+  )
 
 
 def by_chance(predicted: np.ndarray, labels: np.ndarray) -> float:
@@ -66,6 +82,7 @@ def by_chance(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def is_chance(right: int, chance: float, count: int) -> bool:
-  """Whether so many right ones are no more than chance gives; of a sample that cannot tell, False."""
+  """Whether so many right ones are no more than chance gives; of a sample that cannot tell,
+  False."""
   deviation = math.sqrt(chance * (1 - chance / count))
   return deviation > 0 and right <= chance + DEVIATIONS * deviation

@@ -1,9 +1,9 @@
 """Checkpoints: the one module that says orbax.
 
-A checkpoint holds ``state`` (what trains: parameters, batch statistics, optimizer state) and ``meta``
-(JSON: step, examples seen, seconds, seed, devices, config). Beside the checkpoints, ``checksums`` holds
-the CRC-32 of their files. A checkpoint that is not what was written, or cannot be read, is passed over
-for the one before.
+A checkpoint holds ``state`` (what trains: parameters, batch statistics, optimizer state) and
+``meta`` (JSON: step, examples seen, seconds, seed, devices, config). Beside the checkpoints,
+``checksums`` holds the CRC-32 of their files. A checkpoint that is not what was written, or cannot
+be read, is passed over for the one before.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-from typing import Optional
 import warnings
 import zlib
 
@@ -43,19 +42,21 @@ class Checkpoints:
     keep: how many to keep; None for a reader, which creates and deletes nothing.
   """
 
-  def __init__(self, workdir, keep: Optional[int] = None):
+  def __init__(self, workdir, keep: int | None = None):
     self._folder = epath.Path(workdir).absolute() / "checkpoints"
     self._checksums = self._folder.parent / "checksums"
     self._writes, self._saving = keep is not None, None
     if self._writes:
       processes.on_first(lambda: self._check_disk(0))  # Orbax's threads would wait for minutes
     self._manager = ocp.CheckpointManager(
-        self._folder,
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=self._writes,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums)),
-        item_handlers={"state": ocp.StandardCheckpointHandler(),
-                       "meta": ocp.JsonCheckpointHandler()})
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=self._writes,
+        async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+      ),
+      item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
+    )
 
   def __enter__(self):
     return self
@@ -68,7 +69,7 @@ class Checkpoints:
       if kind is None:
         raise
 
-  def latest(self) -> Optional[int]:
+  def latest(self) -> int | None:
     """The step of the newest checkpoint, or None."""
     return processes.share(self._manager.latest_step())
 
@@ -84,9 +85,13 @@ class Checkpoints:
     processes.on_first(lambda: self._check_disk(size))
     self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
-    self._manager.save(step, args=ocp.args.Composite(
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
         state=ocp.args.StandardSave(parallel.global_view(jax.tree.map(jnp.copy, trained))),
-        meta=ocp.args.JsonSave(dict(meta, step=step))))
+        meta=ocp.args.JsonSave(dict(meta, step=step)),
+      ),
+    )
 
   def _wait(self):
     """Waits until the last save is done.
@@ -99,13 +104,16 @@ class Checkpoints:
     except ValueError as error:  # tensorstore's
       if code := re.search(r"os_error_code='(\d+)'", str(error)):
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-      raise OSError(f"a checkpoint could not be written ({str(error).splitlines()[0][:200]})") from error
+      raise OSError(
+        f"a checkpoint could not be written ({str(error).splitlines()[0][:200]})"
+      ) from error
 
   def _check_disk(self, needed: int):
     """Raises OSError where a save would fail, in a thread, and with a traceback for each array.
 
-    By trying it: os.access and free bytes do not tell of quotas, read-only mounts, or limits on files. Where
-    a file system cannot set space aside (buckets, network disks), that a file can be made has to do.
+    By trying it: os.access and free bytes do not tell of quotas, read-only mounts, or limits on
+    files. Where a file system cannot set space aside (buckets, network disks), that a file can be
+    made has to do.
     """
     if "://" in str(self._folder):
       return
@@ -133,14 +141,17 @@ class Checkpoints:
     return Network(state["student"]["params"], state["student"]["batch_stats"]), meta["step"]
 
   def student_shapes(self) -> dict[str, tuple[int, ...]]:
-    """The shapes of the newest checkpoint's student, by names such as "stem/kernel"; {} where they cannot be read."""
+    """The shapes of the newest checkpoint's student, by names such as "stem/kernel"; {} where they
+    cannot be read."""
     step = self._manager.latest_step()
     try:
       stored = self._manager.item_metadata(step).state.tree["student"]["params"]
     except Exception:  # a damaged checkpoint, which `restore` passes over
       return {}
-    return {"/".join(str(k.key) for k in path): tuple(leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
+    return {
+      "/".join(str(k.key) for k in path): tuple(leaf.shape)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+    }
 
   def contents(self) -> tuple[dict, dict]:
     """All of the newest good checkpoint: its state, a tree of NumPy arrays, and its meta."""
@@ -154,9 +165,13 @@ class Checkpoints:
       verified = False
       try:
         verified = self._verified(step)
-        found = self._manager.restore(step, args=ocp.args.Composite(
+        found = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
             state=ocp.args.StandardRestore(self._stored(step) if target is None else target),
-            meta=ocp.args.JsonRestore()))
+            meta=ocp.args.JsonRestore(),
+          ),
+        )
       except Exception as error:  # whatever a damaged file leads to
         if verified:  # it is not the file
           raise
@@ -165,8 +180,9 @@ class Checkpoints:
       self._set_aside(broken, step)
       return found.state, found.meta
     raise BrokenCheckpoints(
-        f"none of the checkpoints in {self._folder} can be read ({broken[0][1][:200]}): delete the "
-        "workdir to start again, or bring one back from a copy.")
+      f"none of the checkpoints in {self._folder} can be read ({broken[0][1][:200]}): delete the "
+      "workdir to start again, or bring one back from a copy."
+    )
 
   def _write_checksums(self):
     """Notes the checksums of the files just written; forgets those of deleted checkpoints."""
@@ -174,7 +190,8 @@ class Checkpoints:
       return
     with contextlib.suppress(OSError):  # of a full disk; the checkpoint itself is written
       self._checksums.mkdir(exist_ok=True)
-      # The folder still has a temporary name, STEP.orbax-..., and outside state and meta is not final.
+      # The folder still has a temporary name, STEP.orbax-..., and outside state and meta is not
+      # final.
       steps = {p.name.partition(".")[0]: p for p in self._folder.iterdir()}
       found = _crc(steps[str(self._saving)])
       found = {name: crc for name, crc in found.items() if name.startswith(("state/", "meta/"))}
@@ -202,6 +219,7 @@ class Checkpoints:
   def _verified(self, step: int) -> bool:
     """`_verify`, by process 0 for all."""
     found = []
+
     def look():
       try:
         found.append(self._verify(step))
@@ -214,22 +232,28 @@ class Checkpoints:
   def _stored(self, step: int):
     # Onto one device, wherever the checkpoint was written.
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place),
-                        self._manager.item_metadata(step).state.tree)
+    return jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place),
+      self._manager.item_metadata(step).state.tree,
+    )
 
   def _set_aside(self, broken: list[tuple[int, str]], good: int):
     for step, why in broken:
       folder = self._folder / str(step)
       kept = ""
       if self._writes and processes.first():  # out of the way of the one to be written anew
-        names = (self._folder.parent / f"broken_checkpoint_{step}{n}"
-                 for n in itertools.chain([""], (f"_{i}" for i in itertools.count(2))))
+        names = (
+          self._folder.parent / f"broken_checkpoint_{step}{n}"
+          for n in itertools.chain([""], (f"_{i}" for i in itertools.count(2)))
+        )
         aside = next(name for name in names if not name.exists())
         folder.rename(aside)
         (self._checksums / f"{step}.json").unlink(missing_ok=True)
         kept = f" and now called {aside}"
-      warnings.warn(f"the checkpoint of step {step} is damaged ({why[:200]}){kept}: continuing from "
-                    f"step {good}.")
+      warnings.warn(
+        f"the checkpoint of step {step} is damaged ({why[:200]}){kept}: continuing from "
+        f"step {good}."
+      )
     if broken and self._writes:
       processes.share(None)  # not before the folder has its new name
       self._manager.reload()
@@ -241,7 +265,8 @@ def _trained(state: State) -> dict:
 
 
 def _set_space_aside(file: int, size: int):
-  """fallocate(2); not os.posix_fallocate, which writes the file in full where there is no such thing."""
+  """fallocate(2); not os.posix_fallocate, which writes the file in full where there is no such
+  thing."""
   libc = ctypes.CDLL(None, use_errno=True)
   if not hasattr(libc, "fallocate"):
     return
@@ -256,5 +281,7 @@ def _crc(folder: epath.Path, prefix: str = "") -> dict[str, int]:
   result = {}
   for path in folder.iterdir():
     name = prefix + path.name
-    result.update(_crc(path, name + "/") if path.is_dir() else {name: zlib.crc32(path.read_bytes())})
+    result.update(
+      _crc(path, name + "/") if path.is_dir() else {name: zlib.crc32(path.read_bytes())}
+    )
   return result

@@ -7,8 +7,8 @@ import uuid
 
 import jax
 
-# Seconds for an array of the arguments, where none was compiled before: 12 for a ResNet-20's step, of 200 arrays, on
-# two CPU cores.
+# Seconds for an array of the arguments, where none was compiled before: 12 for a ResNet-20's step,
+# of 200 arrays, on two CPU cores.
 USUAL = {"the training step": 0.06}
 
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from typing import Optional
 
 import jax
 
@@ -11,14 +10,15 @@ from apprentice_jax.training import aot
 from apprentice_jax.training.workdir import read_config
 
 
-def start(cpu_devices: Optional[int], workdir="", jobs: int = 1):
-  """Chooses the number of host devices and turns the compilation cache on, before any of jax's devices is used.
+def start(cpu_devices: int | None, workdir="", jobs: int = 1):
+  """Chooses the number of host devices and turns the compilation cache on, before any of jax's
+  devices is used.
 
   Args:
     cpu_devices: where there is no accelerator; None: as the run in workdir has it, or one.
     workdir: of a run, or "".
-    jobs: processes that are to share a GPU. Where there are several, each takes the memory that it needs when it needs
-      it, instead of most of it from the start.
+    jobs: processes that are to share a GPU. Where there are several, each takes the memory that it
+      needs when it needs it, instead of most of it from the start.
   """
   if jobs > 1:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

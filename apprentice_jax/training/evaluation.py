@@ -1,8 +1,8 @@
 """Scoring networks, exactly: every example counts once."""
 
 import collections
-from collections.abc import Callable, Iterable
 import functools
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -43,11 +43,15 @@ class Evaluator:
       return sums(network, images, labels, mask[i])
 
     def fed(network, batch):
-      return sums(network, normalise(batch.images, mean, std, model.dtype), batch.labels, batch.mask)
+      return sums(
+        network, normalise(batch.images, mean, std, model.dtype), batch.labels, batch.mask
+      )
 
     made_of = (model, mean, std)
     kept = functools.partial(Kept, what="the evaluation")
-    self._gathered = kept(parallel.over_replicas(gathered, (False, False, True, True, False)), "score", made_of)
+    self._gathered = kept(
+      parallel.over_replicas(gathered, (False, False, True, True, False)), "score", made_of
+    )
     self._fed = kept(parallel.over_replicas(fed, (False, True)), "score_fed", made_of)
 
   def __call__(self, network: Network, data: DeviceData, batch: int, check=lambda: None) -> dict:
@@ -60,15 +64,18 @@ class Evaluator:
       check: called between batches; what it raises ends the evaluation.
 
     Returns:
-      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers; and "answers", NumPy arrays
-      with a place for each example in the order of the set, and for the filling of the last batch.
+      "accuracy", "loss" (mean cross-entropy) and "count", Python numbers; and "answers", NumPy
+      arrays with a place for each example in the order of the set, and for the filling of the last
+      batch.
     """
     batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
     index, mask = order.padded(len(data.labels), batch)
     index, mask = parallel.split(index), parallel.split(mask)
     network = network._replace(opt_state=None)
-    return _total((self._gathered(network, data, index, mask, np.int32(i))
-                   for i in range(index.shape[1])), check)
+    return _total(
+      (self._gathered(network, data, index, mask, np.int32(i)) for i in range(index.shape[1])),
+      check,
+    )
 
   def streamed(self, network: Network, batches: Iterable[DeviceBatch], check=lambda: None) -> dict:
     """As `__call__`, on batches that are read while the devices work; masked ones do not count."""
@@ -76,12 +83,16 @@ class Evaluator:
     return _total((self._fed(network, batch) for batch in batches), check)
 
 
-def score(config, model: ResNet, network: Network, split: str, check=lambda: None, normalisation=None) -> dict:
-  """What `Evaluator` says of a network, on every device, on a split; ``normalisation``: mean and standard deviation of
-  its images, where these are not the config's own."""
+def score(
+  config, model: ResNet, network: Network, split: str, check=lambda: None, normalisation=None
+) -> dict:
+  """What `Evaluator` says of a network, on every device, on a split; ``normalisation``: mean and
+  standard deviation of its images, where these are not the config's own."""
   score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
   data = inputs.split(config, split)
-  with progress.announced(f"scoring {data.size:,} images of the {split} split", said=processes.first()):
+  with progress.announced(
+    f"scoring {data.size:,} images of the {split} split", said=processes.first()
+  ):
     if isinstance(data, inputs.Streamed):
       with data.evaluation(config) as feed:
         return score_of.streamed(network, feed, check)
@@ -103,7 +114,8 @@ def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None])
     totals.update({name: float(value) for name, value in sums.items()})
     answers.append(found)
 
-  # Of two batches in the works, host devices can block each other (see `Program._wait`; a single one could not).
+  # Of two batches in the works, host devices can block each other (see `Program._wait`; a single
+  # one could not).
   ahead = 1 if jax.devices()[0].platform == "cpu" else 2
   for found in batches:
     check()
@@ -115,5 +127,9 @@ def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None])
   count = totals["count"]
   if not count:
     raise ValueError("there is no example to score.")
-  return {"accuracy": totals["correct"] / count, "loss": totals["loss"] / count,
-          "count": round(count), "answers": Predicted(*map(np.concatenate, zip(*answers)))}
+  return {
+    "accuracy": totals["correct"] / count,
+    "loss": totals["loss"] / count,
+    "count": round(count),
+    "answers": Predicted(*map(np.concatenate, zip(*answers))),
+  }

@@ -11,7 +11,8 @@ from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.training import inputs, start
 
-# Measured on two cores of a server's CPU (AMD EPYC), ResNet-8 to ResNet-56 at 32 pixels; see `seconds`.
+# Measured on two cores of a server's CPU (AMD EPYC), ResNet-8 to ResNet-56 at 32 pixels; see
+# `seconds`.
 EFFICIENCY = 0.35  # of a training step, beside a large product of matrices
 COMPILATION = 1.2  # seconds a convolution whose gradient is compiled
 
@@ -27,6 +28,7 @@ class Stage(NamedTuple):
     macs: multiply-adds of an image in a step, gradients included.
     layers: convolutions and dense layers that train.
   """
+
   name: str
   network: str
   epochs: float
@@ -46,7 +48,15 @@ def stages(config) -> list[Stage]:
   found = []
   for which in start.recipes_of(config)[:-1]:
     macs, layers = _size(config, which, data)
-    found.append((which, f"{config[which].name} in full precision", start.recipe(config, which), 3 * macs, layers))
+    found.append(
+      (
+        which,
+        f"{config[which].name} in full precision",
+        start.recipe(config, which),
+        3 * macs,
+        layers,
+      )
+    )
   macs, layers = _size(config, "student", data)
   macs *= 3  # a step's forward pass, and as much for each of its two gradients
   if scheme.teacher:
@@ -54,9 +64,27 @@ def stages(config) -> list[Stage]:
     teachers_macs, teachers_layers = _size(config, "teacher", data)
     macs += teachers_macs * (3 if joint else 1)
     layers += teachers_layers * joint
-  found.append(("student", f"{config.student.name} at {config.precision}", start.student_recipe(config), macs, layers))
-  return [Stage(name, network, recipe.epochs, round(recipe.epochs * data.size / config.batch_size),
-                config.batch_size, macs, layers) for name, network, recipe, macs, layers in found]
+  found.append(
+    (
+      "student",
+      f"{config.student.name} at {config.precision}",
+      start.student_recipe(config),
+      macs,
+      layers,
+    )
+  )
+  return [
+    Stage(
+      name,
+      network,
+      recipe.epochs,
+      round(recipe.epochs * data.size / config.batch_size),
+      config.batch_size,
+      macs,
+      layers,
+    )
+    for name, network, recipe, macs, layers in found
+  ]
 
 
 def _size(config, which: str, data) -> tuple[int, int]:
@@ -73,8 +101,10 @@ def seconds(found: list[Stage], speed: float) -> float:
     found: the trainings.
     speed: multiply-adds a second of a large product of matrices, with all cores.
   """
-  return sum(stage.steps * stage.batch * stage.macs / (EFFICIENCY * speed) + COMPILATION * stage.layers
-             for stage in found)
+  return sum(
+    stage.steps * stage.batch * stage.macs / (EFFICIENCY * speed) + COMPILATION * stage.layers
+    for stage in found
+  )
 
 
 def speed() -> float:
@@ -109,14 +139,18 @@ def _too_small(config) -> list[str]:
     reduction = (4 if network.imagenet_stem else 1) * 2 ** (len(network.stages) - 1)
     height, width = data.image_shape[:2]
     if max(height, width) <= reduction and network.imagenet_stem:
-      said.append(f"of an image of {width}x{height} pixels one pixel reaches the last layers of the {which} "
-                  f"({config[which].name}): --config.data.image_size={4 * reduction} or more suits it better.")
+      said.append(
+        f"of an image of {width}x{height} pixels one pixel reaches the last layers of the {which} "
+        f"({config[which].name}): --config.data.image_size={4 * reduction} or more suits it better."
+      )
   return said
 
 
 def _line(found: list[Stage], image_shape) -> str:
-  parts = [f"the {s.name} ({s.network}: {s.epochs:g} epochs, {s.steps:,} steps of {s.batch} images)"
-           for s in found]
+  parts = [
+    f"the {s.name} ({s.network}: {s.epochs:g} epochs, {s.steps:,} steps of {s.batch} images)"
+    for s in found
+  ]
   height, width = image_shape[:2]
   line = f"to train, on images of {width}x{height} pixels: " + ", then ".join(parts)
   if jax.default_backend() != "cpu":

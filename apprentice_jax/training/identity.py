@@ -10,29 +10,37 @@ from apprentice_jax.training.workdir import read_config
 
 # What a checkpoint's meta calls the checksum of a teacher, by the scheme's kind of it.
 TEACHER = {"fixed": "teacher", "joint": "joint_teacher"}
-WORDS = {"teacher": "its fixed teacher is not the one it began with",
-         "joint_teacher": "its teacher does not start from the network it began with",
-         "student": "its student does not start from the network it began with"}
+WORDS = {
+  "teacher": "its fixed teacher is not the one it began with",
+  "joint_teacher": "its teacher does not start from the network it began with",
+  "student": "its student does not start from the network it began with",
+}
 
 
 def starts(config, teacher: str, student: str) -> dict[str, int]:
-  """The checksums of the networks in the paths from which a run's student, and a teacher that trains, start; 0: from
-  scratch. A head that is new is none of theirs."""
+  """The checksums of the networks in the paths from which a run's student, and a teacher that
+  trains, start; 0: from scratch. A head that is new is none of theirs."""
   data = inputs.split(config, "train")
   of = lambda which, path: saved.checksum(start.trained(config, which, path, data)) if path else 0
   joint = SCHEMES[config.scheme].teacher == "joint"
-  return {"joint_teacher": of("teacher", teacher) if joint else 0, "student": of("student", student)}
+  return {
+    "joint_teacher": of("teacher", teacher) if joint else 0,
+    "student": of("student", student),
+  }
 
 
 def check(workdir: pathlib.Path, config):
   """Raises ConfigError if the config names other networks than the run in workdir began with.
 
-  Paths that are spelled as they were are left to the start of the run, which compares its checkpoint.
+  Paths that are spelled as they were are left to the start of the run, which compares its
+  checkpoint.
   """
   scheme, there = SCHEMES[config.scheme], read_config(workdir)
   differ = lambda which: there.get(f"{which}.init", "") != config[which].init
   if differ("teacher") and scheme.teacher:
-    if scheme.teacher == "fixed" and config.teacher.head == "new":  # it trains in a workdir of its own
+    if (
+      scheme.teacher == "fixed" and config.teacher.head == "new"
+    ):  # it trains in a workdir of its own
       if (workdir / "teacher" / "config.json").exists():
         check(workdir / "teacher", start.full_precision(config, "teacher"))
     else:
@@ -42,16 +50,29 @@ def check(workdir: pathlib.Path, config):
 
 
 def _compare(workdir: pathlib.Path, config, which: str, before: str, needed: bool):
-  """Raises ConfigError if the network in the config's ``init`` is not the one of before; needed: one of them is."""
+  """Raises ConfigError if the network in the config's ``init`` is not the one of before; needed:
+  one of them is."""
   with Checkpoints(workdir) as checkpoints:
     if checkpoints.latest() is None:  # it begins anew
       return
     _, meta = checkpoints.contents()
-  path, key = config[which].init, TEACHER[SCHEMES[config.scheme].teacher] if which == "teacher" else "student"
+  path, key = (
+    config[which].init,
+    TEACHER[SCHEMES[config.scheme].teacher] if which == "teacher" else "student",
+  )
   same = False
   if bool(before) == bool(path) or not needed:
-    now = saved.checksum(start.trained(config, which, path, inputs.split(config, "train"))) if path else 0
-    same = meta.get(key, 0 if key == "joint_teacher" else None) == now  # earlier versions trained it from scratch
+    now = (
+      saved.checksum(start.trained(config, which, path, inputs.split(config, "train")))
+      if path
+      else 0
+    )
+    same = (
+      meta.get(key, 0 if key == "joint_teacher" else None) == now
+    )  # earlier versions trained it from scratch
   if not same:
-    raise ConfigError(f"{workdir} belongs to a run that starts from another network: config.{which}.init ({before!r} "
-                      f"there, {path!r} now) holds other weights; choose another --workdir.")
+    raise ConfigError(
+      f"{workdir} belongs to a run that starts from another network: config.{which}.init "
+      f"({before!r} "
+      f"there, {path!r} now) holds other weights; choose another --workdir."
+    )

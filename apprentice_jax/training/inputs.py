@@ -1,11 +1,11 @@
 """The splits of the configured dataset: on the devices where they fit, else streamed to them."""
 
 import collections
-from collections.abc import Iterator
 import contextlib
 import functools
 import itertools
 import warnings
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -113,7 +113,8 @@ class Resident:
     return parallel.replicate(DeviceData(self._dataset.images, self._dataset.labels))
 
   def batches(self, config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every example once, on the host: uint8 images (batch, height, width, channels), labels (batch,)."""
+    """Every example once, on the host: uint8 images (batch, height, width, channels), labels
+    (batch,)."""
     for start in range(0, self.size, config.eval.batch_size):
       part = slice(start, start + config.eval.batch_size)
       yield self._dataset.images[part], self._dataset.labels[part]
@@ -147,16 +148,22 @@ class Streamed:
     """The batches of steps ``first`` to ``steps``."""
     layout = _layout(config.batch_size)
     source = stream.TrainingShares(self._examples, self._crops, config.seed, layout, steps)
-    return Feed(stream.read(source, first * layout.local, config.data.threads, config.data.workers),
-                layout, config.data.unreadable)
+    return Feed(
+      stream.read(source, first * layout.local, config.data.threads, config.data.workers),
+      layout,
+      config.data.unreadable,
+    )
 
   def evaluation(self, config) -> "Feed":
     """Every example once."""
     devices = jax.device_count()
     batch = -(-min(config.eval.batch_size, self.size) // devices) * devices
     source = stream.EvaluationShares(self._examples, self._crops, _layout(batch))
-    return Feed(stream.read(source, 0, config.data.threads, config.data.workers), _layout(batch),
-                config.data.unreadable)
+    return Feed(
+      stream.read(source, 0, config.data.threads, config.data.workers),
+      _layout(batch),
+      config.data.unreadable,
+    )
 
   def batches(self, config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """See `Resident.batches`."""
@@ -185,7 +192,8 @@ class Streamed:
     return np.array([label for _, label in self._examples.read(np.sort(indices))])
 
   def check(self):
-    """Raises ConfigError if a file is damaged as a whole, or not even one of the first images can be read."""
+    """Raises ConfigError if a file is damaged as a whole, or not even one of the first images can
+    be read."""
     if isinstance(self._examples, encoded.ArrayRecords):
       with _sentence():
         self._examples.check()
@@ -220,29 +228,37 @@ class Feed:
     return self
 
   def __next__(self) -> DeviceBatch:
-    while len(self._queue) <= AHEAD and (shares := list(itertools.islice(self._shares, self._local))):
+    while len(self._queue) <= AHEAD and (
+      shares := list(itertools.islice(self._shares, self._local))
+    ):
       self._queue.append((self._place(shares), [s.unreadable for s in shares]))
     if not self._queue:
       raise StopIteration
     batch, unreadable = self._queue.popleft()
     for lines in map(str.splitlines, unreadable):
       if len(lines) > stream.SUBSTITUTES:
-        raise UnreadableImage(f"{len(lines)} images of one batch cannot be read, such as {lines[0]}.")
+        raise UnreadableImage(
+          f"{len(lines)} images of one batch cannot be read, such as {lines[0]}."
+        )
       for line in lines:
         self._report(line)
     return batch
 
   def _place(self, shares: list[stream.Share]) -> DeviceBatch:
-    return DeviceBatch(*(parallel.join([getattr(s, field) for s in shares])
-                         for field in DeviceBatch._fields))
+    return DeviceBatch(
+      *(parallel.join([getattr(s, field) for s in shares]) for field in DeviceBatch._fields)
+    )
 
   def _report(self, line: str):
     if self._policy == "stop" and line.endswith(f"({stream.UNLABELLED})"):
-      raise UnreadableImage(f"{line}: take another split, or let it be skipped with "
-                            "--config.data.unreadable=skip.")
+      raise UnreadableImage(
+        f"{line}: take another split, or let it be skipped with --config.data.unreadable=skip."
+      )
     if self._policy == "stop":
-      raise UnreadableImage(f"{line} is no image that can be read: replace it, or let it be skipped "
-                            "with --config.data.unreadable=skip.")
+      raise UnreadableImage(
+        f"{line} is no image that can be read: replace it, or let it be skipped "
+        "with --config.data.unreadable=skip."
+      )
     self.unreadable += 1
     if line not in self._named:
       self._named.add(line)
@@ -261,14 +277,19 @@ def check(config):
   channels = data.image_shape[-1]
   for field, counts in (("data", (1, channels)), ("teacher_input", (0, 1, channels))):
     if (count := len(config[field].mean)) not in counts:
-      raise ConfigError(f"config.{field}.mean has {count} values, but the images of {config.data.name} have "
-                        f"{channels} channels.")
+      raise ConfigError(
+        f"config.{field}.mean has {count} values, but the images of {config.data.name} have "
+        f"{channels} channels."
+      )
   if config.batch_size > data.size:
-    raise ConfigError(f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
-                      f"{data.size} training examples.")
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
+      f"{data.size} training examples."
+    )
   if len(data.class_names) < 2:
-    raise ConfigError(f"{config.data.name} has one class, {data.class_names[0]!r}: there is nothing to "
-                      "tell apart.")
+    raise ConfigError(
+      f"{config.data.name} has one class, {data.class_names[0]!r}: there is nothing to tell apart."
+    )
   test = split(config, "test")
   if test.class_names != data.class_names:
     _refuse_classes(config, data.class_names, test.class_names)
@@ -284,6 +305,8 @@ def _refuse_classes(config, names, test_names):
   own = splits_of(config)
   images = f"the {own.name('train')} and {own.name('test')} images of {config.data.name}"
   if config.data.name == encoded.FOLDER and not {*names} & {*test_names}:
-    raise ConfigError(f"{images} have no class in common: {difference(names, test_names)}; sort the test images "
-                      f"into folders of the same names, or {splits.TAKE_A_SHARE}.")
+    raise ConfigError(
+      f"{images} have no class in common: {difference(names, test_names)}; sort the test images "
+      f"into folders of the same names, or {splits.TAKE_A_SHARE}."
+    )
   raise ConfigError(f"{images} are not of the same classes: {difference(names, test_names)}.")

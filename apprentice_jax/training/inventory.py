@@ -14,16 +14,21 @@ from apprentice_jax.training.workdir import check_classes, write_atomically
 FILE = "data.json"  # of a workdir: of each set that examples are from, what tells it from others
 # What may be wrong with the images of a set, by the first field of their identity that differs.
 _CHANGES = {
-    "examples": "it began with {0:,} {which} images, and there are {1:,} now: bring them back",
-    "names": "the names or classes of its {which} images are not those that it began with: bring "
-             "them back",
-    "sizes": "files of its {which} images are not those that it began with (their sizes differ): "
-             "bring them back",
-    "checksum": "its {which} images or their labels are not those that it began with (their "
-                "checksums differ): bring them back"}
+  "examples": "it began with {0:,} {which} images, and there are {1:,} now: bring them back",
+  "names": "the names or classes of its {which} images are not those that it began with: bring "
+  "them back",
+  "sizes": "files of its {which} images are not those that it began with (their sizes differ): "
+  "bring them back",
+  "checksum": "its {which} images or their labels are not those that it began with (their "
+  "checksums differ): bring them back",
+}
 # In these places lies what was trained, of a run, of the teacher it began with, or of a study.
-_TRAINED = ("checkpoints/[0-9]*", "*/checkpoints/[0-9]*", "cells/*/checkpoints/[0-9]*",
-            "cells/*/*/checkpoints/[0-9]*")
+_TRAINED = (
+  "checkpoints/[0-9]*",
+  "*/checkpoints/[0-9]*",
+  "cells/*/checkpoints/[0-9]*",
+  "cells/*/*/checkpoints/[0-9]*",
+)
 
 
 def announce(config):
@@ -44,24 +49,34 @@ def line(config) -> str:
   """One line: how many images of how many classes there are, and how many files are not read."""
   data, own = config.data, inputs.splits_of(config)
   roles = {"training": "train", "validation": "validation", "test": "test"}
-  counts = [f"{inputs.split(config, role).size:,} {name}" for name, role in roles.items()
-            if role != "validation" or data.validation]
+  counts = [
+    f"{inputs.split(config, role).size:,} {name}"
+    for name, role in roles.items()
+    if role != "validation" or data.validation
+  ]
   counts[-2:] = [" and ".join(counts[-2:])]
   classes = len(inputs.split(config, "train").class_names)
   parts = [f"data: {', '.join(counts)} images of {classes:,} classes in {_place(config)}"]
   if "test" not in own.sets:
-    parts.append(f"the test images are {data.test_share:.3g} of all, as there is no other test set "
-                 "(config.data.test_share)")
+    parts.append(
+      f"the test images are {data.test_share:.3g} of all, as there is no other test set "
+      "(config.data.test_share)"
+    )
   for role, wanted in (("train", data.train_split), ("test", data.test_split)):
     # With other folders beside it, the test images' folder is named even where it is the usual one.
     if own.name(role) not in ("", wanted) or role == "test" and own.name(role) and own.siblings:
       which = "training" if role == "train" else role
       parts.append(f"the {which} images are those of {_within(own.name(role))}")
   if others := own.siblings:
-    parts.append(f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
-                 f"{'are' if len(others) > 1 else 'is'} not read")
-  parts += [f"of {_within(own.name(role))}, {files.told(examples.unread)}"
-            for role, examples in own.sets.items() if getattr(examples, "unread", None)]
+    parts.append(
+      f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
+      f"{'are' if len(others) > 1 else 'is'} not read"
+    )
+  parts += [
+    f"of {_within(own.name(role))}, {files.told(examples.unread)}"
+    for role, examples in own.sets.items()
+    if getattr(examples, "unread", None)
+  ]
   # A path may hold bytes that are no text.
   return "; ".join(parts).encode(errors="backslashreplace").decode()
 
@@ -81,9 +96,10 @@ def identity(config) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def _identity(own: splits.Splits) -> dict:
-  return {role: (_of_arrays(examples) if isinstance(examples, sources.Dataset)
-                 else examples.identity())
-          for role, examples in own.sets.items()}
+  return {
+    role: (_of_arrays(examples) if isinstance(examples, sources.Dataset) else examples.identity())
+    for role, examples in own.sets.items()
+  }
 
 
 def _of_arrays(dataset: sources.Dataset) -> dict:
@@ -102,8 +118,10 @@ def claim_data(workdir: pathlib.Path, config):
   path, now = workdir / FILE, identity(config)
   there = _read(path)
   if there and _trained(workdir):
-    changes = [_change(there.get(role), now.get(role), which)
-               for role, which in (("train", "training"), ("test", "test"))]
+    changes = [
+      _change(there.get(role), now.get(role), which)
+      for role, which in (("train", "training"), ("test", "test"))
+    ]
     for change in filter(None, changes):
       raise ConfigError(f"{workdir} cannot continue: {change}, or choose another --workdir.")
   if there != now:
@@ -115,8 +133,10 @@ def _change(before: dict | None, now: dict | None, which: str) -> str:
   if now is None:
     return f"the folder of its {which} images is gone: bring it back" if before else ""
   if before is None:
-    return (f"its {which} images were a share of the training images, and now have a folder of "
-            "their own: move the folder away")
+    return (
+      f"its {which} images were a share of the training images, and now have a folder of "
+      "their own: move the folder away"
+    )
   for field, sentence in _CHANGES.items():
     if field in before and before[field] != now.get(field):
       return sentence.format(before[field], now.get(field), which=which)
@@ -134,16 +154,18 @@ def _read(path: pathlib.Path) -> dict:
     found = json.loads(path.read_text())
     if isinstance(found, dict) and all(isinstance(entry, dict) for entry in found.values()):
       return found
-  raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it "
-                    "written anew.")
+  raise ConfigError(
+    f"{path} is damaged: bring it back from a copy, or delete it to have it written anew."
+  )
 
 
 @contextlib.contextmanager
 def replaceable(workdir: pathlib.Path):
   """Lets files of another size take their place where an image that cannot be read ends the run.
 
-  The sentence asks to replace it, so the next start notes the sizes anew: of this run, of a teacher or
-  student that it trains first, and of the cells of a study, which other processes may be training.
+  The sentence asks to replace it, so the next start notes the sizes anew: of this run, of a teacher
+  or student that it trains first, and of the cells of a study, which other processes may be
+  training.
   """
   try:
     yield

@@ -5,8 +5,17 @@ import pathlib
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import (forecast, identity, inputs, inventory, parallel, preemption, processes, start,
-                                     warmups)
+from apprentice_jax.training import (
+  forecast,
+  identity,
+  inputs,
+  inventory,
+  parallel,
+  preemption,
+  processes,
+  start,
+  warmups,
+)
 from apprentice_jax.training.evaluation import score
 from apprentice_jax.training.run import Run
 from apprentice_jax.training.workdir import claim, local, result, trouble, writing
@@ -17,21 +26,23 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
 
   A scheme that needs a trained teacher, or the student's trained full-precision weights, takes them
   from ``config.teacher.init`` and ``config.student.init``; where these are empty, they are trained
-  first, in ``workdir/teacher`` and ``workdir/student``. So is a teacher with a new head. A teacher that trains along
-  starts from ``config.teacher.init``, too, and a student of any scheme from ``config.student.init``.
+  first, in ``workdir/teacher`` and ``workdir/student``. So is a teacher with a new head. A teacher
+  that trains along starts from ``config.teacher.init``, too, and a student of any scheme from
+  ``config.student.init``.
 
   It runs on all of ``jax.devices()``, and each normalises its own share of a batch, so their number
-  matters; the command sets it to ``config.cpu_devices`` where there is no accelerator. The command also keeps
-  compiled programs for the next start, which is the caller's choice here: ``jax_compilation_cache_dir``, and
-  `training.aot.keep_in`.
+  matters; the command sets it to ``config.cpu_devices`` where there is no accelerator. The command
+  also keeps compiled programs for the next start, which is the caller's choice here:
+  ``jax_compilation_cache_dir``, and `training.aot.keep_in`.
 
   Args:
     config: see `apprentice_jax.config.base`.
     workdir: directory for config.json, metrics.jsonl, TensorBoard events, checkpoints, result.json.
-    teacher, student: where ``init`` is empty: trained networks to start from after all, which are no
-      part of the run's identity (a study names its own cells so, and can be moved).
-    part: what the run is to a larger one: "teacher" or "student" of another run, or a study's kind of cell. A
-      teacher is called so in the progress; the larger one has said what is trained, and warned of settings.
+    teacher, student: where ``init`` is empty: trained networks to start from after all, which are
+      no part of the run's identity (a study names its own cells so, and can be moved).
+    part: what the run is to a larger one: "teacher" or "student" of another run, or a study's kind
+      of cell. A teacher is called so in the progress; the larger one has said what is trained, and
+      warned of settings.
 
   Returns:
     The contents of result.json: accuracies (0 to 1), losses, steps, examples, seconds.
@@ -82,7 +93,11 @@ def _train(config, workdir: pathlib.Path, teacher: str, student: str, part: str)
 def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
   """What becomes of the trained networks that the config names, in sentences."""
   scheme, said = SCHEMES[config.scheme].teacher, []
-  heads = {"": "", "match": ", its outputs in the order of the data's classes", "new": " with a new head"}
+  heads = {
+    "": "",
+    "match": ", its outputs in the order of the data's classes",
+    "new": " with a new head",
+  }
   name, head = config.teacher.init, heads[config.teacher.head]
   if name and not scheme:
     said.append(f"{name} is not used: scheme {config.scheme} has no teacher.")
@@ -90,15 +105,20 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
     said.append(f"the teacher starts from {name}{head}, and trains along by recipe.teacher.")
   elif config.teacher.head == "new" and not teacher and result(workdir / "teacher") is None:
     recipe = start.recipe(config, "teacher")
-    said.append(f"the teacher starts from {name}{head} and is trained first, in {workdir / 'teacher'}: "
-                f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, the smaller values of "
-                f"recipe.teacher and recipe.finetune{_seen(config)}.")
+    said.append(
+      f"the teacher starts from {name}{head} and is trained first, in {workdir / 'teacher'}: "
+      f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, the smaller "
+      "values of "
+      f"recipe.teacher and recipe.finetune{_seen(config)}."
+    )
   elif name and not teacher and (head or not pathlib.Path(name).is_dir()):
     said.append(f"the teacher is {name}{head}{_seen(config)}.")
   if config.student.head:
     first = config.student.head == "new" and SCHEMES[config.scheme].pretrained_student
-    said.append(f"the student starts from {config.student.init}{heads[config.student.head]}"
-                + (f" and is trained first, in {workdir / 'student'}." if first else "."))
+    said.append(
+      f"the student starts from {config.student.init}{heads[config.student.head]}"
+      + (f" and is trained first, in {workdir / 'student'}." if first else ".")
+    )
   return said
 
 
@@ -115,7 +135,8 @@ def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:
 
   Args:
     workdir: of a run.
-    split: "test", "validation" (if one was held out), "train", or another split that the dataset has.
+    split: "test", "validation" (if one was held out), "train", or another split that the dataset
+      has.
     data_dir: where the dataset is prepared, if not where the run had it.
 
   Returns:
@@ -140,8 +161,8 @@ def evaluate_network(config, path: str, split: str = "test", data_dir: str = "")
 
 
 def trained(config, which: str, workdir: pathlib.Path) -> str:
-  """The path of the trained full-precision teacher or student; trains it if there is none, and a teacher that gets
-  a new head."""
+  """The path of the trained full-precision teacher or student; trains it if there is none, and a
+  teacher that gets a new head."""
   if config[which].init and config[which].head != "new":
     return config[which].init
   train(start.full_precision(config, which), workdir / which, part=which)

@@ -22,14 +22,16 @@ class NonFiniteLoss(FloatingPointError):
 
 
 def check_finite(history: dict[str, np.ndarray], last: int):
-  """Raises NonFiniteLoss, naming the step, unless the loss and gradient of all steps to ``last`` are finite."""
+  """Raises NonFiniteLoss, naming the step, unless the loss and gradient of all steps to ``last``
+  are finite."""
   # The loss of a step comes before its update; the gradient's norm tells whether that is sound.
   losses = history["loss"] + history["gradient_norm"]
   for step, loss in enumerate(losses, last - len(losses) + 1):
     if not math.isfinite(loss):
       raise NonFiniteLoss(
-          f"the loss or its gradient is {loss} at step {step}: lower the learning rate "
-          "or lengthen the warm-up; the last checkpoint before it is kept.")
+        f"the loss or its gradient is {loss} at step {step}: lower the learning rate "
+        "or lengthen the warm-up; the last checkpoint before it is kept."
+      )
 
 
 def host_memory() -> dict[str, float]:
@@ -46,7 +48,8 @@ class MetricsWriter:
 
   Args:
     workdir: where to.
-    step: the step the run continues from: records after it, from before an interruption, are dropped.
+    step: the step the run continues from: records after it, from before an interruption, are
+      dropped.
   """
 
   def __init__(self, workdir: pathlib.Path, step: int):
@@ -91,14 +94,20 @@ class MetricsWriter:
     self._file.write(json.dumps({"step": step, **record}) + "\n")
     self._file.flush()
     events = self._events()
-    from tensorboardX.proto.summary_pb2 import Summary  # after `_events`, which says how it is imported
+    from tensorboardX.proto.summary_pb2 import (
+      Summary,
+    )  # after `_events`, which says how it is imported
+
     values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items()]
-    events.file_writer.add_summary(Summary(value=values), step)  # one event of all: add_scalar queues each
+    events.file_writer.add_summary(
+      Summary(value=values), step
+    )  # one event of all: add_scalar queues each
 
 
 def _events(folder: pathlib.Path, step: int):
   """TensorBoard's writer of a run that continues from a step."""
-  # It would load PyTorch where that is installed, which takes seconds, for tensors that it is never given.
+  # It would load PyTorch where that is installed, which takes seconds, for tensors that it is never
+  # given.
   hidden = sys.modules.setdefault("torch", None) is None
   try:
     from tensorboardX import SummaryWriter
@@ -113,11 +122,14 @@ class HealthWatch:
 
   Args:
     name: of the run, for the warnings.
-    steps_per_epoch: weights that keep their levels for so many steps, and for STILL, do not learn any more.
+    steps_per_epoch: weights that keep their levels for so many steps, and for STILL, do not learn
+      any more.
   """
+
   SATURATED = 0.99
-  # Late in a run about 2 of 10,000 ternary weights change their level in a step (ResNet-8 on digits). A layer of 144, the
-  # smallest of our networks, then keeps all of them for 100 steps in one case of 20, and for 200 in one of 300.
+  # Late in a run about 2 of 10,000 ternary weights change their level in a step (ResNet-8 on
+  # digits). A layer of 144, the smallest of our networks, then keeps all of them for 100 steps in
+  # one case of 20, and for 200 in one of 300.
   STILL = 200
 
   def __init__(self, name: str, steps_per_epoch: float):
@@ -131,20 +143,34 @@ class HealthWatch:
       if not slash:
         continue
       if kind == "zeros" and value == 1:
-        self._warn(key, f"all of {name} is zero at step {step}: nothing gets through it; lower the "
-                        "learning rate or the quantizer's threshold, or keep it in full precision.")
+        self._warn(
+          key,
+          f"all of {name} is zero at step {step}: nothing gets through it; lower the "
+          "learning rate or the quantizer's threshold, or keep it in full precision.",
+        )
       elif kind == "saturation" and value >= self.SATURATED:
-        self._warn(key, f"{value:.0%} of {name} is at the end of its range at step {step}: it says "
-                        "next to nothing; lower the learning rate, or use more activation bits.")
+        self._warn(
+          key,
+          f"{value:.0%} of {name} is at the end of its range at step {step}: it says "
+          "next to nothing; lower the learning rate, or use more activation bits.",
+        )
       elif kind == "floor" and value:
-        self._warn(key, f"a magnitude of {name} is at its floor at step {step}: its weights of that sign count for "
-                        "nothing; lower the learning rate, or set config.quantization.per_channel=False.")
+        self._warn(
+          key,
+          f"a magnitude of {name} is at its floor at step {step}: its weights of that sign count "
+          "for "
+          "nothing; lower the learning rate, or set config.quantization.per_channel=False.",
+        )
       elif kind == "flips":
         if value or not learning:
           self._flipped[name] = step
         elif step - self._flipped.setdefault(name, step) >= self._patience:
-          self._warn(key, f"no weight of {name} has changed its level from step {self._flipped[name]} to {step}: it "
-                          "does not learn; raise the learning rate or lower the weight decay.")
+          self._warn(
+            key,
+            f"no weight of {name} has changed its level from step {self._flipped[name]} to {step}: "
+            "it "
+            "does not learn; raise the learning rate or lower the weight decay.",
+          )
 
   def _warn(self, key: str, sentence: str):
     if key not in self._warned:
@@ -167,16 +193,22 @@ def joined(history) -> dict[str, np.ndarray]:
   """The metrics of all steps of a chunk: arrays of (steps, ...); {} of none.
 
   Args:
-    history: (count, metrics) of each dispatch, arrays of (count or more, ...); or (None, metrics) of one step.
+    history: (count, metrics) of each dispatch, arrays of (count or more, ...); or (None, metrics)
+      of one step.
   """
-  parts = [{k: np.asarray(v)[None] if count is None else np.asarray(v)[:count]
-            for k, v in jax.device_get(metrics).items()} for count, metrics in history]
+  parts = [
+    {
+      k: np.asarray(v)[None] if count is None else np.asarray(v)[:count]
+      for k, v in jax.device_get(metrics).items()
+    }
+    for count, metrics in history
+  ]
   return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]} if parts else {}
 
 
 def of_layers(names: health.Names, history: dict[str, np.ndarray]) -> dict[str, float]:
-  """The health of every layer: "zeros/LAYER", "flips/LAYER", ...; of weights the mean over the steps, of
-  activations that of the last one."""
+  """The health of every layer: "zeros/LAYER", "flips/LAYER", ...; of weights the mean over the
+  steps, of activations that of the last one."""
   record = {}
   rows_of = history["weights"].mean(0), history["activations"][-1]
   for layers, columns, rows in zip(names, names.columns, rows_of):

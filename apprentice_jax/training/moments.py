@@ -1,4 +1,5 @@
-"""Batches too small for batch norm: one value per channel has no variance, and training on it ends in nonsense."""
+"""Batches too small for batch norm: one value per channel has no variance, and training on it ends
+in nonsense."""
 
 import math
 
@@ -14,7 +15,8 @@ from apprentice_jax.models.residual import ResNet
 def check(config, networks: dict[str, ResNet], image_shape: tuple[int, int, int]):
   """Raises ConfigError where a batch norm of a network that trains would see one value per channel.
 
-  Every device normalises by its own share of the batch, or all of them by the whole batch with ``sync_batch_norm``.
+  Every device normalises by its own share of the batch, or all of them by the whole batch with
+  ``sync_batch_norm``.
 
   Args:
     config: the run's, with its ``batch_size``.
@@ -31,9 +33,13 @@ def check(config, networks: dict[str, ResNet], image_shape: tuple[int, int, int]
     on = "" if devices == 1 else f" on {devices} devices"
     ways = [f"config.batch_size={2 * batch}"]
     if batch > 1:
-      ways += ["config.cpu_devices=1"] * (jax.devices()[0].platform == "cpu") + ["config.sync_batch_norm=True"]
-    raise ConfigError(f"config.batch_size is {batch}{on}: {layer} of the {which} would normalise each channel by a "
-                      f"single value; set {', or '.join(ways)}.")
+      ways += ["config.cpu_devices=1"] * (jax.devices()[0].platform == "cpu") + [
+        "config.sync_batch_norm=True"
+      ]
+    raise ConfigError(
+      f"config.batch_size is {batch}{on}: {layer} of the {which} would normalise each channel by a "
+      f"single value; set {', or '.join(ways)}."
+    )
 
 
 def pixels(network: ResNet, image_shape: tuple[int, int, int]) -> dict[str, int]:
@@ -45,7 +51,9 @@ def pixels(network: ResNet, image_shape: tuple[int, int, int]) -> dict[str, int]
       result["/".join(context.module.path)] = math.prod(args[0].shape[1:-1])
     return function(*args, **kwargs)
 
-  init = network.clone(norm_axis=None).init  # without synchronised batch norm, which needs the replicas' axis
+  init = network.clone(
+    norm_axis=None
+  ).init  # without synchronised batch norm, which needs the replicas' axis
   with nn.intercept_methods(look):
     jax.eval_shape(lambda key: init(key, jnp.zeros((1, *image_shape)), True), jax.random.key(0))
   return result

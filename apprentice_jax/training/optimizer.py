@@ -18,6 +18,7 @@ class SGD(NamedTuple):
     decay: names of the parameters that decay: "kernel", "bias" and "scale" (batch norm's), "clip"
       (PACT's), "positive" and "negative" (TTQ's), "weight_step" and "activation_step" (LSQ's).
   """
+
   momentum: float = 0.9
   nesterov: bool = True
   weight_decay: float = 1e-4
@@ -25,18 +26,22 @@ class SGD(NamedTuple):
 
   def build(self) -> optax.GradientTransformation:
     """The optax transformation; its updates are to be multiplied by minus the learning rate."""
+
     def decays(params):
       return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in self.decay, params)
 
     return optax.chain(
-        optax.add_decayed_weights(self.weight_decay, mask=decays),
-        optax.trace(self.momentum, self.nesterov))
+      optax.add_decayed_weights(self.weight_decay, mask=decays),
+      optax.trace(self.momentum, self.nesterov),
+    )
 
 
 def shortened(recipe, steps: int, steps_per_epoch: float):
-  """A recipe whose warm-up leaves time to train: the recipe, or a copy whose warm-up is a tenth of the run.
+  """A recipe whose warm-up leaves time to train: the recipe, or a copy whose warm-up is a tenth of
+  the run.
 
-  During a warm-up as long as the run the rate would only rise, and the run would end at its highest.
+  During a warm-up as long as the run the rate would only rise, and the run would end at its
+  highest.
 
   Args:
     recipe: see `learning_rates`.
@@ -61,15 +66,17 @@ def _settling(recipe, steps: int) -> int:
 def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   """The learning rate of every step.
 
-  In the end it is 0 for some steps, in which batch norm's running statistics become those of the final weights. Low-bit
-  weights flip between levels to the last, at any rate, and every flip moves the statistics of what follows: without
-  this they are those of weights that are gone (Nagel et al., "Overcoming Oscillations in Quantization-Aware Training",
-  2022, https://icml.cc/virtual/2022/poster/17839, find the same); results/recipe has what it gains.
+  In the end it is 0 for some steps, in which batch norm's running statistics become those of the
+  final weights. Low-bit weights flip between levels to the last, at any rate, and every flip moves
+  the statistics of what follows: without this they are those of weights that are gone (Nagel et
+  al., "Overcoming Oscillations in Quantization-Aware Training", 2022,
+  https://icml.cc/virtual/2022/poster/17839, find the same); results/recipe has what it gains.
 
   Args:
     recipe: with ``learning_rate`` (the peak), ``warmup_epochs`` (linear from 0), ``schedule``
-      ("cosine" to 0, "step" or "constant"), for "step" ``milestones`` (as fractions of what comes before
-      the end) and ``factor``, and ``settle_steps``, how many the steps of the end are; at most a tenth of all.
+      ("cosine" to 0, "step" or "constant"), for "step" ``milestones`` (as fractions of what comes
+      before the end) and ``factor``, and ``settle_steps``, how many the steps of the end are; at
+      most a tenth of all.
     steps: of the whole run.
     steps_per_epoch: for the warm-up.
 
@@ -85,11 +92,11 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
     main = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
   elif recipe.schedule == "step":
     main = optax.piecewise_constant_schedule(
-        peak, {round(m * steps) - warmup: recipe.factor for m in recipe.milestones})
+      peak, {round(m * steps) - warmup: recipe.factor for m in recipe.milestones}
+    )
   else:
     main = optax.constant_schedule(peak)
   # The warm-up's first step already moves.
-  schedule = optax.join_schedules(
-      [lambda step: peak * (step + 1) / max(warmup, 1), main], [warmup])
+  schedule = optax.join_schedules([lambda step: peak * (step + 1) / max(warmup, 1), main], [warmup])
   moving = np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
   return np.concatenate([moving, np.zeros(settling, np.float32)])

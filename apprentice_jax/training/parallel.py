@@ -1,14 +1,15 @@
 """Replicas: the one place that says pmap.
 
-`over_replicas` runs a pure function on every device, each with its own slice of the mapped arguments
-and the same copy of the others. What comes out must be the same on every replica (the function
-averages over `AXIS`); one copy is returned, without a device axis, so state goes in and out as it is.
+`over_replicas` runs a pure function on every device, each with its own slice of the mapped
+arguments and the same copy of the others. What comes out must be the same on every replica (the
+function averages over `AXIS`); one copy is returned, without a device axis, so state goes in and
+out as it is.
 
-Since jax 0.8 ``jax.pmap`` is jit of shard_map; ``backend="shard_map"`` says so directly and gives the
-same numbers, for the day pmap goes.
+Since jax 0.8 ``jax.pmap`` is jit of shard_map; ``backend="shard_map"`` says so directly and gives
+the same numbers, for the day pmap goes.
 """
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -22,7 +23,8 @@ def mesh(devices=None) -> Mesh:
 
 
 def replicate(tree, devices=None):
-  """Puts a copy of every array on each device, where `over_replicas` takes them without moving them.
+  """Puts a copy of every array on each device, where `over_replicas` takes them without moving
+  them.
 
   With several processes each brings its own copy; `same_on_all` makes sure that they are one.
   """
@@ -45,17 +47,22 @@ def same_on_all(tree):
   if jax.process_count() == 1:
     return tree
   from jax.experimental.multihost_utils import broadcast_one_to_all
+
   return jax.tree.map(np.asarray, broadcast_one_to_all(jax.tree.map(np.asarray, tree)))
 
 
 def global_view(tree):
-  """Arrays with a copy on every device, as arrays of all processes: what pmap returns are arrays of this
-  process's devices alone. Nothing is moved."""
+  """Arrays with a copy on every device, as arrays of all processes: what pmap returns are arrays of
+  this process's devices alone. Nothing is moved."""
   if jax.process_count() == 1:
     return tree
   sharding = NamedSharding(mesh(), PartitionSpec())
-  return jax.tree.map(lambda a: jax.make_array_from_single_device_arrays(
-      a.shape, sharding, [s.data for s in a.addressable_shards]), tree)
+  return jax.tree.map(
+    lambda a: jax.make_array_from_single_device_arrays(
+      a.shape, sharding, [s.data for s in a.addressable_shards]
+    ),
+    tree,
+  )
 
 
 def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
@@ -65,11 +72,13 @@ def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
   local = [d for d in sharding.mesh.devices if d.process_index == jax.process_index()]
   parts = [jax.device_put(share[None], device) for share, device in zip(shares, local, strict=True)]
   return jax.make_array_from_single_device_arrays(
-      (sharding.mesh.size, *shares[0].shape), sharding, parts)
+    (sharding.mesh.size, *shares[0].shape), sharding, parts
+  )
 
 
 def split(array: np.ndarray, devices=None):
-  """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share), placed on them."""
+  """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share),
+  placed on them."""
   count = mesh(devices).size
   parts = array.reshape(*array.shape[:-1], count, array.shape[-1] // count)
   parts = np.ascontiguousarray(np.moveaxis(parts, -2, 0))
@@ -79,8 +88,13 @@ def split(array: np.ndarray, devices=None):
   return jax.make_array_from_callback(parts.shape, sharding, lambda part: parts[part])
 
 
-def over_replicas(function: Callable, mapped: Sequence[bool], donate: Sequence[int] = (),
-                  backend: str = "pmap", devices=None) -> Callable:
+def over_replicas(
+  function: Callable,
+  mapped: Sequence[bool],
+  donate: Sequence[int] = (),
+  backend: str = "pmap",
+  devices=None,
+) -> Callable:
   """Compiles ``function`` to run on every device at once.
 
   Args:
@@ -94,8 +108,14 @@ def over_replicas(function: Callable, mapped: Sequence[bool], donate: Sequence[i
     The compiled function; its results are those of every replica.
   """
   if backend == "pmap":
-    return jax.pmap(function, axis_name=AXIS, in_axes=tuple(0 if m else None for m in mapped),
-                    out_axes=None, donate_argnums=tuple(donate), devices=devices)
+    return jax.pmap(
+      function,
+      axis_name=AXIS,
+      in_axes=tuple(0 if m else None for m in mapped),
+      out_axes=None,
+      donate_argnums=tuple(donate),
+      devices=devices,
+    )
 
   def block(*args):  # shard_map keeps the mapped axis, with size one
     take = lambda a, m: jax.tree.map(lambda x: x[0], a) if m else a
@@ -103,5 +123,8 @@ def over_replicas(function: Callable, mapped: Sequence[bool], donate: Sequence[i
 
   specs = tuple(PartitionSpec(AXIS) if m else PartitionSpec() for m in mapped)
   return jax.jit(
-      jax.shard_map(block, mesh=mesh(devices), in_specs=specs, out_specs=PartitionSpec(),
-                    check_vma=False), donate_argnums=tuple(donate))
+    jax.shard_map(
+      block, mesh=mesh(devices), in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+    ),
+    donate_argnums=tuple(donate),
+  )

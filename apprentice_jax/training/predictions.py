@@ -1,9 +1,10 @@
-"""A finished run's answers to the images that it was scored on: ``predictions.csv`` in its workdir."""
+"""A finished run's answers to the images that it was scored on: ``predictions.csv`` in its
+workdir."""
 
-from collections.abc import Callable, Sequence
 import csv
 import pathlib
 import types
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ class Answers(NamedTuple):
     confidence: float (images,), the softmax of the predicted class.
     class_names: in the order of the outputs.
   """
+
   index: np.ndarray
   image: list[str]
   label: np.ndarray
@@ -33,8 +35,9 @@ class Answers(NamedTuple):
   class_names: tuple[str, ...]
 
 
-def write(workdir: pathlib.Path, answers: Predicted, class_names: Sequence[str],
-          name: Callable[[int], str]):
+def write(
+  workdir: pathlib.Path, answers: Predicted, class_names: Sequence[str], name: Callable[[int], str]
+):
   """Writes one line an image, in the order of the split.
 
   Args:
@@ -51,8 +54,15 @@ def write(workdir: pathlib.Path, answers: Predicted, class_names: Sequence[str],
   for i in np.flatnonzero(answers.label >= 0):
     # A file's name need not be text in any encoding.
     image = name(i).encode(errors="backslashreplace").decode()
-    writer.writerow([i, image, class_names[answers.label[i]], class_names[answers.predicted[i]],
-                     f"{answers.confidence[i]:.6f}"])
+    writer.writerow(
+      [
+        i,
+        image,
+        class_names[answers.label[i]],
+        class_names[answers.predicted[i]],
+        f"{answers.confidence[i]:.6f}",
+      ]
+    )
   write_atomically(workdir / FILE, "".join(lines))
 
 
@@ -61,15 +71,29 @@ def read(workdir: pathlib.Path, class_names: Sequence[str]) -> Answers | None:
   place = {name: i for i, name in enumerate(class_names)}
   try:
     with (workdir / FILE).open(newline="") as file:
-      rows = [(int(r["index"]), r["image"], place[r["class"]], place[r["predicted"]],
-               float(r["confidence"])) for r in csv.DictReader(file)]
+      rows = [
+        (
+          int(r["index"]),
+          r["image"],
+          place[r["class"]],
+          place[r["predicted"]],
+          float(r["confidence"]),
+        )
+        for r in csv.DictReader(file)
+      ]
   except (OSError, ValueError, KeyError, TypeError):
     return None
   if not rows:
     return None
   index, image, label, predicted, confidence = zip(*rows)
-  return Answers(np.array(index), list(image), np.array(label), np.array(predicted),
-                 np.array(confidence), tuple(class_names))
+  return Answers(
+    np.array(index),
+    list(image),
+    np.array(label),
+    np.array(predicted),
+    np.array(confidence),
+    tuple(class_names),
+  )
 
 
 def confusion(answers: Answers) -> np.ndarray:

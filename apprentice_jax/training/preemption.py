@@ -1,16 +1,15 @@
 """Being told to stop: SIGTERM (a machine is taken away) and SIGINT (Ctrl-C) save first.
 
 A run that was told to stop finishes the dispatch it is at (of several processes: the chunk of
-``steps_per_dispatch`` steps, after which they exchange what they were told), saves, and raises `Preempted`; the
-command then exits with EXIT_PREEMPTED after SIGTERM, for a launcher to start it again, and with 130 after SIGINT. A
-SIGINT after the first signal acts at once, as it would have without this module; another SIGTERM does
-not, since launchers and the system may both send one.
+``steps_per_dispatch`` steps, after which they exchange what they were told), saves, and raises
+`Preempted`; the command then exits with EXIT_PREEMPTED after SIGTERM, for a launcher to start it
+again, and with 130 after SIGINT. A SIGINT after the first signal acts at once, as it would have
+without this module; another SIGTERM does not, since launchers and the system may both send one.
 """
 
 import contextlib
 import signal
 import threading
-from typing import Optional
 
 import jax
 import numpy as np
@@ -35,7 +34,7 @@ class Preempted(Exception):
     return EXIT_INTERRUPTED if self.signal == signal.SIGINT else EXIT_PREEMPTED
 
 
-_received: Optional[int] = None
+_received: int | None = None
 
 
 @contextlib.contextmanager
@@ -72,13 +71,13 @@ def _listening() -> bool:
   return getattr(signal.getsignal(signal.SIGTERM), "ours", False)
 
 
-def requested(together: bool = True) -> Optional[int]:
+def requested(together: bool = True) -> int | None:
   """The signal that asks this run to stop, or None.
 
   Args:
-    together: whether all processes of the run make this call. They exchange what they have received,
-      get the same answer, and so stop after the same step; other calls have no answer where there are
-      several processes.
+    together: whether all processes of the run make this call. They exchange what they have
+      received, get the same answer, and so stop after the same step; other calls have no answer
+      where there are several processes.
   """
   if jax.process_count() == 1:
     return _received
@@ -86,4 +85,5 @@ def requested(together: bool = True) -> Optional[int]:
     return None
   # Not jax's own preemption point: it counts steps one by one, and Orbax asks it too, with others.
   from jax.experimental import multihost_utils
+
   return int(multihost_utils.process_allgather(np.int32(_received or 0)).max()) or None

@@ -1,10 +1,10 @@
 """What a run says while it works: its progress by time, and what takes longer than a moment."""
 
-from collections.abc import Callable
 import contextlib
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 EVERY = 10.0  # seconds between lines in a log; people read them, and files keep them
 LIVE = 0.3  # between looks of a line on a terminal, which is rewritten in place
@@ -12,7 +12,8 @@ MOMENT = 2.0  # what takes less is not announced
 
 
 class Progress:
-  """The progress of a run: a line rewritten in place on a terminal, a new one every few seconds elsewhere.
+  """The progress of a run: a line rewritten in place on a terminal, a new one every few seconds
+  elsewhere.
 
   The first line comes with the first step, which already says how long the run may take.
 
@@ -28,17 +29,35 @@ class Progress:
     clock: seconds.
   """
 
-  def __init__(self, name: str, steps: int, first_step: int, batch: int, role: str = "student",
-               spent: Callable[[], float] = lambda: 0.0, out=None, announced: bool = True,
-               clock: Callable[[], float] = time.monotonic):
-    self._name, self._steps, self._first, self._batch, self._role = name, steps, first_step, batch, role
+  def __init__(
+    self,
+    name: str,
+    steps: int,
+    first_step: int,
+    batch: int,
+    role: str = "student",
+    spent: Callable[[], float] = lambda: 0.0,
+    out=None,
+    announced: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._name, self._steps, self._first, self._batch, self._role = (
+      name,
+      steps,
+      first_step,
+      batch,
+      role,
+    )
     self._out, self._clock, self._spent = out or sys.stdout, clock, spent
     self._live = self._out.isatty()
     self._began, self._shown, self._before = clock(), None, spent()
     self._last, self._width, self._scores, self._speed = first_step, 0, [], ""
     if announced and first_step < steps:
-      what = (f"continuing from step {first_step:,} of {steps:,}" if first_step else
-              f"{steps:,} steps to train")
+      what = (
+        f"continuing from step {first_step:,} of {steps:,}"
+        if first_step
+        else f"{steps:,} steps to train"
+      )
       print(f"{name}: {what}", file=self._out, flush=True)
 
   def record(self, step: int, record: dict):
@@ -62,10 +81,15 @@ class Progress:
     if not due or self._last == self._first:
       return
     self._shown = now
-    a_step = max(now - self._began - (self._spent() - self._before), 1e-9) / (self._last - self._first)
-    parts = [f"{self._name} step {self._last}/{self._steps}", *self._scores,
-             self._speed or _speed(self._batch / a_step),
-             f"{clock_time(a_step * (self._steps - self._last))} left"]
+    a_step = max(now - self._began - (self._spent() - self._before), 1e-9) / (
+      self._last - self._first
+    )
+    parts = [
+      f"{self._name} step {self._last}/{self._steps}",
+      *self._scores,
+      self._speed or _speed(self._batch / a_step),
+      f"{clock_time(a_step * (self._steps - self._last))} left",
+    ]
     line = "  ".join(parts)
     end = "\r" if self._live and step < self._steps else "\n"
     print(line.ljust(self._width), end=end, file=self._out, flush=True)
@@ -84,7 +108,9 @@ def clock_time(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def announced(what: str, more: str = "", said: bool = True, after: float = MOMENT, every: float = 3 * EVERY):
+def announced(
+  what: str, more: str = "", said: bool = True, after: float = MOMENT, every: float = 3 * EVERY
+):
   """Says what is being done where it takes longer than a moment, and now and then that it goes on.
 
   Args:

@@ -18,18 +18,35 @@ from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.models import health, magnitudes
-from apprentice_jax.training import (aot, chance, identity, inputs, parallel, predictions, preemption, processes, saved,
-                                     start, starts, teacher_logits)
+from apprentice_jax.training import (
+  aot,
+  chance,
+  identity,
+  inputs,
+  parallel,
+  predictions,
+  preemption,
+  processes,
+  saved,
+  start,
+  starts,
+  teacher_logits,
+)
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import agreement, score
-from apprentice_jax.training.metrics import (HealthWatch, MetricsWriter, check_finite, host_memory, joined,
-                                             of_layers)
+from apprentice_jax.training.metrics import (
+  HealthWatch,
+  MetricsWriter,
+  check_finite,
+  host_memory,
+  joined,
+  of_layers,
+)
 from apprentice_jax.training.optimizer import learning_rates, shortened
 from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
 from apprentice_jax.training.progress import EVERY, Progress
 from apprentice_jax.training.workdir import claim_classes, classes, write_atomically, write_config
-
 
 PIXELS = 2  # how streamed images are reduced: with antialiasing since 2
 
@@ -37,18 +54,21 @@ PIXELS = 2  # how streamed images are reduced: with antialiasing since 2
 class Run:
   """One run: its program, data and schedule; `run` is all there is to call.
 
-  Steps are counted in chunks of config.steps_per_dispatch, from step 0: a chunk's mean metrics are one
-  record, and checkpoints and scores fall on the end of a chunk. Only a run that is told to stop saves
-  within one; the metrics of the chunk so far are then in the checkpoint.
+  Steps are counted in chunks of config.steps_per_dispatch, from step 0: a chunk's mean metrics are
+  one record, and checkpoints and scores fall on the end of a chunk. Only a run that is told to stop
+  saves within one; the metrics of the chunk so far are then in the checkpoint.
   """
 
-  def __init__(self, config, workdir: pathlib.Path, teacher: str, student: str, role: str = "student"):
+  def __init__(
+    self, config, workdir: pathlib.Path, teacher: str, student: str, role: str = "student"
+  ):
     self.config, self.workdir, self.role = config, workdir, role
     self.data = inputs.split(config, "train")
     self.settings = start.settings(config, len(self.data.class_names))
     self.program = program(self.settings)
     self.initial = start.initial_state(config, self.settings, teacher, student)
-    # A fixed teacher whose logits are known, on the host: it is needed for them and at the end, not in between.
+    # A fixed teacher whose logits are known, on the host: it is needed for them and at the end, not
+    # in between.
     self.teacher = start.fixed_teacher(config, teacher) if self.settings.view.known else None
     self.logits = None
 
@@ -56,9 +76,13 @@ class Run:
     self.per_epoch = self.data.size / config.batch_size
     self.steps = round(recipe.epochs * self.per_epoch)
     if recipe.epochs and not self.steps:
-      raise ConfigError(f"{recipe.epochs} epochs of {self.data.size} examples are less than a step.")
-    self.rates, self.teacher_rates = (learning_rates(
-        shortened(r, self.steps, self.per_epoch), self.steps, self.per_epoch) for r in (recipe, start.recipe(config, "teacher")))
+      raise ConfigError(
+        f"{recipe.epochs} epochs of {self.data.size} examples are less than a step."
+      )
+    self.rates, self.teacher_rates = (
+      learning_rates(shortened(r, self.steps, self.per_epoch), self.steps, self.per_epoch)
+      for r in (recipe, start.recipe(config, "teacher"))
+    )
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
     weights["temperature"] = config.loss.temperature
     # float32, as all other arguments: a Python number makes another program.
@@ -66,12 +90,15 @@ class Run:
     self.key = parallel.replicate(jax.random.fold_in(jax.random.key(config.seed), 3))
     self.names = health.names(self.settings.student, self.data.image_shape)
     self.health = HealthWatch(str(workdir), self.per_epoch)
-    # Of the dispatches of the chunk so far: (count, metrics), arrays of (count or more, ...); or (None,
-    # metrics) of one step.
+    # Of the dispatches of the chunk so far: (count, metrics), arrays of (count or more, ...); or
+    # (None, metrics) of one step.
     self.history = []
     # What a run must find again when it continues, beside its config.
-    self.identity = {"train_size": self.data.size, "teacher": self._teachers_checksum(),
-                     **identity.starts(config, teacher, student)}
+    self.identity = {
+      "train_size": self.data.size,
+      "teacher": self._teachers_checksum(),
+      **identity.starts(config, teacher, student),
+    }
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
     self.feed, self.inflight = None, collections.deque()
@@ -86,20 +113,37 @@ class Run:
     return saved.checksum(teacher)
 
   def _doubt_teacher(self, state: State):
-    """Warns of a fixed teacher that seems to know other classes; of a workdir they are known and have been compared.
-    One with a new head may have been trained too little."""
+    """Warns of a fixed teacher that seems to know other classes; of a workdir they are known and
+    have been compared. One with a new head may have been trained too little."""
     given = self.config.teacher.init
-    if self.identity["teacher"] and given and (self.config.teacher.head == "new" or not classes(given)):
+    if (
+      self.identity["teacher"]
+      and given
+      and (self.config.teacher.head == "new" or not classes(given))
+    ):
       s, own = self.settings, self.teacher
-      model, network = (own.model, parallel.replicate(own.network)) if own else (s.teacher, state.teacher)
-      chance.look(self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std)
+      model, network = (
+        (own.model, parallel.replicate(own.network)) if own else (s.teacher, state.teacher)
+      )
+      chance.look(
+        self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std
+      )
 
   def _known_logits(self):
     """The fixed teacher's logits, on every device."""
-    return parallel.replicate(teacher_logits.known(
-        self.teacher.model, parallel.replicate(self.teacher.network), self.identity["teacher"], self.settings,
-        self.data, start.known_epochs(self.settings, self.steps / self.per_epoch), self.key, self.config.batch_size,
-        functools.partial(_check_stop, "computing the teacher's logits; finished epochs are kept")))
+    return parallel.replicate(
+      teacher_logits.known(
+        self.teacher.model,
+        parallel.replicate(self.teacher.network),
+        self.identity["teacher"],
+        self.settings,
+        self.data,
+        start.known_epochs(self.settings, self.steps / self.per_epoch),
+        self.key,
+        self.config.batch_size,
+        functools.partial(_check_stop, "computing the teacher's logits; finished epochs are kept"),
+      )
+    )
 
   def run(self) -> dict:
     config = self.config
@@ -114,16 +158,24 @@ class Run:
       if self.teacher is not None and step < self.steps:
         self.logits = self._known_logits()
       with MetricsWriter(self.workdir, step) as self.metrics:
-        self.progress = Progress(self.workdir.name, self.steps, step, config.batch_size, self.role, aot.seconds,
-                                 announced=processes.first())
+        self.progress = Progress(
+          self.workdir.name,
+          self.steps,
+          step,
+          config.batch_size,
+          self.role,
+          aot.seconds,
+          announced=processes.first(),
+        )
         if isinstance(self.data, inputs.Streamed):
           with self.data.training(config, step, self.steps) as self.feed:
             state = self._loop(state, step)
         else:
           state = self._loop(state, step)
         final = self._finish(state)
-    processes.on_first(lambda: write_atomically(self.workdir / "result.json",
-                                                json.dumps(final, indent=1)))
+    processes.on_first(
+      lambda: write_atomically(self.workdir / "result.json", json.dumps(final, indent=1))
+    )
     return final
 
   def _begin(self) -> tuple[State, int, float]:
@@ -131,25 +183,44 @@ class Run:
     state, self.initial = self.initial, None  # its buffers are given up to the first step
     if self.checkpoints.latest() is None:
       return state, 0, 0.0
-    if any(not shape and name.endswith(magnitudes.SIDES) for name, shape in self.checkpoints.student_shapes().items()):
-      raise ConfigError(f"{self.workdir} cannot continue: it began with an earlier TTQ, whose steps were too large; "
-                        "choose another --workdir.")
+    if any(
+      not shape and name.endswith(magnitudes.SIDES)
+      for name, shape in self.checkpoints.student_shapes().items()
+    ):
+      raise ConfigError(
+        f"{self.workdir} cannot continue: it began with an earlier TTQ, whose steps were too "
+        "large; "
+        "choose another --workdir."
+      )
     state, meta = self.checkpoints.restore(state)
     if isinstance(self.data, inputs.Streamed) and meta.get("pixels", 1) != PIXELS:
-      warnings.warn(f"{self.workdir} began with images that were reduced without antialiasing: its numbers will not be "
-                    "those of an unbroken run.")
+      warnings.warn(
+        f"{self.workdir} began with images that were reduced without antialiasing: its numbers "
+        "will not be "
+        "those of an unbroken run."
+      )
     if meta["devices"] != jax.device_count():
-      warnings.warn(f"{self.workdir} continues on {jax.device_count()} devices and began on "
-                    f"{meta['devices']}: its numbers will not be those of an unbroken run.")
+      warnings.warn(
+        f"{self.workdir} continues on {jax.device_count()} devices and began on "
+        f"{meta['devices']}: its numbers will not be those of an unbroken run."
+      )
     for what, sentence in (
-        ("train_size", "it began with {} training images, and there are {} now: bring them back"),
-        *((what, sentence + " (checksums {} and {}): bring that back") for what, sentence in identity.WORDS.items())):
+      ("train_size", "it began with {} training images, and there are {} now: bring them back"),
+      *(
+        (what, sentence + " (checksums {} and {}): bring that back")
+        for what, sentence in identity.WORDS.items()
+      ),
+    ):
       if meta.get(what, self.identity[what]) != self.identity[what]:
-        raise ConfigError(f"{self.workdir} cannot continue: "
-                          f"{sentence.format(meta[what], self.identity[what])}, or choose another "
-                          "--workdir.")
-    self.history = [(None, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
-                    for metrics in meta.get("history", ())]
+        raise ConfigError(
+          f"{self.workdir} cannot continue: "
+          f"{sentence.format(meta[what], self.identity[what])}, or choose another "
+          "--workdir."
+        )
+    self.history = [
+      (None, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
+      for metrics in meta.get("history", ())
+    ]
     # JSON does not tell (0, 2) from (0,).
     for _, metrics in self.history:
       for kind, columns in zip(("weights", "activations"), self.names.columns):
@@ -207,8 +278,12 @@ class Run:
     began = time.monotonic()
     if batch is not None:
       state, metrics = self.program.feed(
-          state, batch, self.weights, Rates(self.rates[step], self.teacher_rates[step]),
-          observe=step + 1 == end)
+        state,
+        batch,
+        self.weights,
+        Rates(self.rates[step], self.teacher_rates[step]),
+        observe=step + 1 == end,
+      )
       self.inflight.append(metrics["loss"])
       if len(self.inflight) > inputs.AHEAD:  # batches wait in the devices' memory
         jax.block_until_ready(self.inflight.popleft())
@@ -218,31 +293,49 @@ class Run:
     first, index, epoch, rates = self._prepared(self._chunk(step), end)
     self.waited += time.monotonic() - began
     state, metrics = self.program.train(
-        state, self.data.on_devices._replace(logits=self.logits), index, epoch, count, self.weights, rates, self.key,
-        observe=step + count == end, first=step - first)
+      state,
+      self.data.on_devices._replace(logits=self.logits),
+      index,
+      epoch,
+      count,
+      self.weights,
+      rates,
+      self.key,
+      observe=step + count == end,
+      first=step - first,
+    )
     self.history.append((count, metrics))
     return state, count
 
   def _count(self, step: int, end: int) -> int:
-    """How many steps to dispatch: one at first, and where they are slow, so that the progress is seen."""
+    """How many steps to dispatch: one at first, and where they are slow, so that the progress is
+    seen."""
     most = min(end - step, self.program.together)
     if self.program.asynchronous or jax.process_count() > 1:
       return most
     return 1 if self.pace is None or self.pace * most > EVERY else most
 
   def _done(self, step: int) -> int:
-    """The last step that the devices are known to have taken, of those dispatched up to ``step``; 0: not known."""
+    """The last step that the devices are known to have taken, of those dispatched up to ``step``;
+    0: not known."""
     if not self.program.asynchronous:
       return step - self.program.ahead
     return step - len(self.inflight) if self.feed is not None else 0
 
   def _prepared(self, first: int, end: int):
-    """``first``, and what the steps from there to ``end`` take: examples and rates, placed once for all of them."""
+    """``first``, and what the steps from there to ``end`` take: examples and rates, placed once for
+    all of them."""
     if self.chunk is None or self.chunk[0] != first:
       config, s = self.config, self.settings
-      examples = example_indices(config.seed, self.data.size, first, end - first, s, config.batch_size)
+      examples = example_indices(
+        config.seed, self.data.size, first, end - first, s, config.batch_size
+      )
       fill = lambda rates: np.pad(rates[first:end], (0, s.steps_per_dispatch - (end - first)))
-      self.chunk = first, *examples, parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates)))
+      self.chunk = (
+        first,
+        *examples,
+        parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates))),
+      )
     return self.chunk
 
   def _record(self, *chunks):
@@ -255,8 +348,12 @@ class Run:
       return
     now = time.monotonic()
     trained = now - self.read_at - (aot.seconds() - self.compiled)  # see `aot.seconds`
-    rates = {"images_per_second": sum(len(h["loss"]) for _, h in chunks) * self.config.batch_size / trained,
-             "data_wait": self.waited / trained}
+    rates = {
+      "images_per_second": sum(len(h["loss"]) for _, h in chunks)
+      * self.config.batch_size
+      / trained,
+      "data_wait": self.waited / trained,
+    }
     self.read_at, self.waited, self.compiled = now, 0.0, aot.seconds()
     for last, history in chunks:
       self._write(last, history, {**rates, "seconds": now - self.began})
@@ -266,9 +363,12 @@ class Run:
     check_finite(history, last)
     record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
     record.update(
-        epoch=last * self.config.batch_size / self.data.size,
-        examples=last * self.config.batch_size,
-        learning_rate=float(self.rates[last - 1]), **times, **host_memory())
+      epoch=last * self.config.batch_size / self.data.size,
+      examples=last * self.config.batch_size,
+      learning_rate=float(self.rates[last - 1]),
+      **times,
+      **host_memory(),
+    )
     if self.feed is not None:
       record["unreadable_images"] = self._unreadable()
     record.update(of_layers(self.names, history))
@@ -279,7 +379,9 @@ class Run:
 
   def _unreadable(self) -> int:
     here = self.feed.unreadable if self.feed else 0
-    return self.unreadable + (processes.sum_of(here) if self.config.data.unreadable == "skip" else here)
+    return self.unreadable + (
+      processes.sum_of(here) if self.config.data.unreadable == "skip" else here
+    )
 
   def _chunk(self, step: int) -> int:
     """The first step of the chunk that ``step`` is in."""
@@ -296,8 +398,12 @@ class Run:
     """Whether the validation split is to be scored after ``step``, and has not been."""
     every = self.config.eval.every_epochs
     at_end = step and (step == self.steps or step == self._chunk(step))
-    return bool(every and at_end and self._due(every, step)
-                and not self.metrics.has(step, "validation_accuracy"))
+    return bool(
+      every
+      and at_end
+      and self._due(every, step)
+      and not self.metrics.has(step, "validation_accuracy")
+    )
 
   def _score_if_due(self, state: State, step: int):
     if self._scores_due(step):
@@ -311,8 +417,8 @@ class Run:
         raise
 
   def _scores(self, state: State, split: str, final: bool = False) -> dict:
-    """Accuracy and loss of the student, and of a teacher that trains, on a split; in the end of any teacher, and
-    on how many images it and the student agree."""
+    """Accuracy and loss of the student, and of a teacher that trains, on a split; in the end of any
+    teacher, and on how many images it and the student agree."""
     networks = {"student": (self.settings.student, state.student)}
     if self.settings.teacher_optimizer or final and state.teacher:
       networks["teacher"] = self.settings.teacher, state.teacher
@@ -320,25 +426,45 @@ class Run:
       networks["teacher"] = self.teacher.model, parallel.replicate(self.teacher.network)
     check, s = functools.partial(_check_stop, "scoring; training is saved"), self.settings
     own = {"student": (s.mean, s.std), "teacher": (s.view.mean or s.mean, s.view.std or s.std)}
-    found = {which: score(self.config, *network, split, check, own[which]) for which, network in networks.items()}
-    scores = {f"{split}{'' if which == 'student' else '_teacher'}_{k}": scored[k]
-              for which, scored in found.items() for k in ("accuracy", "loss", "count")}
+    found = {
+      which: score(self.config, *network, split, check, own[which])
+      for which, network in networks.items()
+    }
+    scores = {
+      f"{split}{'' if which == 'student' else '_teacher'}_{k}": scored[k]
+      for which, scored in found.items()
+      for k in ("accuracy", "loss", "count")
+    }
     if final and "teacher" in found:
       scores[f"{split}_agreement"] = agreement(found["student"], found["teacher"])
     if final:
       answers, data = found["student"]["answers"], inputs.split(self.config, split)
       processes.on_first(
-          lambda: predictions.write(self.workdir, answers, data.class_names, data.name))
+        lambda: predictions.write(self.workdir, answers, data.class_names, data.name)
+      )
     return scores
 
   def _save(self, state: State, step: int):
     steps = joined(self.history)
-    history = [{k: v[i].tolist() for k, v in steps.items()} for i in range(len(steps.get("loss", ())))]
+    history = [
+      {k: v[i].tolist() for k, v in steps.items()} for i in range(len(steps.get("loss", ())))
+    ]
     self.metrics.sync()  # what a checkpoint says was written, was
-    self.checkpoints.save(step, state, {
-        "examples": step * self.config.batch_size, "seconds": time.monotonic() - self.began,
-        "pixels": PIXELS, "unreadable": self._unreadable(), "history": history, **self.identity, "seed": self.config.seed,
-        "devices": jax.device_count(), "config": configs.flat(self.config)})
+    self.checkpoints.save(
+      step,
+      state,
+      {
+        "examples": step * self.config.batch_size,
+        "seconds": time.monotonic() - self.began,
+        "pixels": PIXELS,
+        "unreadable": self._unreadable(),
+        "history": history,
+        **self.identity,
+        "seed": self.config.seed,
+        "devices": jax.device_count(),
+        "config": configs.flat(self.config),
+      },
+    )
 
   def _save_within_chunk(self, state: State, step: int):
     """Saves if anything is new; not a state that a non-finite loss has spoiled."""
@@ -349,17 +475,26 @@ class Run:
 
   def _stop(self, state: State, step: int, number: int):
     self._save_within_chunk(state, step)
-    raise Preempted(f"stopped by {signal.Signals(number).name} and saved at step {step} of "
-                    f"{self.steps}: the same command continues from there.", number)
+    raise Preempted(
+      f"stopped by {signal.Signals(number).name} and saved at step {step} of "
+      f"{self.steps}: the same command continues from there.",
+      number,
+    )
 
   def _finish(self, state: State) -> dict:
     scores = self._scores(state, self.config.eval.final, final=True)
     self.metrics.write_once(self.steps, scores)
-    return {**scores, "steps": self.steps, "examples": self.steps * self.config.batch_size,
-            "seconds": time.monotonic() - self.began}
+    return {
+      **scores,
+      "steps": self.steps,
+      "examples": self.steps * self.config.batch_size,
+      "seconds": time.monotonic() - self.began,
+    }
 
 
 def _check_stop(doing: str):
   """Raises Preempted if the run is to stop."""
   if number := preemption.requested(together=False):
-    raise Preempted(f"stopped by {signal.Signals(number).name} while {doing}: the same command continues.", number)
+    raise Preempted(
+      f"stopped by {signal.Signals(number).name} while {doing}: the same command continues.", number
+    )

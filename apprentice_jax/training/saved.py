@@ -1,8 +1,8 @@
 """Trained networks where they are kept: workdirs of ours, and checkpoints of PyTorch's."""
 
 import pathlib
-from typing import Callable
 import zlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -15,7 +15,8 @@ from apprentice_jax.training.workdir import result
 
 
 def read(path: str) -> tuple[Network, Callable | None]:
-  """The network in ``path`` as it is there, see `load`, and how its file spells our names (None: as we do)."""
+  """The network in ``path`` as it is there, see `load`, and how its file spells our names (None: as
+  we do)."""
   place, spelled = source(path), None
   if place.is_dir():
     with Checkpoints(place) as checkpoints:
@@ -24,8 +25,10 @@ def read(path: str) -> tuple[Network, Callable | None]:
       finished = result(place)
       found, step = checkpoints.student()
     if finished is not None and finished["steps"] != step:
-      raise ConfigError(f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
-                        "it back from a copy, or train anew.")
+      raise ConfigError(
+        f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
+        "it back from a copy, or train anew."
+      )
   else:
     try:
       given = pretrained.load(place)
@@ -46,7 +49,9 @@ def source(path: str) -> pathlib.Path:
   """The workdir, or the checkpoint file, at path."""
   source = pathlib.Path(path)
   if (source / "cells").is_dir():
-    raise ConfigError(f"{path} holds a study: give the workdir of one of its runs, {path}/cells/...")
+    raise ConfigError(
+      f"{path} holds a study: give the workdir of one of its runs, {path}/cells/..."
+    )
   if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
     raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
   return source

@@ -30,8 +30,9 @@ FROM_SCRATCH = {"init": "", "head": "", "classes": ""}  # of a network
 def scaled(config, workdir: pathlib.Path):
   """The config for all devices, see `config.scaled`; what has begun in workdir keeps its batch."""
   begun = os.path.exists(workdir / "config.json")  # False, too, where it may not be looked
-  return configs.scaled(config, jax.device_count(),
-                        read_config(workdir).get("batch_size", 0) if begun else 0)
+  return configs.scaled(
+    config, jax.device_count(), read_config(workdir).get("batch_size", 0) if begun else 0
+  )
 
 
 def full_precision(config, which: str):
@@ -52,15 +53,19 @@ def full_precision(config, which: str):
 def recipe(config, name: str):
   """The config's "student", "teacher" or "finetune" recipe.
 
-  A trained network with a new head is fine-tuned: its epochs, warm-up and learning rate are those of
-  its own recipe or of "finetune", whichever are smaller.
+  A trained network with a new head is fine-tuned: its epochs, warm-up and learning rate are those
+  of its own recipe or of "finetune", whichever are smaller.
   """
   own = config.recipe[name]
   if name == "finetune" or config[name].head != "new":
     return own
   result = own.copy_and_resolve_references()
-  result.update({field: min(own[field], config.recipe.finetune[field])
-                 for field in ("epochs", "warmup_epochs", "learning_rate")})
+  result.update(
+    {
+      field: min(own[field], config.recipe.finetune[field])
+      for field in ("epochs", "warmup_epochs", "learning_rate")
+    }
+  )
   return result
 
 
@@ -85,19 +90,27 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
     if not path and config[which].head == "new":
       result[which].head = ""
     if which == "teacher" and not (path or config.teacher.name):
-      result.teacher.update({field: result.student[field] for field in ("name", "width", "shortcut")})
+      result.teacher.update(
+        {field: result.student[field] for field in ("name", "width", "shortcut")}
+      )
     if result[which].name or student and which == "teacher":
       continue
     if begun.get(f"{which}.name"):
-      result[which].update({field: begun[f"{which}.{field}"] for field in ("name", "width", "shortcut")})
+      result[which].update(
+        {field: begun[f"{which}.{field}"] for field in ("name", "width", "shortcut")}
+      )
     elif path:
-      processes.agreed(lambda: saved.source(path) if student else _located(config, which, bool(begun)))
+      processes.agreed(
+        lambda: saved.source(path) if student else _located(config, which, bool(begun))
+      )
       network, _ = saved.read(path)
       have = fit.shapes(network.params, network.batch_stats)
       try:
         result[which].update(fit.fields(have if "head/kernel" in have else heads.shapes(have, 1)))
       except ValueError as error:
-        raise ConfigError(f"{path} {error}: give one of our networks, and its name as config.{which}.name.") from None
+        raise ConfigError(
+          f"{path} {error}: give one of our networks, and its name as config.{which}.name."
+        ) from None
   return result
 
 
@@ -105,36 +118,54 @@ def model(config, which: str, num_classes: int) -> ResNet:
   """The config's "student" or "teacher" network."""
   network = config[which]
   if not network.name:
-    raise ConfigError(f"config.{which}.name is empty: name a network, such as resnet20, or give a trained one with "
-                      f"config.{which}.init.")
+    raise ConfigError(
+      f"config.{which}.name is empty: name a network, such as resnet20, or give a trained one with "
+      f"config.{which}.init."
+    )
   q = configs.quantization(config, config.precision if which == "student" else FULL_PRECISION)
   fields = {f: getattr(q, f) for f in config.quantization}
-  return resnet(network.name, num_classes, q.precision, width=network.width,
-                shortcut=network.shortcut or None, dtype=jnp.dtype(config.dtype).type,
-                norm_axis=parallel.AXIS if config.sync_batch_norm else None, im2col=config.im2col,
-                remat=config.remat, **fields)
+  return resnet(
+    network.name,
+    num_classes,
+    q.precision,
+    width=network.width,
+    shortcut=network.shortcut or None,
+    dtype=jnp.dtype(config.dtype).type,
+    norm_axis=parallel.AXIS if config.sync_batch_norm else None,
+    im2col=config.im2col,
+    remat=config.remat,
+    **fields,
+  )
 
 
 def settings(config, num_classes: int) -> Settings:
   """What the config's program depends on."""
   scheme = SCHEMES[config.scheme]
   view = _view(config)
-  optimizer = lambda recipe: SGD(recipe.momentum, recipe.nesterov, recipe.weight_decay,
-                                 tuple(recipe.decay))
+  optimizer = lambda recipe: SGD(
+    recipe.momentum, recipe.nesterov, recipe.weight_decay, tuple(recipe.decay)
+  )
   return Settings(
-      student=model(config, "student", num_classes),
-      student_optimizer=optimizer(student_recipe(config)),
-      teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.known else None,
-      teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
-      teacher_gradient=config.loss.teacher_gradient,
-      augmentation=(Augmentation() if config.data.image_size  # streamed images come augmented
-                    else Augmentation(config.data.pad, config.data.flip, config.data.augmentation_epochs)),
-      mean=tuple(config.data.mean), std=tuple(config.data.std), view=view,
-      steps_per_dispatch=config.steps_per_dispatch)
+    student=model(config, "student", num_classes),
+    student_optimizer=optimizer(student_recipe(config)),
+    teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.known else None,
+    teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
+    teacher_gradient=config.loss.teacher_gradient,
+    augmentation=(
+      Augmentation()
+      if config.data.image_size  # streamed images come augmented
+      else Augmentation(config.data.pad, config.data.flip, config.data.augmentation_epochs)
+    ),
+    mean=tuple(config.data.mean),
+    std=tuple(config.data.std),
+    view=view,
+    steps_per_dispatch=config.steps_per_dispatch,
+  )
 
 
 def normalisation(config, which: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Mean and standard deviation of the images that the config's "student" or "teacher" is made for."""
+  """Mean and standard deviation of the images that the config's "student" or "teacher" is made
+  for."""
   own = config.data
   if which == "teacher":
     if config.teacher_input.mean:
@@ -159,8 +190,8 @@ def _view(config) -> View:
 
 
 def known_epochs(built: Settings, passes: float) -> int:
-  """Of how many epochs a fixed teacher's logits are to be known, for a run of so many passes over the images: of all
-  in which it sees them differently."""
+  """Of how many epochs a fixed teacher's logits are to be known, for a run of so many passes over
+  the images: of all in which it sees them differently."""
   pad, flip, repeat = built.augmentation
   if not built.view.augmented or not (pad or flip):
     return 1
@@ -183,20 +214,24 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
   """
   key = jax.random.key(config.seed)
   data = inputs.split(config, "train")
-  first = permutation(config.seed, 0, data.size)[:config.batch_size]
+  first = permutation(config.seed, 0, data.size)[: config.batch_size]
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
 
   def start(which, network, path, optimizer):
     # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
     init = initialiser(network.clone(norm_axis=None))
-    # A new head must not be the very numbers that the network in ``path`` may have begun with: its features would
-    # fit them still, in its own order of classes.
+    # A new head must not be the very numbers that the network in ``path`` may have begun with: its
+    # features would fit them still, in its own order of classes.
     salt = {"student": 1, "teacher": 2}[which] + 16 * (config[which].head == "new")
     given = trained(config, which, path, data) if path else None
     state = init(jax.random.fold_in(key, salt), images, given.params if given else {})
     if given:
       state = state._replace(batch_stats=given.batch_stats)
-    return state._replace(opt_state=jax.jit(optimizer.build().init)(state.params)) if optimizer else state
+    return (
+      state._replace(opt_state=jax.jit(optimizer.build().init)(state.params))
+      if optimizer
+      else state
+    )
 
   teacher = None
   if built.teacher:
@@ -207,6 +242,7 @@ def initial_state(config, built: Settings, teacher_path: str, student_path: str)
 
 class Teacher(NamedTuple):
   """A fixed teacher, on the host."""
+
   model: ResNet
   network: Network
 
@@ -219,8 +255,8 @@ def fixed_teacher(config, path: str) -> Teacher:
 
 
 def trained(config, which: str, path: str, data, scored: bool = False) -> Network:
-  """The network in ``path`` as the config's "student" or "teacher": its outputs are those of the data's classes, or
-  a new head is left out.
+  """The network in ``path`` as the config's "student" or "teacher": its outputs are those of the
+  data's classes, or a new head is left out.
 
   Args:
     config: the config; its ``head`` concerns the network in ``init``, and one that is scored.
@@ -231,9 +267,16 @@ def trained(config, which: str, path: str, data, scored: bool = False) -> Networ
   """
   own = config[which]
   concerned = path == own.init or scored and not own.init
-  head = heads.Head(own.head if concerned else "", _names(config, which) if concerned and own.classes else classes(path),
-                    tuple(data.class_names), f"config.{which}", not scored)
-  return load(path, model(config, which, len(data.class_names)), data.image_shape, scored, which, head)
+  head = heads.Head(
+    own.head if concerned else "",
+    _names(config, which) if concerned and own.classes else classes(path),
+    tuple(data.class_names),
+    f"config.{which}",
+    not scored,
+  )
+  return load(
+    path, model(config, which, len(data.class_names)), data.image_shape, scored, which, head
+  )
 
 
 def _names(config, which: str) -> tuple[str, ...]:
@@ -244,13 +287,19 @@ def _names(config, which: str) -> tuple[str, ...]:
     raise ConfigError(f"config.{which}.classes: {error}") from None
 
 
-def load(path: str, network: ResNet, image_shape, complete: bool = False, which: str = "student",
-         head: heads.Head = heads.Head()) -> Network:
+def load(
+  path: str,
+  network: ResNet,
+  image_shape,
+  complete: bool = False,
+  which: str = "student",
+  head: heads.Head = heads.KEPT,
+) -> Network:
   """Reads trained parameters and batch statistics for ``network``.
 
   Args:
-    path: a workdir of ours (its student is taken), or a checkpoint of the same network by PyTorch's names; see
-      `models.pretrained`.
+    path: a workdir of ours (its student is taken), or a checkpoint of the same network by PyTorch's
+      names; see `models.pretrained`.
     network: what they are for; where it has quantizer parameters that the file does not, these are
       left out, for `initialiser` to fill in.
     image_shape: (height, width, channels).
@@ -268,7 +317,9 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
     raise ConfigError(f"{path} {error}.") from None
   if network.quantization.weights == "ttq":
     try:
-      found = found._replace(params=magnitudes.with_axes(found.params, network.quantization.per_channel))
+      found = found._replace(
+        params=magnitudes.with_axes(found.params, network.quantization.per_channel)
+      )
     except ValueError as error:
       raise ConfigError(f"{path} {error}") from None
   have = fit.shapes(found.params, found.batch_stats)
@@ -284,11 +335,15 @@ def load(path: str, network: ResNet, image_shape, complete: bool = False, which:
 
 
 def _located(config, which: str, begun: bool) -> pathlib.Path:
-  """Where the network is that the config's "student" or "teacher" starts from; begun: a run has begun with it."""
+  """Where the network is that the config's "student" or "teacher" starts from; begun: a run has
+  begun with it."""
   path = config[which].init
   if begun and not os.path.exists(path):
-    raise ConfigError(f"config.{which}.init={path} is not there any more: bring the network back, or say where it is "
-                      "now; the run goes on with the same one from any place.")
+    raise ConfigError(
+      f"config.{which}.init={path} is not there any more: bring the network back, or say where it "
+      "is "
+      "now; the run goes on with the same one from any place."
+    )
   try:
     return saved.source(path)
   except ConfigError as error:
@@ -296,8 +351,8 @@ def _located(config, which: str, begun: bool) -> pathlib.Path:
 
 
 def preflight(config, recipes=None, begun: bool = False):
-  """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is written
-  or trained.
+  """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is
+  written or trained.
 
   Args:
     config: the run's.
@@ -314,37 +369,66 @@ def preflight(config, recipes=None, begun: bool = False):
 def _checked_data(config, recipes, begun: bool):
   """The training set, if this process finds all that the run needs, and it makes sense."""
   if config.batch_size % jax.device_count():
-    raise ConfigError(f"config.batch_size is {config.batch_size}: it must be a multiple of the "
-                      f"{jax.device_count()} devices.")
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}: it must be a multiple of the "
+      f"{jax.device_count()} devices."
+    )
   inputs.check(config)
   data = inputs.split(config, "train")
   recipes = recipes_of(config) if recipes is None else recipes
   for name in recipes:
     epochs = recipe(config, name).epochs
     if epochs and not round(epochs * data.size / config.batch_size):
-      raise ConfigError(f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
-                        "than a step.")
+      raise ConfigError(
+        f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
+        "than a step."
+      )
   shape, count = data.image_shape, len(data.class_names)
   for which in ("teacher", "student"):
     own = config[which]
     if own.head and not own.init:
-      raise ConfigError(f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take.")
-    if own.init and (source := _located(config, which, begun)).is_dir() and not (source / "result.json").exists():
-      raise ConfigError(f"config.{which}.init={own.init} has not finished training: run it to its end.")
+      raise ConfigError(
+        f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take."
+      )
+    if (
+      own.init
+      and (source := _located(config, which, begun)).is_dir()
+      and not (source / "result.json").exists()
+    ):
+      raise ConfigError(
+        f"config.{which}.init={own.init} has not finished training: run it to its end."
+      )
     if own.init and own.classes:
       _names(config, which)
-  networks = {which: model(config, which, count) for which, needed in (
-      ("student", True), ("teacher", SCHEMES[config.scheme].teacher or "teacher" in recipes)) if needed}  # have names
-  trains = {"student", *recipes, *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else [])}
-  moments.check(config, {which: network for which, network in networks.items() if which in trains}, shape)
+  networks = {
+    which: model(config, which, count)
+    for which, needed in (
+      ("student", True),
+      ("teacher", SCHEMES[config.scheme].teacher or "teacher" in recipes),
+    )
+    if needed
+  }  # have names
+  trains = {
+    "student",
+    *recipes,
+    *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else []),
+  }
+  moments.check(
+    config, {which: network for which, network in networks.items() if which in trains}, shape
+  )
   student = networks["student"]
   params = variable_shapes(student, tuple(map(int, shape)))["params"]
-  layers = ["/".join(k.key for k in path[:-1])
-            for path, _ in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "kernel"]
+  layers = [
+    "/".join(k.key for k in path[:-1])
+    for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    if path[-1].key == "kernel"
+  ]
   for pattern in config.quantization.full_precision:
     if not any(matches(layer, pattern) for layer in layers):
-      raise ConfigError(f"config.quantization.full_precision has {pattern!r}, which no layer of "
-                        f"{config.student.name} matches: {nearest(pattern, layers)}")
+      raise ConfigError(
+        f"config.quantization.full_precision has {pattern!r}, which no layer of "
+        f"{config.student.name} matches: {nearest(pattern, layers)}"
+      )
   return data
 
 
@@ -359,6 +443,10 @@ def recipes_of(config) -> list[str]:
 def workdir_config(workdir):
   """The config a workdir was trained with."""
   config = configs.base()
-  config.update_from_flattened_dict({
-      k: tuple(v) if isinstance(v, list) else v for k, v in read_config(pathlib.Path(workdir)).items()})
+  config.update_from_flattened_dict(
+    {
+      k: tuple(v) if isinstance(v, list) else v
+      for k, v in read_config(pathlib.Path(workdir)).items()
+    }
+  )
   return config

@@ -24,11 +24,20 @@ def record(workdir: pathlib.Path):
   program, *arguments = sys.argv or [""]
   program = pathlib.Path(program).name.replace("__main__.py", "apprentice")
   with (workdir / FILE).open("a") as file:
-    file.write(json.dumps({
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join([program, *arguments]), "folder": os.getcwd(),
-        "version": apprentice_jax.__version__, "commit": _commit(), "jax": jax.__version__,
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}) + "\n")
+    file.write(
+      json.dumps(
+        {
+          "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+          "command": shlex.join([program, *arguments]),
+          "folder": os.getcwd(),
+          "version": apprentice_jax.__version__,
+          "commit": _commit(),
+          "jax": jax.__version__,
+          "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        }
+      )
+      + "\n"
+    )
 
 
 @functools.cache
@@ -37,8 +46,9 @@ def _commit() -> str:
   folder = pathlib.Path(apprentice_jax.__file__).parent
   try:
     # Tracked by this very repository: an installed package may lie inside somebody else's.
-    git = lambda *words: subprocess.run(["git", "-C", str(folder), *words], capture_output=True,
-                                        text=True, check=True, timeout=10).stdout.strip()
+    git = lambda *words: subprocess.run(
+      ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
     git("ls-files", "--error-unmatch", "__init__.py")
     changed = git("status", "--porcelain", "--untracked-files=no", ".")
     return git("rev-parse", "HEAD") + (" with changes" if changed else "")

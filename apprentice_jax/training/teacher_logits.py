@@ -1,9 +1,10 @@
 """A fixed teacher's logits, computed once instead of in every step.
 
-What a teacher that is trained and fixed says of an image depends on the image alone, and augmentation depends on the
-seed, the epoch and the example (`data.augment`). So the logits of every epoch can be kept, and be what the teacher
-would have said, to the rounding of another program; ``data.augmentation_epochs`` keeps their number small. Epochs are
-kept one by one: a run that is interrupted, or a longer one, goes on.
+What a teacher that is trained and fixed says of an image depends on the image alone, and
+augmentation depends on the seed, the epoch and the example (`data.augment`). So the logits of every
+epoch can be kept, and be what the teacher would have said, to the rounding of another program;
+``data.augmentation_epochs`` keeps their number small. Epochs are kept one by one: a run that is
+interrupted, or a longer one, goes on.
 """
 
 import hashlib
@@ -12,9 +13,9 @@ import pathlib
 import random
 import shutil
 import time
-from typing import Callable
 import uuid
 import zlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +32,17 @@ from apprentice_jax.training.aot import Kept
 from apprentice_jax.training.program import DeviceData, Settings, View, make_apply
 
 
-def known(model: ResNet, teacher: Network, identity: int, settings: Settings, data, epochs: int, key, batch: int,
-          check: Callable[[], None]) -> np.ndarray:
+def known(
+  model: ResNet,
+  teacher: Network,
+  identity: int,
+  settings: Settings,
+  data,
+  epochs: int,
+  key,
+  batch: int,
+  check: Callable[[], None],
+) -> np.ndarray:
   """The logits of the first epochs: computed, or read where they are kept.
 
   Args:
@@ -43,7 +53,8 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
     epochs: how many.
     key: of the run's augmentation.
     batch: examples at a time: the run's batch size, so that they are computed in the same shares.
-    check: called before each batch is dispatched; what it raises ends the work, and finished epochs are kept.
+    check: called before each batch is dispatched; what it raises ends the work, and finished epochs
+      are kept.
 
   Returns:
     float32 (epochs, size, classes), on the host; the same on every process.
@@ -52,7 +63,15 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
     ConfigError: the disk is too full, or not writable.
   """
   view = settings.view
-  about = model, identity, view, settings.mean, settings.std, data.checksum, _crops(settings, data, key)
+  about = (
+    model,
+    identity,
+    view,
+    settings.mean,
+    settings.std,
+    data.checksum,
+    _crops(settings, data, key),
+  )
   folder = cache_dir() / "logits" / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
   shape = (data.size, model.num_classes)
   found = [_read(folder, e, shape) if processes.first() else None for e in range(epochs)]
@@ -60,7 +79,8 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
   if missing:
     processes.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
     logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
-    # Other runs of a study may be at the same epochs: each takes them in an order of its own, and what is there by then.
+    # Other runs of a study may be at the same epochs: each takes them in an order of its own, and
+    # what is there by then.
     for done, epoch in enumerate(processes.share(random.sample(missing, len(missing))), 1):
       if processes.first():
         found[epoch] = _read(folder, epoch, shape)
@@ -74,12 +94,19 @@ def known(model: ResNet, teacher: Network, identity: int, settings: Settings, da
 
 
 def _crops(settings: Settings, data, key) -> int:
-  """A checksum of how the first images are augmented in epoch 0: it tells seeds, kinds of random numbers, and versions
-  of what makes them apart. 0 where the teacher sees all images as they are stored."""
+  """A checksum of how the first images are augmented in epoch 0: it tells seeds, kinds of random
+  numbers, and versions of what makes them apart. 0 where the teacher sees all images as they are
+  stored."""
   if not settings.view.augmented or not (settings.augmentation.pad or settings.augmentation.flip):
     return 0
   first = np.arange(min(16, data.size), dtype=np.int32)
-  images = augmented(jnp.asarray(data.sample(first)), jnp.asarray(first), jnp.zeros_like(first), key, settings.augmentation)
+  images = augmented(
+    jnp.asarray(data.sample(first)),
+    jnp.asarray(first),
+    jnp.zeros_like(first),
+    key,
+    settings.augmentation,
+  )
   return zlib.crc32(np.ascontiguousarray(images))
 
 
@@ -89,16 +116,25 @@ def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
   mean, std = view.mean or mean, view.std or std
 
   def logits(network, data, index, epoch, key, i):
-    images = (augmented(data.images, index[i], jnp.full(index.shape[1:], epoch), key, augmentation)
-              if view.augmented else jnp.take(data.images, index[i], axis=0))
-    found, _ = apply(network.params, network.batch_stats, normalise(images, mean, std, model.dtype), False)
+    images = (
+      augmented(data.images, index[i], jnp.full(index.shape[1:], epoch), key, augmentation)
+      if view.augmented
+      else jnp.take(data.images, index[i], axis=0)
+    )
+    found, _ = apply(
+      network.params, network.batch_stats, normalise(images, mean, std, model.dtype), False
+    )
     return jax.lax.all_gather(found, parallel.AXIS, tiled=True)
 
   over = parallel.over_replicas(logits, (False, False, True, False, False, False))
-  return Kept(over, "teacher_logits", model, augmentation, view, mean, std, what="the teacher's logits")
+  return Kept(
+    over, "teacher_logits", model, augmentation, view, mean, std, what="the teacher's logits"
+  )
 
 
-def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch: int, check) -> np.ndarray:
+def _epoch(
+  logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch: int, check
+) -> np.ndarray:
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
   parts, shown = [], time.monotonic()
@@ -117,16 +153,23 @@ def _epoch(logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch
 def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):
   """Says how large it will be, and that there is room for it."""
   size = 4 * shape[0] * shape[1]
-  print(f"teacher's logits: {epochs} epochs x {shape[0]:,} images x {shape[1]:,} classes, {_bytes(epochs * size)} on "
-        f"every device and in {folder}; {epochs - missing} epochs of them are there", flush=True)
+  print(
+    f"teacher's logits: {epochs} epochs x {shape[0]:,} images x {shape[1]:,} classes, "
+    f"{_bytes(epochs * size)} on "
+    f"every device and in {folder}; {epochs - missing} epochs of them are there",
+    flush=True,
+  )
   try:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
   except OSError as error:
     raise _unwritable(folder, error) from None
   if free < missing * size:
-    raise ConfigError(f"the teacher's logits take {_bytes(missing * size)}, and {folder} has {_bytes(free)} free: make "
-                      "room, set APPRENTICE_CACHE to another folder, or set config.data.augmentation_epochs.")
+    raise ConfigError(
+      f"the teacher's logits take {_bytes(missing * size)}, and {folder} has {_bytes(free)} free: "
+      "make "
+      "room, set APPRENTICE_CACHE to another folder, or set config.data.augmentation_epochs."
+    )
 
 
 def _write(folder: pathlib.Path, epoch: int, logits: np.ndarray):
@@ -155,8 +198,11 @@ def _read(folder: pathlib.Path, epoch: int, shape) -> np.ndarray | None:
 
 
 def _unwritable(folder, error) -> ConfigError:
-  return ConfigError(f"cannot keep the teacher's logits in {folder}: {error.strerror or error}; set APPRENTICE_CACHE to "
-                     "another folder, or config.teacher_input.cached to False.")
+  return ConfigError(
+    f"cannot keep the teacher's logits in {folder}: {error.strerror or error}; set "
+    "APPRENTICE_CACHE to "
+    "another folder, or config.teacher_input.cached to False."
+  )
 
 
 def _bytes(count: int) -> str:

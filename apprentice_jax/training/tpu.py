@@ -1,4 +1,5 @@
-"""Whether this machine has a TPU, found out without importing anything large: the command asks before it starts."""
+"""Whether this machine has a TPU, found out without importing anything large: the command asks
+before it starts."""
 
 import glob
 import os
@@ -12,7 +13,13 @@ def has_tpu() -> bool:
 
 
 def without_tpu():
-  """Keeps libtpu, installed to plan with, from looking for the TPU of a machine that has none, which it does
-  with complaints. Before jax starts."""
-  os.environ.update(TPU_SKIP_MDS_QUERY="1", TPU_ACCELERATOR_TYPE="v5litepod-1", TPU_WORKER_HOSTNAMES="localhost",
-                    TPU_WORKER_ID="0", TPU_STDERR_LOG_LEVEL="3", TPU_MIN_LOG_LEVEL="3")
+  """Keeps libtpu, installed to plan with, from looking for the TPU of a machine that has none,
+  which it does with complaints. Before jax starts."""
+  os.environ.update(
+    TPU_SKIP_MDS_QUERY="1",
+    TPU_ACCELERATOR_TYPE="v5litepod-1",
+    TPU_WORKER_HOSTNAMES="localhost",
+    TPU_WORKER_ID="0",
+    TPU_STDERR_LOG_LEVEL="3",
+    TPU_MIN_LOG_LEVEL="3",
+  )

@@ -8,7 +8,8 @@ from apprentice_jax.training.optimizer import shortened
 
 
 def warn(config, schemes, recipes=None):
-  """Warns of every recipe whose warm-up is shortened, since it would take the whole run; see `optimizer.shortened`.
+  """Warns of every recipe whose warm-up is shortened, since it would take the whole run; see
+  `optimizer.shortened`.
 
   Args:
     config: the run's.
@@ -22,5 +23,8 @@ def warn(config, schemes, recipes=None):
     own, epochs = start.recipe(config, name), start.recipe(config, of).epochs
     found = shortened(own, round(epochs * per_epoch), per_epoch)
     if found is not own:
-      warnings.warn(f"config.recipe.{name}.warmup_epochs is {own.warmup_epochs:g}, and the run has {epochs:g} epochs: "
-                    f"it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only rise.")
+      warnings.warn(
+        f"config.recipe.{name}.warmup_epochs is {own.warmup_epochs:g}, and the run has {epochs:g} "
+        "epochs: "
+        f"it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only rise."
+      )

@@ -14,8 +14,19 @@ from apprentice_jax.data.class_names import difference
 from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.
-FREE = ("study.", "checkpoint.", "cpu_devices", "eval.every_epochs", "eval.batch_size", "data.dir",
-        "data.threads", "data.workers", "data.unreadable", "export", "note")
+FREE = (
+  "study.",
+  "checkpoint.",
+  "cpu_devices",
+  "eval.every_epochs",
+  "eval.batch_size",
+  "data.dir",
+  "data.threads",
+  "data.workers",
+  "data.unreadable",
+  "export",
+  "note",
+)
 # What a run starts from. These are known by their content: see `identity.check`.
 STARTS = ("teacher.init", "student.init", "teacher.classes", "student.classes")
 
@@ -24,23 +35,31 @@ def claim(workdir: pathlib.Path, config):
   """Writes the config into workdir, or checks that it is the one already there.
 
   Raises:
-    ConfigError: workdir belongs to another config (the message names the fields), or is not writable.
+    ConfigError: workdir belongs to another config (the message names the fields), or is not
+      writable.
   """
   if not (workdir / "config.json").exists():
     if any((workdir / name).exists() for name in ("result.json", "metrics.jsonl", "checkpoints")):
-      raise ConfigError(f"{workdir} holds a run, but no config.json that says which: bring it back from "
-                        "a copy, or choose another --workdir.")
+      raise ConfigError(
+        f"{workdir} holds a run, but no config.json that says which: bring it back from "
+        "a copy, or choose another --workdir."
+      )
     write_config(workdir, config)
     return
   found, new = read_config(workdir), json.loads(json.dumps(configs.flat(config)))
   old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
   # A run of before the field had a test split, and keeps it.
   old["data.test_share"] = found.get("data.test_share", new["data.test_share"])
-  differing = [f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)" for k in sorted({*old, *new})
-               if old.get(k) != new.get(k) and not k.startswith((*FREE, *STARTS))]
+  differing = [
+    f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)"
+    for k in sorted({*old, *new})
+    if old.get(k) != new.get(k) and not k.startswith((*FREE, *STARTS))
+  ]
   if differing:
-    raise ConfigError(f"{workdir} belongs to a run with another config: {', '.join(differing)}; "
-                      "choose another --workdir.")
+    raise ConfigError(
+      f"{workdir} belongs to a run with another config: {', '.join(differing)}; "
+      "choose another --workdir."
+    )
 
 
 def write_config(workdir: pathlib.Path, config):
@@ -64,8 +83,9 @@ def read_config(workdir: pathlib.Path) -> dict:
   with contextlib.suppress(ValueError):
     if isinstance(found := json.loads(text), dict):
       return found
-  raise ConfigError(f"{path} is damaged: write it anew with the run's own config, or choose another "
-                    "--workdir.")
+  raise ConfigError(
+    f"{path} is damaged: write it anew with the run's own config, or choose another --workdir."
+  )
 
 
 @contextlib.contextmanager
@@ -76,8 +96,10 @@ def trouble(workdir: pathlib.Path):
   except BrokenPipeError:  # of the standard output
     raise
   except OSError as error:
-    raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror or error}; what was saved "
-                      "before is kept, and the same command continues from there.") from error
+    raise ConfigError(
+      f"cannot write to the workdir {workdir}: {error.strerror or error}; what was saved "
+      "before is kept, and the same command continues from there."
+    ) from error
 
 
 def claim_classes(workdir: pathlib.Path, names):
@@ -96,8 +118,10 @@ def check_classes(workdir: pathlib.Path, names):
   """Raises ConfigError if the classes of workdir's run are known and not these."""
   there = classes(workdir)
   if there and there != tuple(names):
-    raise ConfigError(f"{workdir} was trained on other classes than those of the dataset now: "
-                      f"{difference(there, names)}.")
+    raise ConfigError(
+      f"{workdir} was trained on other classes than those of the dataset now: "
+      f"{difference(there, names)}."
+    )
 
 
 def classes(workdir) -> tuple[str, ...]:
@@ -106,15 +130,18 @@ def classes(workdir) -> tuple[str, ...]:
   try:
     return tuple(json.loads(path.read_text())) if path.exists() else ()
   except ValueError:
-    raise ConfigError(f"{path} is damaged: bring it back from a copy, or delete it to have it written "
-                      "anew.") from None
+    raise ConfigError(
+      f"{path} is damaged: bring it back from a copy, or delete it to have it written anew."
+    ) from None
 
 
 def local(workdir) -> pathlib.Path:
   """The path of a workdir, with ``~`` expanded; raises ConfigError for an address."""
   if "://" in str(workdir):
-    raise ConfigError(f"--workdir={workdir} is no folder: mount the bucket (gcsfuse, see "
-                      "launch/tpu_pod.sh) and give the path in it.")
+    raise ConfigError(
+      f"--workdir={workdir} is no folder: mount the bucket (gcsfuse, see "
+      "launch/tpu_pod.sh) and give the path in it."
+    )
   return pathlib.Path(configs.expanded(str(workdir)))
 
 
@@ -142,8 +169,10 @@ def _locked(workdir: pathlib.Path):
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       file.seek(0)
-      raise ConfigError(f"another run is writing to {workdir} ({file.read().strip()}): wait for its "
-                        "end, or choose another --workdir.") from None
+      raise ConfigError(
+        f"another run is writing to {workdir} ({file.read().strip()}): wait for its "
+        "end, or choose another --workdir."
+      ) from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()

@@ -1,16 +1,19 @@
 """A training step on one GPU, ours and then PyTorch's, and the kernels of ours by their time.
 
-    python results/bench/gpu_step.py configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT
+    python results/bench/gpu_step.py
+    configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT
 
-For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer. ``--ways`` says what to
-time, "apprentice" and how PyTorch is to run; ``--set=FIELD=VALUE`` changes the config (steps_per_dispatch, say). Computes
-in bfloat16. Writes OUT.json, of medians, with the seconds until a first dispatch was done (building, compiling and running
-it), and OUT.txt: of all steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
+For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer.
+``--ways`` says what to time, "apprentice" and how PyTorch is to run; ``--set=FIELD=VALUE`` changes
+the config (steps_per_dispatch, say). Computes in bfloat16. Writes OUT.json, of medians, with the
+seconds until a first dispatch was done (building, compiling and running it), and OUT.txt: of all
+steps of one dispatch, each kernel's microseconds and number in a step (by `jax.profiler`).
 
-Several of these at once compile beside each other and measure in turns; ``--pause=PATTERN`` halts meanwhile whatever else
-has PATTERN in its command line, but for this process and those that it is a child of. What chooses between algorithms by
-timing them (cuDNN's benchmark in PyTorch, XLA's autotuning) does so beside the others all the same, and seconds until a
-first dispatch include halts: where these count, run one alone. Three at once need XLA_PYTHON_CLIENT_MEM_FRACTION=0.3.
+Several of these at once compile beside each other and measure in turns; ``--pause=PATTERN`` halts
+meanwhile whatever else has PATTERN in its command line, but for this process and those that it is a
+child of. What chooses between algorithms by timing them (cuDNN's benchmark in PyTorch, XLA's
+autotuning) does so beside the others all the same, and seconds until a first dispatch include
+halts: where these count, run one alone. Three at once need XLA_PYTHON_CLIENT_MEM_FRACTION=0.3.
 """
 
 import argparse
@@ -35,16 +38,28 @@ WAYS = ("apprentice", "eager", "channels_last", "compiled", "cuda_graphs")
 def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str = ""):
   os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")  # PyTorch is in the same process
   import jax
+
   from apprentice_jax.bench import step, versus
   from apprentice_jax.bench.machine import machine, peak
   from apprentice_jax.training import devices
+
   config = config_of(spec, changes)
   devices.start(config.cpu_devices)
   shape, classes = step.synthetic(config)
   built = step.settings(config, classes)
-  found = {"config": spec, **dict(changes), "dtype": config.dtype, "batch_size": config.batch_size, "rounds": rounds,
-           "commit": "".join(output("git", "rev-parse", "HEAD")), "xla_flags": os.environ.get("XLA_FLAGS", ""), "machine": machine(),
-           "flops": versus.flops(built, config.batch_size, shape), "first_dispatch_seconds": {}, "step_seconds": {}}
+  found = {
+    "config": spec,
+    **dict(changes),
+    "dtype": config.dtype,
+    "batch_size": config.batch_size,
+    "rounds": rounds,
+    "commit": "".join(output("git", "rev-parse", "HEAD")),
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "machine": machine(),
+    "flops": versus.flops(built, config.batch_size, shape),
+    "first_dispatch_seconds": {},
+    "step_seconds": {},
+  }
 
   def note(way: str, first: float, seconds: float):
     found["first_dispatch_seconds"][way], found["step_seconds"][way] = first, seconds
@@ -67,14 +82,19 @@ def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str
         with jax.profiler.trace(folder):
           take()
         with open(out + ".txt", "w") as file:
-          file.write(kernels(glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch))
+          file.write(
+            kernels(
+              glob.glob(folder + "/**/*.xplane.pb", recursive=True)[0], built.steps_per_dispatch
+            )
+          )
   if others := [way for way in ways if way != "apprentice"]:
     pytorch(config, shape, classes, others, rounds, pause, found, note)
 
 
 @contextlib.contextmanager
 def alone(pause: str):
-  """While this process alone measures: others of this script wait for it, and what matches ``pause`` is halted."""
+  """While this process alone measures: others of this script wait for it, and what matches
+  ``pause`` is halted."""
   halted = []
 
   def tell(number):
@@ -114,6 +134,7 @@ def output(*command) -> list[str]:
 def config_of(spec: str, changes):
   """The config, for one GPU."""
   from apprentice_jax.config import scaled
+
   path, _, argument = spec.partition(":")
   module_spec = importlib.util.spec_from_file_location("config", path)
   module = importlib.util.module_from_spec(module_spec)
@@ -131,7 +152,9 @@ def median(take, rounds: int) -> float:
 def pytorch(config, shape, classes, ways, rounds, pause, found, note):
   """Notes seconds of a step in each way to run it; what fails is left out, and said."""
   import torch
+
   from apprentice_jax.bench import versus
+
   found["machine"]["torch"] = torch.__version__
   if not torch.cuda.is_available():
     return
@@ -152,6 +175,7 @@ def pytorch(config, shape, classes, ways, rounds, pause, found, note):
 def kernels(path: str, steps: int) -> str:
   """The device's streams, with their kernels by time."""
   from jax.profiler import ProfileData
+
   lines = []
   for plane in ProfileData.from_file(path).planes:
     for line in plane.lines if plane.name.startswith("/device:") else ():
@@ -164,9 +188,14 @@ def kernels(path: str, steps: int) -> str:
         total[name] += event.duration_ns
         count[name] += 1
       span = max(e.start_ns + e.duration_ns for e in events) - min(e.start_ns for e in events)
-      lines.append(f"{plane.name}, {line.name}: {span / 1e3 / steps:,.0f} us a step, of which busy "
-                   f"{sum(total.values()) / 1e3 / steps:,.0f}, {len(events) / steps:,.0f} events")
-      lines += [f"{t / 1e3 / steps:9.1f} us {count[name] / steps:7.1f} x  {name[:110]}" for name, t in total.most_common(50)]
+      lines.append(
+        f"{plane.name}, {line.name}: {span / 1e3 / steps:,.0f} us a step, of which busy "
+        f"{sum(total.values()) / 1e3 / steps:,.0f}, {len(events) / steps:,.0f} events"
+      )
+      lines += [
+        f"{t / 1e3 / steps:9.1f} us {count[name] / steps:7.1f} x  {name[:110]}"
+        for name, t in total.most_common(50)
+      ]
   return "\n".join(lines) + "\n"
 
 

@@ -1,8 +1,11 @@
-"""What a training step costs after a pause, on CPU: its time, the kernel's part, page faults, voluntary context switches.
+"""What a training step costs after a pause, on CPU: its time, the kernel's part, page faults,
+voluntary context switches.
 
-    python results/bench/pause.py [BATCH WIDTH STEPS]      128 1: ResNet-20 and its ResNet-20 teacher, scheme A, full
-        precision; STEPS: in a dispatch, of which all figures are a step's: 1, or 4, as training takes them
-    GLIBC_TUNABLES=... python results/bench/pause.py 512 0.5       with glibc's memory otherwise than the command has it
+    python results/bench/pause.py [BATCH WIDTH STEPS]
+        128 1: ResNet-20 and its ResNet-20 teacher, scheme A, full precision; STEPS: in a dispatch,
+        of which all figures are a step's: 1, or 4, as training takes them
+    GLIBC_TUNABLES=... python results/bench/pause.py 512 0.5
+        with glibc's memory otherwise than the command has it
 
 Set GLIBC_TUNABLES to `apprentice_jax.cli.MALLOC` for what the command does.
 """
@@ -21,10 +24,17 @@ def main(batch: str = "128", width: str = "1", together: str = "1"):
   from apprentice_jax import config as configs
   from apprentice_jax.bench import step
   from apprentice_jax.training import devices
+
   config = configs.base()
-  config.update_from_flattened_dict({
-      "batch_size": int(batch), "scheme": "A", "precision": "32A,32W", "student.width": float(width),
-      "teacher.width": float(width)})
+  config.update_from_flattened_dict(
+    {
+      "batch_size": int(batch),
+      "scheme": "A",
+      "precision": "32A,32W",
+      "student.width": float(width),
+      "teacher.width": float(width),
+    }
+  )
   devices.start(config.cpu_devices)
   steps = int(together)
   built = step.settings(config, 10)._replace(steps_per_dispatch=steps)
@@ -39,8 +49,11 @@ def main(batch: str = "128", width: str = "1", together: str = "1"):
 def one(take, steps: int) -> str:
   before, seconds = resource.getrusage(resource.RUSAGE_SELF), take()
   after = resource.getrusage(resource.RUSAGE_SELF)
-  return (f"{1000 * seconds:.0f} ms, kernel {1000 * (after.ru_stime - before.ru_stime) / steps:.0f} ms, "
-          f"{(after.ru_minflt - before.ru_minflt) // steps} faults, {(after.ru_nvcsw - before.ru_nvcsw) // steps} switches")
+  return (
+    f"{1000 * seconds:.0f} ms, kernel {1000 * (after.ru_stime - before.ru_stime) / steps:.0f} ms, "
+    f"{(after.ru_minflt - before.ru_minflt) // steps} faults, "
+    f"{(after.ru_nvcsw - before.ru_nvcsw) // steps} switches"
+  )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""From the start of the command to its first training step: with nothing in the cache, and the second time.
+"""From the start of the command to its first training step: with nothing in the cache, and the
+second time.
 
-    python results/bench/start.py --data_dir=DATA --out=results/bench/start-cpu.json      CIFAR-10 is in DATA
+    python results/bench/start.py --data_dir=DATA --out=results/bench/start-cpu.json
+
+CIFAR-10 is in DATA.
 """
 
 import argparse
@@ -17,8 +20,8 @@ import time
 from apprentice_jax.bench.machine import machine
 
 CONFIGS = {
-    "digits, ResNet-8": "configs/digits.py:scheme=baseline",
-    "CIFAR-10, ResNet-20": "configs/cifar10.py:student=resnet20,scheme=baseline",
+  "digits, ResNet-8": "configs/digits.py:scheme=baseline",
+  "CIFAR-10, ResNet-20": "configs/cifar10.py:student=resnet20,scheme=baseline",
 }
 WARM = 3
 
@@ -36,8 +39,9 @@ def main():
 
 
 def measure(config: str, data_dir: str) -> dict:
-  """Seconds to the first step: "empty" (nothing in the cache), "cold" (images decoded, nothing compiled), "warm"
-  (median of WARM starts after that), "cold_to_warm", and "traced": as warm, with JAX's own cache alone."""
+  """Seconds to the first step: "empty" (nothing in the cache), "cold" (images decoded, nothing
+  compiled), "warm" (median of WARM starts after that), "cold_to_warm", and "traced": as warm, with
+  JAX's own cache alone."""
   with tempfile.TemporaryDirectory() as folder:
     cache, seconds = pathlib.Path(folder, "cache"), {"empty": first_step(config, data_dir, folder)}
     for programs in ("xla", "programs"):
@@ -51,12 +55,21 @@ def measure(config: str, data_dir: str) -> dict:
 
 
 def first_step(config: str, data_dir: str, folder: str) -> float:
-  """Seconds from the start of the process to the record of its first two steps: of one alone the program would be another."""
+  """Seconds from the start of the process to the record of its first two steps: of one alone the
+  program would be another."""
   workdir = pathlib.Path(folder, "run")
   shutil.rmtree(workdir, ignore_errors=True)
   where = [f"--config.data.dir={data_dir}"] if "digits" not in config else []
-  command = [sys.executable, "-m", "apprentice_jax", "train", f"--config={config}", f"--workdir={workdir}",
-             "--config.steps_per_dispatch=2", *where]
+  command = [
+    sys.executable,
+    "-m",
+    "apprentice_jax",
+    "train",
+    f"--config={config}",
+    f"--workdir={workdir}",
+    "--config.steps_per_dispatch=2",
+    *where,
+  ]
   began = time.monotonic()
   with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment(folder)) as process:
     records = workdir / "metrics.jsonl"

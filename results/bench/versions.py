@@ -2,9 +2,10 @@
 
     python results/bench/versions.py CONFIG.py:ARGUMENT FOLDER[@FLAGS] FOLDER[@FLAGS] ...
 
-Each FOLDER has a version's `apprentice_jax` (`git worktree add FOLDER COMMIT`); FLAGS are XLA_FLAGS beside those that all
-have: until f78e27b `apprentice` compiled steps with --xla_backend_optimization_level=1, which is to be given here.
-Synthetic images of CIFAR-10's size. Prints medians, and the median ratio to the first over the rounds.
+Each FOLDER has a version's `apprentice_jax` (`git worktree add FOLDER COMMIT`); FLAGS are XLA_FLAGS
+beside those that all have: until f78e27b `apprentice` compiled steps with
+--xla_backend_optimization_level=1, which is to be given here. Synthetic images of CIFAR-10's size.
+Prints medians, and the median ratio to the first over the rounds.
 """
 
 import contextlib
@@ -26,17 +27,30 @@ def main(config: str, *versions: str):
       seconds[version].append(step())
   for version, found in seconds.items():
     ratio = statistics.median(a / b for a, b in zip(found, seconds[versions[0]]))
-    print(f"{version}: {1000 * statistics.median(found):.1f} ms (least {1000 * min(found):.1f}), "
-          f"{ratio:.3f} of the first")
+    print(
+      f"{version}: {1000 * statistics.median(found):.1f} ms (least {1000 * min(found):.1f}), "
+      f"{ratio:.3f} of the first"
+    )
 
 
 def started(config: str, folder: str, flags: str):
-  """A process with that version; returns a function that takes steps in it and returns the seconds of one."""
+  """A process with that version; returns a function that takes steps in it and returns the seconds
+  of one."""
   from apprentice_jax import cli
-  env = {**os.environ, "PYTHONPATH": folder, "GLIBC_TUNABLES": cli.MALLOC,
-         "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=false {flags}"}
-  process = subprocess.Popen([sys.executable, __file__, "--serve", config], env=env, text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+  env = {
+    **os.environ,
+    "PYTHONPATH": folder,
+    "GLIBC_TUNABLES": cli.MALLOC,
+    "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=false {flags}",
+  }
+  process = subprocess.Popen(
+    [sys.executable, __file__, "--serve", config],
+    env=env,
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
 
   def step() -> float:
     process.stdin.write("\n")
@@ -51,6 +65,7 @@ def serve(config: str):
   """Takes steps whenever there is a line to read."""
   from apprentice_jax.bench import step
   from apprentice_jax.training import devices
+
   path, _, argument = config.partition(":")
   spec = importlib.util.spec_from_file_location("config", path)
   module = importlib.util.module_from_spec(spec)
@@ -58,7 +73,9 @@ def serve(config: str):
   config = module.get_config(argument)
   with contextlib.redirect_stdout(sys.stderr):  # it says what it runs on
     devices.start(config.cpu_devices)
-  take = step.stepper(step.settings(config, 10), step.loss_weights(config), config.batch_size, (32, 32, 3))
+  take = step.stepper(
+    step.settings(config, 10), step.loss_weights(config), config.batch_size, (32, 32, 3)
+  )
   for _ in sys.stdin:
     print(take(), flush=True)
 

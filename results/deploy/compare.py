@@ -1,10 +1,14 @@
-"""One student, computed five ways over the whole test set: trained, lowered, in NumPy, packed, StableHLO.
+"""One student, computed five ways over the whole test set: trained, lowered, in NumPy, packed,
+StableHLO.
 
     python results/deploy/compare.py WORKDIR OUT.json [DATA]
 
-- Layer by layer: the lowering gets the training network's own levels at every activation. Its accumulators have to
-  be equal, and its levels but for ties: values that folding moved over the middle between two levels.
-- End to end: the packed file in NumPy and the lowering compiled. Their stems are float sums in different orders;
+- Layer by layer: the lowering gets the training network's own levels at every activation. Its
+accumulators have to
+  be equal, and its levels but for ties: values that folding moved over the middle between two
+    levels.
+- End to end: the packed file in NumPy and the lowering compiled. Their stems are float sums in
+different orders;
   from the levels after the stem on, everything has to be equal.
 - Logits and classes, of all against the training network's.
 """
@@ -36,12 +40,22 @@ def trained(config, model, network):
   def run(images):
     x = normalise(images, config.data.mean, config.data.std, model.dtype)
     logits, sown = model.apply(
-        {"params": network.params, "batch_stats": network.batch_stats}, x, False,
-        mutable=["accumulators", "intermediates"],
-        capture_intermediates=lambda module, name: isinstance(module, QuantActivation) and name == "__call__")
-    sums = {"/".join(path): value[0] for path, value in _leaves(sown.get("accumulators", {}), "value")}
-    levels = {"/".join(path): value[0].levels.astype(np.int16)
-              for path, value in _leaves(sown["intermediates"], "__call__") if isinstance(value[0], Quantized)}
+      {"params": network.params, "batch_stats": network.batch_stats},
+      x,
+      False,
+      mutable=["accumulators", "intermediates"],
+      capture_intermediates=lambda module, name: (
+        isinstance(module, QuantActivation) and name == "__call__"
+      ),
+    )
+    sums = {
+      "/".join(path): value[0] for path, value in _leaves(sown.get("accumulators", {}), "value")
+    }
+    levels = {
+      "/".join(path): value[0].levels.astype(np.int16)
+      for path, value in _leaves(sown["intermediates"], "__call__")
+      if isinstance(value[0], Quantized)
+    }
     return logits, sums, levels
 
   return run
@@ -61,10 +75,12 @@ def lowered(network):
   @jax.jit
   def run(images, given):
     sums, results = {}, {}
+
     def observe(name, accumulators, result):
       results[name] = result
       if accumulators is not None:
         sums[name] = accumulators
+
     return program.run(network, images, given, observe), sums, results
 
   return run
@@ -106,7 +122,9 @@ def compare(workdir, data_dir=""):
     logits["trained"].append(wanted)
 
     # Layer by layer.
-    given = {name: levels[name].astype(np.int8 if grids[name].signed else np.uint8) for name in grids}
+    given = {
+      name: levels[name].astype(np.int8 if grids[name].signed else np.uint8) for name in grids
+    }
     _, own_sums, own = jax.device_get(compiled(images, given))
     for name in integers:
       found = np.concatenate(list(own_sums[name]), -1)
@@ -115,47 +133,70 @@ def compare(workdir, data_dir=""):
         count["accumulators that differ"] += int(np.sum(found != sums[name]))
       elif name in sums:
         largest["float accumulators, relative"] = max(
-            largest["float accumulators, relative"], float(np.max(np.abs(found - sums[name])) / np.max(np.abs(found))))
+          largest["float accumulators, relative"],
+          float(np.max(np.abs(found - sums[name])) / np.max(np.abs(found))),
+        )
     for name in grids:
       difference = np.abs(own[name].astype(np.int16) - levels[name])
       stem = name == "stem_act"
       count["levels of the float stem" if stem else "levels"] += difference.size
-      count["of the float stem off by one" if stem else "levels off by one"] += int(np.sum(difference == 1))
+      count["of the float stem off by one" if stem else "levels off by one"] += int(
+        np.sum(difference == 1)
+      )
       count["levels off by more"] += int(np.sum(difference > 1))
 
     # End to end.
     by_numpy = {}
-    logits["numpy, of the packed file"].append(integer.run(
-        read, images, observe=lambda name, sums, result: by_numpy.update({name: (sums, result)})))
+    logits["numpy, of the packed file"].append(
+      integer.run(
+        read, images, observe=lambda name, sums, result: by_numpy.update({name: (sums, result)})
+      )
+    )
     given = {"stem_act": by_numpy["stem_act"][1]} if grids else {}
     _, tail_sums, tail = jax.device_get(compiled(images, given))
     for name in integers if grids else ():
-      count["accumulators, numpy and compiled, that differ"] += int(np.sum(tail_sums[name] != by_numpy[name][0]))
+      count["accumulators, numpy and compiled, that differ"] += int(
+        np.sum(tail_sums[name] != by_numpy[name][0])
+      )
     for name in list(grids)[1:]:
-      count["levels, numpy and compiled, that differ"] += int(np.sum(tail[name] != by_numpy[name][1]))
+      count["levels, numpy and compiled, that differ"] += int(
+        np.sum(tail[name] != by_numpy[name][1])
+      )
     logits["lowered"].append(free.logits(images))
     if grids:
       differing = tail["stem_act"] != by_numpy["stem_act"][1]  # as it was before it was given
-      count["images whose stem numpy sums to another level"] += int(np.sum(np.any(differing, (1, 2, 3))))
+      count["images whose stem numpy sums to another level"] += int(
+        np.sum(np.any(differing, (1, 2, 3)))
+      )
     logits["stablehlo"].append(exported.logits(images))
   logits = {k: np.concatenate(v) for k, v in logits.items()}
   wanted, labels = logits.pop("trained"), np.concatenate(labels)
   top = np.sort(wanted, -1)
   margin = top[:, -1] - top[:, -2]
   result = {
-      "network": network.architecture, "precision": network.precision, "weights": config.quantization.weights,
-      "dataset": config.data.name, "images": len(labels),
-      "accuracy of the training network": float(np.mean(wanted.argmax(-1) == labels)),
-      "largest logit": float(np.abs(wanted).max()), "packed file equals the lowering": same(network, read),
-      "stablehlo's logits equal the lowering's": bool(np.array_equal(logits["stablehlo"], logits["lowered"])),
-      **count, **largest}
+    "network": network.architecture,
+    "precision": network.precision,
+    "weights": config.quantization.weights,
+    "dataset": config.data.name,
+    "images": len(labels),
+    "accuracy of the training network": float(np.mean(wanted.argmax(-1) == labels)),
+    "largest logit": float(np.abs(wanted).max()),
+    "packed file equals the lowering": same(network, read),
+    "stablehlo's logits equal the lowering's": bool(
+      np.array_equal(logits["stablehlo"], logits["lowered"])
+    ),
+    **count,
+    **largest,
+  }
   for name, found in logits.items():
     far = np.abs(found - wanted).max()
     other = found.argmax(-1) != wanted.argmax(-1)
     result[name] = {
-        "largest logit difference": float(far), "images of another class": int(other.sum()),
-        "of them with a margin above that": int(np.sum(other & (margin > far))),
-        "accuracy": float(np.mean(found.argmax(-1) == labels))}
+      "largest logit difference": float(far),
+      "images of another class": int(other.sum()),
+      "of them with a margin above that": int(np.sum(other & (margin > far))),
+      "accuracy": float(np.mean(found.argmax(-1) == labels)),
+    }
   return result
 
 

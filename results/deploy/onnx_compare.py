@@ -1,13 +1,15 @@
-"""A trained student's ONNX files, over the whole test set, beside the NumPy reference and the training network.
+"""A trained student's ONNX files, over the whole test set, beside the NumPy reference and the
+training network.
 
     python results/deploy/onnx_compare.py OUT.json DATA WORKDIR...
 
-Exact: the reference goes on from the levels that ONNX Runtime has after the stem, whose sums of floats differ in their
-order; from there on every level has to be equal. Fast, of students with quantization points before additions: each
-layer of the reference is given the levels that ONNX Runtime has before it. Logits and classes are of the whole
-file beside those of the training network. Where activations are quantized, also with 8-bit ends (exact: from the pixels
-on), with 7-bit ends (fast) and, where the processor has VNNI, with 8-bit ends (fast), whose logits are beside those of the
-reference of the same network.
+Exact: the reference goes on from the levels that ONNX Runtime has after the stem, whose sums of
+floats differ in their order; from there on every level has to be equal. Fast, of students with
+quantization points before additions: each layer of the reference is given the levels that ONNX
+Runtime has before it. Logits and classes are of the whole file beside those of the training
+network. Where activations are quantized, also with 8-bit ends (exact: from the pixels on), with
+7-bit ends (fast) and, where the processor has VNNI, with 8-bit ends (fast), whose logits are beside
+those of the reference of the same network.
 """
 
 import collections
@@ -19,16 +21,20 @@ import tempfile
 import numpy as np
 import onnx as library
 import onnxruntime
+from compare import BATCH, trained
 
 from apprentice_jax import export
 from apprentice_jax.config import ConfigError
-from apprentice_jax.deploy import integer, network as networks, onnx
+from apprentice_jax.deploy import integer, onnx
+from apprentice_jax.deploy import network as networks
 from apprentice_jax.training import inputs, start
-from compare import BATCH, trained
 
-
-FORMS = (("exact", "exact", "float"), ("exact, 8-bit ends", "exact", "8bit"), ("fast", "fast", "float"),
-         ("fast, 7-bit ends", "fast", "7bit"))
+FORMS = (
+  ("exact", "exact", "float"),
+  ("exact, 8-bit ends", "exact", "8bit"),
+  ("fast", "fast", "float"),
+  ("fast, 7-bit ends", "fast", "7bit"),
+)
 if "vnni" in pathlib.Path("/proc/cpuinfo").read_text():  # others saturate
   FORMS += (("fast, 8-bit ends", "fast", "8bit"),)
 
@@ -40,13 +46,19 @@ class Observed:
     self._known = {k: v for k, v in networks.check(network).items() if v.kind == "levels"}
     model = library.load_from_string(data)
     model.graph.output.extend(library.ValueInfoProto(name=name) for name in self._known)
-    self._session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    self._session = onnxruntime.InferenceSession(
+      model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
 
   def __call__(self, images) -> dict:
     """Levels by node, (batch, height, width, channels)."""
     found = self._session.run(list(self._known), {"images": images}) if self._known else []
-    return {name: (x.transpose(0, 2, 3, 1) - np.int16(128)).astype(np.int8) if self._known[name].low < 0
-            else x.transpose(0, 2, 3, 1) for name, x in zip(self._known, found)}
+    return {
+      name: (x.transpose(0, 2, 3, 1) - np.int16(128)).astype(np.int8)
+      if self._known[name].low < 0
+      else x.transpose(0, 2, 3, 1)
+      for name, x in zip(self._known, found)
+    }
 
 
 def written(config, workdir):
@@ -74,7 +86,9 @@ def compare(workdir, data_dir):
   model = start.model(config, "student", len(data.class_names))
   variables = start.load(str(workdir), model, data.image_shape, complete=True)
   reference, forms = trained(config, model, variables), written(config, workdir)
-  counts, logits, wanted = (collections.defaultdict(kind) for kind in (collections.Counter, list, list))
+  counts, logits, wanted = (
+    collections.defaultdict(kind) for kind in (collections.Counter, list, list)
+  )
   labels = []
   for images, label in data.batches(config):
     labels.append(label)
@@ -85,7 +99,11 @@ def compare(workdir, data_dir):
       levels, own, count = observed(images), {}, counts[form]
       if not levels:
         continue
-      given = {k: v for k, v in levels.items() if form.startswith("fast") or form == "exact" and k == "stem_act"}
+      given = {
+        k: v
+        for k, v in levels.items()
+        if form.startswith("fast") or form == "exact" and k == "stem_act"
+      }
       integer.run(network, images, given, lambda name, _, value: own.update({name: value}))
       for name, x in levels.items():
         difference = np.abs(x.astype(np.int16) - own[name])
@@ -94,19 +112,28 @@ def compare(workdir, data_dir):
         count[f"{kind} off by one"] += int(np.sum(difference == 1))
         count[f"{kind} off by more"] += int(np.sum(difference > 1))
   labels, ours = np.concatenate(labels), np.concatenate(wanted["exact"])
-  result = {"precision": network.precision, "weights": config.quantization.weights,
-            "residual": bool(config.quantization.residual), "images": len(labels),
-            "largest logit": float(np.abs(ours).max()),
-            "accuracy of the training network": float(np.mean(ours.argmax(-1) == labels))}
+  result = {
+    "precision": network.precision,
+    "weights": config.quantization.weights,
+    "residual": bool(config.quantization.residual),
+    "images": len(labels),
+    "largest logit": float(np.abs(ours).max()),
+    "accuracy of the training network": float(np.mean(ours.argmax(-1) == labels)),
+  }
   for form in forms:
     found, right = np.concatenate(logits[form]), np.concatenate(wanted[form])
     top = np.sort(right, -1)
     far, other = np.abs(found - right).max(), found.argmax(-1) != right.argmax(-1)
     result[form] = {
-        **counts[form], "largest logit difference": float(far), "images of another class": int(other.sum()),
-        "of them with a margin above that": int(np.sum(other & (top[:, -1] - top[:, -2] > far))),
-        "of them with a margin above twice that": int(np.sum(other & (top[:, -1] - top[:, -2] > 2 * far))),
-        "accuracy": float(np.mean(found.argmax(-1) == labels))}
+      **counts[form],
+      "largest logit difference": float(far),
+      "images of another class": int(other.sum()),
+      "of them with a margin above that": int(np.sum(other & (top[:, -1] - top[:, -2] > far))),
+      "of them with a margin above twice that": int(
+        np.sum(other & (top[:, -1] - top[:, -2] > 2 * far))
+      ),
+      "accuracy": float(np.mean(found.argmax(-1) == labels)),
+    }
   return result
 
 

@@ -1,6 +1,6 @@
 """What a packed ternary ResNet-18 of 1000 classes takes, beside its float32 weights.
 
-    python results/deploy/sizes.py OUT.json
+python results/deploy/sizes.py OUT.json
 """
 
 import json
@@ -20,14 +20,28 @@ SHAPE = (224, 224, 3)
 
 def main(out):
   model = resnet("resnet18", 1000, "8A,2W")
-  variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), False))(jax.random.key(0))
+  variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), False))(
+    jax.random.key(0)
+  )
   names = tuple(f"class {i:03}" for i in range(1000))
   floats = 4 * sum(a.size for a in jax.tree.leaves(variables["params"]))
-  result = {"network": "resnet18 8A,2W, 1000 classes, random weights", "float32 bytes of its parameters": floats}
+  result = {
+    "network": "resnet18 8A,2W, 1000 classes, random weights",
+    "float32 bytes of its parameters": floats,
+  }
   for ends in ("float", "8bit"):
-    network = fold.lower(model, variables["params"], variables["batch_stats"], image_shape=SHAPE, class_names=names,
-                         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resize=256,
-                         architecture="resnet18", ends=ends)
+    network = fold.lower(
+      model,
+      variables["params"],
+      variables["batch_stats"],
+      image_shape=SHAPE,
+      class_names=names,
+      mean=(0.485, 0.456, 0.406),
+      std=(0.229, 0.224, 0.225),
+      resize=256,
+      architecture="resnet18",
+      ends=ends,
+    )
     ternary = [n for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2]
     for packing in ("bits", "base3"):
       data = packed.encode(network, packing)
@@ -37,11 +51,17 @@ def main(out):
       codes = sum(bits.packed_size(n.weights.levels.size, chosen) for n in ternary)
       scales = sum(4 * (n.multiplier.size + n.addend.size) for n in ternary)
       result[f"{ends} ends, {packing}"] = {
-          "file": len(data), "of float32": round(floats / len(data), 2),
-          "quantized layers' weights": codes, "of their float32": round(weights / codes, 2),
-          "with their scales and biases": round(weights / (codes + scales), 2),
-          "ends": sum(n.weights.levels.size * (4 if n.weights.bits == FULL else 1) for n in network.nodes
-                      if isinstance(n, Conv) and n not in ternary)}
+        "file": len(data),
+        "of float32": round(floats / len(data), 2),
+        "quantized layers' weights": codes,
+        "of their float32": round(weights / codes, 2),
+        "with their scales and biases": round(weights / (codes + scales), 2),
+        "ends": sum(
+          n.weights.levels.size * (4 if n.weights.bits == FULL else 1)
+          for n in network.nodes
+          if isinstance(n, Conv) and n not in ternary
+        ),
+      }
   print(json.dumps(result, indent=1))
   pathlib.Path(out).write_text(json.dumps(result, indent=1) + "\n")
 

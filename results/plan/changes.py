@@ -1,4 +1,5 @@
-"""Steps before and after changes, and quantized beside full-precision ones, from the plans' JSON files."""
+"""Steps before and after changes, and quantized beside full-precision ones, from the plans' JSON
+files."""
 
 import json
 import pathlib
@@ -18,7 +19,9 @@ def row(name, plain):
 
 
 def main():
-  print("| step | M cycles | forward | backward | optimizer | other | of 32A,32W |\n" + "|---" * 7 + "|")
+  print(
+    "| step | M cycles | forward | backward | optimizer | other | of 32A,32W |\n" + "|---" * 7 + "|"
+  )
   for path in sorted(HERE.glob("resnet20-*.json")):
     name = path.stem
     _, _, dtype = name.removesuffix("-before").split("-")

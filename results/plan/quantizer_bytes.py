@@ -1,6 +1,7 @@
-"""Bytes that each quantizer reads and writes, compiled for one TPU v5e chip, against the fewest possible.
+"""Bytes that each quantizer reads and writes, compiled for one TPU v5e chip, against the fewest
+possible.
 
-    python results/plan/quantizer_bytes.py quantizer-bytes.json > quantizer-bytes.md
+python results/plan/quantizer_bytes.py quantizer-bytes.json > quantizer-bytes.md
 """
 
 import json
@@ -13,6 +14,7 @@ from apprentice_jax.plan import chips
 def main(out: str):
   _, devices = chips.slice_of("v5e:2x2")
   from apprentice_jax.plan import passes
+
   report = {name: passes.measured(case, devices[0]) for name, case in passes.CASES.items()}
   pathlib.Path(out).write_text(json.dumps(report, indent=1) + "\n")
   print(passes.table(report))

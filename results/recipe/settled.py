@@ -1,9 +1,11 @@
-"""What runs that ended without `recipe.*.settle_steps` would have scored with batch norm's statistics of their last weights.
+"""What runs that ended without `recipe.*.settle_steps` would have scored with batch norm's
+statistics of their last weights.
 
     python results/recipe/settled.py OUT.csv WORKDIR...      workdirs of `search.py`
 
-For each run, on the split that it was scored on: its accuracy as it ended; with running statistics that have seen 50
-batches of training images more; and with the mean of the moments of 64 batches in their place. No weight moves.
+For each run, on the split that it was scored on: its accuracy as it ended; with running statistics
+that have seen 50 batches of training images more; and with the mean of the moments of 64 batches in
+their place. No weight moves.
 """
 
 import csv
@@ -34,8 +36,9 @@ def scores(workdir: str) -> list[float]:
     index = batch * BATCH + jnp.arange(BATCH)
     crops = augmented(images, index, jnp.full(BATCH, batch), jax.random.key(0), built.augmentation)
     variables = {"params": network.params, "batch_stats": stats}
-    return model.apply(variables, normalise(crops, built.mean, built.std, jnp.float32), True,
-                       mutable=["batch_stats"])[1]["batch_stats"]
+    return model.apply(
+      variables, normalise(crops, built.mean, built.std, jnp.float32), True, mutable=["batch_stats"]
+    )[1]["batch_stats"]
 
   settled, zeros = network.batch_stats, jax.tree.map(jnp.zeros_like, network.batch_stats)
   mean = zeros
@@ -43,8 +46,15 @@ def scores(workdir: str) -> list[float]:
     settled = seen(settled, batch)
   for batch in range(MEAN):
     mean = jax.tree.map(lambda m, new: m + new / (1 - MOMENTUM) / MEAN, mean, seen(zeros, batch))
-  return [score(config, model, parallel.replicate(network._replace(batch_stats=jax.device_get(stats))),
-                config.eval.final)["accuracy"] for stats in (network.batch_stats, settled, mean)]
+  return [
+    score(
+      config,
+      model,
+      parallel.replicate(network._replace(batch_stats=jax.device_get(stats))),
+      config.eval.final,
+    )["accuracy"]
+    for stats in (network.batch_stats, settled, mean)
+  ]
 
 
 def main(out: str, *workdirs: str):

@@ -42,14 +42,18 @@ def obeying_permissions():
 
 def files(*folders):
   """What is in folders: the bytes of every file, None for a folder."""
-  return {str(p): p.read_bytes() if p.is_file() else None
-          for folder in folders for p in sorted(pathlib.Path(folder).rglob("*"))}
+  return {
+    str(p): p.read_bytes() if p.is_file() else None
+    for folder in folders
+    for p in sorted(pathlib.Path(folder).rglob("*"))
+  }
 
 
 def assert_kept(before, after, place, changes):
   changed = {k for k in before.keys() | after.keys() if before.get(k, "") != after.get(k, "")}
-  unexpected = {k for k in changed if not any(
-      fnmatch.fnmatch(k, f"{place}/{pattern}") for pattern in changes)}
+  unexpected = {
+    k for k in changed if not any(fnmatch.fnmatch(k, f"{place}/{pattern}") for pattern in changes)
+  }
   assert not unexpected
 
 
@@ -65,8 +69,14 @@ def assert_sentence(found, sentence, names):
 
 
 # What a run writes that goes on from its checkpoints 5 and 10, of which it keeps the newer one.
-CONTINUED = ("run/lock", "run/tensorboard/*", "run/metrics.jsonl", "run/checkpoints/5*",
-             "run/checksums/11.json", "run/starts.jsonl")
+CONTINUED = (
+  "run/lock",
+  "run/tensorboard/*",
+  "run/metrics.jsonl",
+  "run/checkpoints/5*",
+  "run/checksums/11.json",
+  "run/starts.jsonl",
+)
 
 
 TIMING = ("seconds", "images_per_second", "data_wait", "host_memory")

@@ -6,8 +6,8 @@ import shutil
 import sys
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper modules, in any import mode
 
@@ -46,7 +46,9 @@ def made(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop, "train", began)
     with contextlib.suppress(Began):  # claims its workdir
-      cli.main("study --config={digits} --workdir={study} --config.study.jobs=1".format(**names).split())
+      cli.main(
+        "study --config={digits} --workdir={study} --config.study.jobs=1".format(**names).split()
+      )
   return names
 
 
@@ -69,6 +71,7 @@ def command(names, capfd, caplog, monkeypatch):
       status = cli.main(line.format(**names).split())
     assert not caplog.records  # what libraries log comes to stderr as well
     return status, capfd.readouterr().err
+
   yield command
   while held:
     held.pop().close()

@@ -8,26 +8,30 @@ networks for the digits and for three classes of photos, and {begun} of one that
 import fcntl
 import re
 import shutil
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
-
 import torch_writer
+from safetensors.numpy import save_file
 
 from apprentice_jax.models import pretrained
 from apprentice_jax.training.checkpoint import Checkpoints
 
 SMALL = "student=resnet8,teacher=resnet8,width=0.25"
-SHORT = ("--config.recipe.student.epochs=0.5 --config.recipe.finetune.epochs=0.5 "
-         "--config.recipe.student.warmup_epochs=0.1 --config.recipe.finetune.warmup_epochs=0.1 "
-         "--config.steps_per_dispatch=5 --config.checkpoint.every_epochs=0.2")
+SHORT = (
+  "--config.recipe.student.epochs=0.5 --config.recipe.finetune.epochs=0.5 "
+  "--config.recipe.student.warmup_epochs=0.1 --config.recipe.finetune.warmup_epochs=0.1 "
+  "--config.steps_per_dispatch=5 --config.checkpoint.every_epochs=0.2"
+)
 DIGITS = f"--config={{digits}}:{SMALL},scheme=baseline,precision=32A32W {SHORT}"
-PHOTOS = (f"--config={{photos}}:{SMALL},scheme=baseline,precision=32A32W "
-          "--config.data.image_size=8 --config.data.resize=8 --config.batch_size=8 "
-          "--config.recipe.student.epochs=2 --config.recipe.student.warmup_epochs=0.5 "
-          "--config.checkpoint.every_epochs=1 --config.steps_per_dispatch=1")
+PHOTOS = (
+  f"--config={{photos}}:{SMALL},scheme=baseline,precision=32A32W "
+  "--config.data.image_size=8 --config.data.resize=8 --config.batch_size=8 "
+  "--config.recipe.student.epochs=2 --config.recipe.student.warmup_epochs=0.5 "
+  "--config.checkpoint.every_epochs=1 --config.steps_per_dispatch=1"
+)
 
 TRAIN = "train --config={digits} --workdir={run} "  # refused before anything is trained
 STUDY = "study --config={digits} --workdir={run} "
@@ -35,19 +39,30 @@ FILE = "train --config={place}/mine.py --workdir={run} "
 FOLDER = f"train {PHOTOS} --config.data.dir={{data}} --workdir={{run}} "
 GO_ON = f"train {DIGITS} --workdir={{run}} "
 TAUGHT = f"train {DIGITS.replace('baseline', 'B')} --workdir={{run}} --config.teacher.init="
-TUNED = (f"train {DIGITS.replace('baseline', 'C')} --workdir={{run}} "
-         "--config.teacher.init={trained} --config.student.init=")
-LOCKED = re.compile(r"another run is writing to .*/run \(a run of the test\): wait for its end, or "
-                    r"choose another --workdir\.")
+TUNED = (
+  f"train {DIGITS.replace('baseline', 'C')} --workdir={{run}} "
+  "--config.teacher.init={trained} --config.student.init="
+)
+LOCKED = re.compile(
+  r"another run is writing to .*/run \(a run of the test\): wait for its end, or "
+  r"choose another --workdir\."
+)
 OTHER_CLASSES = " was trained on other classes than those of the dataset now: "
-HEADS = ("--config.teacher.head=match takes the outputs of the same classes, --config.teacher.head=new starts with a new "
-         "head, and --config.teacher.classes=FILE says what its classes are called here")
+HEADS = (
+  "--config.teacher.head=match takes the outputs of the same classes, --config.teacher.head=new "
+  "starts with a new "
+  "head, and --config.teacher.classes=FILE says what its classes are called here"
+)
 SCORED = "`eval --model` with --config.student.head=match takes the outputs of the same classes."
-BROKEN = re.compile(r"none of the checkpoints in .*/checkpoints can be read \(.* is not what was "
-                    r"written\): delete the workdir to start again, or bring one back from a "
-                    r"copy\.")
-DAMAGED = ("{run}/config.json is damaged: write it anew with the run's own config, or choose "
-           "another --workdir.")
+BROKEN = re.compile(
+  r"none of the checkpoints in .*/checkpoints can be read \(.* is not what was "
+  r"written\): delete the workdir to start again, or bring one back from a "
+  r"copy\."
+)
+DAMAGED = (
+  "{run}/config.json is damaged: write it anew with the run's own config, or choose "
+  "another --workdir."
+)
 KEPT = "; what was saved before is kept, and the same command continues from there."
 
 
@@ -63,6 +78,7 @@ class Row(NamedTuple):
     absent: a package that is not installed.
     bug: what is not as it should be yet.
   """
+
   name: str
   command: str
   sentence: object
@@ -77,24 +93,33 @@ class Row(NamedTuple):
 
 def config_file(*lines):
   """A config file of these lines."""
+
   def make(place, made):
-    (place / "mine.py").write_text("\n".join(
-        ["from apprentice_jax import config as base", *lines]) + "\n")
+    (place / "mine.py").write_text(
+      "\n".join(["from apprentice_jax import config as base", *lines]) + "\n"
+    )
+
   return make
 
 
 def body(*lines, argument='argument=""'):
   """A config file whose get_config has these lines."""
-  return config_file(f"def get_config({argument}):", "  config = base.base()",
-                     "  config.data.name = 'digits'", *("  " + line for line in lines),
-                     "  return config")
+  return config_file(
+    f"def get_config({argument}):",
+    "  config = base.base()",
+    "  config.data.name = 'digits'",
+    *("  " + line for line in lines),
+    "  return config",
+  )
 
 
 def folder(change):
   """The photos, changed by change(folder)."""
+
   def make(place, made):
     shutil.copytree(made["data"], place / "data")
     change(place / "data")
+
   return make
 
 
@@ -104,34 +129,40 @@ def overwrite(pattern, content):
     assert found
     for path in found:
       path.write_bytes(content(path.read_bytes()) if callable(content) else content)
+
   return change
 
 
 def half(content):
-  return content[:len(content) // 2]
+  return content[: len(content) // 2]
 
 
 def copy(which, change=lambda place: None):
   """A workdir, copied to {run} and changed by change(workdir)."""
+
   def make(place, made):
     shutil.copytree(made[which], place / "run")
     change(place / "run")
+
   return make
 
 
 def photos_since(change):
   """A run on the photos that has not finished, and the photos as they are by now."""
+
   def make(place, made):
     folder(change)(place, made)
     shutil.copytree(made["of_photos"], place / "run")
     shutil.rmtree(place / "run" / "checkpoints" / "6")
     (place / "run" / "result.json").unlink()
+
   return make
 
 
 def file(name, content=b"hello"):
   def make(place, made):
     (place / name).write_bytes(content)
+
   return make
 
 
@@ -141,7 +172,8 @@ def torch_file(content):
 
 
 def by_torchvision(workdir, path, without="none"):
-  """Writes the network of a workdir to a safetensors file, by torchvision's names; ``without`` one of its modules."""
+  """Writes the network of a workdir to a safetensors file, by torchvision's names; ``without`` one
+  of its modules."""
   save_file(torchvisions(workdir, without), path, {"format": "pt"})
 
 
@@ -155,7 +187,9 @@ def torchvisions(workdir, without="none"):
       if key[0].key == without:
         continue
       name, shape = spelled("/".join(k.key for k in key), array.shape)
-      axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))  # the other way round: out, in, height, width
+      axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(
+        array.ndim, (0,)
+      )  # the other way round: out, in, height, width
       tensors[name] = np.array(np.transpose(array, axes), order="C")
       assert tensors[name].shape == shape
   return tensors
@@ -167,11 +201,13 @@ def steps(workdir):
 
 def corrupt(*places):
   """Damages the largest file of the oldest (0), ... or newest (-1) checkpoint."""
+
   def change(workdir):
     for i in places:
       state = workdir / "checkpoints" / str(steps(workdir)[i]) / "state"
       largest = max((p for p in state.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
       largest.write_bytes(half(largest.read_bytes()))
+
   return change
 
 

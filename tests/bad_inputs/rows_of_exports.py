@@ -5,7 +5,6 @@ import pathlib
 import re
 
 from PIL import Image
-
 from rows import DIGITS, Row, file, half
 
 from apprentice_jax import export

@@ -4,7 +4,6 @@ import re
 import shutil
 
 import pytest
-
 from checks import CONTINUED, assert_kept, assert_same_end, assert_sentence, files, sentences
 from rows import FOLDER, GO_ON, corrupt, folder, half, overwrite, steps
 
@@ -25,10 +24,12 @@ def test_the_newest_checkpoint_corrupted(made, command, tmp_path):
   corrupt(-1)(tmp_path / "run")
   with pytest.warns(UserWarning) as warned:
     assert command(GO_ON)[0] == 0
-  sentence, = sentences(warned)
+  (sentence,) = sentences(warned)
   assert re.fullmatch(
-      r"the checkpoint of step 11 is damaged \(.* is not what was written\) and now called .*/run/"
-      r"broken_checkpoint_11: continuing from step 10\.", sentence)
+    r"the checkpoint of step 11 is damaged \(.* is not what was written\) and now called .*/run/"
+    r"broken_checkpoint_11: continuing from step 10\.",
+    sentence,
+  )
   assert_same_end(tmp_path / "run", made["trained"])
 
 
@@ -40,10 +41,11 @@ def test_a_torn_result(made, command, tmp_path):
   assert_same_end(tmp_path / "run", made["trained"])
 
 
-@pytest.mark.parametrize("number, line", [
-    (-1, b'{"step": 11, "lo'),
-    (0, b"\0" * 40 + b"\n"), (0, b"[]\n"), (0, b"\xff\xfe\n")],
-    ids=["torn", "zeros", "no record", "no text"])
+@pytest.mark.parametrize(
+  "number, line",
+  [(-1, b'{"step": 11, "lo'), (0, b"\0" * 40 + b"\n"), (0, b"[]\n"), (0, b"\xff\xfe\n")],
+  ids=["torn", "zeros", "no record", "no text"],
+)
 def test_damaged_metrics(number, line, made, command, tmp_path):
   # A line that cannot be read is dropped, and no other.
   shutil.copytree(made["begun"], tmp_path / "run")
@@ -61,10 +63,14 @@ def test_a_loss_that_is_not_finite(made, command, names, tmp_path, monkeypatch):
     changed = rates(*args).copy()
     changed[6] = 1e38  # in step 8 the loss is that of parameters beyond float32
     return changed
+
   monkeypatch.setattr(running, "learning_rates", explode)
   assert_sentence(
-      command(GO_ON), "the loss or its gradient is nan at step 8: lower the learning rate or "
-      "lengthen the warm-up; the last checkpoint before it is kept.", names)
+    command(GO_ON),
+    "the loss or its gradient is nan at step 8: lower the learning rate or "
+    "lengthen the warm-up; the last checkpoint before it is kept.",
+    names,
+  )
   assert steps(tmp_path / "run") == [5]
   monkeypatch.undo()
   assert command(GO_ON) == (0, "")
@@ -72,15 +78,22 @@ def test_a_loss_that_is_not_finite(made, command, names, tmp_path, monkeypatch):
 
 
 def test_a_rate_that_is_too_high(command, names, tmp_path):
-  found = command(GO_ON + "--config.recipe.student.learning_rate=1e30 "
-                  "--config.recipe.student.warmup_epochs=0")
-  assert_sentence(found, "the loss or its gradient is nan at step 2: lower the learning rate or "
-                  "lengthen the warm-up; the last checkpoint before it is kept.", names)
+  found = command(
+    GO_ON + "--config.recipe.student.learning_rate=1e30 --config.recipe.student.warmup_epochs=0"
+  )
+  assert_sentence(
+    found,
+    "the loss or its gradient is nan at step 2: lower the learning rate or "
+    "lengthen the warm-up; the last checkpoint before it is kept.",
+    names,
+  )
   assert not metrics.read(tmp_path / "run")
 
 
-UNREADABLE = ("{data}/%s (Truncated File Read) is no image that can be read: replace it, or let "
-              "it be skipped with --config.data.unreadable=skip.")
+UNREADABLE = (
+  "{data}/%s (Truncated File Read) is no image that can be read: replace it, or let "
+  "it be skipped with --config.data.unreadable=skip."
+)
 
 
 def test_a_truncated_photo_to_train(made, command, names, tmp_path):
@@ -96,8 +109,8 @@ def test_a_truncated_photo_to_train(made, command, names, tmp_path):
   with pytest.warns(UserWarning) as warned:
     assert command(FOLDER + "--config.data.unreadable=skip")[0] == 0
   assert sentences(warned) == [
-      f"skipped {tmp_path}/data/train/b/03.jpg (Truncated File Read): it cannot be read (1 so "
-      f"far)."]
+    f"skipped {tmp_path}/data/train/b/03.jpg (Truncated File Read): it cannot be read (1 so far)."
+  ]
   records = metrics.read(tmp_path / "run")
   assert [r["step"] for r in records] == [1, 2, 3, 4, 5, 6, 6]
   assert [r["unreadable_images"] for r in records[:-1]] == [0, 0, 1, 1, 2, 2]  # once an epoch
@@ -119,8 +132,23 @@ def test_a_truncated_photo_to_test(made, command, names, tmp_path):
   with pytest.warns(UserWarning) as warned:
     assert command(FOLDER + "--config.data.unreadable=skip")[0] == 0
   assert sentences(warned) == [
-      f"skipped {tmp_path}/data/val/b/01.jpg (Truncated File Read): it cannot be read (1 so far)."]
+    f"skipped {tmp_path}/data/val/b/01.jpg (Truncated File Read): it cannot be read (1 so far)."
+  ]
   assert loop.result(tmp_path / "run")["test_count"] == 5
-  assert_kept(before, files(tmp_path), tmp_path, CONTINUED + (
-      "run/config.json", "run/data.json", "run/result.json", "run/report.md", "run/report.html", "run/curves.png",
-      "run/mistakes.png", "run/predictions.csv", "run/student.*"))
+  assert_kept(
+    before,
+    files(tmp_path),
+    tmp_path,
+    CONTINUED
+    + (
+      "run/config.json",
+      "run/data.json",
+      "run/result.json",
+      "run/report.md",
+      "run/report.html",
+      "run/curves.png",
+      "run/mistakes.png",
+      "run/predictions.csv",
+      "run/student.*",
+    ),
+  )

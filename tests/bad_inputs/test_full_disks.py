@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import pytest
-
 from checks import CONTINUED, Began, assert_kept, assert_same_end, assert_sentence, began, files
 from rows import GO_ON, KEPT, steps
 
@@ -38,29 +37,41 @@ def full_during(monkeypatch, place, name, size, when=lambda *a: True):
       return function(*args)
     with largest_file(size):
       return function(*args)
+
   monkeypatch.setattr(place, name, limited)
 
 
 def test_a_full_disk_at_the_start(made, command, names, tmp_path, monkeypatch):
   from apprentice_jax.training import workdir
+
   full_during(monkeypatch, workdir, "write_atomically", 100)
-  assert_sentence(command(GO_ON), re.compile(
+  assert_sentence(
+    command(GO_ON),
+    re.compile(
       r"cannot write to the workdir .*/run: File too large(; what was saved before is kept, and "
-      r"the same command continues from there)?\."), names)
+      r"the same command continues from there)?\."
+    ),
+    names,
+  )
   monkeypatch.undo()
   monkeypatch.setattr(running.Run, "_advance", began)
   with pytest.raises(Began):
     command(GO_ON)
 
 
-@pytest.mark.parametrize("place, name, size, when", [
+@pytest.mark.parametrize(
+  "place, name, size, when",
+  [
     (metrics.MetricsWriter, "__init__", 100, lambda *_: True),
     (metrics.MetricsWriter, "write", 700, lambda *_: True),
     (running, "write_atomically", 10, lambda path, *_: path.name == "result.json"),
-    (report, "write_run", 100, lambda *_: True)],
-    ids=["the records kept", "a new record", "result.json", "report.md"])
-def test_a_full_disk_on_the_way(place, name, size, when, made, command, names, tmp_path,
-                                monkeypatch):
+    (report, "write_run", 100, lambda *_: True),
+  ],
+  ids=["the records kept", "a new record", "result.json", "report.md"],
+)
+def test_a_full_disk_on_the_way(
+  place, name, size, when, made, command, names, tmp_path, monkeypatch
+):
   shutil.copytree(made["begun"], tmp_path / "run")
   before = files(tmp_path)
   full_during(monkeypatch, place, name, size, when)
@@ -78,18 +89,31 @@ def test_a_full_disk_while_a_checkpoint_is_written(made, command, names, tmp_pat
   shutil.copytree(made["begun"], tmp_path / "run")
   before = files(tmp_path)
   largest = max((made["trained"] / n).stat().st_size for n in ("config.json", "metrics.jsonl"))
-  code = ("import resource, sys; hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]; "
-          f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest + 1000}, hard)); "
-          "from apprentice_jax import cli; sys.exit(cli.main(sys.argv[1:]))")
+  code = (
+    "import resource, sys; hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]; "
+    f"resource.setrlimit(resource.RLIMIT_FSIZE, ({largest + 1000}, hard)); "
+    "from apprentice_jax import cli; sys.exit(cli.main(sys.argv[1:]))"
+  )
   process = subprocess.run(
-      [sys.executable, "-c", code, *GO_ON.format(**names).split()], capture_output=True, text=True,
-      timeout=200, check=False, env=dict(  # nor may it write compiled programs
-          os.environ, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="1000",
-          TFDS_DATA_DIR=str(tmp_path),
-          PYTHONPATH=os.pathsep.join([str(pathlib.Path(cli.__file__).parents[1]),
-                                      os.environ.get("PYTHONPATH", "")])))
-  assert_sentence((process.returncode, process.stderr),
-                  "cannot write to the workdir {run}: File too large" + KEPT, names)
+    [sys.executable, "-c", code, *GO_ON.format(**names).split()],
+    capture_output=True,
+    text=True,
+    timeout=200,
+    check=False,
+    env=dict(  # nor may it write compiled programs
+      os.environ,
+      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="1000",
+      TFDS_DATA_DIR=str(tmp_path),
+      PYTHONPATH=os.pathsep.join(
+        [str(pathlib.Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+      ),
+    ),
+  )
+  assert_sentence(
+    (process.returncode, process.stderr),
+    "cannot write to the workdir {run}: File too large" + KEPT,
+    names,
+  )
   after = files(tmp_path)
   assert_kept(before, {k: v for k, v in after.items() if k in before}, tmp_path, CONTINUED)
   assert steps(tmp_path / "run") == [5, 10]
@@ -102,7 +126,8 @@ def test_checkpoints_that_are_read_only(made, command, names, tmp_path):
   before = files(tmp_path)
   (tmp_path / "run" / "checkpoints").chmod(0o555)
   assert_sentence(
-      command(GO_ON), "cannot write to the workdir {run}: Permission denied" + KEPT, names)
+    command(GO_ON), "cannot write to the workdir {run}: Permission denied" + KEPT, names
+  )
   after = files(tmp_path)
   assert_kept(before, {k: v for k, v in after.items() if k in before}, tmp_path, CONTINUED)
   (tmp_path / "run" / "checkpoints").chmod(0o755)

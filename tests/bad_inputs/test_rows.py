@@ -8,9 +8,6 @@ import shutil
 import sys
 
 import pytest
-
-from checks import Began, assert_kept, assert_sentence, began, files
-from rows import FOLDER, GO_ON, TRAIN
 import rows_of_checkpoints
 import rows_of_commands
 import rows_of_data
@@ -20,20 +17,22 @@ import rows_of_heads
 import rows_of_images
 import rows_of_settings
 import rows_of_ternary
+from checks import Began, assert_kept, assert_sentence, began, files
+from rows import FOLDER, GO_ON, TRAIN
 
 from apprentice_jax.bench import training as bench
 from apprentice_jax.training import run as running
 
 ROWS = [
-    *rows_of_checkpoints.ROWS,
-    *rows_of_commands.ROWS,
-    *rows_of_data.ROWS,
-    *rows_of_exports.ROWS,
-    *rows_of_files.ROWS,
-    *rows_of_heads.ROWS,
-    *rows_of_images.ROWS,
-    *rows_of_settings.ROWS,
-    *rows_of_ternary.ROWS,
+  *rows_of_checkpoints.ROWS,
+  *rows_of_commands.ROWS,
+  *rows_of_data.ROWS,
+  *rows_of_exports.ROWS,
+  *rows_of_files.ROWS,
+  *rows_of_heads.ROWS,
+  *rows_of_images.ROWS,
+  *rows_of_settings.ROWS,
+  *rows_of_ternary.ROWS,
 ]
 
 
@@ -64,20 +63,21 @@ def test_the_table_is_one():
 
 # What is refused leaves the workdir to the corrected command.
 MENDED = {
-    "less than a step": GO_ON,
-    "an unclosed list": TRAIN,
-    "a batch that devices cannot share": TRAIN,
-    "a teacher nowhere": GO_ON.replace("baseline", "B"),
-    "other classes to test": FOLDER,
-    "another run's workdir": GO_ON + "--workdir={run}2",
+  "less than a step": GO_ON,
+  "an unclosed list": TRAIN,
+  "a batch that devices cannot share": TRAIN,
+  "a teacher nowhere": GO_ON.replace("baseline", "B"),
+  "other classes to test": FOLDER,
+  "another run's workdir": GO_ON + "--workdir={run}2",
 }
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(row.name, marks=marks(row)) for row in ROWS if row.name in MENDED])
+@pytest.mark.parametrize(
+  "name", [pytest.param(row.name, marks=marks(row)) for row in ROWS if row.name in MENDED]
+)
 def test_the_corrected_command_works(name, made, names, command, tmp_path, monkeypatch):
   monkeypatch.setattr(running.Run, "_advance", began)
-  row, = (r for r in ROWS if r.name == name)
+  (row,) = (r for r in ROWS if r.name == name)
   row.make(tmp_path, made)
   assert_sentence(command(row.command), row.sentence, names)
   if (tmp_path / "data").exists():

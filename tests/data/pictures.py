@@ -51,7 +51,7 @@ def pillow(encoded):
 
 def psnr(a, b):
   assert a.shape == b.shape
-  return 10 * np.log10(255**2 / max(np.mean((np.float64(a) - b)**2), 1e-9))
+  return 10 * np.log10(255**2 / max(np.mean((np.float64(a) - b) ** 2), 1e-9))
 
 
 def grey(values):
@@ -64,6 +64,7 @@ def near(a, b, tolerance):
 
 def png(rows, depth, kind, chunks=b""):
   """A PNG of these rows of bytes, for what Pillow does not write; `kind` is the colour type."""
+
   def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -72,27 +73,45 @@ def png(rows, depth, kind, chunks=b""):
   width = len(rows[0]) * 8 // (depth * channels)
   header = struct.pack(">IIBBBBB", width, len(rows), depth, kind, 0, 0, 0)
   data = zlib.compress(b"".join(b"\0" + row for row in rows))
-  return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunks + chunk(b"IDAT", data)
-          + chunk(b"IEND", b""))
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", header)
+    + chunks
+    + chunk(b"IDAT", data)
+    + chunk(b"IEND", b"")
+  )
 
 
 def segment(jpeg, marker, payload):
   """The JPEG with one more segment, right behind its start."""
-  return jpeg[:2] + bytes([0xff, marker]) + struct.pack(">H", len(payload) + 2) + payload + jpeg[2:]
+  return jpeg[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload + jpeg[2:]
 
 
 def exif(value, order="<", kind=3):
   """An EXIF block that holds nothing but an orientation."""
   content = struct.pack(order + ("HH" if kind == 3 else "I"), value, *([0] if kind == 3 else []))
-  return (b"Exif\0\0" + (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
-          + struct.pack(order + "HHHI", 1, ORIENTATION, kind, 1) + content + bytes(4))
+  return (
+    b"Exif\0\0"
+    + (b"II" if order == "<" else b"MM")
+    + struct.pack(order + "HI", 42, 8)
+    + struct.pack(order + "HHHI", 1, ORIENTATION, kind, 1)
+    + content
+    + bytes(4)
+  )
 
 
 def stored(upright, orientation):
   """How a camera that says `orientation` stores an image, by the words of the EXIF standard."""
-  row_0, column_0 = {1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"),
-                     4: ("bottom", "left"), 5: ("left", "top"), 6: ("right", "top"),
-                     7: ("right", "bottom"), 8: ("left", "bottom")}[orientation]
+  row_0, column_0 = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+  }[orientation]
   if "bottom" in (row_0, column_0):
     upright = upright[::-1]
   if "right" in (row_0, column_0):
@@ -107,6 +126,6 @@ def boxes(array, reduction):
   out = np.empty((height, width, 3))
   for y in range(height):
     for x in range(width):
-      box = array[y * reduction:(y + 1) * reduction, x * reduction:(x + 1) * reduction]
+      box = array[y * reduction : (y + 1) * reduction, x * reduction : (x + 1) * reduction]
       out[y, x] = box.mean((0, 1))
   return out

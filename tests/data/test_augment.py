@@ -5,8 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax.data.augment import (Augmentation, augment, evaluation_batch, normalise,
-                                         training_batch)
+from apprentice_jax.data.augment import (
+  Augmentation,
+  augment,
+  evaluation_batch,
+  normalise,
+  training_batch,
+)
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 256, 6, 5, 2
 
@@ -15,8 +20,11 @@ COUNT, HEIGHT, WIDTH, CHANNELS = 256, 6, 5, 2
 def images():
   # No zeros, so that the filling shows, and no two pixels of an image alike.
   r = np.random.default_rng(0)
-  return np.stack([r.permutation(255)[:HEIGHT * WIDTH * CHANNELS] + 1
-                   for _ in range(COUNT)]).reshape(COUNT, HEIGHT, WIDTH, CHANNELS).astype(np.uint8)
+  return (
+    np.stack([r.permutation(255)[: HEIGHT * WIDTH * CHANNELS] + 1 for _ in range(COUNT)])
+    .reshape(COUNT, HEIGHT, WIDTH, CHANNELS)
+    .astype(np.uint8)
+  )
 
 
 def keys(seed=0, count=COUNT):
@@ -50,7 +58,7 @@ def test_each_image_is_a_shifted_window_and_all_of_them_occur(images, pad, flip)
   found = [recover(a, b, pad) for a, b in zip(images, out)]
   assert None not in found
   shifts = [f[:2] for f in found]
-  assert len(set(shifts)) == (2 * pad + 1)**2
+  assert len(set(shifts)) == (2 * pad + 1) ** 2
   for axis in (0, 1):
     drawn = [s[axis] for s in shifts]
     for value in range(-pad, pad + 1):  # each about equally often, to 5 standard deviations
@@ -77,9 +85,18 @@ def pick(images):
   labels = jnp.arange(COUNT, dtype=jnp.int32) % 10
 
   def pick(index, epoch, seed=0):
-    return training_batch(jnp.asarray(images), labels, jnp.asarray(index, jnp.int32),
-                          jnp.broadcast_to(jnp.asarray(epoch, jnp.int32), np.shape(index)),
-                          jax.random.key(seed), Augmentation(2, True), (0.3,), (0.2,), jnp.float32)
+    return training_batch(
+      jnp.asarray(images),
+      labels,
+      jnp.asarray(index, jnp.int32),
+      jnp.broadcast_to(jnp.asarray(epoch, jnp.int32), np.shape(index)),
+      jax.random.key(seed),
+      Augmentation(2, True),
+      (0.3,),
+      (0.2,),
+      jnp.float32,
+    )
+
   return pick
 
 
@@ -102,8 +119,9 @@ def test_an_examples_augmentation_does_not_depend_on_its_batch(pick):
 def test_epochs_examples_and_seeds_are_augmented_differently(pick, images):
   raw = lambda out: np.round((np.asarray(out) * 0.2 + 0.3) * 255).astype(np.uint8)
   index = np.arange(64)
-  draws = lambda epoch, seed: [recover(images[i], o, 2)
-                               for i, o in zip(index, raw(pick(index, epoch, seed)[0]))]
+  draws = lambda epoch, seed: [
+    recover(images[i], o, 2) for i, o in zip(index, raw(pick(index, epoch, seed)[0]))
+  ]
   first, next_epoch, next_seed = draws(0, 0), draws(1, 0), draws(0, 1)
   assert None not in first
   same = lambda a, b: np.mean([x == y for x, y in zip(a, b)])
@@ -118,13 +136,15 @@ def test_normalise_equals_numpy(images, mean, std, dtype):
   expected = (images.astype(np.float64) / 255 - np.array(mean)) / np.array(std)
   assert out.dtype == dtype
   # Half an ulp of bfloat16 is 2**-9 of the value.
-  np.testing.assert_allclose(np.float64(out), expected, atol=2e-6,
-                             rtol=0 if dtype == jnp.float32 else 2**-8)
+  np.testing.assert_allclose(
+    np.float64(out), expected, atol=2e-6, rtol=0 if dtype == jnp.float32 else 2**-8
+  )
 
 
 def test_evaluation_only_normalises(images):
   index = jnp.array([3, 3, 200])
-  out, labels = evaluation_batch(jnp.asarray(images), jnp.arange(COUNT), index, (0.0,), (1.0,),
-                                 jnp.float32)
+  out, labels = evaluation_batch(
+    jnp.asarray(images), jnp.arange(COUNT), index, (0.0,), (1.0,), jnp.float32
+  )
   np.testing.assert_allclose(out, images[[3, 3, 200]] / 255.0, atol=1e-6)
   np.testing.assert_array_equal(labels, [3, 3, 200])

@@ -7,22 +7,31 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
 import pytest
+from pictures import decode, grey, noise, png, save
+from PIL import Image
 
 from apprentice_jax.data import channels, images
-from pictures import decode, grey, noise, png, save
 
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLE_FORMAT, EXTRA = 258, 259, 262, 339, 338
 
 
 def tiff(values, bits, photometric=1, order="<", sample_format=1, extra=()):
-  """An uncompressed TIFF of (height, width) or (height, width, channels), with the bytes of `values`."""
+  """An uncompressed TIFF of (height, width) or (height, width, channels), with the bytes of
+  `values`."""
   height, width, *rest = values.shape
   samples, data = (rest or [1])[0], packed(values.reshape(height, -1), bits, order)
-  entries = [(256, 4, [width]), (257, 4, [height]), (BITS, 3, [bits] * samples), (COMPRESSION, 3, [1]),
-             (PHOTOMETRIC, 3, [photometric]), (273, 4, [8]), (277, 3, [samples]), (278, 4, [height]),
-             (279, 4, [len(data)])]
+  entries = [
+    (256, 4, [width]),
+    (257, 4, [height]),
+    (BITS, 3, [bits] * samples),
+    (COMPRESSION, 3, [1]),
+    (PHOTOMETRIC, 3, [photometric]),
+    (273, 4, [8]),
+    (277, 3, [samples]),
+    (278, 4, [height]),
+    (279, 4, [len(data)]),
+  ]
   entries += [(EXTRA, 3, list(extra))] if extra else []
   entries += [(SAMPLE_FORMAT, 3, [sample_format] * samples)]
   directory = 8 + len(data) + len(data) % 2
@@ -56,8 +65,9 @@ def message(encoded):
 
 
 @pytest.mark.parametrize("photometric", [0, 1], ids=["white is zero", "black is zero"])
-@pytest.mark.parametrize("bits, order", [(1, "<"), (2, "<"), (4, ">"), (8, "<"), (8, ">"), (12, "<"),
-                                         (16, "<"), (16, ">")])
+@pytest.mark.parametrize(
+  "bits, order", [(1, "<"), (2, "<"), (4, ">"), (8, "<"), (8, ">"), (12, "<"), (16, "<"), (16, ">")]
+)
 def test_grey_tiffs(bits, order, photometric):
   values = numbers(bits, 6, 10)
   encoded = tiff(values, bits, photometric, order)
@@ -68,7 +78,9 @@ def test_grey_tiffs(bits, order, photometric):
     assert photometric == 0 and (bits == 12 or (bits, order) == (16, ">"))
     return
   whole = (values >> bits - 8) if bits >= 8 else values * (255 // ((1 << bits) - 1))
-  np.testing.assert_array_equal(found, grey((whole if photometric else 255 - whole).astype(np.uint8)))
+  np.testing.assert_array_equal(
+    found, grey((whole if photometric else 255 - whole).astype(np.uint8))
+  )
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
@@ -77,7 +89,9 @@ def test_grey_tiffs(bits, order, photometric):
 def test_compressed_grey_tiffs(bits, photometric, compression):
   values = numbers(bits, 6, 10).astype(np.uint8 if bits == 8 else np.uint16)
   # Pillow turns what it writes as white-is-zero in 8 bits, and not in 16.
-  encoded = save(Image.fromarray(values), "TIFF", compression=compression, tiffinfo={262: photometric})
+  encoded = save(
+    Image.fromarray(values), "TIFF", compression=compression, tiffinfo={262: photometric}
+  )
   expected = (values >> bits - 8).astype(np.uint8)
   stored = np.asarray(Image.open(io.BytesIO(encoded)))
   if bits == 16 and photometric == 0:
@@ -103,12 +117,19 @@ def test_inks_of_tiffs(order):
   np.testing.assert_array_equal(decode(tiff(inks, 8, 5, order)), expected)
 
 
-@pytest.mark.parametrize("values, bits, sample_format, sentence", [
-    (numbers(31, 6, 10), 32, 1, channels.WIDE), (numbers(8, 6, 10), 32, 1, channels.WIDE),
-    (numbers(16, 6, 10), 32, 1, channels.WIDE), (numbers(31, 6, 10), 32, 2, channels.WIDE),
-    (numbers(16, 6, 10) - 32768, 16, 2, channels.SIGNED), (numbers(15, 6, 10), 16, 2, channels.SIGNED),
+@pytest.mark.parametrize(
+  "values, bits, sample_format, sentence",
+  [
+    (numbers(31, 6, 10), 32, 1, channels.WIDE),
+    (numbers(8, 6, 10), 32, 1, channels.WIDE),
+    (numbers(16, 6, 10), 32, 1, channels.WIDE),
+    (numbers(31, 6, 10), 32, 2, channels.WIDE),
+    (numbers(16, 6, 10) - 32768, 16, 2, channels.SIGNED),
+    (numbers(15, 6, 10), 16, 2, channels.SIGNED),
     (numbers(8, 6, 10) - 128, 8, 2, channels.SIGNED),
-    (np.random.default_rng(0).random((6, 10), np.float32), 32, 3, channels.FLOATS)])
+    (np.random.default_rng(0).random((6, 10), np.float32), 32, 3, channels.FLOATS),
+  ],
+)
 def test_values_of_unknown_range_are_refused(values, bits, sample_format, sentence):
   assert message(tiff(values, bits, sample_format=sample_format)) == sentence
 
@@ -178,8 +199,11 @@ def test_black_ink_of_16_bits_is_black():
 def test_pgms_are_stretched_by_their_largest_value():
   values = numbers(12, 6, 10)
   np.testing.assert_allclose(
-      decode(b"P5 10 6 4095\n" + values.astype(">u2").tobytes()).astype(int),
-      grey(values * 255 // 4095), rtol=0, atol=1)
+    decode(b"P5 10 6 4095\n" + values.astype(">u2").tobytes()).astype(int),
+    grey(values * 255 // 4095),
+    rtol=0,
+    atol=1,
+  )
 
 
 def test_palette_of_colours_and_opacity():

@@ -4,8 +4,8 @@ import io
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 import pytest
+from PIL import Image, ImageOps
 
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import images
@@ -46,7 +46,7 @@ def upright(encoded):
 
 def psnr(a, b):
   assert a.shape == b.shape
-  return 10 * np.log10(255**2 / max(np.mean((np.float64(a) - b)**2), 1e-9))
+  return 10 * np.log10(255**2 / max(np.mean((np.float64(a) - b) ** 2), 1e-9))
 
 
 def decoded(monkeypatch):
@@ -84,10 +84,21 @@ def training_image(encoded, crops, seed, epoch, index):
   return outs[0]
 
 
-@pytest.mark.parametrize("size", [(60, 90), (90, 60), (33, 47), (64, 64), (3, 70), (70, 3), (1, 1),
-                                  (5, 4), (160, 170)], ids=str)
-@pytest.mark.parametrize("crops", [Crops(size=48), Crops(size=48, flip=False), Crops(size=51, flip=False),
-                                   Crops(size=46, area=(0.5, 1.0), ratio=(1.0, 1.0))], ids=str)
+@pytest.mark.parametrize(
+  "size",
+  [(60, 90), (90, 60), (33, 47), (64, 64), (3, 70), (70, 3), (1, 1), (5, 4), (160, 170)],
+  ids=str,
+)
+@pytest.mark.parametrize(
+  "crops",
+  [
+    Crops(size=48),
+    Crops(size=48, flip=False),
+    Crops(size=51, flip=False),
+    Crops(size=46, area=(0.5, 1.0), ratio=(1.0, 1.0)),
+  ],
+  ids=str,
+)
 def test_training_image_equals_torchvisions(size, crops, monkeypatch):
   encoded, found = save(noise(*size)), decoded(monkeypatch)
   for index in range(6):
@@ -103,15 +114,18 @@ def test_training_image_is_upright(orientation, file_format):
   encoded, crops = turned(smooth(60, 90), orientation, file_format), Crops(size=48)
   for index in range(4):
     expected = plain_training_image(encoded, crops, 0, 0, index)
-    np.testing.assert_allclose(training_image(encoded, crops, 0, 0, index).astype(int), expected,
-                               rtol=0, atol=2)
+    np.testing.assert_allclose(
+      training_image(encoded, crops, 0, 0, index).astype(int), expected, rtol=0, atol=2
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format, size", [("JPEG", (328, 496)), ("PNG", (331, 493)),
-                                               ("JPEG", (331, 493))])
+@pytest.mark.parametrize(
+  "file_format, size", [("JPEG", (328, 496)), ("PNG", (331, 493)), ("JPEG", (331, 493))]
+)
 def test_training_image_at_a_reduction(orientation, file_format, size, monkeypatch):
-  # Windows lie anywhere in the squares that are averaged, which a turned image begins with a part of.
+  # Windows lie anywhere in the squares that are averaged, which a turned image begins with a part
+  # of.
   encoded, crops = turned(smooth(*size, grain=40), orientation, file_format), Crops(size=24)
   found = decoded(monkeypatch)
   for index in range(9):
@@ -145,8 +159,9 @@ def test_training_image_depends_on_seed_epoch_and_index_alone():
 def test_every_other_image_is_mirrored():
   ramp = np.tile(np.arange(90, dtype=np.uint8)[None, :, None] * 2, (60, 1, 3))
   encoded, count = save(ramp), 400
-  rising = lambda crops, i: np.all(np.diff(training_image(encoded, crops, 0, 0, i)[4, :, 0]
-                                           .astype(int)) >= 0)
+  rising = lambda crops, i: np.all(
+    np.diff(training_image(encoded, crops, 0, 0, i)[4, :, 0].astype(int)) >= 0
+  )
   share = np.mean([rising(Crops(size=8), i) for i in range(count)])
   assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(count)
   assert all(rising(Crops(size=8, flip=False), i) for i in range(40))
@@ -175,11 +190,37 @@ def evaluation_image(encoded, crops):
   return outs[0]
 
 
-@pytest.mark.parametrize("height, width", [
-    (70, 110), (110, 70), (64, 64), (65, 64), (64, 65), (100, 101), (40, 40), (40, 90), (90, 40),
-    (20, 31), (7, 5), (1, 1), (1, 3), (3, 200), (159, 201), (159, 159)])
-@pytest.mark.parametrize("crops", [Crops(size=56, resize=64), Crops(size=41, resize=64),
-                                   Crops(size=64, resize=64), Crops(size=31, resize=40)], ids=str)
+@pytest.mark.parametrize(
+  "height, width",
+  [
+    (70, 110),
+    (110, 70),
+    (64, 64),
+    (65, 64),
+    (64, 65),
+    (100, 101),
+    (40, 40),
+    (40, 90),
+    (90, 40),
+    (20, 31),
+    (7, 5),
+    (1, 1),
+    (1, 3),
+    (3, 200),
+    (159, 201),
+    (159, 159),
+  ],
+)
+@pytest.mark.parametrize(
+  "crops",
+  [
+    Crops(size=56, resize=64),
+    Crops(size=41, resize=64),
+    Crops(size=64, resize=64),
+    Crops(size=31, resize=40),
+  ],
+  ids=str,
+)
 def test_evaluation_image_equals_torchvisions(height, width, crops, monkeypatch):
   encoded, found = save(noise(height, width)), decoded(monkeypatch)
   expected = plain_evaluation_image(encoded, crops)
@@ -189,10 +230,16 @@ def test_evaluation_image_equals_torchvisions(height, width, crops, monkeypatch)
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
-@pytest.mark.parametrize("size, quality", [
-    ((60, 90), 38), ((424, 632), 38),  # Below and at a reduction.
+@pytest.mark.parametrize(
+  "size, quality",
+  [
+    ((60, 90), 38),
+    ((424, 632), 38),  # Below and at a reduction.
     # Pixels that are cut by the edge come to lie at the other one, and shift the rest by a part.
-    ((421, 633), 27)], ids=str)
+    ((421, 633), 27),
+  ],
+  ids=str,
+)
 def test_evaluation_image_is_upright(orientation, file_format, size, quality):
   grain = min(size) // 6
   encoded = turned(smooth(*size, grain=grain), orientation, file_format)
@@ -203,14 +250,26 @@ def test_evaluation_image_is_upright(orientation, file_format, size, quality):
     assert psnr(found, wrong) < 25
 
 
-@pytest.mark.parametrize("height, width, reduction", [
-    (159, 200, 1), (160, 240, 2), (241, 160, 2), (319, 400, 2), (320, 320, 4), (321, 454, 4),
-    (639, 667, 4), (641, 700, 8), (900, 643, 8)])
+@pytest.mark.parametrize(
+  "height, width, reduction",
+  [
+    (159, 200, 1),
+    (160, 240, 2),
+    (241, 160, 2),
+    (319, 400, 2),
+    (320, 320, 4),
+    (321, 454, 4),
+    (639, 667, 4),
+    (641, 700, 8),
+    (900, 643, 8),
+  ],
+)
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 def test_evaluation_image_of_large_photos(height, width, reduction, file_format, monkeypatch):
   crops, photo = Crops(size=18, resize=20), smooth(height, width, grain=max(height, width) // 8)
-  encoded = save(photo, file_format, **({"quality": 97, "subsampling": 0} if file_format == "JPEG"
-                                        else {}))
+  encoded = save(
+    photo, file_format, **({"quality": 97, "subsampling": 0} if file_format == "JPEG" else {})
+  )
   expected = plain_evaluation_image(encoded, crops)
   found = decoded(monkeypatch)
   image = evaluation_image(encoded, crops)
@@ -220,8 +279,11 @@ def test_evaluation_image_of_large_photos(height, width, reduction, file_format,
     np.testing.assert_allclose(image.astype(int), expected, rtol=0, atol=2)
 
 
-@pytest.mark.parametrize("file", [b"", b"no image", save(noise(90, 90), "JPEG")[:2000]],
-                         ids=["empty", "garbage", "truncated"])
+@pytest.mark.parametrize(
+  "file",
+  [b"", b"no image", save(noise(90, 90), "JPEG")[:2000]],
+  ids=["empty", "garbage", "truncated"],
+)
 def test_unreadable_images_leave_the_output_alone(file):
   out = np.full((8, 8, 3), 77, np.uint8)
   with pytest.raises(images.UnreadableImage):

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import sources
+from apprentice_jax.data import digits, sources
 
 
 @pytest.fixture(autouse=True)
@@ -112,10 +111,10 @@ def test_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
 
 def test_loading_leaves_tensorflow_alone(tmp_path):
   code = (
-      "import sys\n"
-      "from apprentice_jax.data import sources\n"
-      "assert 'tensorflow_datasets' not in sys.modules\n"
-      f"assert len(sources.load('digits', 'test', {str(tmp_path)!r}).labels) == 360\n"
-      "assert 'tensorflow' not in sys.modules\n"
+    "import sys\n"
+    "from apprentice_jax.data import sources\n"
+    "assert 'tensorflow_datasets' not in sys.modules\n"
+    f"assert len(sources.load('digits', 'test', {str(tmp_path)!r}).labels) == 360\n"
+    "assert 'tensorflow' not in sys.modules\n"
   )
   subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,13 +6,11 @@ import re
 import shutil
 
 import numpy as np
-from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import encoded
-from apprentice_jax.data import sources
+from apprentice_jax.data import digits, encoded, sources
 from apprentice_jax.data.formats import SUFFIXES
 
 
@@ -46,22 +44,37 @@ def all_of(examples):
 
 
 def test_folder_is_in_alphabetical_order(tmp_path):
-  root = write(tmp_path, "train/eel/b.jpg", "train/eel/a.png", "train/cat/10.jpg",
-               "train/cat/9.jpg", "train/Dog/z.jpg", "train/Dog/Z.jpg", "val/cat/never.jpg")
+  root = write(
+    tmp_path,
+    "train/eel/b.jpg",
+    "train/eel/a.png",
+    "train/cat/10.jpg",
+    "train/cat/9.jpg",
+    "train/Dog/z.jpg",
+    "train/Dog/Z.jpg",
+    "val/cat/never.jpg",
+  )
   folder = encoded.Folder(root, "train")
   assert folder.class_names == ("Dog", "cat", "eel")
   assert folder.labels.dtype == np.int32
   assert folder.labels.tolist() == [0, 0, 1, 1, 2, 2]
   assert len(folder) == 6
-  expected = ["train/Dog/Z.jpg", "train/Dog/z.jpg", "train/cat/10.jpg", "train/cat/9.jpg",
-              "train/eel/a.png", "train/eel/b.jpg"]
+  expected = [
+    "train/Dog/Z.jpg",
+    "train/Dog/z.jpg",
+    "train/cat/10.jpg",
+    "train/cat/9.jpg",
+    "train/eel/a.png",
+    "train/eel/b.jpg",
+  ]
   assert all_of(folder) == list(zip([path.encode() for path in expected], folder.labels.tolist()))
   assert [folder.name(i) for i in range(6)] == [f"{root}/{path}" for path in expected]
 
 
 def test_folder_reads_any_examples_in_any_order(tmp_path):
-  folder = encoded.Folder(write(tmp_path, *(f"train/{c}/{i}.jpg" for c in "ab" for i in range(3))),
-                          "train")
+  folder = encoded.Folder(
+    write(tmp_path, *(f"train/{c}/{i}.jpg" for c in "ab" for i in range(3))), "train"
+  )
   everything = all_of(folder)
   index = np.array([4, 0, 4, 5], np.int32)
   found = list(folder.read(index))
@@ -74,13 +87,19 @@ def test_folder_takes_images_alone_whatever_their_suffix_case(tmp_path):
   names = [f"{i}{suffix}" for i, suffix in enumerate(SUFFIXES)]
   names += ["x.JPG", "y.JPEG", "z.Png", "two.dots.jpg"]
   others = ["notes.txt", ".hidden.jpg", "Thumbs.db", "jpg", "a.jpg.part", "b.jpg~"]
-  root = write(tmp_path, *(f"train/cat/{name}" for name in names + others),
-               "train/.cache/a.jpg", "train/list.jpg", "train/dog/a.jpg")
+  root = write(
+    tmp_path,
+    *(f"train/cat/{name}" for name in names + others),
+    "train/.cache/a.jpg",
+    "train/list.jpg",
+    "train/dog/a.jpg",
+  )
   (tmp_path / "train" / "cat" / "more").mkdir()
   folder = encoded.Folder(root, "train")
   assert folder.class_names == ("cat", "dog")
   assert [folder.name(i) for i in range(len(folder))] == [
-      f"{root}/train/{path}" for path in sorted(f"cat/{name}" for name in names) + ["dog/a.jpg"]]
+    f"{root}/train/{path}" for path in sorted(f"cat/{name}" for name in names) + ["dog/a.jpg"]
+  ]
 
 
 def test_folder_follows_links(tmp_path):
@@ -97,14 +116,20 @@ def test_folder_in_the_home_directory(tmp_path, monkeypatch):
 
 
 def test_file_that_cannot_be_read_is_empty(tmp_path):
-  folder = encoded.Folder(write(tmp_path, *(f"train/cat/{i}.jpg" for i in range(4)),
-                                "train/dog/a.jpg"), "train")
+  folder = encoded.Folder(
+    write(tmp_path, *(f"train/cat/{i}.jpg" for i in range(4)), "train/dog/a.jpg"), "train"
+  )
   (tmp_path / "train/cat/1.jpg").unlink()
   shutil.rmtree(tmp_path / "train/dog")
   (tmp_path / "train/cat/2.jpg").unlink()
   (tmp_path / "train/cat/2.jpg").mkdir()  # Nor can a folder.
-  assert all_of(folder) == [(b"train/cat/0.jpg", 0), (b"", 0), (b"", 0), (b"train/cat/3.jpg", 0),
-                            (b"", 1)]
+  assert all_of(folder) == [
+    (b"train/cat/0.jpg", 0),
+    (b"", 0),
+    (b"", 0),
+    (b"train/cat/3.jpg", 0),
+    (b"", 1),
+  ]
 
 
 def test_pickled_folder_is_the_same(tmp_path):
@@ -128,34 +153,44 @@ def test_no_data_dir(root):
 
 def test_missing_folder(tmp_path):
   root = tmp_path / "nowhere"
-  fails(str(root), "train",
-        f"there is no folder {root}: images are expected in {root}/train/CLASS/.")
+  fails(
+    str(root), "train", f"there is no folder {root}: images are expected in {root}/train/CLASS/."
+  )
   assert not root.exists()
 
 
 def test_file_in_place_of_the_folder(tmp_path):
   root = write(tmp_path, "file")
-  fails(f"{root}/file", "train",
-        f"there is no folder {root}/file: images are expected in {root}/file/train/CLASS/.")
+  fails(
+    f"{root}/file",
+    "train",
+    f"there is no folder {root}/file: images are expected in {root}/file/train/CLASS/.",
+  )
 
 
 def test_missing_split(tmp_path):
   root = write(tmp_path, "train/cat/a.jpg", "list")
   for split in ("val", "list"):
-    fails(root, split,
-          f"there is no folder {root}/{split}: images are expected in {root}/{split}/CLASS/.")
+    fails(
+      root,
+      split,
+      f"there is no folder {root}/{split}: images are expected in {root}/{split}/CLASS/.",
+    )
 
 
 def test_split_without_classes(tmp_path):
   root = write(tmp_path, "train/a.jpg", "train/.git/a.jpg")
-  fails(root, "train",
-        f"{root}/train has no folders: images are expected in {root}/train/CLASS/.")
+  fails(root, "train", f"{root}/train has no folders: images are expected in {root}/train/CLASS/.")
 
 
 def test_class_without_images(tmp_path):
   root = write(tmp_path, "train/cat/a.jpg", "train/dog/notes.txt", "train/dog/.a.jpg")
-  fails(root, "train", f"the class {root}/train/dog has no images (2 files are not read: 1 .txt, 1 hidden): add "
-        "some, or remove the folder.")
+  fails(
+    root,
+    "train",
+    f"the class {root}/train/dog has no images (2 files are not read: 1 .txt, 1 hidden): add "
+    "some, or remove the folder.",
+  )
 
 
 # Prepared datasets.
@@ -170,8 +205,9 @@ def test_records_agree_with_tfds_own_decoding(split, size, data_dir):
   source = tfds.builder("digits", data_dir=data_dir).as_data_source(split)
   for (file, label), example in zip(all_of(records), source, strict=True):
     assert type(file) is bytes and type(label) is int
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file)))[..., None],
-                                  example["image"])
+    np.testing.assert_array_equal(
+      np.asarray(Image.open(io.BytesIO(file)))[..., None], example["image"]
+    )
     assert label == example["label"]
 
 
@@ -202,8 +238,9 @@ def test_complaints_about_datasets_are_those_of_sources(data_dir):
 
 
 def test_subset(tmp_path):
-  folder = encoded.Folder(write(tmp_path, *(f"train/{c}/{i}.jpg" for c in "abc" for i in range(4))),
-                          "train")
+  folder = encoded.Folder(
+    write(tmp_path, *(f"train/{c}/{i}.jpg" for c in "abc" for i in range(4))), "train"
+  )
   everything, index = all_of(folder), [7, 0, 11, 2]
   for subset in (encoded.Subset(folder, index), encoded.Subset(folder, np.array(index, np.int32))):
     assert len(subset) == 4 and subset.class_names == ("a", "b", "c")
@@ -232,8 +269,9 @@ def test_hold_out_of_known_labels_chooses_as_sources_does(count, tmp_path):
   folder = encoded.Folder(root, "train")
   parts, places = _divided(folder, count)
   size = len(folder)
-  in_memory = sources.Dataset(np.arange(size, dtype=np.uint8).reshape(-1, 1, 1, 1), folder.labels,
-                              folder.class_names)
+  in_memory = sources.Dataset(
+    np.arange(size, dtype=np.uint8).reshape(-1, 1, 1, 1), folder.labels, folder.class_names
+  )
   for part, indices, expected in zip(parts, places, sources.hold_out(in_memory, count)):
     assert indices == expected.images.ravel().tolist()
     assert part.labels.tolist() == expected.labels.tolist()

@@ -38,13 +38,18 @@ def kinds(root):
 
 
 def test_pictures_and_the_others(tmp_path):
-  root = write(tmp_path, "a.jpg", "in/b.png", "in/c.txt", ".hidden/d.jpg", "in/@eaDir/b.png",
-               "e.nef")
+  root = write(
+    tmp_path, "a.jpg", "in/b.png", "in/c.txt", ".hidden/d.jpg", "in/@eaDir/b.png", "e.nef"
+  )
   found = dict(files.below(root))
   assert {os.path.relpath(path, root): why for path, why in found.items()} == {
-      "a.jpg": "", "in/b.png": "", "in/c.txt": ".txt", ".hidden": "hidden",
-      "in/@eaDir": "of the system",
-      "e.nef": ".nef (it is a camera's raw photo: convert it to JPEG)"}
+    "a.jpg": "",
+    "in/b.png": "",
+    "in/c.txt": ".txt",
+    ".hidden": "hidden",
+    "in/@eaDir": "of the system",
+    "e.nef": ".nef (it is a camera's raw photo: convert it to JPEG)",
+  }
 
 
 @pytest.mark.parametrize("name", ["b.jpg", "b"])
@@ -64,12 +69,15 @@ def test_links_that_lead_nowhere_or_around(tmp_path):
   (tmp_path / "in" / "all").symlink_to(tmp_path)
   (tmp_path / "gone.jpg").symlink_to(tmp_path / "none")
   assert sorted(os.path.relpath(path, root) for path, _ in files.below(root)) == [
-      "gone.jpg", "in/a.jpg"]
+    "gone.jpg",
+    "in/a.jpg",
+  ]
 
 
 def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
   def refuse(path):
     raise PermissionError(13, "Permission denied", path)
+
   monkeypatch.setattr(files.os, "scandir", refuse)
   with pytest.raises(ValueError, match=rf"^cannot read {tmp_path}: Permission denied\.$"):
     list(files.below(str(tmp_path)))
@@ -85,7 +93,8 @@ def test_workdirs_are_passed_over_at_any_depth(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["data.json", "metrics.jsonl", "cells/A/config.json", "checkpoints/5/x"])
+  "name", ["data.json", "metrics.jsonl", "cells/A/config.json", "checkpoints/5/x"]
+)
 def test_what_a_workdir_is_known_by(name, tmp_path):
   write(tmp_path, name)
   assert not files.is_workdir(tmp_path)
@@ -97,6 +106,7 @@ def test_told_with_paths():
   others = [("a.txt", ".txt"), *((f"{i}.md", ".md") for i in range(6))]
   unread = collections.Counter(why for _, why in others)
   assert files.told(unread, others) == (
-      "7 files are not read: 6 .md (0.md, 1.md, 2.md, 3.md, 4.md, ...), 1 .txt (a.txt)")
+    "7 files are not read: 6 .md (0.md, 1.md, 2.md, 3.md, 4.md, ...), 1 .txt (a.txt)"
+  )
   assert files.told(unread) == "7 files are not read: 6 .md, 1 .txt"
   assert files.told(collections.Counter()) == ""

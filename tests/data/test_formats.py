@@ -6,11 +6,11 @@ import sys
 import types
 
 import numpy as np
-from PIL import Image, features
 import pytest
+from pictures import noise, save
+from PIL import Image, features
 
 from apprentice_jax.data import formats, images
-from pictures import noise, save
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +38,11 @@ def test_pillow_opens_every_suffix():
   assert {s for s in formats.SUFFIXES if registered.get(s) not in Image.OPEN} <= {".mpo"}
 
 
-WRITTEN = [name for name in (
-    "JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000", "AVIF", "QOI", "DDS")
-           if name != "AVIF" or features.check("avif")]
+WRITTEN = [
+  name
+  for name in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000", "AVIF", "QOI", "DDS")
+  if name != "AVIF" or features.check("avif")
+]
 
 
 @pytest.mark.parametrize("name", ["photo", "photo.jpg_large", "photo.jpg.1", "photo.txt"])
@@ -53,18 +55,37 @@ def test_content_decides_where_the_name_does_not(file_format, name, tmp_path):
 
 
 def test_other_kinds_of_a_format(tmp_path):
-  for encoded in (save(noise(8, 8, 0), "PPM"), save(noise(8, 8, 0) > 99, "PPM"),
-                  b"P3\n#made by hand\n1 1\n255\n1 2 3\n", save(noise(8, 8), "TIFF", big_tiff=True),
-                  save(noise(8, 8), "JPEG2000", no_jp2=True)):
+  for encoded in (
+    save(noise(8, 8, 0), "PPM"),
+    save(noise(8, 8, 0) > 99, "PPM"),
+    b"P3\n#made by hand\n1 1\n255\n1 2 3\n",
+    save(noise(8, 8), "TIFF", big_tiff=True),
+    save(noise(8, 8), "JPEG2000", no_jp2=True),
+  ):
     (tmp_path / "x").write_bytes(encoded)
     assert formats.why_not(tmp_path / "x") == ""
     images.pixels(images.inspect(encoded))
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"P", b"P5", b"P5 is a road.", b"BMW and others, which make cars of all kinds", b"text",
-    b"\xff\xd8", b"RIFF\0\0\0\0WAVEfmt ", b"%PDF-1.7", b"PK\3\4", bytes(100), ftyp(b"isom", b"mp41"),
-    ftyp(b"qt  ")], ids=range(13))
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"",
+    b"P",
+    b"P5",
+    b"P5 is a road.",
+    b"BMW and others, which make cars of all kinds",
+    b"text",
+    b"\xff\xd8",
+    b"RIFF\0\0\0\0WAVEfmt ",
+    b"%PDF-1.7",
+    b"PK\3\4",
+    bytes(100),
+    ftyp(b"isom", b"mp41"),
+    ftyp(b"qt  "),
+  ],
+  ids=range(13),
+)
 def test_other_files(content, tmp_path):
   (tmp_path / "x.dat").write_bytes(content)
   assert formats.why_not(tmp_path / "x.dat") == formats.OTHER
@@ -82,7 +103,12 @@ def test_raw_photos_are_not_read_by_their_preview(tmp_path):
   assert formats.why_not(tmp_path / "a.NEF") == formats.RAW
 
 
-HEIC = [ftyp(b"heic", b"mif1", b"heic"), ftyp(b"mif1", b"heic", b"miaf"), ftyp(b"heix"), ftyp(b"mif1")]
+HEIC = [
+  ftyp(b"heic", b"mif1", b"heic"),
+  ftyp(b"mif1", b"heic", b"miaf"),
+  ftyp(b"heix"),
+  ftyp(b"mif1"),
+]
 AVIF = [ftyp(b"avif", b"mif1"), ftyp(b"mif1", b"miaf", b"avif")]
 
 
@@ -117,13 +143,18 @@ def test_heic_is_read_where_its_package_is_installed(monkeypatch):
     @staticmethod
     def register_heif_opener():
       Image.register_open(
-          "STUB", lambda file, name: Image.open(io.BytesIO(file.read()[len(HEIC[0]):])),
-          lambda prefix: prefix[4:12] == b"ftypheic")
+        "STUB",
+        lambda file, name: Image.open(io.BytesIO(file.read()[len(HEIC[0]) :])),
+        lambda prefix: prefix[4:12] == b"ftypheic",
+      )
 
   monkeypatch.setitem(sys.modules, "pillow_heif", Stub("pillow_heif"))
   monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: name)
   Image.init()
-  monkeypatch.setattr(Image, "ID", list(Image.ID)), monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+  (
+    monkeypatch.setattr(Image, "ID", list(Image.ID)),
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN)),
+  )
   assert formats.why_not("a.heic") == ""
   encoded = HEIC[0] + save(expected, "PNG")
   np.testing.assert_array_equal(images.pixels(images.inspect(encoded)), expected)

@@ -4,8 +4,7 @@ import chex
 import numpy as np
 import pytest
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import sources
+from apprentice_jax.data import digits, sources
 
 
 def _dataset(sizes, seed=0):
@@ -39,7 +38,7 @@ def test_hold_out_is_a_function_of_labels_count_and_seed():
     assert a.class_names == b.class_names
   other_images = dataset._replace(images=dataset.images[::-1])
   np.testing.assert_array_equal(
-      sources.hold_out(other_images, 10, seed=1)[1].images, 49 - first[1].images
+    sources.hold_out(other_images, 10, seed=1)[1].images, 49 - first[1].images
   )
   other_seed = sources.hold_out(dataset, 10, seed=2)[1]
   assert other_seed.images.tolist() != first[1].images.tolist()

@@ -7,20 +7,29 @@ import struct
 
 import cv2
 import numpy as np
-from PIL import Image
 import pytest
+from pictures import decode, exif, grey, near, noise, pillow, png, psnr, save, segment, smooth
+from PIL import Image
 
 from apprentice_jax.data import images
-from pictures import decode, exif, grey, near, noise, pillow, png, psnr, save, segment, smooth
-
 
 # JPEG.
 
 
-@pytest.mark.parametrize("options", [
-    dict(subsampling=0), dict(subsampling=1), dict(subsampling=2), dict(progressive=True),
-    dict(quality=40), dict(quality=100, optimize=True), dict(restart_marker_rows=1),
-    dict(keep_rgb=True)], ids=str)
+@pytest.mark.parametrize(
+  "options",
+  [
+    dict(subsampling=0),
+    dict(subsampling=1),
+    dict(subsampling=2),
+    dict(progressive=True),
+    dict(quality=40),
+    dict(quality=100, optimize=True),
+    dict(restart_marker_rows=1),
+    dict(keep_rgb=True),
+  ],
+  ids=str,
+)
 @pytest.mark.parametrize("size", [(48, 64), (33, 51), (1, 1), (7, 90)], ids=str)
 def test_jpeg_of_colours(options, size):
   original = smooth(*size)
@@ -47,8 +56,19 @@ def test_jpeg_of_grey():
   near(decoded, pillow(encoded), 1)
 
 
-PATCHES = np.array([[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 0, 0], [0, 0, 255, 0], [0, 0, 0, 255],
-                    [40, 90, 160, 30], [200, 10, 100, 120], [0, 0, 0, 128]], np.uint8)  # C, M, Y, K
+PATCHES = np.array(
+  [
+    [0, 0, 0, 0],
+    [255, 0, 0, 0],
+    [0, 255, 0, 0],
+    [0, 0, 255, 0],
+    [0, 0, 0, 255],
+    [40, 90, 160, 30],
+    [200, 10, 100, 120],
+    [0, 0, 0, 128],
+  ],
+  np.uint8,
+)  # C, M, Y, K
 
 
 def printed(inks):
@@ -76,7 +96,7 @@ def test_jpeg_of_inks_stored_as_brightness_and_colour():
   encoded = save(Image.fromarray(inks, "CMYK"), quality=100)
   at = encoded.index(b"Adobe") + 11
   assert encoded[at] == 0
-  encoded = encoded[:at] + b"\2" + encoded[at + 1:]
+  encoded = encoded[:at] + b"\2" + encoded[at + 1 :]
   near(decode(encoded), printed(patches(PATCHES)), 5)
 
 
@@ -85,9 +105,16 @@ def test_jpeg_of_uncommon_subsampling():
   # row of blocks becomes such a column by another header.
   original = smooth(8, 96)
   original = grey(original[..., 0])
-  ok, encoded = cv2.imencode(".jpg", original, [
-      cv2.IMWRITE_JPEG_QUALITY, 95,
-      cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411])
+  ok, encoded = cv2.imencode(
+    ".jpg",
+    original,
+    [
+      cv2.IMWRITE_JPEG_QUALITY,
+      95,
+      cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+      cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+    ],
+  )
   encoded = encoded.tobytes()
   header = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", 8, 96) + b"\3\1\x41"
   assert ok and encoded.count(header) == 1
@@ -96,7 +123,9 @@ def test_jpeg_of_uncommon_subsampling():
   near(decode(changed), column, 12)
 
 
-@pytest.mark.parametrize("spoil", [
+@pytest.mark.parametrize(
+  "spoil",
+  [
     lambda jpeg: jpeg + b"\0",
     lambda jpeg: jpeg + b"What an editor left behind. " * 100,
     lambda jpeg: jpeg + jpeg,
@@ -106,12 +135,21 @@ def test_jpeg_of_uncommon_subsampling():
     lambda jpeg: jpeg.replace(b"\xff\xc4", b"\0\0\0\xff\xc4", 1),
     # And between two rows of the scan, which only decoding comes upon.
     lambda jpeg: jpeg.replace(b"\xff\xd0", b"abc\xff\xd0", 1),
-], ids=["a byte", "text", "another image", "before the end", "before the scan", "before a table",
-        "inside the scan"])
+  ],
+  ids=[
+    "a byte",
+    "text",
+    "another image",
+    "before the end",
+    "before the scan",
+    "before a table",
+    "inside the scan",
+  ],
+)
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_harmless_flaws_of_a_jpeg(spoil, orientation):
   encoded = save(smooth(48, 64), quality=95, restart_marker_rows=1)
-  encoded = segment(encoded, 0xe1, exif(orientation))
+  encoded = segment(encoded, 0xE1, exif(orientation))
   spoilt = spoil(encoded)
   assert spoilt != encoded
   near(decode(spoilt), decode(encoded), 2)
@@ -121,9 +159,11 @@ def test_harmless_flaws_of_a_jpeg(spoil, orientation):
 def test_a_flaw_does_not_change_which_side_is_up():
   # XMP may hold an orientation as well. Whether or not it is followed, it has to be so however the
   # image is decoded: crops are chosen by the size that the header tells.
-  xmp = (b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'>"
-         b'<rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
-  encoded = segment(save(smooth(48, 64), quality=95, restart_marker_rows=1), 0xe1, xmp)
+  xmp = (
+    b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'>"
+    b'<rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+  )
+  encoded = segment(save(smooth(48, 64), quality=95, restart_marker_rows=1), 0xE1, xmp)
   near(decode(encoded.replace(b"\xff\xd0", b"abc\xff\xd0", 1)), decode(encoded), 2)
 
 
@@ -146,8 +186,11 @@ def _exact():
   rgba = np.dstack([rgb, alpha])
   yield "png grey", save(one, "PNG"), grey(one)
   yield "png rgb", save(rgb, "PNG"), rgb
-  for name, transparency in (("", None), (" and clear colour", 2),
-                             (" and clearness", bytes([0, 255, 128, 7]))):
+  for name, transparency in (
+    ("", None),
+    (" and clear colour", 2),
+    (" and clearness", bytes([0, 255, 128, 7])),
+  ):
     image, options, expected = _palette(transparency)
     yield f"png palette{name}", save(image, "PNG", **options), expected
   yield "png rgba", save(rgba, "PNG"), rgb
@@ -158,7 +201,7 @@ def _exact():
   bits = one > 127
   yield "png 1 bit", save(Image.fromarray(bits), "PNG"), grey(bits.astype(np.uint8) * 255)
   yield "png 2 bits", png([[0b00011011]], 2, 0), grey(np.array([[0, 85, 170, 255]], np.uint8))
-  yield "png 4 bits", png([[0x0f, 0x3a]], 4, 0), grey(np.array([[0, 255, 51, 170]], np.uint8))
+  yield "png 4 bits", png([[0x0F, 0x3A]], 4, 0), grey(np.array([[0, 255, 51, 170]], np.uint8))
   yield "png 16 bits", save(wide, "PNG"), grey(one)
   yield "png 16 bits by hand", png(wide.astype(">u2").view(np.uint8), 16, 0), grey(one)
   rgb_16 = rgb.astype(">u2") << 8 | other[..., None]

@@ -2,13 +2,14 @@
 
 import struct
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
-from PIL import Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import decode, exif, noise, save, smooth
+from PIL import Image
 
 from apprentice_jax.data import images
-from pictures import decode, exif, noise, save, smooth
 
 
 def unreadable(encoded, reduction=1):
@@ -20,11 +21,27 @@ def unreadable(encoded, reduction=1):
   return message
 
 
-@pytest.mark.parametrize("encoded", [
-    b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xd9", b"\xff\xd8" + bytes(100),
-    b"<html>Not found</html>", bytes(1000), b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM",
-    b"RIFF\x10\0\0\0WEBPVP8 ", b"II*\0", np.random.default_rng(0).bytes(5000),
-    b"\xff\xd8" + np.random.default_rng(0).bytes(5000)], ids=range(15))
+@pytest.mark.parametrize(
+  "encoded",
+  [
+    b"",
+    b"\xff",
+    b"\xff\xd8",
+    b"\xff\xd8\xff",
+    b"\xff\xd8\xff\xd9",
+    b"\xff\xd8" + bytes(100),
+    b"<html>Not found</html>",
+    bytes(1000),
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"BM",
+    b"RIFF\x10\0\0\0WEBPVP8 ",
+    b"II*\0",
+    np.random.default_rng(0).bytes(5000),
+    b"\xff\xd8" + np.random.default_rng(0).bytes(5000),
+  ],
+  ids=range(15),
+)
 def test_garbage(encoded):
   unreadable(encoded)
 
@@ -44,8 +61,11 @@ def test_message_of_whatever_pillow_raises(error, monkeypatch):
 
 
 @pytest.mark.parametrize("reduction", [1, 4])
-@pytest.mark.parametrize("options", [{}, dict(progressive=True), dict(exif=exif(6))],
-                         ids=["baseline", "progressive", "turned"])
+@pytest.mark.parametrize(
+  "options",
+  [{}, dict(progressive=True), dict(exif=exif(6))],
+  ids=["baseline", "progressive", "turned"],
+)
 def test_truncated_jpeg(options, reduction):
   encoded = save(smooth(64, 96), quality=90, **options)
   lengths = {*range(0, len(encoded) - 1, 37), *range(len(encoded) - 20, len(encoded) - 1)}
@@ -70,9 +90,13 @@ def test_size_that_no_memory_holds_is_refused_before_decoding():
     images.inspect(encoded.replace(header, header[:5] + struct.pack(">HH", 60000, 60000)))
 
 
-BASES = [save(smooth(24, 40), quality=90), save(smooth(24, 40), progressive=True),
-         save(smooth(24, 40), exif=exif(6)), save(smooth(24, 40, channels=1)[..., 0]),
-         save(Image.fromarray(noise(24, 40, 4), "CMYK"))]
+BASES = [
+  save(smooth(24, 40), quality=90),
+  save(smooth(24, 40), progressive=True),
+  save(smooth(24, 40), exif=exif(6)),
+  save(smooth(24, 40, channels=1)[..., 0]),
+  save(Image.fromarray(noise(24, 40, 4), "CMYK")),
+]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -86,7 +110,7 @@ def test_damaged_bytes_raise_nothing_else(base, seed, reduction):
     # The few bytes that say how the image is coded are worth as much as all others.
     at = frame + r.integers(2, 19) if r.random() < 0.3 else r.integers(0, len(damaged))
     if r.random() < 0.2:
-      del damaged[at:at + r.integers(1, 6)]
+      del damaged[at : at + r.integers(1, 6)]
     elif at < len(damaged):
       damaged[at] = r.integers(0, 256)
   try:

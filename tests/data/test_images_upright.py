@@ -1,16 +1,30 @@
 """Every image becomes upright, whatever its EXIF block says."""
 
 import numpy as np
-from PIL import Image
 import pytest
+from pictures import (
+  ORIENTATION,
+  boxes,
+  decode,
+  exif,
+  near,
+  pillow,
+  psnr,
+  save,
+  segment,
+  smooth,
+  stored,
+)
+from PIL import Image
 
 from apprentice_jax.data import images
-from pictures import ORIENTATION, boxes, decode, exif, near, pillow, psnr, save, segment, smooth, stored
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format, options", [
-    ("JPEG", dict(quality=95)), ("PNG", {}), ("TIFF", {}), ("WEBP", dict(lossless=True))])
+@pytest.mark.parametrize(
+  "file_format, options",
+  [("JPEG", dict(quality=95)), ("PNG", {}), ("TIFF", {}), ("WEBP", dict(lossless=True))],
+)
 def test_upright(orientation, file_format, options):
   upright = smooth(40, 72)
   tags = Image.Exif()
@@ -32,8 +46,9 @@ def test_upright(orientation, file_format, options):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_where_pillow_decodes_a_jpeg(orientation):
   inks = np.concatenate([smooth(40, 72), np.zeros((40, 72, 1), np.uint8)], axis=-1)
-  encoded = segment(save(Image.fromarray(stored(inks, orientation), "CMYK"), quality=98), 0xe1,
-                    exif(orientation))
+  encoded = segment(
+    save(Image.fromarray(stored(inks, orientation), "CMYK"), quality=98), 0xE1, exif(orientation)
+  )
   assert psnr(decode(encoded), 255 - inks[..., :3]) > 27
 
 
@@ -41,13 +56,23 @@ def test_upright_where_pillow_decodes_a_jpeg(orientation):
 @pytest.mark.parametrize("kind", [3, 4])  # Whole numbers of 16 and of 32 bits.
 def test_orientation_in_either_byte_order(order, kind):
   upright = smooth(40, 72)
-  encoded = segment(save(stored(upright, 8), quality=98), 0xe1, exif(8, order, kind))
+  encoded = segment(save(stored(upright, 8), quality=98), 0xE1, exif(8, order, kind))
   assert psnr(decode(encoded), upright) > 27
 
 
-DAMAGED = [b"", b"\0", b"II*\0", b"II*\0\x08\0\0\0", b"II*\0\x08\0\0\0\xff\xff",
-           b"MM\0*\xff\xff\xff\xff", b"garbage here", exif(0)[6:], exif(9)[6:], exif(6)[6:-12],
-           bytes(range(200))]
+DAMAGED = [
+  b"",
+  b"\0",
+  b"II*\0",
+  b"II*\0\x08\0\0\0",
+  b"II*\0\x08\0\0\0\xff\xff",
+  b"MM\0*\xff\xff\xff\xff",
+  b"garbage here",
+  exif(0)[6:],
+  exif(9)[6:],
+  exif(6)[6:-12],
+  bytes(range(200)),
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*EXIF data:UserWarning")  # Pillow's, and it is right.
@@ -62,5 +87,5 @@ def test_damaged_exif_costs_no_image(tags, kind):
     whole = save(Image.fromarray(inks, "CMYK") if kind == "CMYK" else original, quality=98)
     if kind == "JPEG with a flaw":
       whole = whole.replace(b"\xff\xda", b"\0\0\xff\xda", 1)
-    decoded = decode(segment(whole, 0xe1, tags))
+    decoded = decode(segment(whole, 0xE1, tags))
   assert psnr(decoded, original) > 27

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apprentice_jax.data import order
 
@@ -20,12 +21,16 @@ def test_every_example_once_per_epoch_in_batches_that_run_over_its_end(size, bat
   assert all(len(i) == batch for i, _ in parts)
   for e in range(epochs):
     np.testing.assert_array_equal(np.flatnonzero(epoch == e), np.arange(e * size, (e + 1) * size))
-    np.testing.assert_array_equal(np.sort(index[e * size:(e + 1) * size]), np.arange(size))
+    np.testing.assert_array_equal(np.sort(index[e * size : (e + 1) * size]), np.arange(size))
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 40), st.integers(0, 200), st.lists(st.integers(0, 30), max_size=6),
-       st.integers(0, 5))
+@given(
+  st.integers(1, 40),
+  st.integers(0, 200),
+  st.lists(st.integers(0, 30), max_size=6),
+  st.integers(0, 5),
+)
 def test_any_split_of_the_stream_gives_the_same_stream(size, start, counts, seed):
   whole = order.examples(seed, size, start, sum(counts))
   at, parts = start, [(np.empty(0, np.int32), np.empty(0, np.int32))]

@@ -9,21 +9,18 @@ import sys
 import tarfile
 
 import numpy as np
-from PIL import Image
 import pytest
 import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import dataset_info
-from tensorflow_datasets.core import file_adapters
+import urllib3
+from PIL import Image
+from tensorflow_datasets.core import dataset_info, file_adapters
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
 from tensorflow_datasets.core.download.util import DownloadError
-import urllib3
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import encoded
+from apprentice_jax.data import digits, encoded, sources
 from apprentice_jax.data import prepare as prepare_lib
-from apprentice_jax.data import sources
 from apprentice_jax.data.prepare import prepare
 
 SIZES = {"train": 7, "test": 4}
@@ -43,11 +40,13 @@ class PrepareTiny(tfds.core.GeneratorBasedBuilder):
 
   def _info(self):
     return tfds.core.DatasetInfo(
-        builder=self,
-        features=tfds.features.FeaturesDict({
-            "image": tfds.features.Image(shape=(6, 7, 3)),
-            "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
-        }),
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          "image": tfds.features.Image(shape=(6, 7, 3)),
+          "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
+        }
+      ),
     )
 
   def _split_generators(self, dl_manager):
@@ -91,7 +90,7 @@ def without_tensorflow(monkeypatch):
   """As if it were not installed, where it is; in the core environment it is not."""
   find = importlib.util.find_spec
   monkeypatch.setattr(
-      importlib.util, "find_spec", lambda name, *a: None if name == "tensorflow" else find(name, *a)
+    importlib.util, "find_spec", lambda name, *a: None if name == "tensorflow" else find(name, *a)
   )
 
 
@@ -104,7 +103,7 @@ def with_tensorflow():
 def no_download(monkeypatch):
   """Nothing may be downloaded or generated any more."""
   monkeypatch.setattr(
-      prepare_lib, "_download", lambda *_: pytest.fail("downloads what is there already")
+    prepare_lib, "_download", lambda *_: pytest.fail("downloads what is there already")
   )
 
 
@@ -167,8 +166,9 @@ def test_tensorflow_is_missing(name, data_dir, without_tensorflow):
   folder = _pretend(data_dir, "tfrecord")
   before = _state(folder)
   _fails(
-      name, data_dir,
-      rf"preparing '{name}' takes TensorFlow, once: pip install 'apprentice-jax\[prepare\]'\.",
+    name,
+    data_dir,
+    rf"preparing '{name}' takes TensorFlow, once: pip install 'apprentice-jax\[prepare\]'\.",
   )
   assert _state(folder) == before and len(list(data_dir.iterdir())) == 1
 
@@ -180,8 +180,9 @@ def test_code_that_cannot_be_imported(data_dir, monkeypatch, without_tensorflow)
 
 def test_unknown(data_dir, without_tensorflow):
   _fails(
-      "fashion-mnist/a:1.2.3", data_dir,
-      "tfds has no dataset 'fashion-mnist': did you mean 'fashion_mnist'.*[?]",
+    "fashion-mnist/a:1.2.3",
+    data_dir,
+    "tfds has no dataset 'fashion-mnist': did you mean 'fashion_mnist'.*[?]",
   )
   _fails("qqq", data_dir, r"tfds has no dataset 'qqq': see tensorflow.org/datasets/catalog\.")
 
@@ -260,9 +261,10 @@ def test_a_file_that_lacks_examples(data_dir, with_tensorflow, no_download):
     for record in records[1:]:
       writer.write(record)
   _fails(
-      "prepare_tiny", data_dir,
-      rf"'prepare_tiny' cannot be prepared: {path} holds {len(records) - 1} examples instead of "
-      f"{len(records)}",
+    "prepare_tiny",
+    data_dir,
+    rf"'prepare_tiny' cannot be prepared: {path} holds {len(records) - 1} examples instead of "
+    f"{len(records)}",
   )
   assert not (folder / path.name.replace("tfrecord", "array_record")).exists()
 
@@ -285,7 +287,7 @@ def test_a_format_that_cannot_be_read(data_dir, with_tensorflow, no_download):
 
 def test_download(data_dir, tmp_path, with_tensorflow):
   assert prepare("prepare_tiny", str(data_dir / "new")) == str(
-      data_dir / "new" / "prepare_tiny" / "1.0.0"
+    data_dir / "new" / "prepare_tiny" / "1.0.0"
   )
   _check(data_dir / "new", tmp_path)
 
@@ -303,7 +305,9 @@ def _retried():
   return requests.ConnectionError(urllib3.exceptions.MaxRetryError(None, "/file", reason))
 
 
-@pytest.mark.parametrize("failure, sentence", [
+@pytest.mark.parametrize(
+  "failure, sentence",
+  [
     (_retried(), "'prepare_tiny' cannot be prepared: .*no such server"),
     (requests.Timeout("too slow"), "'prepare_tiny' cannot be prepared: too slow"),
     (DownloadError("HTTP code: 404."), "'prepare_tiny' cannot be prepared: HTTP code: 404."),
@@ -313,7 +317,8 @@ def _retried():
     (RuntimeError("write() failed"), r"'prepare_tiny' cannot be prepared: write\(\) failed"),
     (AssertionError("too old"), "'prepare_tiny' cannot be prepared: too old"),
     (ImportError("no zzz"), "preparing 'prepare_tiny' takes a missing package: no zzz"),
-])
+  ],
+)
 def test_failures(failure, sentence, data_dir, monkeypatch, with_tensorflow):
   monkeypatch.setattr(PrepareTiny, "failure", failure)
   _fails("prepare_tiny", data_dir, sentence)
@@ -339,13 +344,15 @@ def test_a_folder_that_is_taken(left, data_dir, with_tensorflow):
 
 def test_no_such_version_or_config(data_dir, with_tensorflow):
   _fails(
-      "prepare_tiny:9.9.9", data_dir,
-      r"'prepare_tiny:9.9.9' cannot be prepared: Dataset prepare_tiny cannot be loaded at version "
-      r"9.9.9, only: 1.0.0\.",
+    "prepare_tiny:9.9.9",
+    data_dir,
+    r"'prepare_tiny:9.9.9' cannot be prepared: Dataset prepare_tiny cannot be loaded at version "
+    r"9.9.9, only: 1.0.0\.",
   )
   _fails(
-      "imagenet_resized/9x9", data_dir,
-      "'imagenet_resized/9x9' cannot be prepared: BuilderConfig 9x9 not found .* 8x8.*",
+    "imagenet_resized/9x9",
+    data_dir,
+    "'imagenet_resized/9x9' cannot be prepared: BuilderConfig 9x9 not found .* 8x8.*",
   )
   assert not list(data_dir.iterdir())
 
@@ -382,9 +389,9 @@ def test_imagenet(data_dir, with_tensorflow):
   folder = data_dir / "downloads" / "manual"
   train, val = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
   message = (
-      r"'imagenet2012' has to be downloaded by hand:\n  manual_dir should contain two files: "
-      rf"{train} and\n  {val}.\n  .* https://image-net.org/download-images (.|\n)*\n"
-      rf"manual_dir is {folder} \(without STATE\). Run the same command again afterwards\."
+    r"'imagenet2012' has to be downloaded by hand:\n  manual_dir should contain two files: "
+    rf"{train} and\n  {val}.\n  .* https://image-net.org/download-images (.|\n)*\n"
+    rf"manual_dir is {folder} \(without STATE\). Run the same command again afterwards\."
   )
   _fails("imagenet2012", data_dir, message.replace("STATE", f"{train} and {val}"))
   assert not list(data_dir.iterdir())

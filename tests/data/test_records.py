@@ -1,18 +1,15 @@
-"""Record files that are missing, cut off or damaged, and examples without a label, decoded and encoded."""
+"""Record files that are missing, cut off or damaged, and examples without a label, decoded and
+encoded."""
 
 import pathlib
 import re
 
-from array_record.python import array_record_module
 import numpy as np
 import pytest
+from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from apprentice_jax.data import crops
-from apprentice_jax.data import digits
-from apprentice_jax.data import encoded
-from apprentice_jax.data import sources
-from apprentice_jax.data import stream
+from apprentice_jax.data import crops, digits, encoded, sources, stream
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +41,7 @@ def labelled(label):
     example = tf_example_pb2.Example.FromString(record)
     example.features.feature["label"].int64_list.value[:] = [label]
     return example.SerializeToString()
+
   return changed
 
 
@@ -55,25 +53,45 @@ def overwrite(path, start, stop):
 
 def open_both(where):
   """Each way to read the test split, checked as at the start of a run."""
+
   def streamed():
     examples = encoded.load("digits", "test", where)
     examples.check()
     return examples
+
   return [lambda: sources.load("digits", "test", where), streamed]
 
 
 WHOLE_FILES = [
-    ("missing", lambda path: path.unlink(),
-     r"1 of the 1 record files of digits/1\.0\.0 test are missing, such as .*digits-test.*: bring them back, or .*"),
-    ("empty", lambda path: path.write_bytes(b""), r"the record file .* is cut off or damaged \(.*\): bring it back.*"),
-    ("cut off", lambda path: path.write_bytes(path.read_bytes()[:-100_000]),
-     r"the record file .* is cut off or damaged \(.*\): bring it back, or prepare the dataset again\."),
-    ("another", lambda path: change(path, {}, 100),
-     r"the record file .* holds 100 records instead of 360: bring it back, or prepare the dataset again\."),
+  (
+    "missing",
+    lambda path: path.unlink(),
+    r"1 of the 1 record files of digits/1\.0\.0 test are missing, such as .*digits-test.*: "
+    r"bring them back, or .*",
+  ),
+  (
+    "empty",
+    lambda path: path.write_bytes(b""),
+    r"the record file .* is cut off or damaged \(.*\): bring it back.*",
+  ),
+  (
+    "cut off",
+    lambda path: path.write_bytes(path.read_bytes()[:-100_000]),
+    r"the record file .* is cut off or damaged \(.*\): bring it back, "
+    r"or prepare the dataset again\.",
+  ),
+  (
+    "another",
+    lambda path: change(path, {}, 100),
+    r"the record file .* holds 100 records instead of 360: bring it back, "
+    r"or prepare the dataset again\.",
+  ),
 ]
 
 
-@pytest.mark.parametrize("spoil, sentence", [row[1:] for row in WHOLE_FILES], ids=[row[0] for row in WHOLE_FILES])
+@pytest.mark.parametrize(
+  "spoil, sentence", [row[1:] for row in WHOLE_FILES], ids=[row[0] for row in WHOLE_FILES]
+)
 def test_a_file_that_is_not_whole(spoil, sentence, records, tmp_path):
   spoil(records)
   for opened in open_both(str(tmp_path)):
@@ -85,7 +103,9 @@ def test_a_file_that_is_not_whole(spoil, sentence, records, tmp_path):
 def test_damage_within_a_file(records, tmp_path):
   size = records.stat().st_size
   overwrite(records, size // 4, size // 4 + 64)
-  with pytest.raises(ValueError, match=r"^an example of digits/1.0.0 test from 0 on is damaged \(.*\): prepare "):
+  with pytest.raises(
+    ValueError, match=r"^an example of digits/1.0.0 test from 0 on is damaged \(.*\): prepare "
+  ):
     sources.load("digits", "test", str(tmp_path))
   examples = encoded.load("digits", "test", str(tmp_path))
   examples.check()
@@ -103,18 +123,26 @@ def test_an_image_that_is_none(records, tmp_path):
     example = tf_example_pb2.Example.FromString(record)
     example.features.feature["image"].bytes_list.value[:] = [b"hello"]
     return example.SerializeToString()
+
   change(records, {70: spoilt})
   with pytest.raises(ValueError) as raised:
     sources.load("digits", "test", str(tmp_path))
-  assert str(raised.value) == ("example 70 of digits/1.0.0 test is no image that can be read (cannot identify image "
-                               "file): prepare the dataset again.")
+  assert str(raised.value) == (
+    "example 70 of digits/1.0.0 test is no image that can be read (cannot identify image "
+    "file): prepare the dataset again."
+  )
 
 
 def test_a_record_that_is_none(records, tmp_path):
-  change(records, {3: lambda record: b"hello", 5: lambda record: tf_example_pb2.Example().SerializeToString()})
+  change(
+    records,
+    {3: lambda record: b"hello", 5: lambda record: tf_example_pb2.Example().SerializeToString()},
+  )
   found = list(encoded.load("digits", "test", str(tmp_path)).read(range(7)))
   assert [i for i, pair in enumerate(found) if pair == (b"", -1)] == [3, 5]
-  with pytest.raises(ValueError, match=r"^an? .*digits/1.0.0 test .*: prepare the dataset again\.$"):
+  with pytest.raises(
+    ValueError, match=r"^an? .*digits/1.0.0 test .*: prepare the dataset again\.$"
+  ):
     sources.load("digits", "test", str(tmp_path))
 
 
@@ -125,8 +153,10 @@ def test_some_without_a_label_are_refused_where_images_are_decoded(records, tmp_
   change(records, {7: labelled(-1), 100: labelled(-1), 359: labelled(10)})
   with pytest.raises(ValueError) as raised:
     sources.load("digits", "test", str(tmp_path))
-  assert str(raised.value) == ("3 of the 360 examples of split 'test' of digits/1.0.0 have no label: use another "
-                               "split, or prepare the dataset without them.")
+  assert str(raised.value) == (
+    "3 of the 360 examples of split 'test' of digits/1.0.0 have no label: use another "
+    "split, or prepare the dataset without them."
+  )
 
 
 @pytest.fixture
@@ -156,8 +186,12 @@ def test_no_label_is_no_class_in_training(partly):
   labels = np.concatenate([share.labels for share in found])
   assert labels.min() == 0 and labels.max() == 9
   # The next example takes the place of each.
-  expected = np.array([label for _, label in partly.read([8 if i == 7 else 10 if i == 9 else i for i in range(360)])])
-  np.testing.assert_array_equal(np.bincount(labels, minlength=10), np.bincount(expected, minlength=10))
+  expected = np.array(
+    [label for _, label in partly.read([8 if i == 7 else 10 if i == 9 else i for i in range(360)])]
+  )
+  np.testing.assert_array_equal(
+    np.bincount(labels, minlength=10), np.bincount(expected, minlength=10)
+  )
 
 
 def test_a_slice_of_records(records, tmp_path):

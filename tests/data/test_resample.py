@@ -3,14 +3,14 @@
 import io
 
 import numpy as np
-from PIL import Image
 import pytest
+from pictures import noise, save, smooth
+from PIL import Image
 
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import resample
 from apprentice_jax.data.crops import Crops
 from apprentice_jax.data.resample import Span
-from pictures import noise, save, smooth
 
 
 def black_and_white(height, width):
@@ -44,11 +44,16 @@ LEAST = 2  # levels of deviation, of which rounding is no part that counts
 
 
 # Without the weights' compensation, checks lose 14% and more, and smooth images 3% and more.
-@pytest.mark.parametrize("kind, tolerance", [(black_and_white, 0.05), (checks, 0.05), (smooth, 0.015)],
-                         ids=["noise", "checks", "smooth"])
+@pytest.mark.parametrize(
+  "kind, tolerance",
+  [(black_and_white, 0.05), (checks, 0.05), (smooth, 0.015)],
+  ids=["noise", "checks", "smooth"],
+)
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("size", [15, 32])
-def test_training_and_evaluation_see_what_pillow_makes_of_a_window(kind, tolerance, file_format, size):
+def test_training_and_evaluation_see_what_pillow_makes_of_a_window(
+  kind, tolerance, file_format, size
+):
   compared = 0
   for ratio in RATIOS:
     side = round(ratio * size)
@@ -66,8 +71,10 @@ def test_training_and_evaluation_see_what_pillow_makes_of_a_window(kind, toleran
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 33])
-@pytest.mark.parametrize("height, width", [(1, 1), (1, 9), (9, 1), (2, 3), (8, 33), (33, 8), (40, 64),
-                                           (64, 40), (5, 131), (131, 131)])
+@pytest.mark.parametrize(
+  "height, width",
+  [(1, 1), (1, 9), (9, 1), (2, 3), (8, 33), (33, 8), (40, 64), (64, 40), (5, 131), (131, 131)],
+)
 def test_any_part_of_any_image(size, height, width):
   image, random = noise(height, width), np.random.default_rng(size)
   out = np.empty((size, size, 3), np.uint8)
@@ -107,7 +114,6 @@ def test_sharp_edges_stay_between_black_and_white():
   image = np.zeros((64, 64, 3), np.uint8)
   image[:, 31:] = 255
   out = np.empty((8, 8, 3), np.uint8)
-  resample.resample(np.asarray(Image.fromarray(image).reduce(2)), 2, Span(0, 64),
-                    Span(0, 64), out)
+  resample.resample(np.asarray(Image.fromarray(image).reduce(2)), 2, Span(0, 64), Span(0, 64), out)
   expected = np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BILINEAR))
   np.testing.assert_allclose(out.astype(int), expected, rtol=0, atol=6)

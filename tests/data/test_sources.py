@@ -9,14 +9,13 @@ import subprocess
 import sys
 import threading
 
-from array_record.python import array_record_module
 import numpy as np
-from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from PIL import Image
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import sources
+from apprentice_jax.data import digits, sources
 
 
 def _png(array):
@@ -36,12 +35,14 @@ class _Tiny(tfds.core.GeneratorBasedBuilder):
 
   def _info(self):
     return tfds.core.DatasetInfo(
-        builder=self,
-        features=tfds.features.FeaturesDict({
-            self.IMAGE_KEY: tfds.features.Image(shape=self.SHAPE),
-            "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
-        }),
-        disable_shuffling=True,
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          self.IMAGE_KEY: tfds.features.Image(shape=self.SHAPE),
+          "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
+        }
+      ),
+      disable_shuffling=True,
     )
 
   def images(self):
@@ -78,9 +79,9 @@ class TinyUnlabelled(_Tiny):
 
 def _prepare(builder_cls, data_dir):
   builder_cls(data_dir=data_dir).download_and_prepare(
-      file_format="array_record",
-      download_dir=data_dir.parent / "downloads",
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+    file_format="array_record",
+    download_dir=data_dir.parent / "downloads",
+    download_config=tfds.download.DownloadConfig(try_download_gcs=False),
   )
 
 
@@ -152,8 +153,8 @@ def test_data_dir_of_tfds_is_the_default(data_dir, monkeypatch):
 
 def test_reads_files_without_the_builders_code(data_dir):
   code = (
-      "from apprentice_jax.data import sources\n"
-      f"assert len(sources.load('tiny_colour', 'validation', {data_dir!r}).labels) == 5\n"
+    "from apprentice_jax.data import sources\n"
+    f"assert len(sources.load('tiny_colour', 'validation', {data_dir!r}).labels) == 5\n"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -268,12 +269,19 @@ def test_write_that_fails_leaves_nothing(data_dir, cache, monkeypatch):
 def test_unknown_dataset(data_dir, tmp_path):
   where = re.escape(data_dir)
   _fails(
-      "tiny_color", "train", data_dir,
-      rf"unknown dataset 'tiny_color' \(neither in {where} nor known to tfds\): "
-      r"did you mean 'tiny_colour'\?",
+    "tiny_color",
+    "train",
+    data_dir,
+    rf"unknown dataset 'tiny_color' \(neither in {where} nor known to tfds\): "
+    r"did you mean 'tiny_colour'\?",
   )
   _fails("Digit:1.0.0", "train", str(tmp_path), r"unknown dataset .*: did you mean 'digits'\?")
-  _fails("qqqqqq", "train", data_dir, r"unknown dataset .*: use one of digits, image_folder, tiny_colour, .*\.")
+  _fails(
+    "qqqqqq",
+    "train",
+    data_dir,
+    r"unknown dataset .*: use one of digits, image_folder, tiny_colour, .*\.",
+  )
   _fails("", "train", data_dir, r"unknown dataset '' .*: use one of .*\.")
 
 
@@ -289,17 +297,27 @@ def test_not_prepared(data_dir):
   where = re.escape(data_dir)
   _fails("mnist", "test", data_dir, rf"dataset 'mnist' is not prepared in {where}: {how % 'mnist'}")
   _fails(
-      "tiny_colour:9.9.9", "validation", data_dir,
-      rf"dataset 'tiny_colour:9.9.9' is not prepared in {where} \(but 1.2.3 is\): "
-      + how % "tiny_colour:9.9.9",
+    "tiny_colour:9.9.9",
+    "validation",
+    data_dir,
+    rf"dataset 'tiny_colour:9.9.9' is not prepared in {where} \(but 1.2.3 is\): "
+    + how % "tiny_colour:9.9.9",
   )
   for deeper in ("tiny_colour", "tiny_colour/1.2.3"):
-    _fails("tiny_colour", "validation", f"{data_dir}/{deeper}",
-           rf"data_dir {where}/{deeper} is a folder of tiny_colour itself: give {where}, which holds it\.")
+    _fails(
+      "tiny_colour",
+      "validation",
+      f"{data_dir}/{deeper}",
+      rf"data_dir {where}/{deeper} is a folder of tiny_colour itself: give {where}, "
+      r"which holds it\.",
+    )
 
 
 def test_no_such_split(data_dir):
-  sentence = r"dataset digits/1.0.0 has no split '%s': use one of train, test, or a slice such as train\[80%%:\]\."
+  sentence = (
+    r"dataset digits/1.0.0 has no split '%s': use one of train, test, "
+    r"or a slice such as train\[80%%:\]\."
+  )
   _fails("digits", "validation", data_dir, sentence % "validation")
   _fails("digits", "trian[:10]", data_dir, sentence % r"trian\[:10\]")
 
@@ -312,32 +330,40 @@ def test_tfrecord(data_dir, tmp_path):
     content = path.read_bytes().replace(b'"array_record"', b'"tfrecord"')
     (folder / path.name.replace("array_record", "tfrecord")).write_bytes(content)
   _fails(
-      "digits", "test", str(tmp_path / "data"),
-      r"dataset digits/1.0.0 in .*1.0.0 is prepared as tfrecord, not as ArrayRecord: convert it "
-      r"with `apprentice prepare --dataset=digits --data_dir=\.\.\.`, which needs the "
-      r"\[prepare\] extra\.",
+    "digits",
+    "test",
+    str(tmp_path / "data"),
+    r"dataset digits/1.0.0 in .*1.0.0 is prepared as tfrecord, not as ArrayRecord: convert it "
+    r"with `apprentice prepare --dataset=digits --data_dir=\.\.\.`, which needs the "
+    r"\[prepare\] extra\.",
   )
 
 
 def test_not_image_classification(data_dir):
   _fails(
-      "tiny_without_image", "validation", data_dir,
-      r"dataset tiny_without_image/1.2.3 has the features label, picture: only image "
-      r"classification is supported, which takes an 8-bit `image` and a class `label`\.",
+    "tiny_without_image",
+    "validation",
+    data_dir,
+    r"dataset tiny_without_image/1.2.3 has the features label, picture: only image "
+    r"classification is supported, which takes an 8-bit `image` and a class `label`\.",
   )
 
 
 def test_varying_sizes(data_dir, cache):
   _fails(
-      "tiny_varying", "validation", data_dir,
-      r"the images of tiny_varying/1.2.3 vary in size \(\(6, 7\) and \(5, 7\)\), and only sets of one "
-      r"image size can be loaded: prepare it with resized images\.",
+    "tiny_varying",
+    "validation",
+    data_dir,
+    r"the images of tiny_varying/1.2.3 vary in size \(\(6, 7\) and \(5, 7\)\), "
+    r"and only sets of one image size can be loaded: prepare it with resized images\.",
   )
   assert not cache.exists()
 
 
 def test_unlabelled(data_dir):
   _fails(
-      "tiny_unlabelled", "validation", data_dir,
-      r"split 'validation' of tiny_unlabelled/1.2.3 has no labelled images: use another\.",
+    "tiny_unlabelled",
+    "validation",
+    data_dir,
+    r"split 'validation' of tiny_unlabelled/1.2.3 has no labelled images: use another\.",
   )

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from apprentice_jax.data import digits
-from apprentice_jax.data import sources
-from apprentice_jax.data import splits
+from apprentice_jax.data import digits, sources, splits
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +51,9 @@ def test_a_share_to_test_and_a_share_to_validate(tmp_path):
   again = of("image_folder", str(tmp_path), test="val", validation=0.25, share=0.2)
   assert all(files(again.part(role)) == files(parts[role]) for role in splits.ROLES)
   # The validation images are none of what is tested without them.
-  assert files(of("image_folder", str(tmp_path), test="val", share=0.2).part("test")) == files(parts["test"])
+  assert files(of("image_folder", str(tmp_path), test="val", share=0.2).part("test")) == files(
+    parts["test"]
+  )
   assert list(found.sets) == ["train"]
 
 
@@ -81,7 +81,9 @@ def test_a_number_or_a_share_held_out(validation, count, streamed, data_dir):
 
 
 def test_a_share_held_out_is_the_number_held_out(data_dir):
-  share, number = (of("digits", data_dir, validation=v, streamed=False).part("validation") for v in (0.2, 287.0))
+  share, number = (
+    of("digits", data_dir, validation=v, streamed=False).part("validation") for v in (0.2, 287.0)
+  )
   np.testing.assert_array_equal(share.images, number.images)
   whole = sources.load("digits", "train", data_dir)
   expected = sources.hold_out(whole, 287)[1]
@@ -90,18 +92,24 @@ def test_a_share_held_out_is_the_number_held_out(data_dir):
 
 @pytest.mark.parametrize("validation", [1437.0, 0.0001, 5000.0])
 def test_nothing_or_everything_held_out(validation, data_dir):
-  with pytest.raises(ValueError, match=rf"^config.data.validation is {validation:g}, but digits has only 1437 "
-                                       r"training examples\.$"):
+  with pytest.raises(
+    ValueError,
+    match=rf"^config.data.validation is {validation:g}, but digits has only 1437 "
+    r"training examples\.$",
+  ):
     of("digits", data_dir, validation=validation, streamed=False).part("train")
 
 
 # Slices. tfds itself decides where they begin and end.
 
 
-@pytest.mark.parametrize("split", ["train[:80%]", "train[80%:]", "train[-100:]", "train[100:200]", "test[10%:50%]"])
+@pytest.mark.parametrize(
+  "split", ["train[:80%]", "train[80%:]", "train[-100:]", "train[100:200]", "test[10%:50%]"]
+)
 @pytest.mark.parametrize("streamed", [False, True])
 def test_slices_are_those_of_tfds(split, streamed, data_dir):
   import tensorflow_datasets as tfds
+
   expected = tfds.builder("digits", data_dir=data_dir).as_data_source(split)
   labels = [int(example["label"]) for example in expected]
   part = of("digits", data_dir, train=split, test="test[:1]", streamed=streamed).part("train")
@@ -111,21 +119,39 @@ def test_slices_are_those_of_tfds(split, streamed, data_dir):
     np.testing.assert_array_equal(part.images[-1], expected[len(labels) - 1]["image"])
 
 
-@pytest.mark.parametrize("split, sentence", [
+@pytest.mark.parametrize(
+  "split, sentence",
+  [
     ("train[:0%]", r"split 'train\[:0%\]' of digits/1.0.0 has no examples: use another\."),
-    ("train[:2000]", r"split 'train\[:2000\]' of digits/1.0.0 is no slice: Requested slice .*1437 examples\."),
+    (
+      "train[:2000]",
+      r"split 'train\[:2000\]' of digits/1.0.0 is no slice: Requested slice .*1437 examples\.",
+    ),
     ("train[", r"split 'train\[' of digits/1.0.0 is no slice: .*"),
-    ("train[:10]+test", r"split 'train\[:10\]\+test' of digits/1.0.0 has several parts: use one slice\."),
-    ("all", "dataset digits/1.0.0 has no split 'all': use one of train, test, .*")])
+    (
+      "train[:10]+test",
+      r"split 'train\[:10\]\+test' of digits/1.0.0 has several parts: use one slice\.",
+    ),
+    ("all", "dataset digits/1.0.0 has no split 'all': use one of train, test, .*"),
+  ],
+)
 def test_slices_that_are_none(split, sentence, data_dir):
   for streamed in (False, True):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
       of("digits", data_dir, train=split, streamed=streamed).part("train")
 
 
-@pytest.mark.parametrize("train, test, common", [
-    ("train[:80%]", "train[80%:]", False), ("train[:80%]", "train[79%:]", True), ("train", "train[:1]", True),
-    ("train", "test", False), ("train", "train", True), ("train[100:200]", "train[200:]", False)])
+@pytest.mark.parametrize(
+  "train, test, common",
+  [
+    ("train[:80%]", "train[80%:]", False),
+    ("train[:80%]", "train[79%:]", True),
+    ("train", "train[:1]", True),
+    ("train", "test", False),
+    ("train", "train", True),
+    ("train[100:200]", "train[200:]", False),
+  ],
+)
 def test_training_and_test_images_apart(train, test, common, data_dir):
   found = of("digits", data_dir, train=train, test=test)
   if not common:
@@ -145,27 +171,49 @@ def test_one_folder_for_both(tmp_path):
 # What users call a split.
 
 
-@pytest.mark.parametrize("test, validation, names", [
-    ("val", 0.0, {"val": "test", "validation": "test", "valid": "test", "test": "test", "train": "train",
-                  "training": "train", "holiday": "holiday"}),
+@pytest.mark.parametrize(
+  "test, validation, names",
+  [
+    (
+      "val",
+      0.0,
+      {
+        "val": "test",
+        "validation": "test",
+        "valid": "test",
+        "test": "test",
+        "train": "train",
+        "training": "train",
+        "holiday": "holiday",
+      },
+    ),
     ("val", 5.0, {"val": "test", "validation": "validation", "test": "test"}),
     ("test", 5.0, {"val": "validation", "validation": "validation", "test": "test"}),
     ("test", 0.0, {"val": "val"}),
     ("validation", 0.0, {"validation": "test", "val": "test"}),
     ("validation", 5.0, {"validation": "validation"}),  # the run's own name for them
-    ("train[80%:]", 0.0, {"train[80%:]": "test", "train": "train", "train[:10]": "train[:10]"})])
+    ("train[80%:]", 0.0, {"train[80%:]": "test", "train": "train", "train[:10]": "train[:10]"}),
+  ],
+)
 def test_names_of_splits(test, validation, names, tmp_path):
   root = photos(tmp_path, train_cat=1, **{f"{test}_cat": 1})
   found = of("image_folder", root, test=test, validation=validation)
   assert {name: found.role(name) for name in names} == names
 
 
-@pytest.mark.parametrize("test, validation, names", [
-    ("val", 0.0, {"test": "./test", "val": "test", "train": "train", "valid": "test",
-                  "testing": "testing"}),
+@pytest.mark.parametrize(
+  "test, validation, names",
+  [
+    (
+      "val",
+      0.0,
+      {"test": "./test", "val": "test", "train": "train", "valid": "test", "testing": "testing"},
+    ),
     ("val", 5.0, {"validation": "validation", "test": "./test", "valid": "validation"}),
     ("test", 5.0, {"val": "./val", "validation": "validation", "test": "test"}),
-    ("", 0.0, {"test": "./test", "val": "./val"})])
+    ("", 0.0, {"test": "./test", "val": "./val"}),
+  ],
+)
 def test_a_folder_of_its_own_is_meant_by_its_name(test, validation, names, tmp_path):
   root = photos(tmp_path, train_cat=10, train_dog=10, val_cat=2, val_dog=1, test_cat=3, test_dog=4)
   found = of("image_folder", root, test=test, validation=validation, share=0.2)
@@ -208,14 +256,20 @@ def test_val_without_a_folder_is_what_was_held_out(tmp_path):
 
 
 def test_a_validation_split_that_is_none():
-  with pytest.raises(ValueError, match=r"^there is no validation split: config.data.validation is 0\.$"):
+  with pytest.raises(
+    ValueError, match=r"^there is no validation split: config.data.validation is 0\.$"
+  ):
     of("digits", "").role("validation")
 
 
 def test_any_split_of_a_dataset(tmp_path, data_dir):
   assert len(of("digits", data_dir).part("test[:10]")) == 10
-  root = photos(tmp_path, train_cat=2, train_dog=2, val_cat=1, val_dog=1, holiday_cat=3, holiday_dog=1)
+  root = photos(
+    tmp_path, train_cat=2, train_dog=2, val_cat=1, val_dog=1, holiday_cat=3, holiday_dog=1
+  )
   found = of("image_folder", root, test="val")
   assert len(found.part("holiday")) == 4
-  with pytest.raises(ValueError, match=r"there is no folder .*/tset: .*; there is holiday, train, val\.$"):
+  with pytest.raises(
+    ValueError, match=r"there is no folder .*/tset: .*; there is holiday, train, val\.$"
+  ):
     found.part("tset")

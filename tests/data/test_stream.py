@@ -6,10 +6,11 @@ import multiprocessing
 import re
 import threading
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
-from PIL import Image
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import digits, encoded, order, stream
@@ -127,7 +128,7 @@ def test_every_example_once_an_epoch(colours):
   share = joined(source[n] for n in range(len(source)))
   seen = share.labels - 100
   for e in range(epochs):
-    assert sorted(seen[e * size:(e + 1) * size]) == list(range(size))
+    assert sorted(seen[e * size : (e + 1) * size]) == list(range(size))
   # And it is its image that comes with a label.
   for i, image in zip(seen, share.images):
     np.testing.assert_array_equal(image, np.broadcast_to(np.array(colour(i), np.uint8), (4, 4, 3)))
@@ -136,8 +137,9 @@ def test_every_example_once_an_epoch(colours):
 def test_epochs_seeds_and_examples_are_augmented_differently():
   same = save(photo(0))
   examples = Listed([same] * 4)
-  images = np.concatenate([training(examples, Layout(4), 3, seed)[n].images
-                           for seed in (0, 1) for n in range(3)])
+  images = np.concatenate(
+    [training(examples, Layout(4), 3, seed)[n].images for seed in (0, 1) for n in range(3)]
+  )
   assert len({image.tobytes() for image in images}) > 20  # Of 24.
 
 
@@ -152,8 +154,9 @@ def test_a_share_does_not_depend_on_what_was_read_before(photos):
 @pytest.mark.parametrize("kind", ["training", "evaluation"])
 def test_any_division_into_replicas_and_processes_gives_the_same(replicas, local, kind, photos):
   def source(layout):
-    return (training(photos, layout) if kind == "training" else
-            EvaluationShares(photos, CROPS, layout))
+    return (
+      training(photos, layout) if kind == "training" else EvaluationShares(photos, CROPS, layout)
+    )
 
   whole = source(Layout(8))
   processes = [source(Layout(8, replicas, first, local)) for first in range(0, replicas, local)]
@@ -200,8 +203,12 @@ def test_evaluation_of_each_image(photos):
 
 
 DAMAGE = {2: b"", 3: save(photo(3), "JPEG")[:-30], 7: b"This is no image.", 10: b"\xff\xd8"}
-WHY = {2: r"it is empty or cannot be opened", 3: r"image file is truncated .*",
-       7: r"cannot identify image file", 10: r".+"}
+WHY = {
+  2: r"it is empty or cannot be opened",
+  3: r"image file is truncated .*",
+  7: r"cannot identify image file",
+  10: r".+",
+}
 
 
 @pytest.fixture
@@ -222,8 +229,9 @@ def test_unreadable_images_are_replaced_by_the_next_that_can_be_read(damaged, ph
       cropping.training_image(photos.files[i], CROPS, 3, e, i, expected)
       np.testing.assert_array_equal(share.images[j], expected)
     # Each time that one is come upon: 3 also in place of 2.
-    expected = [i for first in index.tolist() for i in {2: (2, 3)}.get(first, (first,))
-                if i in DAMAGE]
+    expected = [
+      i for first in index.tolist() for i in {2: (2, 3)}.get(first, (first,)) if i in DAMAGE
+    ]
     lines = share.unreadable.splitlines()
     assert [line.partition(" (")[0] for line in lines] == [f"image {i}" for i in expected]
     assert all(says(line, i) for line, i in zip(lines, expected))
@@ -290,8 +298,11 @@ def test_file_that_is_gone(tmp_path):
 @pytest.fixture(params=["training", "evaluation"])
 def source(request, folder):
   layout = Layout(4, 2, 0, 2)
-  return (training(folder, layout) if request.param == "training" else
-          EvaluationShares(folder, CROPS, layout))
+  return (
+    training(folder, layout)
+    if request.param == "training"
+    else EvaluationShares(folder, CROPS, layout)
+  )
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 5])
@@ -346,7 +357,6 @@ def test_reader_that_is_closed_before_it_began(source):
 
 def test_errors_reach_the_reader(photos):
   class Broken(Listed):
-
     def read(self, indices):
       raise RuntimeError("the disk is on fire")
 

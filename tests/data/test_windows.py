@@ -1,14 +1,15 @@
-"""The windows of random crops: where they lie, and that they are functions of seed, epoch and index."""
+"""The windows of random crops: where they lie, and that they are functions of seed, epoch and
+index."""
 
 import math
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data.crops import Crops
-
 
 # Random numbers.
 
@@ -30,15 +31,18 @@ def test_uniforms_may_not_change():
   np.testing.assert_array_equal(cropping.uniforms(1, 2, 3)[[0, 10]], PINNED)
 
 
-PINNED = [[0.44893787036453536, 0.11713073957272446, 0.09918642884022555, 0.6199261257604023],
-          [0.2716139346050104, 0.7016143077802536, 0.7324870855790052, 0.9657147037949066]]
+PINNED = [
+  [0.44893787036453536, 0.11713073957272446, 0.09918642884022555, 0.6199261257604023],
+  [0.2716139346050104, 0.7016143077802536, 0.7324870855790052, 0.9657147037949066],
+]
 
 
 def test_uniforms_of_no_two_examples_are_alike():
   seeds, epochs, indices = (0, 1, 2), (0, 1, 2, 300), (0, 1, 2, 2**31 - 1)
   # Streams that are shifted against each other would share numbers.
-  numbers = np.concatenate([cropping.uniforms(s, e, i).ravel()
-                            for s in seeds for e in epochs for i in indices])
+  numbers = np.concatenate(
+    [cropping.uniforms(s, e, i).ravel() for s in seeds for e in epochs for i in indices]
+  )
   assert len(set(numbers.tolist())) == len(numbers) == 48 * 44
 
 
@@ -54,8 +58,12 @@ def test_uniforms_are_uniform():
 # Windows.
 
 
-SETTINGS = [Crops(), Crops(area=(0.25, 0.5), ratio=(0.5, 1.0)), Crops(area=(1.0, 1.0)),
-            Crops(area=(0.01, 0.02), ratio=(1.0, 1.0))]
+SETTINGS = [
+  Crops(),
+  Crops(area=(0.25, 0.5), ratio=(0.5, 1.0)),
+  Crops(area=(1.0, 1.0)),
+  Crops(area=(0.01, 0.02), ratio=(1.0, 1.0)),
+]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -73,8 +81,12 @@ def test_window_lies_inside_and_is_a_function_of_its_draws(height, width, crops,
 @pytest.mark.parametrize("height, width", [(3000, 4000), (4000, 3000), (2000, 2000)])
 def test_window_is_spread_evenly(crops, height, width):
   count = 2000
-  windows = np.array([cropping.random_window(height, width, crops, cropping.uniforms(5, 1, i))
-                      for i in range(count)], np.float64)
+  windows = np.array(
+    [
+      cropping.random_window(height, width, crops, cropping.uniforms(5, 1, i)) for i in range(count)
+    ],
+    np.float64,
+  )
   top, left, h, w = windows.T
   area, ratio = h * w / (height * width), w / h
   slack = 1e-3  # Sides are whole pixels.
@@ -85,8 +97,9 @@ def test_window_is_spread_evenly(crops, height, width):
   drawn_area = crops.area[0] + draws[:, 0] * (crops.area[1] - crops.area[0])
   low, high = np.log(crops.ratio)
   drawn_ratio = np.exp(low + draws[:, 1] * (high - low))
-  fits = ((np.sqrt(drawn_area * height * width / drawn_ratio) < height - 1)
-          & (np.sqrt(drawn_area * height * width * drawn_ratio) < width - 1))
+  fits = (np.sqrt(drawn_area * height * width / drawn_ratio) < height - 1) & (
+    np.sqrt(drawn_area * height * width * drawn_ratio) < width - 1
+  )
   assert fits.mean() > 0.6
   np.testing.assert_allclose(area[fits], drawn_area[fits], rtol=5e-3)
   np.testing.assert_allclose(ratio[fits], drawn_ratio[fits], rtol=5e-3)
@@ -95,9 +108,14 @@ def test_window_is_spread_evenly(crops, height, width):
   bound = np.mean(crops.area) * 0.9
   small = area < bound
   assert small.sum() > 500
-  places = np.stack([(area - crops.area[0]) / (bound - crops.area[0]),
-                     (np.log(ratio) - low) / (high - low),
-                     top / (height - h + 1), left / (width - w + 1)])[:, small]
+  places = np.stack(
+    [
+      (area - crops.area[0]) / (bound - crops.area[0]),
+      (np.log(ratio) - low) / (high - low),
+      top / (height - h + 1),
+      left / (width - w + 1),
+    ]
+  )[:, small]
   assert places.min(1).max() < 0.02 and places.max(1).min() > 0.98
   np.testing.assert_allclose(places.mean(1), 0.5, atol=5 / np.sqrt(12 * small.sum()))
   assert np.abs(np.corrcoef(places) - np.eye(4)).max() < 5 / np.sqrt(small.sum())
@@ -119,11 +137,19 @@ def test_each_of_seed_epoch_and_index_changes_the_window():
   assert len(windows) == 125
 
 
-@pytest.mark.parametrize("height, width, expected", [
+@pytest.mark.parametrize(
+  "height, width, expected",
+  [
     # A ratio of up to 4 / 3 or down to 3 / 4, in whole pixels, in the middle.
-    (1, 1000, (0, 499, 1, 1)), (1000, 1, (499, 0, 1, 1)), (1, 1, (0, 0, 1, 1)),
-    (3, 1000, (0, 498, 3, 4)), (1000, 3, (498, 0, 4, 3)),
-    (30, 1000, (0, 480, 30, 40)), (1000, 30, (480, 0, 40, 30))])
+    (1, 1000, (0, 499, 1, 1)),
+    (1000, 1, (499, 0, 1, 1)),
+    (1, 1, (0, 0, 1, 1)),
+    (3, 1000, (0, 498, 3, 4)),
+    (1000, 3, (498, 0, 4, 3)),
+    (30, 1000, (0, 480, 30, 40)),
+    (1000, 30, (480, 0, 40, 30)),
+  ],
+)
 def test_window_of_extreme_shapes(height, width, expected):
   # Attempts of at least nine tenths of the area cannot fit.
   crops = Crops(area=(0.9, 1.0))
@@ -160,8 +186,9 @@ def test_no_more_than_ten_attempts_are_tried():
   assert cropping.random_window(300, 600, Crops(), draws) == (0, 100, 300, 400)
 
 
-@pytest.mark.parametrize("draw, top, left", [(0.0, 0, 0), (0.49, 0, 49), (0.51, 1, 51),
-                                             (1 - 2**-53, 1, 100)])
+@pytest.mark.parametrize(
+  "draw, top, left", [(0.0, 0, 0), (0.49, 0, 49), (0.51, 1, 51), (1 - 2**-53, 1, 100)]
+)
 def test_first_and_last_place_are_possible(draw, top, left):
   crops, draws = Crops(area=(0.5, 0.5), ratio=(1.0, 1.0)), np.full((11, 4), draw)
   assert cropping.random_window(100, 200, crops, draws) == (0, left, 100, 100)  # All of the height.

@@ -1,6 +1,6 @@
 """Packed files that nobody wrote: `hostile` and `flipped` make them, `outcome` reads them.
 
-    python tests/deploy/fuzz.py FILE COUNT     # a packed file, and how many to make of it
+python tests/deploy/fuzz.py FILE COUNT     # a packed file, and how many to make of it
 """
 
 import collections
@@ -14,18 +14,58 @@ import numpy as np
 from apprentice_jax.deploy import integer, packed
 from apprentice_jax.deploy.predictor import BadFile
 
-WORDS = ["", "0", "-1", "2", "3", "99", "999999999", "1e9", "nan", "7fc00000", "7f800000", "ff800000", "00000000",
-         "bf800000", "x", "../../etc/passwd", "image", "stem", "head", "Conv", "Add", "Relu", "Mean", "Image",
-         "MaxPool", "Quantize", "Rescale", "1x4", "2x4", "1x999999999", "3x3x999999999x999999999:2bit",
-         "3x3x3x4:base3", "3x3x4x4:8bit", "0x0x0x0:2bit", "3x3x4x4:1bit", "9" * 5000, "\0", "é", " "]
-TENSORS = {"dtype": ["F64", "U8", "BOOL"], "shape": [[10**9, 10**9], [-1], []],
-           "data_offsets": [[0, 10**12], [4, 0], [0, 4]]}
+WORDS = [
+  "",
+  "0",
+  "-1",
+  "2",
+  "3",
+  "99",
+  "999999999",
+  "1e9",
+  "nan",
+  "7fc00000",
+  "7f800000",
+  "ff800000",
+  "00000000",
+  "bf800000",
+  "x",
+  "../../etc/passwd",
+  "image",
+  "stem",
+  "head",
+  "Conv",
+  "Add",
+  "Relu",
+  "Mean",
+  "Image",
+  "MaxPool",
+  "Quantize",
+  "Rescale",
+  "1x4",
+  "2x4",
+  "1x999999999",
+  "3x3x999999999x999999999:2bit",
+  "3x3x3x4:base3",
+  "3x3x4x4:8bit",
+  "0x0x0x0:2bit",
+  "3x3x4x4:1bit",
+  "9" * 5000,
+  "\0",
+  "é",
+  " ",
+]
+TENSORS = {
+  "dtype": ["F64", "U8", "BOOL"],
+  "shape": [[10**9, 10**9], [-1], []],
+  "data_offsets": [[0, 10**12], [4, 0], [0, 4]],
+}
 
 
 def parts(data: bytes):
   """(header, the bytes of tensors) of a safetensors file."""
-  length, = struct.unpack("<Q", data[:8])
-  return json.loads(data[8:8 + length]), data[8 + length:]
+  (length,) = struct.unpack("<Q", data[:8])
+  return json.loads(data[8 : 8 + length]), data[8 + length :]
 
 
 def rebuilt(header: dict, body: bytes) -> bytes:
@@ -55,7 +95,7 @@ def hostile(random: np.random.Generator, data: bytes) -> bytes:
     case 5:
       body = bytearray(body)
       place = 4 * int(random.integers(len(body) // 4))
-      body[place:place + 4] = struct.pack("<f", random.choice([np.nan, np.inf, 0.5, 1e38]))
+      body[place : place + 4] = struct.pack("<f", random.choice([np.nan, np.inf, 0.5, 1e38]))
   metadata["nodes"] = "\n".join(map(" ".join, lines))
   return rebuilt(header, bytes(body))
 
@@ -65,11 +105,11 @@ def flipped(random: np.random.Generator, data: bytes) -> bytes:
   changed = bytearray(data)
   for place in random.integers(0, len(data), random.integers(1, 4)):
     changed[place] ^= 1 << random.integers(8)
-  return bytes(changed[:random.integers(len(data))] if random.random() < 0.3 else changed)
+  return bytes(changed[: random.integers(len(data))] if random.random() < 0.3 else changed)
 
 
 def outcome(data: bytes) -> str:
-  """"refused", or "read" if it is a network that runs; anything else is raised."""
+  """ "refused", or "read" if it is a network that runs; anything else is raised."""
   try:
     network = packed.decode(data)
   except BadFile:

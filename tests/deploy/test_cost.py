@@ -1,11 +1,9 @@
 """Costs: by hand, against published numbers, and the sizes that are promised."""
 
-
 import pathlib
 
 import numpy as np
 import pytest
-
 from networks import lowered
 
 from apprentice_jax import export
@@ -28,12 +26,17 @@ def test_a_small_network_by_hand():
   assert head[1:6] == (160, 32, 32, 10, 160)
   total = cost.total(network)
   assert total.parameters == sum(l.weights + 2 * l.channels for l in found.values())
-  assert total.macs == {"32A,32W": 108 * 208 + 160, "8A,2W": sum(l.macs for l in found.values()) - 108 * 208 - 160}
+  assert total.macs == {
+    "32A,32W": 108 * 208 + 160,
+    "8A,2W": sum(l.macs for l in found.values()) - 108 * 208 - 160,
+  }
   assert total.bops == sum(l.bops for l in found.values())
-  levels = np.concatenate([n.weights.levels.ravel() for n in network.nodes
-                           if isinstance(n, Conv) and n.weights.bits == 2])
+  levels = np.concatenate(
+    [n.weights.levels.ravel() for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2]
+  )
   assert total.sparsity == np.mean(levels == 0)
-  # In the first block: its input, which is also the shortcut, what is between its convolutions, and its result.
+  # In the first block: its input, which is also the shortcut, what is between its convolutions, and
+  # its result.
   assert total.peak_bytes == 3 * 4 * 13 * 16
   floats = lowered(precision="32A,2W")
   assert cost.total(floats).peak_bytes == 4 * 3 * 4 * 13 * 16
@@ -50,7 +53,9 @@ def test_the_reported_size_is_that_of_the_file(packing, ends, tmp_path):
 
 def test_an_untrained_network_has_the_size_of_a_trained_one():
   network, model = lowered(), resnet("resnet8", 10, "8A,2W", width=0.25)
-  blank = cost.blank(model, network.image_shape, class_names=network.class_names, mean=network.mean, std=network.std)
+  blank = cost.blank(
+    model, network.image_shape, class_names=network.class_names, mean=network.mean, std=network.std
+  )
   for a, b in zip(cost.total(network)[:-1], cost.total(blank)[:-1], strict=True):
     assert a == b
 
@@ -80,8 +85,12 @@ def test_ternary_resnet18_is_as_small_as_promised():
   network = cost.blank(resnet("resnet18", 1000, "8A,2W"), (224, 224, 3))
   ternary = [n for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2]
   floats = 4 * sum(n.weights.levels.size for n in ternary)
-  assert floats == 4 * (11_689_512 - 9_408 - 513_000 - 9_600)  # without stem, classifier and batch norms
+  assert floats == 4 * (
+    11_689_512 - 9_408 - 513_000 - 9_600
+  )  # without stem, classifier and batch norms
   scales = sum(n.multiplier.nbytes + n.addend.nbytes for n in ternary)
   for packing, ratio in (("2bit", 15.5), ("base3", 19)):
-    assert floats / (sum(bits.packed_size(n.weights.levels.size, packing) for n in ternary) + scales) > ratio
-
+    assert (
+      floats / (sum(bits.packed_size(n.weights.levels.size, packing) for n in ternary) + scales)
+      > ratio
+    )

@@ -5,8 +5,8 @@ import pathlib
 import re
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
 
 from apprentice_jax import cli, export
 from apprentice_jax import config as configs
@@ -25,10 +25,20 @@ def workdir(tmp_path_factory):
   """A short ternary run on the digits, by a program that other tests have compiled."""
   workdir = tmp_path_factory.mktemp("export") / "run"
   config = configs.base()
-  config.update_from_flattened_dict({
-      "data.name": "digits", "data.pad": 1, "data.flip": False, "scheme": "baseline",
-      "student.name": "resnet8", "student.width": 0.25, "batch_size": 64, "steps_per_dispatch": 5,
-      "recipe.student.epochs": 1.0, "recipe.student.warmup_epochs": 0.2})
+  config.update_from_flattened_dict(
+    {
+      "data.name": "digits",
+      "data.pad": 1,
+      "data.flip": False,
+      "scheme": "baseline",
+      "student.name": "resnet8",
+      "student.width": 0.25,
+      "batch_size": 64,
+      "steps_per_dispatch": 5,
+      "recipe.student.epochs": 1.0,
+      "recipe.student.warmup_epochs": 0.2,
+    }
+  )
   loop.train(config, workdir)
   return workdir
 
@@ -36,10 +46,12 @@ def workdir(tmp_path_factory):
 @pytest.fixture
 def command(capsys):
   """command(line) -> (status, stdout, stderr)."""
+
   def run(*words):
     capsys.readouterr()
     status = cli.main([str(word) for word in words])
     return status, *capsys.readouterr()
+
   return run
 
 
@@ -55,8 +67,13 @@ def test_an_exported_network_scores_what_the_trained_one_does(name, workdir, com
   result = json.loads((workdir / "result.json").read_text())
   status, said, err = command("eval", f"--model={out}", f"--config={DIGITS}:width=0.25")
   assert status == 0, err
-  accuracy, loss, count = re.search(r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples", said).groups()
-  assert float(accuracy) / 100 == pytest.approx(result["test_accuracy"], abs=1.1 / 360) and int(count) == 360
+  accuracy, loss, count = re.search(
+    r"test: accuracy ([\d.]+)%, loss ([\d.]+), (\d+) examples", said
+  ).groups()
+  assert (
+    float(accuracy) / 100 == pytest.approx(result["test_accuracy"], abs=1.1 / 360)
+    and int(count) == 360
+  )
   assert float(loss) == pytest.approx(result["test_loss"], rel=1e-3)
 
 
@@ -66,18 +83,23 @@ def test_the_lowering_is_scored_and_costs_are_told(workdir, command):
   status, trained, _ = command("eval", f"--workdir={workdir}")
   line = lambda text: re.search(r"accuracy ([\d.]+)%", text)[1]
   assert line(said) == pytest.approx(line(trained))
-  assert "| stage1_block1/conv1 | 144 | 2 | 8 | 9,216 | 147,456 |" in said and "| layer" not in trained
+  assert (
+    "| stage1_block1/conv1 | 144 | 2 | 8 | 9,216 | 147,456 |" in said and "| layer" not in trained
+  )
   assert "integer weights" in trained
 
 
 def test_a_file_knows_its_images_sizes(workdir, command, tmp_path):
-  """Whatever the config's: the digits as photos, of other sizes and another normalisation, are scored as they are."""
+  """Whatever the config's: the digits as photos, of other sizes and another normalisation, are
+  scored as they are."""
   out = tmp_path / "student"
   assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={out}")[0] == 0
   line = lambda said: re.search("test: accuracy.*", said)[0]
   wanted = line(command("eval", f"--model={out}", f"--config={DIGITS}")[1])
-  for changes in (("--config.data.mean=(0.1,)", "--config.data.std=(0.9,)"),
-                  ("--config.data.image_size=12", "--config.data.resize=14")):
+  for changes in (
+    ("--config.data.mean=(0.1,)", "--config.data.std=(0.9,)"),
+    ("--config.data.image_size=12", "--config.data.resize=14"),
+  ):
     status, said, err = command("eval", f"--model={out}", f"--config={DIGITS}", *changes)
     assert status == 0 and line(said) == wanted, err
 
@@ -91,7 +113,9 @@ def test_photos_are_scored_at_the_sizes_of_the_file(tmp_path):
       photo = random.integers(0, 256, (4, 5, 3), np.uint8)
       Image.fromarray(photo).resize((50, 40)).save(tmp_path / "val" / name / f"{i}.png")
   config, seen = configs.base(), []
-  config.data.update({"name": "image_folder", "dir": str(tmp_path), "test_split": "val", "image_size": 56})
+  config.data.update(
+    {"name": "image_folder", "dir": str(tmp_path), "test_split": "val", "image_size": 56}
+  )
 
   def logits(images):
     seen.extend(images)
@@ -109,7 +133,9 @@ def test_photos_are_scored_at_the_sizes_of_the_file(tmp_path):
 def test_a_network_that_cannot_be_lowered_is_scored(workdir, command, monkeypatch):
   wanted = command("eval", f"--workdir={workdir}")[1]
   restored = []
-  monkeypatch.setattr(start, "load", lambda *a, load=start.load, **k: restored.append(a) or load(*a, **k))
+  monkeypatch.setattr(
+    start, "load", lambda *a, load=start.load, **k: restored.append(a) or load(*a, **k)
+  )
 
   def bad(*_, **__):
     raise BadNetwork("stem: weights that are not finite")
@@ -118,7 +144,9 @@ def test_a_network_that_cannot_be_lowered_is_scored(workdir, command, monkeypatc
   status, said, err = command("eval", f"--workdir={workdir}")
   assert status == 0, err
   assert re.search("test: accuracy.*", said)[0] == re.search("test: accuracy.*", wanted)[0]
-  assert "its cost is not known, since it cannot be lowered: stem: weights that are not finite" in said
+  assert (
+    "its cost is not known, since it cannot be lowered: stem: weights that are not finite" in said
+  )
   assert len(restored) == 1
   status, _, err = command("eval", f"--workdir={workdir}", "--lowered")
   assert status == 2 and "cannot be lowered: stem: weights that are not finite." in err
@@ -128,7 +156,10 @@ def test_predict_takes_a_workdir(workdir, command, tmp_path):
   out = tmp_path / "student"
   assert command("export", f"--workdir={workdir}", "--format=packed", f"--out={out}")[0] == 0
   Image.fromarray(sources.load("digits", "test").images[0, ..., 0]).save(tmp_path / "0.png")
-  answers = [command("predict", where, tmp_path / "0.png")[:2] for where in (f"--model={out}", f"--workdir={workdir}")]
+  answers = [
+    command("predict", where, tmp_path / "0.png")[:2]
+    for where in (f"--model={out}", f"--workdir={workdir}")
+  ]
   assert answers[0] == answers[1] and answers[0][0] == 0
 
 
@@ -139,14 +170,16 @@ def test_a_workdir_of_photos_is_exported_without_them(tmp_path):
   assert export._known_images(config, str(tmp_path)) is None
   (tmp_path / "classes.json").write_text('["a", "b"]')
   assert export._known_images(config, str(tmp_path)) == ((24, 24, 3), ("a", "b"))
-  (tmp_path / "classes.json").write_text('[')
+  (tmp_path / "classes.json").write_text("[")
   assert export._known_images(config, str(tmp_path)) is None
 
 
 def test_base3_and_8_bit_ends_are_smaller(workdir, command, tmp_path):
   sizes = []
   for i, flags in enumerate([(), ("--packing=base3",), ("--packing=base3", "--ends=8bit")]):
-    status, _, err = command("export", f"--workdir={workdir}", "--format=packed", f"--out={tmp_path}/{i}", *flags)
+    status, _, err = command(
+      "export", f"--workdir={workdir}", "--format=packed", f"--out={tmp_path}/{i}", *flags
+    )
     assert status == 0, err
     sizes.append((tmp_path / str(i)).stat().st_size)
   assert sizes[0] > sizes[1] > sizes[2]
@@ -182,14 +215,20 @@ def test_images_are_prepared_as_for_evaluation(tmp_path):
   Image.fromarray(photo).save(tmp_path / "photo.png")
   network = lambda shape, resize: Predictor(shape, ("a", "b"), resize, None)
   # Torchvision's: short side to 20, bilinear, then the centre.
-  wanted = np.asarray(Image.fromarray(photo).resize((30, 20), Image.Resampling.BILINEAR))[2:18, 7:23]
+  wanted = np.asarray(Image.fromarray(photo).resize((30, 20), Image.Resampling.BILINEAR))[
+    2:18, 7:23
+  ]
   found = predict.prepared(tmp_path / "photo.png", network((16, 16, 3), 20))
   assert np.abs(found.astype(int) - wanted).max() <= 1
-  np.testing.assert_array_equal(predict.prepared(tmp_path / "photo.png", network((40, 60, 3), 0)), photo)
+  np.testing.assert_array_equal(
+    predict.prepared(tmp_path / "photo.png", network((40, 60, 3), 0)), photo
+  )
   with pytest.raises(ConfigError, match="has 60x40 pixels: this network takes 8x6"):
     predict.prepared(tmp_path / "photo.png", network((6, 8, 3), 0))
   Image.fromarray(photo[..., 0]).save(tmp_path / "grey.png")
-  np.testing.assert_array_equal(predict.prepared(tmp_path / "grey.png", network((40, 60, 1), 0))[..., 0], photo[..., 0])
+  np.testing.assert_array_equal(
+    predict.prepared(tmp_path / "grey.png", network((40, 60, 1), 0))[..., 0], photo[..., 0]
+  )
 
 
 def test_wrong_files_and_flags(workdir, command, tmp_path):
@@ -202,34 +241,71 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
   (tmp_path / "text").write_text("text")
   (tmp_path / "empty").mkdir()
   for words, sentence in [
-      (("export", f"--out={out}"), "this command needs --workdir=...; see apprentice --help."),
-      (("export", f"--workdir={workdir}"), "this command needs --out=...; see apprentice --help."),
-      (("export", f"--workdir={workdir}", f"--out={tmp_path}/no/x"),
-       f"cannot write {tmp_path}/no/x: there is no folder {tmp_path}/no."),
-      (("export", f"--workdir={workdir}", f"--out={tmp_path}"), f"cannot write {tmp_path}: Is a directory."),
-      (("export", f"--workdir={tmp_path}", f"--out={out}"), f"{tmp_path} is not a workdir: it has no config.json."),
-      (("export", f"--workdir={workdir}", f"--out={out}", "--format=tflite"),
-       "flag --format=tflite: value should be one of <packed|"),
-      (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
-      (("predict", f"--model={out}"), "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE..."),
-      (("predict", f"--model={out}", f"--workdir={workdir}", tmp_path), "predict takes --model or --workdir, not both."),
-      (("predict", f"--model={out}", "--top=0", tmp_path), "flag --top=0: 0 is not a positive integer"),
-      (("predict", f"--workdir={tmp_path}", tmp_path / "image.png"),
-       f"{tmp_path} is not a workdir: it has no config.json."),
-      (("predict", f"--model={out}", tmp_path / "empty"), f"there is no image in the folder {tmp_path}/empty."),
-      (("predict", f"--model={out}", tmp_path / "none.png"),
-       f"cannot read {tmp_path}/none.png: No such file or directory."),
-      (("predict", f"--model={out}", tmp_path / "image.png", tmp_path / "text"),
-       f"{tmp_path}/text is no image that can be read (cannot identify image file)."),
-      (("predict", f"--model={tmp_path}/none", tmp_path / "image.png"),
-       f"cannot read {tmp_path}/none: No such file or directory."),
-      (("predict", f"--model={tmp_path}/text", tmp_path / "image.png"),
-       f"cannot read {tmp_path}/text: it is of no format that export writes (packed, "),
-      (("predict", f"--model={tmp_path}/damaged", tmp_path / "image.png"),
-       f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes."),
-      (("eval", f"--model={out}"), "this command needs --config=...; see apprentice --help."),
-      (("eval", f"--model={out}", f"--config={DIGITS}", "--split=validation"),
-       "there is no validation split: config.data.validation is 0.")]:
+    (("export", f"--out={out}"), "this command needs --workdir=...; see apprentice --help."),
+    (("export", f"--workdir={workdir}"), "this command needs --out=...; see apprentice --help."),
+    (
+      ("export", f"--workdir={workdir}", f"--out={tmp_path}/no/x"),
+      f"cannot write {tmp_path}/no/x: there is no folder {tmp_path}/no.",
+    ),
+    (
+      ("export", f"--workdir={workdir}", f"--out={tmp_path}"),
+      f"cannot write {tmp_path}: Is a directory.",
+    ),
+    (
+      ("export", f"--workdir={tmp_path}", f"--out={out}"),
+      f"{tmp_path} is not a workdir: it has no config.json.",
+    ),
+    (
+      ("export", f"--workdir={workdir}", f"--out={out}", "--format=tflite"),
+      "flag --format=tflite: value should be one of <packed|",
+    ),
+    (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
+    (
+      ("predict", f"--model={out}"),
+      "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...",
+    ),
+    (
+      ("predict", f"--model={out}", f"--workdir={workdir}", tmp_path),
+      "predict takes --model or --workdir, not both.",
+    ),
+    (
+      ("predict", f"--model={out}", "--top=0", tmp_path),
+      "flag --top=0: 0 is not a positive integer",
+    ),
+    (
+      ("predict", f"--workdir={tmp_path}", tmp_path / "image.png"),
+      f"{tmp_path} is not a workdir: it has no config.json.",
+    ),
+    (
+      ("predict", f"--model={out}", tmp_path / "empty"),
+      f"there is no image in the folder {tmp_path}/empty.",
+    ),
+    (
+      ("predict", f"--model={out}", tmp_path / "none.png"),
+      f"cannot read {tmp_path}/none.png: No such file or directory.",
+    ),
+    (
+      ("predict", f"--model={out}", tmp_path / "image.png", tmp_path / "text"),
+      f"{tmp_path}/text is no image that can be read (cannot identify image file).",
+    ),
+    (
+      ("predict", f"--model={tmp_path}/none", tmp_path / "image.png"),
+      f"cannot read {tmp_path}/none: No such file or directory.",
+    ),
+    (
+      ("predict", f"--model={tmp_path}/text", tmp_path / "image.png"),
+      f"cannot read {tmp_path}/text: it is of no format that export writes (packed, ",
+    ),
+    (
+      ("predict", f"--model={tmp_path}/damaged", tmp_path / "image.png"),
+      f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes.",
+    ),
+    (("eval", f"--model={out}"), "this command needs --config=...; see apprentice --help."),
+    (
+      ("eval", f"--model={out}", f"--config={DIGITS}", "--split=validation"),
+      "there is no validation split: config.data.validation is 0.",
+    ),
+  ]:
     status, _, err = command(*words)
     assert status == 2 and err.startswith("apprentice: " + sentence) and err.count("\n") == 1, err
   assert packed.read(out).architecture == "resnet8 at width 0.25"

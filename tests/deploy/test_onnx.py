@@ -8,50 +8,81 @@ import pathlib
 import warnings
 
 import jax
+import networks as small
 import numpy as np
 import onnx as library
-from onnx.reference import ReferenceEvaluator
 import onnxruntime
 import pytest
-
-import networks as small
 from networks import NAMES, made
+from onnx.reference import ReferenceEvaluator
 
 from apprentice_jax.config import ConfigError
-from apprentice_jax.deploy import fold, formats, integer, network as networks, onnx, onnx_exact, onnx_fast, packed
+from apprentice_jax.deploy import (
+  fold,
+  formats,
+  integer,
+  onnx,
+  onnx_exact,
+  onnx_fast,
+  packed,
+)
+from apprentice_jax.deploy import (
+  network as networks,
+)
 from apprentice_jax.deploy.nodes import Conv, Weights
 from apprentice_jax.deploy.onnx_graph import Graph
 from apprentice_jax.deploy.predictor import BadFile
 
-KINDS = [dict(), dict(precision="8A,4W"), dict(weights="ttq"), dict(residual=True, weights="ttq", shortcut="conv"),
-         dict(precision="1A,1W"), dict(precision="3A,5W"), dict(precision="8A,3W", weights="wrpn"),
-         dict(precision="4A,8W", weights="dorefa"), dict(precision="8A,32W"), dict(full_precision=(), weights="ttq"),
-         dict(name="resnet18", width=0.0625), dict(name="resnet50", width=0.0625, residual=True)]
-FAST = [dict(residual=True), dict(residual=True, weights="ttq", shortcut="conv"),
-        dict(residual=True, weights="ttq", shortcut="conv", per_channel=False),
-        dict(residual=True, precision="8A,4W"), dict(name="resnet50", width=0.0625, residual=True),
-        dict(residual=True, weights="dorefa"),
-        dict(residual=True, full_precision=())]
+KINDS = [
+  dict(),
+  dict(precision="8A,4W"),
+  dict(weights="ttq"),
+  dict(residual=True, weights="ttq", shortcut="conv"),
+  dict(precision="1A,1W"),
+  dict(precision="3A,5W"),
+  dict(precision="8A,3W", weights="wrpn"),
+  dict(precision="4A,8W", weights="dorefa"),
+  dict(precision="8A,32W"),
+  dict(full_precision=(), weights="ttq"),
+  dict(name="resnet18", width=0.0625),
+  dict(name="resnet50", width=0.0625, residual=True),
+]
+FAST = [
+  dict(residual=True),
+  dict(residual=True, weights="ttq", shortcut="conv"),
+  dict(residual=True, weights="ttq", shortcut="conv", per_channel=False),
+  dict(residual=True, precision="8A,4W"),
+  dict(name="resnet50", width=0.0625, residual=True),
+  dict(residual=True, weights="dorefa"),
+  dict(residual=True, full_precision=()),
+]
 lowered = functools.lru_cache(maxsize=None)(small.lowered)
 
 
 def levels(data: bytes, network, images) -> dict:
-  """The levels that ONNX Runtime computes at every activation, (batch, height, width, channels), by node."""
+  """The levels that ONNX Runtime computes at every activation, (batch, height, width, channels), by
+  node."""
   known = networks.check(network)
   names = [name for name, value in known.items() if value.kind == "levels"]
   model = library.load_from_string(data)
   model.graph.output.extend(library.ValueInfoProto(name=name) for name in names)
-  session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+  session = onnxruntime.InferenceSession(
+    model.SerializeToString(), providers=["CPUExecutionProvider"]
+  )
   found = session.run(names, {"images": images})
-  return {name: (x.transpose(0, 2, 3, 1).astype(np.int16) - (128 if known[name].low < 0 else 0))
-          for name, x in zip(names, found)}
+  return {
+    name: (x.transpose(0, 2, 3, 1).astype(np.int16) - (128 if known[name].low < 0 else 0))
+    for name, x in zip(names, found)
+  }
 
 
 def reference(network, images, given):
   """(logits, levels) of the NumPy reference, from the levels of the first activation on."""
   found = {}
   given = {k: v.astype(np.uint8) for k, v in given.items() if k == "stem_act"}
-  return integer.run(network, images, given, lambda name, _, value: found.update({name: value})), found
+  return integer.run(
+    network, images, given, lambda name, _, value: found.update({name: value})
+  ), found
 
 
 def predicted(data, folder, images):
@@ -84,27 +115,38 @@ def test_the_exact_form_is_equal_in_every_bit_after_the_stem(kind, tmp_path):
     np.testing.assert_allclose(predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [dict(weights="ttq", residual=True), dict(precision="8A,8W", weights="dorefa")],
-                         ids=str)
+@pytest.mark.parametrize(
+  "kind", [dict(weights="ttq", residual=True), dict(precision="8A,8W", weights="dorefa")], ids=str
+)
 def test_integer_and_float_convolutions_give_the_same_bits(kind, monkeypatch):
   images, network, found = made(**kind)[3], lowered("8bit", **kind), []
   for exact, op in ((2**24, "Conv"), (0, "ConvInteger")):
     monkeypatch.setattr(onnx_exact, "EXACT", exact)
     data = onnx.encode(network, "exact")
-    assert {n.op_type for n in library.load_from_string(data).graph.node if "Conv" in n.op_type} == {op}
+    assert {
+      n.op_type for n in library.load_from_string(data).graph.node if "Conv" in n.op_type
+    } == {op}
     found.append(levels(data, network, images))
   for name, x in found[0].items():
     np.testing.assert_array_equal(x, found[1][name], err_msg=name)
 
 
-@pytest.mark.parametrize("kind", [dict(precision="32A,2W"), dict(precision="32A,2W", weights="ttq", shortcut="conv"),
-                                  dict(precision="32A,8W", weights="dorefa"),
-                                  dict(precision="32A,32W", name="resnet18", width=0.0625)], ids=str)
+@pytest.mark.parametrize(
+  "kind",
+  [
+    dict(precision="32A,2W"),
+    dict(precision="32A,2W", weights="ttq", shortcut="conv"),
+    dict(precision="32A,8W", weights="dorefa"),
+    dict(precision="32A,32W", name="resnet18", width=0.0625),
+  ],
+  ids=str,
+)
 def test_float_activations(kind, tmp_path):
   images, network = made(**kind)[3], lowered(**kind)
   wanted = integer.run(network, images)
-  np.testing.assert_allclose(predicted(onnx.encode(network), tmp_path, images), wanted,
-                             atol=1e-5 * np.abs(wanted).max())
+  np.testing.assert_allclose(
+    predicted(onnx.encode(network), tmp_path, images), wanted, atol=1e-5 * np.abs(wanted).max()
+  )
 
 
 def _processor() -> str:
@@ -113,7 +155,8 @@ def _processor() -> str:
 
 
 def misses(data, network, images):
-  """The reference's logits, each layer given the levels that ONNX Runtime has before it, and how much those differ."""
+  """The reference's logits, each layer given the levels that ONNX Runtime has before it, and how
+  much those differ."""
   found, own = levels(data, network, images), {}
   known = networks.check(network)
   given = {k: v.astype(np.int8 if known[k].low < 0 else np.uint8) for k, v in found.items()}
@@ -137,10 +180,16 @@ def test_the_fast_form_misses_few_levels_by_one(kind, tmp_path):
         continue
     wanted, difference = misses(data, network, images)
     # TTQ's two magnitudes are whole numbers up to 64, in nearly their ratio.
-    assert difference.max() <= 1 and np.mean(difference) < (0.03 if kind.get("weights") == "ttq" else 0.002)
-    head = network.nodes[-1]  # whose bias is a whole number of its sums' units, where it has integers
+    assert difference.max() <= 1 and np.mean(difference) < (
+      0.03 if kind.get("weights") == "ttq" else 0.002
+    )
+    head = network.nodes[
+      -1
+    ]  # whose bias is a whole number of its sums' units, where it has integers
     half = head.multiplier.max() / 2 if networks.check(network)[head.input].kind == "levels" else 0
-    np.testing.assert_allclose(predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5 + half)
+    np.testing.assert_allclose(
+      predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5 + half
+    )
     free = integer.run(network, images)
     np.testing.assert_allclose(wanted, free, atol=0.02 * np.abs(free).max())
 
@@ -148,13 +197,17 @@ def test_the_fast_form_misses_few_levels_by_one(kind, tmp_path):
 @pytest.mark.parametrize("weights", ["twn", "ttq", "dorefa"])
 def test_channels_that_batch_norm_has_all_but_switched_off(weights):
   model, params, stats, images = made(residual=True, weights=weights)
+
   def quiet(path, leaf):
     if "norm" in path[-2].key and path[-1].key == "scale":
       leaf = leaf.copy()
       leaf[:3] = 0, 1e-7, -1e-10
     return leaf
+
   params = jax.tree_util.tree_map_with_path(quiet, params)
-  network = fold.lower(model, params, stats, image_shape=small.SHAPE, class_names=NAMES, mean=small.MEAN, std=small.STD)
+  network = fold.lower(
+    model, params, stats, image_shape=small.SHAPE, class_names=NAMES, mean=small.MEAN, std=small.STD
+  )
   difference = misses(onnx.encode(network, "fast"), network, images)[1]
   assert difference.max() <= 1 and np.mean(difference) < 0.03
 
@@ -173,7 +226,9 @@ def by_onnx(model, feed):
 
 
 def by_runtime(model, feed):
-  return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feed)
+  return onnxruntime.InferenceSession(
+    model.SerializeToString(), providers=["CPUExecutionProvider"]
+  ).run(None, feed)
 
 
 @pytest.mark.parametrize("kind", KINDS + [dict(precision="32A,2W")], ids=str)
@@ -182,7 +237,9 @@ def test_onnxs_own_evaluator_runs_the_exact_form_to_the_bit(kind):
   for ends in ("float", "8bit") if "32W" not in kind.get("precision", "") else ("float",):
     network = lowered(ends, **kind)
     data = onnx.encode(network, "exact")
-    (logits, found), (wanted, levels_there) = (evaluated(data, network, images, run) for run in (by_onnx, by_runtime))
+    (logits, found), (wanted, levels_there) = (
+      evaluated(data, network, images, run) for run in (by_onnx, by_runtime)
+    )
     for name, x in found.items():
       np.testing.assert_array_equal(x, levels_there[name], err_msg=name)
     # The order of float sums is each library's own.
@@ -192,12 +249,15 @@ def test_onnxs_own_evaluator_runs_the_exact_form_to_the_bit(kind):
 @pytest.mark.filterwarnings("ignore:on x86 processors without VNNI")
 @pytest.mark.parametrize("kind", FAST, ids=str)
 def test_onnxs_own_evaluator_runs_the_fast_form(kind):
-  """ONNX Runtime makes one rounding of two where it fuses: a level close to the middle may be the other one."""
+  """ONNX Runtime makes one rounding of two where it fuses: a level close to the middle may be the
+  other one."""
   images = made(**kind)[3]
   for ends in ("float", "7bit"):
     network = lowered(ends, **kind)
     data = onnx.encode(network, "fast")
-    (logits, found), (wanted, there) = (evaluated(data, network, images, run) for run in (by_onnx, by_runtime))
+    (logits, found), (wanted, there) = (
+      evaluated(data, network, images, run) for run in (by_onnx, by_runtime)
+    )
     difference = np.concatenate([np.abs(x - there[name]).ravel() for name, x in found.items()])
     assert difference.max() <= 1 and np.mean(difference) < 0.002
     np.testing.assert_allclose(logits, wanted, atol=0.02 * np.abs(wanted).max())
@@ -205,8 +265,13 @@ def test_onnxs_own_evaluator_runs_the_fast_form(kind):
 
 @pytest.mark.parametrize("form", ["exact", "fast"])
 def test_nothing_is_left_to_a_readers_defaults(form):
-  """Each attribute that ONNX has a default for is written out; so is what convolutions would infer."""
-  network = lowered(residual=True, shortcut="conv") if form == "fast" else lowered(name="resnet18", width=0.0625)
+  """Each attribute that ONNX has a default for is written out; so is what convolutions would
+  infer."""
+  network = (
+    lowered(residual=True, shortcut="conv")
+    if form == "fast"
+    else lowered(name="resnet18", width=0.0625)
+  )
   model = library.load_from_string(onnx.encode(network, form))
   opset = model.opset_import[0].version
   for node in model.graph.node:
@@ -217,8 +282,12 @@ def test_nothing_is_left_to_a_readers_defaults(form):
       assert {"kernel_shape", "pads", "strides", "dilations"} <= said, node.name
   assert (opset, model.ir_version) == {"exact": (17, 8), "fast": (19, 9)}[form]
   library.checker.check_model(model, full_check=True)
-  shapes = library.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-  inferred = {value.name for value in shapes.graph.value_info if value.type.tensor_type.HasField("shape")}
+  shapes = library.shape_inference.infer_shapes(
+    model, check_type=True, strict_mode=True, data_prop=True
+  )
+  inferred = {
+    value.name for value in shapes.graph.value_info if value.type.tensor_type.HasField("shape")
+  }
   assert {node.output[0] for node in model.graph.node} - {"logits"} <= inferred
 
 
@@ -227,19 +296,28 @@ def test_8_bit_weights_throughout_want_vnni_or_the_exact_form():
     onnx.encode(lowered(residual=True, precision="8A,8W"), "fast")
 
 
-@pytest.mark.parametrize("op, bits, odd", [
-    ("QGemm", 8, 0), *itertools.product(("MatMulInteger", "ConvInteger"), (7, 8), (0, 1))])
+@pytest.mark.parametrize(
+  "op, bits, odd",
+  [("QGemm", 8, 0), *itertools.product(("MatMulInteger", "ConvInteger"), (7, 8), (0, 1))],
+)
 def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch, tmp_path):
   """Of levels of 255 and of the largest weights, which pairs of products in 16 bits cannot hold."""
   monkeypatch.setattr(onnx_exact, "EXACT", 0)
-  top = 2**bits - 1 if odd else 2**(bits - 1) - 1
+  top = 2**bits - 1 if odd else 2 ** (bits - 1) - 1
   weights = Weights(np.full((1, 1, 64, 24), top, np.int16 if top > 127 else np.int8), bits, odd)
   weights.levels[..., ::2] = -top
-  node = Conv("conv", "x", 1, False, weights, np.ones((1, 24), np.float32), np.zeros(24, np.float32))
-  value, g = networks.Value((1, 1, 64), "levels", 0, 255, 8), Graph(form="fast" if op == "QGemm" else "exact")
-  logits = {"MatMulInteger": lambda: onnx_exact.dense(g, node, value, "x"),
-            "QGemm": lambda: onnx_fast.dense(g, node, value, 1),
-            "ConvInteger": lambda: onnx_exact.rule(g, node, [value], ["x"])}[op]()
+  node = Conv(
+    "conv", "x", 1, False, weights, np.ones((1, 24), np.float32), np.zeros(24, np.float32)
+  )
+  value, g = (
+    networks.Value((1, 1, 64), "levels", 0, 255, 8),
+    Graph(form="fast" if op == "QGemm" else "exact"),
+  )
+  logits = {
+    "MatMulInteger": lambda: onnx_exact.dense(g, node, value, "x"),
+    "QGemm": lambda: onnx_fast.dense(g, node, value, 1),
+    "ConvInteger": lambda: onnx_exact.rule(g, node, [value], ["x"]),
+  }[op]()
   g.add("Identity", logits, name="y")
   shape = [3, 24, 1, 1] if op == "ConvInteger" else [3, 24]
   model = g.model([("x", np.uint8, [3, 64, 1, 1])], [("y", np.float32, shape)], {})
@@ -252,11 +330,19 @@ def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch
 def test_fast_additions_and_convolutions_are_of_8_bits(tmp_path):
   kinds = optimized(onnx.encode(lowered(residual=True, weights="ttq")), tmp_path)[1]
   # Six convolutions, and two that copy shortcuts among more channels.
-  assert kinds.count("QLinearConv") == 6 + 2 and kinds.count("QLinearAdd") == 3 and kinds.count("DequantizeLinear") == 1
+  assert (
+    kinds.count("QLinearConv") == 6 + 2
+    and kinds.count("QLinearAdd") == 3
+    and kinds.count("DequantizeLinear") == 1
+  )
   assert "Gather" not in kinds  # of packed weights: done when it is loaded
   assert kinds.count("Transpose") <= 4  # channels last, but for the float ends
   kinds = optimized(onnx.encode(lowered("7bit", residual=True)), tmp_path)[1]
-  assert kinds.count("QLinearConv") == 1 + 6 + 2 and kinds.count("QLinearAdd") == 3 and "DequantizeLinear" not in kinds
+  assert (
+    kinds.count("QLinearConv") == 1 + 6 + 2
+    and kinds.count("QLinearAdd") == 3
+    and "DequantizeLinear" not in kinds
+  )
   assert "QLinearGlobalAveragePool" in kinds and "QGemm" in kinds and kinds.count("Transpose") <= 1
 
 
@@ -265,13 +351,18 @@ def test_networks_without_a_fast_form():
   for i, node in enumerate(network.nodes):
     if node.name == "stage1_block1/conv1":
       same = dataclasses.replace(node, multiplier=np.abs(node.multiplier))
-      changed = dataclasses.replace(network, nodes=(*network.nodes[:i], same, *network.nodes[i + 1:]))
+      changed = dataclasses.replace(
+        network, nodes=(*network.nodes[:i], same, *network.nodes[i + 1 :])
+      )
       with pytest.raises(ConfigError, match="not of two signs"):
         onnx.encode(changed, "fast")
-  for kind, words in ((dict(), "quantization.residual"), (dict(precision="4A,2W", residual=True), "4 bits"),
-                      (dict(precision="32A,2W"), "quantization.residual"),
-                      (dict(precision="8A,32W", residual=True), "float weights"),
-                      (dict(precision="8A,8W", residual=True, weights="dorefa"), "int8 cannot hold")):
+  for kind, words in (
+    (dict(), "quantization.residual"),
+    (dict(precision="4A,2W", residual=True), "4 bits"),
+    (dict(precision="32A,2W"), "quantization.residual"),
+    (dict(precision="8A,32W", residual=True), "float weights"),
+    (dict(precision="8A,8W", residual=True, weights="dorefa"), "int8 cannot hold"),
+  ):
     with pytest.raises(ConfigError, match=words):
       onnx.encode(lowered(**kind), "fast")
     assert _said(onnx.encode(lowered(**kind)))["form"] == "exact"
@@ -279,12 +370,16 @@ def test_networks_without_a_fast_form():
 
 def test_weights_are_packed():
   network = lowered()
-  sizes = [n.weights.levels.size for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2]
+  sizes = [
+    n.weights.levels.size for n in network.nodes if isinstance(n, Conv) and n.weights.bits == 2
+  ]
   for packing, each, table in (("bits", 4, 256), ("base3", 5, 243)):
     constants = library.load_from_string(onnx.encode(network, "exact", packing)).graph.initializer
     held = [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.UINT8 and c.dims]
     assert held == [(-(-size // each),) for size in sizes]
-    assert [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.INT8] == [(table, each)]
+    assert [tuple(c.dims) for c in constants if c.data_type == library.TensorProto.INT8] == [
+      (table, each)
+    ]
 
 
 def test_a_file_says_what_it_takes(tmp_path):
@@ -292,8 +387,14 @@ def test_a_file_says_what_it_takes(tmp_path):
   formats.write(network, "onnx", tmp_path / "student")
   assert formats.recognised(tmp_path / "student") == "onnx"
   said = _said((tmp_path / "student").read_bytes())
-  assert said["architecture"] == "resnet" and said["precision"] == "8A,2W" and "not normalised" in said["pixels"]
-  assert json.loads(said["class_names"]) == list(NAMES) and json.loads(said["std"]) == list(network.std)
+  assert (
+    said["architecture"] == "resnet"
+    and said["precision"] == "8A,2W"
+    and "not normalised" in said["pixels"]
+  )
+  assert json.loads(said["class_names"]) == list(NAMES) and json.loads(said["std"]) == list(
+    network.std
+  )
   predictor = formats.load(tmp_path / "student")
   assert predictor[:3] == (network.image_shape, network.class_names, network.resize)
   images = made()[3]
@@ -315,8 +416,18 @@ def test_damage_is_noticed(tmp_path):
   assert not onnx.recognises(tmp_path / "packed")
 
 
-@pytest.mark.parametrize("key, value", [("image_shape", None), ("image_shape", "3"), ("image_shape", "[13, 17, 3]"),
-                                        ("class_names", "{"), ("class_names", '["a"]'), ("resize", "[]"), ("", None)])
+@pytest.mark.parametrize(
+  "key, value",
+  [
+    ("image_shape", None),
+    ("image_shape", "3"),
+    ("image_shape", "[13, 17, 3]"),
+    ("class_names", "{"),
+    ("class_names", '["a"]'),
+    ("resize", "[]"),
+    ("", None),
+  ],
+)
 def test_files_that_nobody_exported_are_refused(tmp_path, key, value):
   """With a checksum that is right."""
   model = library.load_from_string(onnx.encode(lowered()))

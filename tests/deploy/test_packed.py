@@ -4,13 +4,12 @@ import dataclasses
 import json
 import struct
 
-import numpy as np
-import pytest
-
-from networks import lowered
-
 import compare
 import fuzz
+import numpy as np
+import pytest
+from networks import lowered
+
 from apprentice_jax.deploy import bits, packed
 from apprentice_jax.deploy.network import BadNetwork, check
 from apprentice_jax.deploy.nodes import Weights
@@ -39,28 +38,46 @@ def test_levels_come_back(packing, count):
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_the_bytes_are_those_of_one_large_number(packing):
-  """In k bits the file is the number sum(code_i * 2**(k * i)); in base 3 each byte is one of five digits."""
+  """In k bits the file is the number sum(code_i * 2**(k * i)); in base 3 each byte is one of five
+  digits."""
   levels = random_levels(packing, 30, seed=1)
   top, stride = bits._top(packing), 2 if packing.endswith("odd") else 1
   codes = [(int(level) + top) // stride for level in levels]
   if packing == "base3":
-    wanted = bytes(sum(3**j * c for j, c in enumerate(codes[i:i + 5])) for i in range(0, 30, 5))
+    wanted = bytes(sum(3**j * c for j, c in enumerate(codes[i : i + 5])) for i in range(0, 30, 5))
   else:
     k = int(packing[0])
     wanted = sum(c << k * i for i, c in enumerate(codes)).to_bytes(-(-30 * k // 8), "little")
   assert bits.pack(levels, packing).tobytes() == wanted
 
 
-@pytest.mark.parametrize("packing, data, count", [
-    ("2bit", [0b00000011], 1), ("2bit", [0b00010000], 2), ("base3", [243], 5), ("base3", [9], 2),
-    ("3bit", [0b111], 1), ("1bit-odd", [0b10], 1)])
+@pytest.mark.parametrize(
+  "packing, data, count",
+  [
+    ("2bit", [0b00000011], 1),
+    ("2bit", [0b00010000], 2),
+    ("base3", [243], 5),
+    ("base3", [9], 2),
+    ("3bit", [0b111], 1),
+    ("1bit-odd", [0b10], 1),
+  ],
+)
 def test_bytes_that_are_no_levels_are_noticed(packing, data, count):
   assert not bits.whole(np.array(data, np.uint8), packing, count)
 
 
-KINDS = [dict(), dict(weights="ttq"), dict(weights="ttq", per_channel=False), dict(precision="4A,5W"), dict(precision="1A,1W"),
-         dict(precision="8A,8W", weights="dorefa"), dict(precision="32A,2W"), dict(precision="32A,32W"),
-         dict(residual=True, shortcut="conv"), dict(name="resnet18", width=0.0625)]
+KINDS = [
+  dict(),
+  dict(weights="ttq"),
+  dict(weights="ttq", per_channel=False),
+  dict(precision="4A,5W"),
+  dict(precision="1A,1W"),
+  dict(precision="8A,8W", weights="dorefa"),
+  dict(precision="32A,2W"),
+  dict(precision="32A,32W"),
+  dict(residual=True, shortcut="conv"),
+  dict(name="resnet18", width=0.0625),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -79,16 +96,22 @@ def test_a_network_comes_back_in_every_bit(kind, ends, packing):
 
 def test_any_reader_of_safetensors_finds_the_weights(tmp_path):
   from safetensors import safe_open
+
   packed.write(lowered(), tmp_path / "student")
   with safe_open(tmp_path / "student", "np") as file:
     assert file.metadata()["format"] == packed.FORMAT
-    assert file.metadata()["nodes"].startswith("Image image 0 1x3\nConv stem image 1 1 3x3x3x4:float 1x4\nQuantize")
-    assert file.get_tensor("stage1_block1/conv1").shape == (36,)  # 3 * 3 * 4 * 4 weights, four to a byte
+    assert file.metadata()["nodes"].startswith(
+      "Image image 0 1x3\nConv stem image 1 1 3x3x3x4:float 1x4\nQuantize"
+    )
+    assert file.get_tensor("stage1_block1/conv1").shape == (
+      36,
+    )  # 3 * 3 * 4 * 4 weights, four to a byte
     assert file.get_tensor("head").dtype == np.float32
   assert [p.name for p in tmp_path.iterdir()] == ["student"]
 
 
 # What follows is about files that nobody wrote.
+
 
 def test_a_bit_that_flips_is_noticed_wherever_it_is():
   data = packed.encode(lowered(), "base3")
@@ -111,14 +134,21 @@ def test_a_file_that_was_cut_off_or_grew_is_noticed():
 
 
 def test_hostile_metadata_with_a_right_checksum_is_refused_or_consistent():
-  """Words, lines, numbers and tensors replaced: what is still read has to be a network that runs."""
-  outcomes = [fuzz.outcome(fuzz.hostile(np.random.default_rng(seed), packed.encode(lowered()))) for seed in range(700)]
+  """Words, lines, numbers and tensors replaced: what is still read has to be a network that
+  runs."""
+  outcomes = [
+    fuzz.outcome(fuzz.hostile(np.random.default_rng(seed), packed.encode(lowered())))
+    for seed in range(700)
+  ]
   assert outcomes.count("refused") > 450 and outcomes.count("read") > 5
 
 
-@pytest.mark.parametrize("packing, place, value", [("base3", 0, 250), ("base3", -1, 81 * 2), ("bits", 0, 255)])
+@pytest.mark.parametrize(
+  "packing, place, value", [("base3", 0, 250), ("base3", -1, 81 * 2), ("bits", 0, 255)]
+)
 def test_bytes_that_pack_would_not_write_are_refused(packing, place, value):
-  """With a right checksum: no digits of base 3, something after the last level (of 144), a code of no level."""
+  """With a right checksum: no digits of base 3, something after the last level (of 144), a code of
+  no level."""
   header, body = fuzz.parts(packed.encode(lowered(), packing))
   begin, end = header["stage1_block1/conv1"]["data_offsets"]
   body = bytearray(body)
@@ -127,14 +157,26 @@ def test_bytes_that_pack_would_not_write_are_refused(packing, place, value):
     packed.decode(fuzz.rebuilt(header, bytes(body)))
 
 
-@pytest.mark.parametrize("change, sentence", [
-    (dict(class_names=[]), "wrong class_names"), (dict(class_names=["a", 1]), "wrong class_names"),
-    (dict(class_names=["a"]), "for 1 classes"), (dict(image_shape=[10**9, 10**9, 3]), "a result of shape"),
-    (dict(image_shape=[0, 16, 3]), "a result of shape"), (dict(image_shape=[-8, 16, 3]), "a result of shape"),
-    (dict(image_shape=[16, 3]), "no height, width and channels"), (dict(image_shape=[True, 1, 3]), "wrong image_shape"),
-    (dict(image_shape=[16, 16, 1]), "for 1 channels"), (dict(mean=[float("nan")] * 3), "a mean or deviation"),
-    (dict(std=[0.0] * 3), "a mean or deviation"), (dict(mean=[0.5]), "1 means and 3 deviations"),
-    (dict(resize=-1), "a resize to -1"), (dict(resize="big"), "wrong resize"), (dict(more=1), "of other fields")])
+@pytest.mark.parametrize(
+  "change, sentence",
+  [
+    (dict(class_names=[]), "wrong class_names"),
+    (dict(class_names=["a", 1]), "wrong class_names"),
+    (dict(class_names=["a"]), "for 1 classes"),
+    (dict(image_shape=[10**9, 10**9, 3]), "a result of shape"),
+    (dict(image_shape=[0, 16, 3]), "a result of shape"),
+    (dict(image_shape=[-8, 16, 3]), "a result of shape"),
+    (dict(image_shape=[16, 3]), "no height, width and channels"),
+    (dict(image_shape=[True, 1, 3]), "wrong image_shape"),
+    (dict(image_shape=[16, 16, 1]), "for 1 channels"),
+    (dict(mean=[float("nan")] * 3), "a mean or deviation"),
+    (dict(std=[0.0] * 3), "a mean or deviation"),
+    (dict(mean=[0.5]), "1 means and 3 deviations"),
+    (dict(resize=-1), "a resize to -1"),
+    (dict(resize="big"), "wrong resize"),
+    (dict(more=1), "of other fields"),
+  ],
+)
 def test_wrong_words_about_the_network(change, sentence):
   header, body = fuzz.parts(packed.encode(lowered()))
   about = json.loads(header["__metadata__"]["about"])
@@ -161,7 +203,12 @@ def test_headers_of_another_kind():
       with pytest.raises(BadFile):
         packed.decode(fuzz.rebuilt({**header, "__metadata__": {**metadata, key: 7}}, body))
   digest = '{"sha256":"' + "0" * 64 + '"'
-  for text in (digest + ":" + "[" * 50_000, digest + "}", digest + ',"__metadata__":[]}', digest + ',"a":{"b":[]}}'):
+  for text in (
+    digest + ":" + "[" * 50_000,
+    digest + "}",
+    digest + ',"__metadata__":[]}',
+    digest + ',"a":{"b":[]}}',
+  ):
     with pytest.raises(BadFile):
       packed.decode(packed.sign(struct.pack("<Q", len(text)) + text.encode()))
   for size in (0, 1, 2**63, 2**64 - 1):
@@ -171,7 +218,11 @@ def test_headers_of_another_kind():
 
 def test_weights_of_a_kind_that_cannot_be_are_not_written():
   network = lowered()
-  wrong = [dataclasses.replace(n, weights=Weights(n.weights.levels * 2, 2)) if n.name == "stage1_block1/conv1" else n
-           for n in network.nodes]
+  wrong = [
+    dataclasses.replace(n, weights=Weights(n.weights.levels * 2, 2))
+    if n.name == "stage1_block1/conv1"
+    else n
+    for n in network.nodes
+  ]
   with pytest.raises(BadNetwork, match="levels that are not within 1"):
     check(dataclasses.replace(network, nodes=tuple(wrong)))

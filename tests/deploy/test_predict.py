@@ -10,10 +10,9 @@ import threading
 
 import numpy as np
 import onnx as library
-from PIL import Image
 import pytest
-
 from networks import NAMES, made
+from PIL import Image
 
 from apprentice_jax import cli, export
 from apprentice_jax.config import ConfigError
@@ -247,7 +246,9 @@ def test_a_pipe_is_not_waited_for(student, command, tmp_path):
   )
   status, said, err = command("predict", f"--model={student}", tmp_path / "b.jpg")
   assert (status, said) == (2, [])
-  assert err == f"apprentice: {tmp_path}/b.jpg is a pipe or a device: give a file with its content.\n"
+  assert (
+    err == f"apprentice: {tmp_path}/b.jpg is a pipe or a device: give a file with its content.\n"
+  )
   os.close(os.open(tmp_path / "b.jpg", os.O_RDONLY | os.O_NONBLOCK))  # lets go of the writer
   writer.join(10)
 

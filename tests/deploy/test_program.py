@@ -1,24 +1,32 @@
 """NumPy and compiled: the same bits; NumPy against sums done one by one."""
 
+import compare
 import jax
 import numpy as np
 import pytest
-
 from networks import lowered, made
 
-import compare
 from apprentice_jax.deploy import integer, program
 from apprentice_jax.deploy.network import Value, accumulator_bound
 from apprentice_jax.deploy.nodes import Conv, MaxPool, Mean, Weights
 
 
-@pytest.mark.parametrize("kind", [
-    dict(weights="ttq", residual=True, shortcut="conv"), dict(weights="ttq", per_channel=False), dict(precision="3A,5W"),
-    dict(name="resnet18", width=0.0625, precision="8A,4W")], ids=str)
+@pytest.mark.parametrize(
+  "kind",
+  [
+    dict(weights="ttq", residual=True, shortcut="conv"),
+    dict(weights="ttq", per_channel=False),
+    dict(precision="3A,5W"),
+    dict(name="resnet18", width=0.0625, precision="8A,4W"),
+  ],
+  ids=str,
+)
 def test_with_8_bit_ends_every_bit_is_equal(kind):
   images = made(**kind)[3]
   network, found = lowered("8bit", **kind), {}
-  logits = integer.run(network, images, observe=lambda name, acc, value: found.update({name: (acc, value)}))
+  logits = integer.run(
+    network, images, observe=lambda name, acc, value: found.update({name: (acc, value)})
+  )
   compiled, sums, values = compare.lowered(network)(images, {})
   assert found.keys() == values.keys()
   for name, (acc, value) in found.items():
@@ -51,9 +59,16 @@ def by_hand(x, levels, stride):
   return out
 
 
-@pytest.mark.parametrize("size, stride, rows, top, low, high", [
-    (3, 1, 1, 1, 0, 255), (3, 2, 2, 1, 0, 255), (1, 2, 1, 7, 0, 15), (7, 2, 1, 127, -128, 127),
-    (3, 1, 1, 255, -128, 127)])
+@pytest.mark.parametrize(
+  "size, stride, rows, top, low, high",
+  [
+    (3, 1, 1, 1, 0, 255),
+    (3, 2, 2, 1, 0, 255),
+    (1, 2, 1, 7, 0, 15),
+    (7, 2, 1, 127, -128, 127),
+    (3, 1, 1, 255, -128, 127),
+  ],
+)
 def test_accumulators_by_hand(size, stride, rows, top, low, high):
   random = np.random.default_rng(0)
   levels = random.integers(-top, top + 1, (size, size, 2, 3)).astype(np.int16)
@@ -67,8 +82,9 @@ def test_accumulators_by_hand(size, stride, rows, top, low, high):
     np.testing.assert_array_equal(sums, by_hand(x, side, stride))
 
 
-@pytest.mark.parametrize("low, high, channels, top", [(0, 255, 5000, 127), (-128, 127, 5000, 127),
-                                                      (0, 255, 40000, 200)])
+@pytest.mark.parametrize(
+  "low, high, channels, top", [(0, 255, 5000, 127), (-128, 127, 5000, 127), (0, 255, 40000, 200)]
+)
 def test_sums_beyond_float32_are_put_together_from_digits(low, high, channels, top):
   """All at their largest: far beyond 2**24, and not a multiple of a power of two."""
   levels = np.full((1, 1, channels, 2), top, np.int16)
@@ -81,8 +97,15 @@ def test_sums_beyond_float32_are_put_together_from_digits(low, high, channels, t
   wanted = (x[0, 0, 0].astype(object) @ levels[0, 0].astype(object)).astype(np.int64)
   assert accumulator_bound(node, value) > 2**24
   np.testing.assert_array_equal(integer.accumulate(node, x, value)[0, 0, 0, 0], wanted)
-  found = jax.jit(lambda x: program._exact(lambda x, k: program._convolve(x, k, 1), x, levels.astype(np.float32),
-                                           value, int(np.abs(levels).sum((0, 1, 2)).max())))(x)
+  found = jax.jit(
+    lambda x: program._exact(
+      lambda x, k: program._convolve(x, k, 1),
+      x,
+      levels.astype(np.float32),
+      value,
+      int(np.abs(levels).sum((0, 1, 2)).max()),
+    )
+  )(x)
   np.testing.assert_array_equal(found[0, 0, 0], wanted)
 
 
@@ -91,7 +114,7 @@ def test_pools_and_means_by_hand():
   pooled = integer._max_pool(MaxPool("p", "x"), x)
   assert pooled.shape == (1, 3, 3, 2)
   for i, j in np.ndindex(3, 3):
-    window = x[0, max(2 * i - 1, 0):2 * i + 2, max(2 * j - 1, 0):2 * j + 2]
+    window = x[0, max(2 * i - 1, 0) : 2 * i + 2, max(2 * j - 1, 0) : 2 * j + 2]
     np.testing.assert_array_equal(pooled[0, i, j], window.max((0, 1)))
   mean = integer._mean(Mean("m", "x", False, 1 / 30), x)
   np.testing.assert_allclose(mean[0, 0, 0], x.mean((0, 1, 2)), rtol=1e-6)

@@ -6,10 +6,9 @@ import sys
 
 import jax
 import numpy as np
-from PIL import Image
 import pytest
-
 from networks import lowered, made
+from PIL import Image
 
 from apprentice_jax import cli
 from apprentice_jax.deploy import formats, onnx, packed, program, stablehlo
@@ -36,13 +35,28 @@ def test_a_process_without_us_runs_it_on_any_batch(written, tmp_path):
   network, path = written
   images = made(weights="ttq")[3]
   np.save(tmp_path / "images.npy", images)
-  subprocess.run([sys.executable, "-I", "-c", STRANGER, str(path), str(tmp_path / "images.npy"),
-                  str(tmp_path / "logits.npz")], check=True, cwd=tmp_path)
+  subprocess.run(
+    [
+      sys.executable,
+      "-I",
+      "-c",
+      STRANGER,
+      str(path),
+      str(tmp_path / "images.npy"),
+      str(tmp_path / "logits.npz"),
+    ],
+    check=True,
+    cwd=tmp_path,
+  )
   found, wanted = np.load(tmp_path / "logits.npz"), program.predictor(network).logits(images)
   np.testing.assert_allclose(found["all"], wanted, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(found["two"], wanted[:2], rtol=1e-5, atol=1e-5)
   sidecar = json.loads(path.with_name("student.json").read_text())
-  assert sidecar["class_names"] == list(network.class_names) and sidecar["image_shape"] == [13, 16, 3]
+  assert sidecar["class_names"] == list(network.class_names) and sidecar["image_shape"] == [
+    13,
+    16,
+    3,
+  ]
 
 
 def test_it_is_for_all_platforms_and_holds_its_weights_packed(written):
@@ -83,14 +97,20 @@ def _drop(key):
   return lambda data, said: (data, {k: v for k, v in said.items() if k != key})
 
 
-@pytest.mark.parametrize("change", [
+@pytest.mark.parametrize(
+  "change",
+  [
     lambda data, said: (b"no program", said),
-    lambda data, said: (data[:len(data) // 2], said),
+    lambda data, said: (data[: len(data) // 2], said),
     lambda data, said: (data, {**said, "class_names": said["class_names"][1:]}),
     lambda data, said: (data, {**said, "class_names": [*range(len(said["class_names"]))]}),
     lambda data, said: (data, {**said, "image_shape": [13, 17, 3]}),
-    lambda data, said: (data, {**said, "resize": "much"}), _drop("resize"), _drop("class_names"),
-    lambda data, said: (bytes(jax.export.export(jax.jit(lambda x: x))(1.0).serialize()), said)])
+    lambda data, said: (data, {**said, "resize": "much"}),
+    _drop("resize"),
+    _drop("class_names"),
+    lambda data, said: (bytes(jax.export.export(jax.jit(lambda x: x))(1.0).serialize()), said),
+  ],
+)
 def test_what_was_never_written_together_is_refused(change, written, tmp_path):
   _, path = written
   data, said = change(path.read_bytes(), json.loads(path.with_name("student.json").read_text()))
@@ -103,7 +123,10 @@ def test_what_was_never_written_together_is_refused(change, written, tmp_path):
 
 def rewritten(path, tmp_path, **changes):
   """A copy of a file whose sidecar says something else."""
-  data, said = path.read_bytes(), {**json.loads(path.with_name("student.json").read_text()), **changes}
+  data, said = (
+    path.read_bytes(),
+    {**json.loads(path.with_name("student.json").read_text()), **changes},
+  )
   said["sha256"] = stablehlo._checksum(data, said)
   (tmp_path / "x").write_bytes(data)
   (tmp_path / "x.json").write_text(json.dumps(said))
@@ -111,8 +134,11 @@ def rewritten(path, tmp_path, **changes):
 
 
 @pytest.mark.parametrize("part", ["deserialize", "lower"])
-def test_a_file_that_this_jax_cannot_run_gives_a_sentence(part, written, tmp_path, monkeypatch, capsys):
-  """Some are not read, others are read and not run; jax 0.8.0 reads what 0.10.2 writes, and does not run it."""
+def test_a_file_that_this_jax_cannot_run_gives_a_sentence(
+  part, written, tmp_path, monkeypatch, capsys
+):
+  """Some are not read, others are read and not run; jax 0.8.0 reads what 0.10.2 writes, and does
+  not run it."""
   path = rewritten(written[1], tmp_path, jax="0.99.0")
 
   def fail(*_, **__):
@@ -122,9 +148,13 @@ def test_a_file_that_this_jax_cannot_run_gives_a_sentence(part, written, tmp_pat
     monkeypatch.setattr(jax.export, "deserialize", fail)
   else:
     monkeypatch.setattr(jax, "jit", lambda *_, **__: type("", (), {"lower": fail}))
-  sentence = (f"jax 0.99.0 wrote it, and jax {jax.__version__} cannot run it (Function run was exported for 0 devices): "
-              "jax runs files of jaxes up to 6 months older or 3 weeks newer; install jax==0.99.0, or export the "
-              "network again")
+  sentence = (
+    f"jax 0.99.0 wrote it, and jax {jax.__version__} cannot run it (Function run was exported for "
+    "0 devices): "
+    "jax runs files of jaxes up to 6 months older or 3 weeks newer; install jax==0.99.0, or export "
+    "the "
+    "network again"
+  )
   with pytest.raises(BadFile) as error:
     stablehlo.load(path)
   assert str(error.value) == sentence
@@ -160,7 +190,10 @@ def test_files_are_told_apart(written, tmp_path):
   packed.write(network, tmp_path / "packed")
   (tmp_path / "text").write_text("no network")
   (tmp_path / "empty").write_bytes(b"")
-  names = [formats.recognised(p) for p in (path, tmp_path / "packed", tmp_path / "text", tmp_path / "empty")]
+  names = [
+    formats.recognised(p)
+    for p in (path, tmp_path / "packed", tmp_path / "text", tmp_path / "empty")
+  ]
   assert names == ["stablehlo", "packed", "", ""]
   with pytest.raises(BadFile, match="of no format that export writes"):
     formats.load(tmp_path / "text")

@@ -34,16 +34,23 @@ def draw(seed=0, scale=3.0):
   return *logits, r.integers(0, CLASSES, BATCH).astype(np.int32)
 
 
-SETTINGS = [(1.0, 0.5, 0.5, 1.0), (1.0, 0.5, 0.5, 4.0), (0.0, 0.3, 0.7, 0.5), (2.0, 0.0, 0.0, 1.0),
-            (0.0, 1.0, 0.0, 1.0), (0.0, 0.0, 1.5, 3.0)]
+SETTINGS = [
+  (1.0, 0.5, 0.5, 1.0),
+  (1.0, 0.5, 0.5, 4.0),
+  (0.0, 0.3, 0.7, 0.5),
+  (2.0, 0.0, 0.0, 1.0),
+  (0.0, 1.0, 0.0, 1.0),
+  (0.0, 0.0, 1.5, 3.0),
+]
 
 
 @pytest.mark.parametrize("alpha, beta, gamma, tau", SETTINGS)
 @pytest.mark.parametrize("scale", [1.0, 60.0])
 def test_equals_numpy(alpha, beta, gamma, tau, scale):
   student, teacher, labels = draw(1, scale)
-  loss, parts = apprentice_loss(student, teacher, labels, alpha=alpha, beta=beta, gamma=gamma,
-                                temperature=tau)
+  loss, parts = apprentice_loss(
+    student, teacher, labels, alpha=alpha, beta=beta, gamma=gamma, temperature=tau
+  )
   expected, expected_parts = reference(student, teacher, labels, alpha, beta, gamma, tau)
   assert loss.dtype == jnp.float32 and loss.shape == ()
   np.testing.assert_allclose(loss, expected, rtol=2e-6)
@@ -54,15 +61,24 @@ def test_equals_numpy(alpha, beta, gamma, tau, scale):
 
 def test_defaults_are_the_papers():
   student, teacher, labels = draw(2)
-  np.testing.assert_allclose(apprentice_loss(student, teacher, labels)[0],
-                             reference(student, teacher, labels, 1.0, 0.5, 0.5, 1.0)[0], rtol=2e-6)
+  np.testing.assert_allclose(
+    apprentice_loss(student, teacher, labels)[0],
+    reference(student, teacher, labels, 1.0, 0.5, 0.5, 1.0)[0],
+    rtol=2e-6,
+  )
 
 
 def test_by_hand():
   # Two classes. The teacher says 3/4 and 1/4, the student 1/2 and 1/2, the label is the second:
   # teacher log 4, student log 2, distillation log 2.
-  loss, parts = apprentice_loss(jnp.zeros((1, 2)), jnp.log(jnp.array([[3.0, 1.0]])), jnp.array([1]),
-                                alpha=1.0, beta=10.0, gamma=100.0)
+  loss, parts = apprentice_loss(
+    jnp.zeros((1, 2)),
+    jnp.log(jnp.array([[3.0, 1.0]])),
+    jnp.array([1]),
+    alpha=1.0,
+    beta=10.0,
+    gamma=100.0,
+  )
   np.testing.assert_allclose(parts["teacher_ce"], np.log(4), rtol=1e-6)
   np.testing.assert_allclose(parts["student_ce"], np.log(2), rtol=1e-6)
   np.testing.assert_allclose(parts["distill"], np.log(2), rtol=1e-6)
@@ -87,16 +103,18 @@ def test_teacher_gradient(alpha, tau):
   student, teacher, labels = draw(4)
   gamma = 0.7
   alone = alpha * (softmax(teacher) - np.eye(CLASSES)[labels]) / BATCH
-  constant = teacher_gradient_of(student, teacher, labels, alpha=alpha, gamma=gamma,
-                                 temperature=tau)
+  constant = teacher_gradient_of(
+    student, teacher, labels, alpha=alpha, gamma=gamma, temperature=tau
+  )
   np.testing.assert_allclose(constant, alone, atol=1e-6)
   if alpha == 0:
     assert not np.any(constant)  # exactly: a fixed target
   # d/dz^T of -sum p log q: -p * (log q - sum p log q), times gamma * tau^2 / tau / batch.
   p, log_q = softmax(teacher / tau), log_softmax(student / tau)
   third = -gamma * tau / BATCH * p * (log_q - np.sum(p * log_q, -1, keepdims=True))
-  both = teacher_gradient_of(student, teacher, labels, alpha=alpha, gamma=gamma, temperature=tau,
-                             teacher_gradient=True)
+  both = teacher_gradient_of(
+    student, teacher, labels, alpha=alpha, gamma=gamma, temperature=tau, teacher_gradient=True
+  )
   np.testing.assert_allclose(both, alone + third, atol=2e-6)
   assert np.abs(third).max() > 0.05
 
@@ -105,8 +123,9 @@ def test_teacher_gradient(alpha, tau):
 def test_student_gradient_of_the_third_term(tau):
   student, teacher, labels = draw(5)
   gamma = 0.5
-  loss = lambda z: apprentice_loss(z, teacher, labels, alpha=1.0, beta=0.0, gamma=gamma,
-                                   temperature=tau)[0]
+  loss = lambda z: apprentice_loss(
+    z, teacher, labels, alpha=1.0, beta=0.0, gamma=gamma, temperature=tau
+  )[0]
   gradient = jax.grad(loss)(jnp.asarray(student))
   expected = gamma * tau * (softmax(student / tau) - softmax(teacher / tau)) / BATCH
   np.testing.assert_allclose(gradient, expected, atol=1e-6)
@@ -123,10 +142,15 @@ def test_low_precision_logits_are_computed_in_float32(dtype):
   np.testing.assert_allclose(parts["distill"], expected_parts["distill"], rtol=2e-6)
 
 
-@pytest.mark.parametrize("student, teacher, labels", [
+@pytest.mark.parametrize(
+  "student, teacher, labels",
+  [
     (np.zeros((2, 3)), np.zeros((2, 4)), np.zeros(2, int)),
     (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3), int)),
-    (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2))], ids=["classes", "one-hot", "float labels"])
+    (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(2)),
+  ],
+  ids=["classes", "one-hot", "float labels"],
+)
 def test_wrong_shapes_and_types_are_refused(student, teacher, labels):
   with pytest.raises(AssertionError):
     apprentice_loss(jnp.asarray(student), jnp.asarray(teacher), jnp.asarray(labels))
@@ -140,13 +164,18 @@ def test_equals_torch():
   z_s, z_t = (torch.tensor(z, requires_grad=True) for z in (student, teacher))
   y = torch.tensor(labels, dtype=torch.int64)
   target = functional.softmax(z_t.detach() / tau, -1)
-  loss = (alpha * functional.cross_entropy(z_t, y) + beta * functional.cross_entropy(z_s, y)
-          + gamma * tau**2 * functional.cross_entropy(z_s / tau, target))
+  loss = (
+    alpha * functional.cross_entropy(z_t, y)
+    + beta * functional.cross_entropy(z_s, y)
+    + gamma * tau**2 * functional.cross_entropy(z_s / tau, target)
+  )
   loss.backward()
   ours, gradients = jax.value_and_grad(
-      lambda s, t: apprentice_loss(s, t, labels, alpha=alpha, beta=beta, gamma=gamma,
-                                   temperature=tau)[0], (0, 1))(jnp.asarray(student),
-                                                                jnp.asarray(teacher))
+    lambda s, t: apprentice_loss(
+      s, t, labels, alpha=alpha, beta=beta, gamma=gamma, temperature=tau
+    )[0],
+    (0, 1),
+  )(jnp.asarray(student), jnp.asarray(teacher))
   np.testing.assert_allclose(ours, loss.item(), rtol=2e-6)
   np.testing.assert_allclose(gradients[0], z_s.grad.numpy(), atol=1e-6)
   np.testing.assert_allclose(gradients[1], z_t.grad.numpy(), atol=1e-6)

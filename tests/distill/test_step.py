@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.distill.step import (Batch, Network, Rates, State, Trainer, evaluate_batch)
+from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, evaluate_batch
 
 CLASSES, FEATURES = 4, 12
 OPTIMIZER = optax.trace(0.9)
@@ -28,8 +28,10 @@ def apply(params, batch_stats, images, train):
 
 def network(seed, trains=True):
   r = np.random.default_rng(seed)
-  params = {"scale": jnp.ones(FEATURES),
-            "kernel": jnp.asarray(r.standard_normal((FEATURES, CLASSES)), jnp.float32)}
+  params = {
+    "scale": jnp.ones(FEATURES),
+    "kernel": jnp.asarray(r.standard_normal((FEATURES, CLASSES)), jnp.float32),
+  }
   stats = {"mean": jnp.asarray(r.standard_normal(FEATURES), jnp.float32)}
   # Momentum from steps before, so that one that is dropped or zeroed shows.
   momentum = jax.tree.map(lambda p: 0.1 * jnp.ones_like(p), params)
@@ -38,18 +40,24 @@ def network(seed, trains=True):
 
 def batch(seed=0, size=8):
   r = np.random.default_rng(seed)
-  return Batch(jnp.asarray(r.standard_normal((size, 2, 2, 3)), jnp.float32),
-               jnp.asarray(r.integers(0, CLASSES, size), jnp.int32))
+  return Batch(
+    jnp.asarray(r.standard_normal((size, 2, 2, 3)), jnp.float32),
+    jnp.asarray(r.integers(0, CLASSES, size), jnp.int32),
+  )
 
 
 def setting(name, **changes):
   """(trainer, state, weights) of a scheme."""
   scheme = SCHEMES[name]
-  trainer = Trainer(apply, OPTIMIZER, teacher=apply if scheme.teacher else None,
-                    teacher_optimizer=OPTIMIZER if scheme.teacher == "joint" else None, **changes)
+  trainer = Trainer(
+    apply,
+    OPTIMIZER,
+    teacher=apply if scheme.teacher else None,
+    teacher_optimizer=OPTIMIZER if scheme.teacher == "joint" else None,
+    **changes,
+  )
   teacher = network(1, trains=scheme.teacher == "joint") if scheme.teacher else None
-  return (trainer, State(network(0), teacher),
-          dict(scheme.weights(**CONFIGURED), temperature=1.0))
+  return (trainer, State(network(0), teacher), dict(scheme.weights(**CONFIGURED), temperature=1.0))
 
 
 def run(trainer, state, weights, data=None, rates=RATES):
@@ -63,22 +71,33 @@ def cross_entropy(logits, labels):
 def test_schemes_are_the_papers():
   facts = {name: (s.teacher, s.pretrained_student, s.recipe) for name, s in SCHEMES.items()}
   assert facts == {
-      "baseline": (None, False, "student"), "A": ("joint", False, "student"),
-      "B": ("fixed", False, "student"), "C": ("fixed", True, "finetune"),
-      "C-control": (None, True, "finetune")}
-  weights = {name: tuple(s.weights(1.0, 0.5, 0.25)[k] for k in ("alpha", "beta", "gamma"))
-             for name, s in SCHEMES.items()}
+    "baseline": (None, False, "student"),
+    "A": ("joint", False, "student"),
+    "B": ("fixed", False, "student"),
+    "C": ("fixed", True, "finetune"),
+    "C-control": (None, True, "finetune"),
+  }
+  weights = {
+    name: tuple(s.weights(1.0, 0.5, 0.25)[k] for k in ("alpha", "beta", "gamma"))
+    for name, s in SCHEMES.items()
+  }
   alone, fixed = (0.0, 1.0, 0.0), (0.0, 0.5, 0.25)
-  assert weights == {"baseline": alone, "C-control": alone, "A": (1.0, 0.5, 0.25), "B": fixed,
-                     "C": fixed}
+  assert weights == {
+    "baseline": alone,
+    "C-control": alone,
+    "A": (1.0, 0.5, 0.25),
+    "B": fixed,
+    "C": fixed,
+  }
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_what_moves_and_what_does_not(name):
   trainer, state, weights = setting(name)
   new, metrics = run(trainer, state, weights)
-  moved = lambda old, new: [not np.array_equal(a, b)
-                            for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new))]
+  moved = lambda old, new: [
+    not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new))
+  ]
   assert jax.tree.structure(new) == jax.tree.structure(state)
   assert all(moved(state.student, new.student))
   if SCHEMES[name].teacher == "joint":
@@ -109,16 +128,19 @@ def test_the_update_is_that_of_the_loss_by_hand():
   value, gradient = jax.value_and_grad(loss)(state.student.params)
   new, metrics = run(trainer, state, weights)
   np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
-  np.testing.assert_allclose(metrics["gradient_norm"],
-                             np.sqrt(sum(np.sum(g**2) for g in gradient.values())), rtol=1e-5)
+  np.testing.assert_allclose(
+    metrics["gradient_norm"], np.sqrt(sum(np.sum(g**2) for g in gradient.values())), rtol=1e-5
+  )
   for name, g in gradient.items():
     momentum = g + 0.9 * 0.1
     np.testing.assert_allclose(new.student.opt_state.trace[name], momentum, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(new.student.params[name],
-                               state.student.params[name] - 0.2 * momentum, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+      new.student.params[name], state.student.params[name] - 0.2 * momentum, rtol=1e-5, atol=1e-6
+    )
   mean = data.images.reshape(8, -1).mean(0)
-  np.testing.assert_allclose(new.student.batch_stats["mean"],
-                             0.9 * state.student.batch_stats["mean"] + 0.1 * mean, atol=1e-6)
+  np.testing.assert_allclose(
+    new.student.batch_stats["mean"], 0.9 * state.student.batch_stats["mean"] + 0.1 * mean, atol=1e-6
+  )
 
 
 @pytest.mark.parametrize("teacher_gradient", [None, False, True])
@@ -126,30 +148,39 @@ def test_the_third_term_trains_the_teacher_only_if_asked(teacher_gradient):
   # The teacher alone: as a baseline student whose cross-entropy counts alpha times.
   alone = Trainer(apply, OPTIMIZER)
   _, state, weights = setting("A")
-  expected, _ = run(alone, State(state.teacher),
-                    dict(alpha=0.0, beta=CONFIGURED["alpha"], gamma=0.0, temperature=1.0),
-                    rates=Rates(RATES.teacher, RATES.student))
+  expected, _ = run(
+    alone,
+    State(state.teacher),
+    dict(alpha=0.0, beta=CONFIGURED["alpha"], gamma=0.0, temperature=1.0),
+    rates=Rates(RATES.teacher, RATES.student),
+  )
   changes = {} if teacher_gradient is None else {"teacher_gradient": teacher_gradient}
   new, _ = run(setting("A", **changes)[0], state, weights)
-  differences = [np.abs(a - b).max() for a, b in zip(jax.tree.leaves(expected.student.params),
-                                                     jax.tree.leaves(new.teacher.params))]
+  differences = [
+    np.abs(a - b).max()
+    for a, b in zip(jax.tree.leaves(expected.student.params), jax.tree.leaves(new.teacher.params))
+  ]
   if teacher_gradient:
     assert min(differences) > 1e-4
   else:
     assert max(differences) < 1e-6
   # Either way the moments are those of its own forward pass.
-  np.testing.assert_allclose(new.teacher.batch_stats["mean"], expected.student.batch_stats["mean"],
-                             atol=1e-6)
+  np.testing.assert_allclose(
+    new.teacher.batch_stats["mean"], expected.student.batch_stats["mean"], atol=1e-6
+  )
 
 
 def test_a_fixed_teacher_runs_in_inference_mode():
   trainer, state, weights = setting("B")
   data = batch()
   _, metrics = run(trainer, state, weights, data)
-  logits = {train: apply(state.teacher.params, state.teacher.batch_stats, data.images, train)[0]
-            for train in (True, False)}
-  np.testing.assert_allclose(metrics["teacher_ce"], cross_entropy(logits[False], data.labels),
-                             rtol=1e-5)
+  logits = {
+    train: apply(state.teacher.params, state.teacher.batch_stats, data.images, train)[0]
+    for train in (True, False)
+  }
+  np.testing.assert_allclose(
+    metrics["teacher_ce"], cross_entropy(logits[False], data.labels), rtol=1e-5
+  )
   assert abs(cross_entropy(logits[True], data.labels) - float(metrics["teacher_ce"])) > 0.01
   assert float(metrics["teacher_accuracy"]) == np.mean(np.argmax(logits[False], -1) == data.labels)
 
@@ -160,8 +191,10 @@ def test_at_rate_zero_statistics_move_and_nothing_that_is_trained(name):
   after, _ = run(trainer, state, weights, rates=Rates(jnp.float32(0), jnp.float32(0)))
   chex.assert_trees_all_equal(after.student.params, state.student.params)
   np.testing.assert_allclose(
-      after.student.batch_stats["mean"],
-      0.9 * state.student.batch_stats["mean"] + 0.1 * batch().images.reshape(8, -1).mean(0), rtol=1e-5)
+    after.student.batch_stats["mean"],
+    0.9 * state.student.batch_stats["mean"] + 0.1 * batch().images.reshape(8, -1).mean(0),
+    rtol=1e-5,
+  )
   if state.teacher:
     chex.assert_trees_all_equal(after.teacher.params, state.teacher.params)
 
@@ -191,5 +224,6 @@ def test_evaluation_counts_only_what_the_mask_lets_through():
   odds = np.exp(logits[kept]) / np.exp(logits[kept]).sum(-1, keepdims=True)
   np.testing.assert_allclose(answers.confidence[kept], odds.max(-1), rtol=1e-5)
   assert float(found["correct"]) == np.sum((np.argmax(logits, -1) == data.labels)[kept])
-  np.testing.assert_allclose(found["loss"], 4 * cross_entropy(logits[kept], data.labels[kept]),
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+    found["loss"], 4 * cross_entropy(logits[kept], data.labels[kept]), rtol=1e-5
+  )

@@ -13,8 +13,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 class Site:
   """A folder with commands that come first in PATH, and with what they were asked.
 
-  A command is Python source, in which ``args`` are its arguments, ``root`` is this folder, and ``turn``
-  counts, from 0, how often it was called with these first words.
+  A command is Python source, in which ``args`` are its arguments, ``root`` is this folder, and
+  ``turn`` counts, from 0, how often it was called with these first words.
   """
 
   def __init__(self, folder: pathlib.Path):
@@ -38,8 +38,15 @@ class Site:
     return {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", **more}
 
   def start(self, *command, cwd, **environment) -> subprocess.Popen:
-    return subprocess.Popen(list(map(str, command)), cwd=cwd, env=self.environment(**environment), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
+    return subprocess.Popen(
+      list(map(str, command)),
+      cwd=cwd,
+      env=self.environment(**environment),
+      text=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      process_group=0,
+    )
 
   def run(self, *command, cwd=ROOT, **environment) -> tuple[int, str, str]:
     """Exit status, standard output and error."""

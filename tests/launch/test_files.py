@@ -9,7 +9,6 @@ import sys
 
 import pytest
 import yaml
-
 from stand_ins import ROOT
 
 LAUNCH = ROOT / "launch"
@@ -18,11 +17,24 @@ SCRIPTS = sorted([*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"])
 
 def test_shellcheck():
   beside_python = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
-  subprocess.run([shutil.which("shellcheck", path=beside_python), "-x", *SCRIPTS], check=True, cwd=ROOT)
+  subprocess.run(
+    [shutil.which("shellcheck", path=beside_python), "-x", *SCRIPTS], check=True, cwd=ROOT
+  )
 
 
-@pytest.mark.parametrize("name", ["tpu_pod.sh", "pod_worker.sh", "slurm.sbatch", "gke.yaml", "Dockerfile",
-                                  "restart.sh", "local.sh", "test.sh"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "tpu_pod.sh",
+    "pod_worker.sh",
+    "slurm.sbatch",
+    "gke.yaml",
+    "Dockerfile",
+    "restart.sh",
+    "local.sh",
+    "test.sh",
+  ],
+)
 def test_every_file_says_what_it_is(name):
   lines = (LAUNCH / name).read_text().splitlines()
   assert next(line for line in lines if not line.startswith("#!")).startswith("# ")

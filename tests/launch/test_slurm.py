@@ -8,20 +8,20 @@ import signal
 import time
 
 import pytest
-
 from stand_ins import ROOT, Site
 
 SCRIPT = ROOT / "launch" / "slurm.sbatch"
-# Starts the tasks, passes signals on, and returns the highest status, as srun does; a signal's is 128 and more.
-SRUN = '''
+# Starts the tasks, passes signals on, and returns the highest status, as srun does; a signal's is
+# 128 and more.
+SRUN = """
 (root / "srun.pid").write_text(str(os.getpid()))
 command = [a for a in args if not a.startswith("--kill")]
 tasks = [subprocess.Popen(command, env={**os.environ, "SLURM_PROCID": str(i)}) for i in range(2)]
 signal.signal(signal.SIGTERM, lambda *_: [t.terminate() for t in tasks])
 statuses = [t.wait() for t in tasks]
 sys.exit(max(s if s >= 0 else 128 - s for s in statuses))
-'''
-TRAINING = '''
+"""
+TRAINING = """
 def stop(*_):
   (root / f"saved{os.environ['SLURM_PROCID']}").touch()
   sys.exit(75)
@@ -29,15 +29,15 @@ signal.signal(signal.SIGTERM, stop)
 (root / f"listens{os.environ['SLURM_PROCID']}").touch()
 time.sleep(then("lasts", 0))
 sys.exit(then("exits" + os.environ["SLURM_PROCID"], 0))
-'''
-SCANCEL = '''
+"""
+SCANCEL = """
 os.kill(int((root / "srun.pid").read_text()), signal.SIGTERM)
-'''
+"""
 # The scheduler: takes what it is told in #SBATCH lines, and runs the script in a job.
-SBATCH = '''
+SBATCH = """
 script, rest = args[0], args[1:]
 os.execvpe("bash", ["bash", script, *rest], {**os.environ, "SLURM_JOB_ID": "17"})
-'''
+"""
 ARGUMENTS = ("--config=configs/imagenet.py:scheme=A", "--workdir=/shared/runs/a b")
 
 
@@ -63,10 +63,20 @@ def test_every_task_gets_the_arguments(site):
 
 
 # Of two tasks. When one fails, the other loses it and ends with 75; which would fail again counts.
-@pytest.mark.parametrize("codes, again, expected", [
-    ((75, 75), True, 75), ((0, 137), True, 137), ((143, 75), True, 143), ((2, 2), False, 200),
-    ((75, 2), False, 200), ((1, 75), False, 200), ((2, 137), False, 200), ((130, 130), False, 200),
-    ((0, 0), False, 0)])
+@pytest.mark.parametrize(
+  "codes, again, expected",
+  [
+    ((75, 75), True, 75),
+    ((0, 137), True, 137),
+    ((143, 75), True, 143),
+    ((2, 2), False, 200),
+    ((75, 2), False, 200),
+    ((1, 75), False, 200),
+    ((2, 137), False, 200),
+    ((130, 130), False, 200),
+    ((0, 0), False, 0),
+  ],
+)
 def test_what_is_queued_again(codes, again, expected, site):
   for i, code in enumerate(codes):
     (site.root / f"exits{i}").write_text(json.dumps([code]))

@@ -10,13 +10,12 @@ import tarfile
 import time
 
 import pytest
-
 from stand_ins import ROOT, Site
 
 WORKERS = 2
-# A slice whose workers are folders. "exits": statuses of the training, run by run; "states" of the slice and
-# "queue", of the queued resource, as describe is to tell them.
-GCLOUD = f'''
+# A slice whose workers are folders. "exits": statuses of the training, run by run; "states" of the
+# slice and "queue", of the queued resource, as describe is to tell them.
+GCLOUD = f"""
 workers = [root / f"worker{{i}}" for i in range({WORKERS})]
 verb = args[3]
 if verb == "create":
@@ -43,22 +42,29 @@ elif verb == "ssh":
                               env={{**os.environ, "HOME": str(w)}})
              for w in chosen]
   sys.exit(max(p.wait() for p in running))
-'''
+"""
 # The training of a worker.
-PYTHON = '''
+PYTHON = """
 print("training", *args[3:], flush=True)
 (pathlib.Path.home() / "arguments.json").write_text(json.dumps(args))
 time.sleep(then("lasts", 0))
 sys.exit(then("exits", 0))
-'''
-NAMED = ("--name=n", "--zone=z", "--type=v5litepod-16", "--config=configs/imagenet.py:scheme=A",
-         "--workdir=gs://bucket/runs/a", "--data_dir=gs://data/tfds")
+"""
+NAMED = (
+  "--name=n",
+  "--zone=z",
+  "--type=v5litepod-16",
+  "--config=configs/imagenet.py:scheme=A",
+  "--workdir=gs://bucket/runs/a",
+  "--data_dir=gs://data/tfds",
+)
 WHERE = ["n", "--zone=z"]
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-  """A commit of what the launcher needs; this checkout may have changes, with which it starts nothing."""
+  """A commit of what the launcher needs; this checkout may have changes, with which it starts
+  nothing."""
   folder = tmp_path_factory.mktemp("repository")
   for part in ("launch", "configs"):
     shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -85,11 +91,18 @@ def site(tmp_path):
 @pytest.fixture
 def launch(site, repository):
   """launch(*flags, exits=[...], ...) -> (status, standard output, error) of tpu_pod.sh."""
+
   def launch(*flags, **answers):
     for name, value in answers.items():
       (site.root / name).write_text(json.dumps(value))
-    return site.run("bash", repository / "launch" / "tpu_pod.sh", *flags, cwd=repository,
-                    APPRENTICE_POLL_SECONDS="0.1")
+    return site.run(
+      "bash",
+      repository / "launch" / "tpu_pod.sh",
+      *flags,
+      cwd=repository,
+      APPRENTICE_POLL_SECONDS="0.1",
+    )
+
   return launch
 
 
@@ -106,22 +119,45 @@ def test_a_run_from_creation_to_deletion(launch, site, repository):
   status, out, err = launch(*NAMED, "--spot", "--", "--config.seed=7", "--config.student.name=a b")
   assert status == 0, err
   assert verbs(site) == [*MADE, *ONCE, "delete"]
-  assert site.asked("create") == [["gcloud", "compute", "tpus", "tpu-vm", "create", *WHERE,
-                                   "--accelerator-type=v5litepod-16", "--version=v2-alpha-tpuv5-lite", "--spot"]]
-  assert site.asked("delete") == [["gcloud", "compute", "tpus", "tpu-vm", "delete", *WHERE, "--quiet"]]
+  assert site.asked("create") == [
+    [
+      "gcloud",
+      "compute",
+      "tpus",
+      "tpu-vm",
+      "create",
+      *WHERE,
+      "--accelerator-type=v5litepod-16",
+      "--version=v2-alpha-tpuv5-lite",
+      "--spot",
+    ]
+  ]
+  assert site.asked("delete") == [
+    ["gcloud", "compute", "tpus", "tpu-vm", "delete", *WHERE, "--quiet"]
+  ]
   assert "finished; the run is in gs://bucket/runs/a" in err
   for i in range(WORKERS):
     home = site.root / f"worker{i}"
     assert json.loads((home / "arguments.json").read_text()) == [
-        "-u", "-m", "apprentice_jax", "train", "--config=configs/imagenet.py:scheme=A", "--config.seed=7",
-        "--config.student.name=a b", f"--config.data.dir={home}/buckets/data/tfds",
-        f"--workdir={home}/buckets/bucket/runs/a"]
+      "-u",
+      "-m",
+      "apprentice_jax",
+      "train",
+      "--config=configs/imagenet.py:scheme=A",
+      "--config.seed=7",
+      "--config.student.name=a b",
+      f"--config.data.dir={home}/buckets/data/tfds",
+      f"--workdir={home}/buckets/bucket/runs/a",
+    ]
     with tarfile.open(home / "apprentice.tar.gz") as archive:
       assert "launch/tpu_pod.sh" in archive.getnames()
     assert (home / "apprentice" / "configs" / "imagenet.py").exists()
   mounted = [c[-2:] for c in site.asked("gcsfuse")]
-  assert sorted(mounted) == sorted([b, str(site.root / f"worker{i}" / "buckets" / b)]
-                                   for b in ("bucket", "data") for i in range(WORKERS))
+  assert sorted(mounted) == sorted(
+    [b, str(site.root / f"worker{i}" / "buckets" / b)]
+    for b in ("bucket", "data")
+    for i in range(WORKERS)
+  )
   assert "training train --config=configs/imagenet.py:scheme=A" in out  # the log of worker 0
 
 
@@ -133,7 +169,9 @@ def test_a_run_that_saved_starts_again_on_the_slice_that_is_there(exits, launch,
 
 
 def test_a_slice_that_was_taken_away_is_made_anew(launch, site):
-  status, _, err = launch(*NAMED, exits=[75, 75, 0, 0], connections=[1, 0], states=["PREEMPTED", "READY"])
+  status, _, err = launch(
+    *NAMED, exits=[75, 75, 0, 0], connections=[1, 0], states=["PREEMPTED", "READY"]
+  )
   assert status == 0, err
   assert verbs(site) == [*MADE, *ONCE, "delete", *MADE, *ONCE, "delete"]
   assert "n was taken away: creating it anew" in err
@@ -158,7 +196,9 @@ def test_workers_that_cannot_be_set_up_at_once(launch, site):
   assert status == 0, err
   assert verbs(site) == ["create", "scp", "scp", "ssh", *ONCE, "delete"]
   status, _, err = launch(*NAMED, copies=[1])
-  assert status == 2 and "the workers cannot be set up" in err and verbs(site)[-2:] == ["scp", "delete"]
+  assert (
+    status == 2 and "the workers cannot be set up" in err and verbs(site)[-2:] == ["scp", "delete"]
+  )
 
 
 def test_a_bucket_that_cannot_be_mounted(launch, site):
@@ -207,16 +247,44 @@ def test_keep(launch, site):
 
 
 def test_queued(launch, site):
-  status, _, err = launch(*NAMED, "--queued", "--spot", "--project=p",
-                          queue=["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"])
+  status, _, err = launch(
+    *NAMED,
+    "--queued",
+    "--spot",
+    "--project=p",
+    queue=["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"],
+  )
   assert status == 0, err
   assert len(site.asked("queued-resources", "describe")) == 3
   assert site.asked("queued-resources", "create") == [
-      ["gcloud", "compute", "tpus", "queued-resources", "create", "n", "--node-id=n", "--zone=z",
-       "--project=p", "--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite", "--spot"]]
+    [
+      "gcloud",
+      "compute",
+      "tpus",
+      "queued-resources",
+      "create",
+      "n",
+      "--node-id=n",
+      "--zone=z",
+      "--project=p",
+      "--accelerator-type=v5litepod-16",
+      "--runtime-version=v2-alpha-tpuv5-lite",
+      "--spot",
+    ]
+  ]
   assert site.asked("queued-resources", "delete") == [
-      ["gcloud", "compute", "tpus", "queued-resources", "delete", *WHERE, "--project=p", "--force",
-       "--quiet"]]
+    [
+      "gcloud",
+      "compute",
+      "tpus",
+      "queued-resources",
+      "delete",
+      *WHERE,
+      "--project=p",
+      "--force",
+      "--quiet",
+    ]
+  ]
 
 
 def test_a_queue_without_an_end(launch, site):
@@ -233,7 +301,9 @@ def test_dry_run_prints_what_would_be_run(launch, site):
   # The same commands as when they are run, but for the names of temporary files.
   assert launch(*NAMED, "--spot")[0] == 0
   run = [c for c in site.asked("gcloud") if c[4] != "describe"]
-  assert [c for c in printed if c[0] == "gcloud" and c[4] != "scp"] == [c for c in run if c[4] != "scp"]
+  assert [c for c in printed if c[0] == "gcloud" and c[4] != "scp"] == [
+    c for c in run if c[4] != "scp"
+  ]
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -253,13 +323,17 @@ def test_a_signal_deletes_the_slice(number, status, site, repository):
       subprocess.run(["kill", "--", f"-{pid.read_text().strip()}"], check=False)
 
 
-@pytest.mark.parametrize("flags, sentence", [
+@pytest.mark.parametrize(
+  "flags, sentence",
+  [
     (NAMED[1:], "--name=... is missing"),
     (NAMED[:-1], "--data_dir=... is missing"),
     ((*NAMED, "--spott"), "unknown argument --spott"),
     ((*NAMED, "--workdir=/runs/a"), "--workdir is /runs/a: it must be gs://BUCKET/PATH"),
     ((*NAMED, "--workdir=gs://bucket"), "it must be gs://BUCKET/PATH"),
-    ((*NAMED, "--config=configs/imagnet.py"), "there is no file configs/imagnet.py")])
+    ((*NAMED, "--config=configs/imagnet.py"), "there is no file configs/imagnet.py"),
+  ],
+)
 def test_mistakes_cost_nothing(flags, sentence, launch, site):
   status, _, err = launch(*flags)
   assert status == 2 and sentence in err and len(err.splitlines()) == 1
@@ -283,6 +357,11 @@ def test_without_gcloud(site, repository):
   bare.mkdir()
   for tool in tools:
     (bare / tool).symlink_to(shutil.which(tool))
-  status, _, err = site.run(shutil.which("bash"), repository / "launch" / "tpu_pod.sh", *NAMED,
-                            cwd=repository, PATH=str(bare))
+  status, _, err = site.run(
+    shutil.which("bash"),
+    repository / "launch" / "tpu_pod.sh",
+    *NAMED,
+    cwd=repository,
+    PATH=str(bare),
+  )
   assert status == 2 and "gcloud is not installed" in err

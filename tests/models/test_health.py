@@ -20,28 +20,37 @@ def test_zeros_and_flips_by_hand():
   before = np.array([[1.0, 1.0], [-1.0, 0.1], [0.1, 0.1], [0.1, 0.1]], np.float32)
   after = before.copy()
   after[1] = 0.1, -1.0  # -1 becomes 0, and 0 becomes -1
-  params = [{"layer": {"kernel": k}, "stem": {"kernel": k}, "layer_norm": {"scale": k}}
-            for k in (before, after)]
+  params = [
+    {"layer": {"kernel": k}, "stem": {"kernel": k}, "layer_norm": {"scale": k}}
+    for k in (before, after)
+  ]
   found = health.weights(quantization(), *params)
   # Levels after: [1, 0, 0, 0] and [1, -1, 0, 0]; the stem is at full precision.
   np.testing.assert_allclose(found, [[5 / 8, 2 / 8]])
 
 
-@pytest.mark.parametrize("weights, extra", [
+@pytest.mark.parametrize(
+  "weights, extra",
+  [
     ("ttq", dict(positive=np.float32([0.5]), negative=np.float32([2.0]))),
-    ("lsq", dict(weight_step=np.full(2, 0.4, np.float32))), ("wrpn", {}), ("dorefa", {})])
+    ("lsq", dict(weight_step=np.full(2, 0.4, np.float32))),
+    ("wrpn", {}),
+    ("dorefa", {}),
+  ],
+)
 def test_every_quantizer_has_zeros_and_flips(weights, extra):
   r = np.random.default_rng(0)
   before, after = (r.standard_normal((50, 2)).astype(np.float32) for _ in range(2))
   params = [{"layer": dict(kernel=k, **extra)} for k in (before, after)]
-  (zeros, flips, *_), = np.asarray(health.weights(quantization(weights=weights), *params))
-  (_, none, *_), = np.asarray(health.weights(quantization(weights=weights), params[0], params[0]))
+  ((zeros, flips, *_),) = np.asarray(health.weights(quantization(weights=weights), *params))
+  ((_, none, *_),) = np.asarray(health.weights(quantization(weights=weights), params[0], params[0]))
   assert none == 0 and 0.2 < flips < 0.9
   levels = {
-      "ttq": lambda w: np.abs(w) > 0.05 * np.abs(w).max(),
-      "lsq": lambda w: np.abs(w) > 0.2,
-      "wrpn": lambda w: np.abs(w) > 0.5 * np.abs(w).max(0),
-      "dorefa": lambda w: w == w}[weights](after)  # which are not zero
+    "ttq": lambda w: np.abs(w) > 0.05 * np.abs(w).max(),
+    "lsq": lambda w: np.abs(w) > 0.2,
+    "wrpn": lambda w: np.abs(w) > 0.5 * np.abs(w).max(0),
+    "dorefa": lambda w: w == w,
+  }[weights](after)  # which are not zero
   np.testing.assert_allclose(zeros, np.mean(~levels), atol=1e-6)
 
 
@@ -56,8 +65,7 @@ def apply_activation(x, q, signed=False):
 def test_zeros_and_saturation_of_activations_by_hand(name):
   top = {"pact": 6.0, "wrpn": 1.0}[name]
   x = np.tile(np.float32([-1.0, 0.0, 0.5 * top, 2 * top]), (6, 1))
-  np.testing.assert_allclose(
-      apply_activation(x, quantization(activations=name)), [[0.5, 0.25]])
+  np.testing.assert_allclose(apply_activation(x, quantization(activations=name)), [[0.5, 0.25]])
 
 
 def test_both_ends_of_a_signed_range_are_saturated():
@@ -95,14 +103,18 @@ def test_the_first_images_of_a_batch_are_looked_at():
   variables = model.clone(norm_axis=None).init(jax.random.key(0), x, True)
   found = health.activations_of(model, variables["params"], variables["batch_stats"], x)
   _, sown = model.clone(norm_axis=None).apply(
-      {k: variables[k] for k in ("params", "batch_stats")}, x[:health.IMAGES], True,
-      mutable=["batch_stats", "health"])
+    {k: variables[k] for k in ("params", "batch_stats")},
+    x[: health.IMAGES],
+    True,
+    mutable=["batch_stats", "health"],
+  )
   np.testing.assert_array_equal(found, health.activations(sown["health"]))
   assert found.shape[0] == 7 and np.any(found > 0)
 
 
-@pytest.mark.parametrize("precision, weights, activations", [
-    ("32A,32W", 0, 0), ("32A,2W", 6, 0), ("8A,32W", 0, 7)])
+@pytest.mark.parametrize(
+  "precision, weights, activations", [("32A,32W", 0, 0), ("32A,2W", 6, 0), ("8A,32W", 0, 7)]
+)
 def test_full_precision_has_no_health(precision, weights, activations):
   names = health.names(resnet("resnet8", 10, precision), (8, 8, 1))
   assert (len(names.weights), len(names.activations)) == (weights, activations)
@@ -112,7 +124,8 @@ def test_nothing_is_sown_unasked():
   model = resnet("resnet8", 10, "8A,2W")
   x = jnp.zeros((1, 8, 8, 1))
   variables = model.init(jax.random.key(0), x, True)
-  _, updated = model.apply({k: variables[k] for k in ("params", "batch_stats")}, x, True,
-                           mutable=["batch_stats"])
+  _, updated = model.apply(
+    {k: variables[k] for k in ("params", "batch_stats")}, x, True, mutable=["batch_stats"]
+  )
   assert set(updated) == {"batch_stats"}
   assert isinstance(model, nn.Module)

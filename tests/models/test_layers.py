@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 
 from apprentice_jax import quantizers
-from apprentice_jax.models.layers import (QuantActivation, QuantConv, QuantDense,
-                                          accumulator_bound)
+from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense, accumulator_bound
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import resnet
 from apprentice_jax.quantizers import Quantized, encode
 
-WEIGHTS = [("twn", 2), ("ttq", 2), ("wrpn", 2), ("wrpn", 4), ("dorefa", 1), ("dorefa", 3),
-           ("lsq", 2), ("lsq", 4)]
+WEIGHTS = [
+  ("twn", 2),
+  ("ttq", 2),
+  ("wrpn", 2),
+  ("wrpn", 4),
+  ("dorefa", 1),
+  ("dorefa", 3),
+  ("lsq", 2),
+  ("lsq", 4),
+]
 ACTIVATIONS = [("wrpn", 8), ("dorefa", 3), ("pact", 8), ("lsq", 4), ("pact", 32)]
 
 
@@ -42,8 +49,12 @@ def weight_quantizer(q, p):
     scale = jax.lax.stop_gradient(jnp.abs(p["kernel"]).max((0, 1, 2) if q.per_channel else None))
     return quantizers.wrpn_weights, dict(bits=bits, scale=1.0 if q.wrpn_scale == "unit" else scale)
   shared = p["kernel"].size // p["weight_step"].size
-  return quantizers.lsq, dict(step=p["weight_step"], bits=bits, symmetric=True,
-                              grad_scale=1 / math.sqrt(shared * (2**(bits - 1) - 1)))
+  return quantizers.lsq, dict(
+    step=p["weight_step"],
+    bits=bits,
+    symmetric=True,
+    grad_scale=1 / math.sqrt(shared * (2 ** (bits - 1) - 1)),
+  )
 
 
 def weight_values(q, p):
@@ -70,12 +81,14 @@ def activation_values(q, p, x):
     grad_scale = 1 / math.sqrt(math.prod(x.shape[1:]) * (2**bits - 1))
     return quantizers.lsq(x, p["activation_step"], bits, signed=False, grad_scale=grad_scale)
   return {"wrpn": quantizers.wrpn_activations, "dorefa": quantizers.dorefa_activations}[
-      q.activations](x, bits)
+    q.activations
+  ](x, bits)
 
 
 def conv(x, kernel, stride, pad):
-  return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, [(pad, pad)] * 2,
-                                      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride,) * 2, [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
 
 
 def integer_conv(levels, kernel, stride):
@@ -91,7 +104,8 @@ def integer_conv(levels, kernel, stride):
 
 
 def as_the_layer_scales(q, p, gradients):
-  """The gradients of a layer's parameters p, from those of its quantizer: TTQ's layer scales them."""
+  """The gradients of a layer's parameters p, from those of its quantizer: TTQ's layer scales
+  them."""
   if q.weights != "ttq":
     return gradients
   kernel = np.asarray(p["kernel"])
@@ -103,6 +117,7 @@ def as_the_layer_scales(q, p, gradients):
 
 class Pair(nn.Module):
   """An activation and the convolution behind it."""
+
   quantization: Quantization
   stride: int = 1
 
@@ -115,7 +130,8 @@ class Pair(nn.Module):
 @pytest.mark.parametrize("activations, activation_bits", ACTIVATIONS)
 @pytest.mark.parametrize("weights, bits", [*WEIGHTS, ("ttq of the layer", 2)])
 def test_values_and_gradients_are_those_of_a_convolution_of_the_quantizers_values(
-    weights, bits, activations, activation_bits):
+  weights, bits, activations, activation_bits
+):
   weights, _, whole = weights.partition(" ")
   q = setting(weights, bits, activations, activation_bits, per_channel=not whole)
   pair, x = Pair(q, stride=2), draw((2, 6, 6, 3), 1)
@@ -138,8 +154,9 @@ def test_values_and_gradients_are_those_of_a_convolution_of_the_quantizers_value
   paths = jax.tree_util.tree_leaves_with_path(expected)
   for (path, b), a in zip(paths, jax.tree.leaves(ours)):
     assert np.abs(b).max() > 0, path
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5 * np.abs(b).max(),
-                               err_msg=jax.tree_util.keystr(path))
+    np.testing.assert_allclose(
+      a, b, rtol=1e-4, atol=2e-5 * np.abs(b).max(), err_msg=jax.tree_util.keystr(path)
+    )
 
 
 def test_gradients_by_hand():
@@ -147,9 +164,11 @@ def test_gradients_by_hand():
   q = setting("twn", 2)
   layer = QuantConv(1, q, kernel_size=(1, 1))
   for x, passes in ((1.0, 1.0), (-1.0, 0.0), (3.0, 0.0)):
+
     def f(x, clip, w):
       a = quantizers.encode_ste(quantizers.pact, jnp.reshape(x, (1, 1, 1, 1)), clip, 8)
       return layer.apply({"params": {"kernel": jnp.reshape(w, (1, 1, 1, 1))}}, a)[0, 0, 0, 0]
+
     value, (d_x, d_clip, d_w) = jax.value_and_grad(f, (0, 1, 2))(x, 2.0, 0.7)
     held = min(max(x, 0.0), 2.0)
     np.testing.assert_allclose(value, held * 0.7, atol=3e-3)  # to half a level
@@ -170,16 +189,18 @@ def test_accumulators_are_those_of_integers(weights, bits, dtype):
   x = Quantized(levels, jnp.float32(0.01))
   variables = {"params": layer.init(jax.random.key(0), x)["params"]}
   y, found = layer.apply(variables, x, mutable=["accumulators"])
-  accumulators, = found["accumulators"]["value"]
+  (accumulators,) = found["accumulators"]["value"]
   expected = integer_conv(levels, weight_levels(q, variables["params"]), 2)
   assert accumulators.dtype == jnp.float32 and np.abs(expected).max() > 257
   np.testing.assert_array_equal(np.asarray(accumulators, np.int64), expected)
-  values = conv(np.float32(levels) * np.float32(0.01),
-                np.float32(weight_values(q, variables["params"])), 2, 1)
+  values = conv(
+    np.float32(levels) * np.float32(0.01), np.float32(weight_values(q, variables["params"])), 2, 1
+  )
   assert y.dtype == dtype
   tolerance = 1e-5 if dtype == jnp.float32 else 2**-8  # half an ulp, and the sums' rounding
-  np.testing.assert_allclose(np.float32(y), values, rtol=tolerance,
-                             atol=1e-5 * np.abs(values).max())
+  np.testing.assert_allclose(
+    np.float32(y), values, rtol=tolerance, atol=1e-5 * np.abs(values).max()
+  )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -189,8 +210,11 @@ def test_the_largest_accumulators_are_exact_and_at_their_bound(dtype):
   layer = QuantConv(1, q, dtype=dtype)
   x = Quantized(jnp.full((1, 3, 3, 512), 255, dtype), jnp.float32(1))
   params = {"kernel": jnp.ones((3, 3, 512, 1))}
-  accumulate = lambda x: int(layer.apply({"params": params}, x, mutable=["accumulators"])[1][
-      "accumulators"]["value"][0][0, 1, 1, 0])
+  accumulate = lambda x: int(
+    layer.apply({"params": params}, x, mutable=["accumulators"])[1]["accumulators"]["value"][0][
+      0, 1, 1, 0
+    ]
+  )
   bound = accumulator_bound(9 * 512, 7, 255)
   assert bound == 9 * 512 * 7 * 255 < 2**24
   assert accumulate(x) == bound
@@ -207,9 +231,15 @@ def drawn_variables(model, image_shape, seed=0):
     name, shape = path[-1].key, leaf.shape
     if name == "kernel":
       return np.float32(r.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1])))
-    low, high = {"mean": (-0.3, 0.3), "bias": (-0.3, 0.3), "clip": (1.5, 3), "var": (0.5, 2),
-                 "scale": (0.5, 1.5)}.get(name, (0.05, 0.2))  # steps and ttq's magnitudes
+    low, high = {
+      "mean": (-0.3, 0.3),
+      "bias": (-0.3, 0.3),
+      "clip": (1.5, 3),
+      "var": (0.5, 2),
+      "scale": (0.5, 1.5),
+    }.get(name, (0.05, 0.2))  # steps and ttq's magnitudes
     return np.float32(r.uniform(low, high, shape))
+
   return {c: jax.tree_util.tree_map_with_path(draw, tree[c]) for c in ("params", "batch_stats")}
 
 
@@ -227,6 +257,7 @@ def layer_calls(model, variables, x):
     with nn.intercept_methods(record):
       _, found = model.apply(variables, x, False, mutable=["accumulators"])
     return dict(calls), found["accumulators"]
+
   return jax.jit(run)(variables, x)
 
 
@@ -234,12 +265,20 @@ def at(tree, path):
   return functools.reduce(lambda t, k: t[k], path.split("/"), tree)
 
 
-@pytest.mark.parametrize("precision, weights, dtype", [
-    ("8A,2W", "lsq", jnp.bfloat16), ("8A,4W", "lsq", jnp.float32), ("8A,4W", "wrpn", jnp.bfloat16),
-    ("8A,2W", "twn", jnp.float32), ("8A,2W", "ttq", jnp.bfloat16)])
+@pytest.mark.parametrize(
+  "precision, weights, dtype",
+  [
+    ("8A,2W", "lsq", jnp.bfloat16),
+    ("8A,4W", "lsq", jnp.float32),
+    ("8A,4W", "wrpn", jnp.bfloat16),
+    ("8A,2W", "twn", jnp.float32),
+    ("8A,2W", "ttq", jnp.bfloat16),
+  ],
+)
 def test_a_networks_accumulators_are_those_of_integers(precision, weights, dtype):
-  model = resnet("resnet8", 10, precision, width=0.25, shortcut="conv", weights=weights,
-                 dtype=dtype)
+  model = resnet(
+    "resnet8", 10, precision, width=0.25, shortcut="conv", weights=weights, dtype=dtype
+  )
   x = draw((2, 16, 16, 3))
   variables = drawn_variables(model, (16, 16, 3))
   calls, accumulators = layer_calls(model, variables, x.astype(dtype))
@@ -251,7 +290,7 @@ def test_a_networks_accumulators_are_those_of_integers(precision, weights, dtype
     q = model.quantization
     stride = given.levels.shape[1] // out.shape[1]
     expected = integer_conv(given.levels, weight_levels(q, params), stride)
-    found, = at(accumulators, path)["value"]
+    (found,) = at(accumulators, path)["value"]
     np.testing.assert_array_equal(np.asarray(found), expected, err_msg=path)
     top = 1 if q.precision.weights == 2 else 7
     fan_in = math.prod(params["kernel"].shape[:-1])
@@ -271,11 +310,14 @@ def test_per_tensor_and_per_channel_scales():
       if name:
         assert variables["params"][name].shape == ((5,) if per_channel else ())
       # Channels of very different size keep a scale each only if asked.
-      kernel = variables["params"]["kernel"] * 10.0**jnp.arange(-2, 3)
+      kernel = variables["params"]["kernel"] * 10.0 ** jnp.arange(-2, 3)
       params = dict(variables["params"], kernel=kernel)
       np.testing.assert_allclose(
-          QuantConv(5, q).apply({"params": params}, x),
-          conv(x.levels, weight_values(q, params), 1, 1), rtol=1e-5, atol=1e-6)
+        QuantConv(5, q).apply({"params": params}, x),
+        conv(x.levels, weight_values(q, params), 1, 1),
+        rtol=1e-5,
+        atol=1e-6,
+      )
       if not name:
         values = np.abs(weight_values(q, params)).reshape(-1, 5).max(0)
         assert (len({float(f"{v:.4g}") for v in values}) == 5) == per_channel
@@ -287,8 +329,9 @@ def test_wrpn_to_the_letter_has_a_grid_to_one():
     q = setting("wrpn", 4, wrpn_scale=mode)
     y = QuantConv(4, q).apply({"params": {"kernel": kernel}}, jnp.ones((1, 3, 3, 2)))
     expected = scale * np.round(7 * np.clip(kernel / scale, -1, 1)) / 7
-    np.testing.assert_allclose(y, conv(jnp.ones((1, 3, 3, 2)), expected, 1, 1), rtol=1e-5,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+      y, conv(jnp.ones((1, 3, 3, 2)), expected, 1, 1), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_initialisation_of_what_quantizers_learn():
@@ -301,14 +344,20 @@ def test_initialisation_of_what_quantizers_learn():
       threshold = 0.05 * np.abs(kernel).max()
       for channel in range(6):
         w = kernel[..., channel]
-        np.testing.assert_allclose(params["conv"]["positive"][channel], w[w > threshold].mean(), rtol=1e-5)
-        np.testing.assert_allclose(params["conv"]["negative"][channel], -w[w < -threshold].mean(), rtol=1e-5)
+        np.testing.assert_allclose(
+          params["conv"]["positive"][channel], w[w > threshold].mean(), rtol=1e-5
+        )
+        np.testing.assert_allclose(
+          params["conv"]["negative"][channel], -w[w < -threshold].mean(), rtol=1e-5
+        )
       assert params["act"] == {"clip": 6.0}
     else:
-      np.testing.assert_allclose(params["conv"]["weight_step"],
-                                 2 * np.abs(kernel).mean((0, 1, 2)) / math.sqrt(7), rtol=1e-5)
-      np.testing.assert_allclose(params["act"]["activation_step"],
-                                 2 * np.maximum(x, 0).mean() / math.sqrt(15), rtol=1e-5)
+      np.testing.assert_allclose(
+        params["conv"]["weight_step"], 2 * np.abs(kernel).mean((0, 1, 2)) / math.sqrt(7), rtol=1e-5
+      )
+      np.testing.assert_allclose(
+        params["act"]["activation_step"], 2 * np.maximum(x, 0).mean() / math.sqrt(15), rtol=1e-5
+      )
   # He et al.: variance 2 / fan-out.
   kernel = QuantConv(64).init(jax.random.key(1), jnp.ones((1, 4, 4, 64)))["params"]["kernel"]
   np.testing.assert_allclose(np.std(kernel), math.sqrt(2 / (9 * 64)), rtol=0.03)
@@ -316,16 +365,18 @@ def test_initialisation_of_what_quantizers_learn():
 
 def test_dense_layers_quantize_too():
   q = setting("lsq", 4, full_precision=())
-  x = Quantized(jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 20)), jnp.float32),
-                jnp.float32(0.02))
+  x = Quantized(
+    jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 20)), jnp.float32), jnp.float32(0.02)
+  )
   layer = QuantDense(7, q)
   params = dict(layer.init(jax.random.key(0), x)["params"], bias=jnp.arange(7.0))
   y, found = layer.apply({"params": params}, x, mutable=["accumulators"])
   kernel = encode(quantizers.lsq, params["kernel"], params["weight_step"], 4, symmetric=True)
   expected = np.asarray(x.levels, np.int64) @ np.asarray(kernel.levels, np.int64)
   np.testing.assert_array_equal(found["accumulators"]["value"][0], expected)
-  np.testing.assert_allclose(y, expected * 0.02 * np.asarray(kernel.scale) + np.arange(7),
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+    y, expected * 0.02 * np.asarray(kernel.scale) + np.arange(7), rtol=1e-5
+  )
 
 
 def test_stored_parameters_stay_float32_and_bfloat16_gradients_are_float32():

@@ -11,14 +11,19 @@ from apprentice_jax.models import Precision, QuantActivation, QuantConv, Quantiz
 x = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
 
 
-@pytest.mark.parametrize("quantize, rate, largest", [
+@pytest.mark.parametrize(
+  "quantize, rate, largest",
+  [
     (lambda x, s: quantizers.lsq(x, s, 4, signed=False), 0.01, 0.5),
     (lambda x, s: quantizers.lsq(x, s, 4) - jnp.minimum(x, 0), 0.01, 1),
     (lambda x, s: quantizers.wrpn_weights(x, 4, s) - jnp.minimum(x, 0), 0.1, 5),
-    (lambda x, s: quantizers.pact(x, s, 4), 0.1, 5)], ids=["lsq_unsigned", "lsq", "wrpn_weights", "pact"])
+    (lambda x, s: quantizers.pact(x, s, 4), 0.1, 5),
+  ],
+  ids=["lsq_unsigned", "lsq", "wrpn_weights", "pact"],
+)
 def test_a_function_trains_back_from_below_zero(quantize, rate, largest):
   # The signed ones are asked for x itself, and the unsigned ones for what a ReLU leaves of it.
-  loss = lambda s, x: jnp.mean((quantize(x, s) - jax.nn.relu(x))**2)
+  loss = lambda s, x: jnp.mean((quantize(x, s) - jax.nn.relu(x)) ** 2)
   step = jax.jit(lambda s, x: s - rate * jax.grad(loss)(s, x))
   s = jnp.float32(-0.3)
   for batch in np.tile(x, (10, 1)):
@@ -32,12 +37,14 @@ def test_layers_train_back_from_below_zero():
   images = jnp.asarray(x[:, :48].reshape(20, 4, 4, 3))
   kernel = jnp.asarray(x[0, :6].reshape(1, 1, 3, 2))
   target = jnp.einsum("bhwc,cf->bhwf", jax.nn.relu(images), kernel[0, 0])
-  params = {"act": {"activation_step": jnp.float32(-0.1)},
-            "conv": {"kernel": kernel, "weight_step": jnp.float32([-0.05, 0.2])}}
+  params = {
+    "act": {"activation_step": jnp.float32(-0.1)},
+    "conv": {"kernel": kernel, "weight_step": jnp.float32([-0.05, 0.2])},
+  }
 
   def loss(params):
     y = conv.apply({"params": params["conv"]}, act.apply({"params": params["act"]}, images))
-    return jnp.mean((y - target)**2)
+    return jnp.mean((y - target) ** 2)
 
   @jax.jit
   def step(params):
@@ -47,17 +54,20 @@ def test_layers_train_back_from_below_zero():
   before = float(loss(params))
   for _ in range(300):
     params = step(params)
-  assert params["act"]["activation_step"] > 0  # weights' grids are symmetric: a step's sign is no matter
+  assert (
+    params["act"]["activation_step"] > 0
+  )  # weights' grids are symmetric: a step's sign is no matter
   assert loss(params) < 0.05 * before
 
 
 def test_on_a_symmetric_grid_the_sign_of_a_step_is_no_matter():
   """So training may pass through 0, where a floor would stop it with a layer of zeros."""
   target = jnp.asarray(x)
-  value = lambda v, s: jnp.sum((quantizers.lsq(v, s, 4, symmetric=True) - jnp.cos(target))**2)
+  value = lambda v, s: jnp.sum((quantizers.lsq(v, s, 4, symmetric=True) - jnp.cos(target)) ** 2)
   for s in (0.1, 1e-3):
     (loss, gradients), (mirrored, mirrored_gradients) = (
-        jax.value_and_grad(value, (0, 1))(target, jnp.float32(sign * s)) for sign in (1, -1))
+      jax.value_and_grad(value, (0, 1))(target, jnp.float32(sign * s)) for sign in (1, -1)
+    )
     assert loss == mirrored
     np.testing.assert_array_equal(gradients[0], mirrored_gradients[0])
     np.testing.assert_allclose(gradients[1], -mirrored_gradients[1], rtol=1e-6)
@@ -66,14 +76,21 @@ def test_on_a_symmetric_grid_the_sign_of_a_step_is_no_matter():
 def test_a_positive_scale_has_the_gradient_it_had():
   gradient = lambda s: jax.grad(lambda s: jnp.sum(quantizers.lsq(x, s, 4) * x))(jnp.float32(s))
   u = x.astype(np.float64) / np.float32(0.1)
-  expected = np.sum(x * np.where(u <= -8, -8, np.where(u >= 7, 7, np.round(x / np.float32(0.1)) - u)))
+  expected = np.sum(
+    x * np.where(u <= -8, -8, np.where(u >= 7, 7, np.round(x / np.float32(0.1)) - u))
+  )
   np.testing.assert_allclose(gradient(0.1), expected, rtol=1e-4)
 
 
 def test_names_of_the_packages():
   import apprentice_jax
-  assert {"QuantConv", "QuantDense", "QuantActivation", "resnet", "Quantization"} <= set(dir(models))
-  assert {"train", "evaluate", "apprentice_loss", "quantizers", "models", "__version__"} <= set(dir(apprentice_jax))
+
+  assert {"QuantConv", "QuantDense", "QuantActivation", "resnet", "Quantization"} <= set(
+    dir(models)
+  )
+  assert {"train", "evaluate", "apprentice_loss", "quantizers", "models", "__version__"} <= set(
+    dir(apprentice_jax)
+  )
   for package in (models, apprentice_jax):
     names = dir(package)
     assert len(names) == len(set(names)) and "importlib" not in names and "_HOME" not in names

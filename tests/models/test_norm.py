@@ -18,8 +18,10 @@ def pool(x):
 def inputs(dtype=jnp.float32):
   r = np.random.default_rng(0)
   x = jnp.asarray(3 + 2 * r.normal(size=(4, 6, 6, 8)), dtype)
-  variables = {"params": {"scale": r.normal(size=8), "bias": r.normal(size=8)},
-               "batch_stats": {"mean": r.normal(size=8), "var": r.uniform(0.5, 2, 8)}}
+  variables = {
+    "params": {"scale": r.normal(size=8), "bias": r.normal(size=8)},
+    "batch_stats": {"mean": r.normal(size=8), "var": r.uniform(0.5, 2, 8)},
+  }
   assert min(variables["params"]["scale"]) < 0 < max(variables["params"]["scale"])
   return x, jax.tree.map(jnp.float32, variables)
 
@@ -34,17 +36,24 @@ def flax(train, **fields):
 
 def run(layer, variables, x, after):
   """Output, new statistics, and gradients of a nonlinear function of the output."""
+
   def loss(params, x):
     y, new = layer.apply({**variables, "params": params}, x, mutable=["batch_stats"])
     y = after(y)
     return jnp.sum(jnp.sin(y.astype(jnp.float32))), (y, new)
+
   gradients, (y, new) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables["params"], x)
   return y, new, gradients
 
 
 def assert_close(found, expected, tolerance):
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(
-      np.float32(a), np.float32(b), rtol=tolerance, atol=tolerance), found, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(
+      np.float32(a), np.float32(b), rtol=tolerance, atol=tolerance
+    ),
+    found,
+    expected,
+  )
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -73,33 +82,49 @@ def test_pooling_before_is_pooling_after(train):
 @pytest.mark.parametrize("pooling", [None, pool])
 def test_paired_sums_are_the_same(pooling, dtype, tolerance, train):
   x, variables = inputs(dtype)
-  found, expected = (run(ours(train, dtype=dtype, pool=pooling, paired_sums=paired), variables, x, nn.relu)
-                     for paired in (True, False))
+  found, expected = (
+    run(ours(train, dtype=dtype, pool=pooling, paired_sums=paired), variables, x, nn.relu)
+    for paired in (True, False)
+  )
   assert_close(found, expected, tolerance)
-  assert [leaf.dtype for leaf in jax.tree.leaves(found)] == [leaf.dtype for leaf in jax.tree.leaves(expected)]
+  assert [leaf.dtype for leaf in jax.tree.leaves(found)] == [
+    leaf.dtype for leaf in jax.tree.leaves(expected)
+  ]
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_sums_are_paired_in_both_directions(paired):
   x, variables = inputs()
-  text = jax.jit(lambda variables, x: run(ours(True, paired_sums=paired), variables, x, nn.relu)).lower(
-      variables, x).as_text()
+  text = (
+    jax.jit(lambda variables, x: run(ours(True, paired_sums=paired), variables, x, nn.relu))
+    .lower(variables, x)
+    .as_text()
+  )
   pairs = re.findall(r"stablehlo.reduce\(%\S+ init: %\S+\), \(", text)
-  assert len(pairs) == (2 if paired else 0)  # of the moments, and of the gradients of scale and bias
+  assert len(pairs) == (
+    2 if paired else 0
+  )  # of the moments, and of the gradients of scale and bias
 
 
 def test_synchronised_moments_are_those_of_all():
   x, variables = inputs()
-  each = jax.vmap(lambda x: ours(True, axis_name="all").apply(variables, x, mutable=["batch_stats"]),
-                  axis_name="all")(x.reshape(2, 2, 6, 6, 8))
+  each = jax.vmap(
+    lambda x: ours(True, axis_name="all").apply(variables, x, mutable=["batch_stats"]),
+    axis_name="all",
+  )(x.reshape(2, 2, 6, 6, 8))
   y, new = ours(True).apply(variables, x, mutable=["batch_stats"])
   assert_close(each[0].reshape(y.shape), y, 2e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, jnp.stack([b, b]), rtol=1e-5), each[1], new)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, jnp.stack([b, b]), rtol=1e-5), each[1], new
+  )
 
 
 def test_variables_are_named_as_those_of_flax():
   x, _ = inputs()
   shapes = lambda layer: jax.tree.map(jnp.shape, layer.init(jax.random.key(0), x))
   assert shapes(ours(True)) == shapes(flax(True))
-  jax.tree.map(np.testing.assert_array_equal, ours(True).init(jax.random.key(0), x),
-               flax(True).init(jax.random.key(0), x))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    ours(True).init(jax.random.key(0), x),
+    flax(True).init(jax.random.key(0), x),
+  )

@@ -11,7 +11,8 @@ X = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 3)), jnp.floa
 
 
 def loss_of(remat, make=jax.jit):
-  """Parameters, or with `jax.eval_shape` their shapes, and the loss and new statistics as a function of them."""
+  """Parameters, or with `jax.eval_shape` their shapes, and the loss and new statistics as a
+  function of them."""
   model = resnet("resnet8", 5, "8A,4W", width=0.25, shortcut="conv", remat=remat)
   start = lambda x: model.init(jax.random.key(0), x, True)["params"]
   params = jax.eval_shape(start, X) if make is jax.eval_shape else make(start)(X)
@@ -41,7 +42,9 @@ def test_each_kind_keeps_less():
   for kind in ("none", "elementwise", "blocks"):
     params, loss = loss_of(kind, jax.eval_shape)
     pullback = jax.eval_shape(lambda p: jax.vjp(loss, p, has_aux=True)[1], params)
-    kept[kind] = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(pullback) if a.shape[:1] == X.shape[:1])
+    kept[kind] = sum(
+      a.size * a.dtype.itemsize for a in jax.tree.leaves(pullback) if a.shape[:1] == X.shape[:1]
+    )
   assert kept["blocks"] < 0.6 * kept["elementwise"] and kept["elementwise"] < 0.6 * kept["none"]
 
 

@@ -1,11 +1,11 @@
-"""Files of PyTorch's, read without it: written by hand, and against `torch.load` where there is one."""
+"""Files of PyTorch's, read without it: written by hand, and against `torch.load` where there is
+one."""
 
 import argparse
 import collections
 
 import numpy as np
 import pytest
-
 import torch_writer
 from torch_writer import Call, Global, Tensor, new, old, plain
 

@@ -1,4 +1,5 @@
-"""Files of PyTorch's that are damaged, or made to take much memory or time, each with its sentence."""
+"""Files of PyTorch's that are damaged, or made to take much memory or time, each with its
+sentence."""
 
 import io
 import pickle
@@ -9,7 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-
 import torch_writer
 from torch_writer import Call, Global, Tensor, new, old
 

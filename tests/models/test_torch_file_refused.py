@@ -1,4 +1,5 @@
-"""Files of PyTorch's that hold anything else than one network's plain tensors, each with its sentence."""
+"""Files of PyTorch's that hold anything else than one network's plain tensors, each with its
+sentence."""
 
 import io
 import os
@@ -6,10 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
-
 import torch_writer
 from torch_writer import Call, Global, Tensor, new, old
-
 
 CONTAINERS = {"new": new, "old": old}
 TENSORS = "torch._utils._rebuild_tensor_v2"
@@ -28,7 +27,8 @@ class _Malice:
 def test_nothing_pickled_is_run(write, protocol, refusal, tmp_path, monkeypatch):
   monkeypatch.setenv("MALICE", str(tmp_path / "ran"))
   assert refusal(write({"x": np.zeros(3), "more": _Malice()}, protocol)) == (
-    f"FILE has {os.name}.mkdir pickled in it, and nothing pickled is run here: if you trust it, open it with PyTorch "
+    f"FILE has {os.name}.mkdir pickled in it, and nothing pickled is run here: if you trust it, "
+    "open it with PyTorch "
     "and save its tensors alone, torch.save(model.state_dict(), FILE)."
   )
   assert not (tmp_path / "ran").exists()
@@ -125,7 +125,8 @@ def test_averaged_weights_are_taken_and_said(read, tmp_path):
     with pytest.warns(UserWarning) as warned:
       assert read(new(dicts))["x"] == dicts[taken]["x"]
     assert str(warned[0].message).startswith(
-      f"{tmp_path / 'x.pth'} holds several networks: the averaged weights under {taken!r} are taken, and not those "
+      f"{tmp_path / 'x.pth'} holds several networks: the averaged weights under {taken!r} are "
+      "taken, and not those "
       "under "
     )
     del dicts[taken]
@@ -151,7 +152,8 @@ def test_files_without_a_network(refusal):
     ({"x": np.zeros(3), "epoch": 3}, "'x', 'epoch'"),
   ):
     assert refusal(new(content)).startswith(
-      f"FILE is not a PyTorch checkpoint with a state dict: it holds {held}, and no tensors by name, alone or under "
+      f"FILE is not a PyTorch checkpoint with a state dict: it holds {held}, and no tensors by "
+      "name, alone or under "
     )
   optimizer = {
     "state": {0: {"momentum_buffer": np.zeros(2)}},
@@ -178,7 +180,8 @@ def test_files_of_other_kinds(refusal):
     "nothing": "FILE is empty.",
     "page": "FILE is a web page, not a checkpoint: download the file itself.",
     "lfs": "FILE is a pointer of Git LFS: fetch the file that it points to, git lfs pull.",
-    "numpy": "FILE is a zip archive that torch.save did not write: if a checkpoint is in it, unpack it.",
+    "numpy": "FILE is a zip archive that torch.save did not write: if a checkpoint is in it, "
+    "unpack it.",
     "pickle": "FILE is a pickle that torch.save did not write: write the tensors with torch.save.",
   }
   program = new({"x": np.zeros(3)}, change=lambda entries: entries.update({"constants.pkl": b""}))

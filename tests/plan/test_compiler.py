@@ -10,16 +10,33 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
-FLAGS = (f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A,precision=8A2W",
-         "--config.data.image_size=8", "--config.data.resize=8", "--config.batch_per_device=16")
+pytestmark = pytest.mark.skipif(
+  not importlib.util.find_spec("libtpu"), reason="libtpu is not installed"
+)
+FLAGS = (
+  f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A,precision=8A2W",
+  "--config.data.image_size=8",
+  "--config.data.resize=8",
+  "--config.batch_per_device=16",
+)
 
 
 def plan(cache, *flags):
   """Exit status, standard output and error of the command in a process of its own."""
-  environment = {**os.environ, "XLA_FLAGS": "", "APPRENTICE_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
-  done = subprocess.run([sys.executable, "-m", "apprentice_jax", "plan", *FLAGS, *flags], env=environment,
-                        capture_output=True, text=True, timeout=240, cwd=cache)
+  environment = {
+    **os.environ,
+    "XLA_FLAGS": "",
+    "APPRENTICE_CACHE": str(cache),
+    "PYTHONPATH": str(ROOT),
+  }
+  done = subprocess.run(
+    [sys.executable, "-m", "apprentice_jax", "plan", *FLAGS, *flags],
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=240,
+    cwd=cache,
+  )
   return done.returncode, done.stdout, done.stderr
 
 
@@ -27,7 +44,9 @@ def plan(cache, *flags):
 def planned(tmp_path_factory):
   """The cache, the report and what was printed of a plan for two slices."""
   cache = tmp_path_factory.mktemp("plan")
-  status, printed, error = plan(cache, "--topology=v5e:2x2,v6e:2x2", f"--out={cache}/plan.json", "--scaling")
+  status, printed, error = plan(
+    cache, "--topology=v5e:2x2,v6e:2x2", f"--out={cache}/plan.json", "--scaling"
+  )
   assert status == 0, error
   return cache, json.loads((cache / "plan.json").read_text()), printed
 
@@ -39,9 +58,12 @@ def test_side_by_side(planned):
   assert "On paper, from v6e:2x2: 16 images a chip" in printed
   for p in report["plans"]:
     assert p["chips"] == 4 and p["batch"] == 64 and p["fits"]
-    assert p["learning_rate"] == pytest.approx(report["config"]["recipe.student.learning_rate"] * 64
-                                               / report["config"]["batch_size"])
-    assert p["needed"] == (p["arguments"] + p["outputs"] - p["aliased"] + p["temporaries"] + p["code"])
+    assert p["learning_rate"] == pytest.approx(
+      report["config"]["recipe.student.learning_rate"] * 64 / report["config"]["batch_size"]
+    )
+    assert p["needed"] == (
+      p["arguments"] + p["outputs"] - p["aliased"] + p["temporaries"] + p["code"]
+    )
     assert p["parameters"] + p["optimizer"] < p["arguments"] < p["needed"] < p["chip_memory"]
 
 
@@ -65,7 +87,10 @@ def test_what_was_compiled_is_found_again(planned):
   status, _, error = plan(cache, "--topology=v5e:2x2", f"--out={cache}/again.json")
   assert status == 0, error
   (again,) = json.loads((cache / "again.json").read_text())["plans"]
-  assert {**again, "weak_scaling": 0} == {**report["plans"][0], "weak_scaling": 0}  # the seconds too
+  assert {**again, "weak_scaling": 0} == {
+    **report["plans"][0],
+    "weak_scaling": 0,
+  }  # the seconds too
   assert len(list((cache / "plan").iterdir())) == 2
 
 

@@ -1,4 +1,5 @@
-"""Plans of small networks: the step is the one that trains, and the figures follow from the compiler's."""
+"""Plans of small networks: the step is the one that trains, and the figures follow from the
+compiler's."""
 
 import pathlib
 
@@ -23,8 +24,15 @@ def small(**changes):
   config = configs.base()
   for network in (config.student, config.teacher):
     network.update(dict(name="resnet8", width=0.25))
-  config.update_from_flattened_dict({"data.name": "digits", "batch_size": 64, "scheme": "A",
-                                     "steps_per_dispatch": 3, "data.flip": False})
+  config.update_from_flattened_dict(
+    {
+      "data.name": "digits",
+      "batch_size": 64,
+      "scheme": "A",
+      "steps_per_dispatch": 3,
+      "data.flip": False,
+    }
+  )
   config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
   return configs.checked(config)
 
@@ -43,6 +51,7 @@ def test_the_step_is_the_one_that_train_runs(streamed, tmp_path, monkeypatch):
     def call(*args):
       lowered.append(compiled.lower(*args).as_text())
       raise Lowered
+
     return call
 
   program = Program(run_.settings, loop=True)
@@ -72,8 +81,10 @@ def test_bytes_of_what_trains():
 
 
 def test_a_fixed_teacher_reduces_only_the_student():
-  a, b = (report._bytes(plan_step.lower(c, plan_step.data_of(c), jax.devices()))
-          for c in (small(), small(scheme="B")))
+  a, b = (
+    report._bytes(plan_step.lower(c, plan_step.data_of(c), jax.devices()))
+    for c in (small(), small(scheme="B"))
+  )
   assert a["parameters"] == b["parameters"] and b["to_reduce"] < a["to_reduce"]
 
 
@@ -88,9 +99,20 @@ def test_all_reduce_is_two_passes_over_all_but_ones_own_share():
   assert report.all_reduce_seconds(10**9, 1, "v5e:1x1") == 0
 
 
-@pytest.mark.parametrize("topology, links", [  # of the chip that has the fewest
-    ("v5e:1x1", 0), ("v5e:2x2", 2), ("v6e:2x4", 2), ("v5e:8x16", 3), ("v5e:16x16", 4),
-    ("v4:2x2x1", 2), ("v4:2x2x4", 3), ("v4:4x4x4", 6), ("v5p:4x4x8", 6)])
+@pytest.mark.parametrize(
+  "topology, links",
+  [  # of the chip that has the fewest
+    ("v5e:1x1", 0),
+    ("v5e:2x2", 2),
+    ("v6e:2x4", 2),
+    ("v5e:8x16", 3),
+    ("v5e:16x16", 4),
+    ("v4:2x2x1", 2),
+    ("v4:2x2x4", 3),
+    ("v4:4x4x4", 6),
+    ("v5p:4x4x8", 6),
+  ],
+)
 def test_links_of_a_slice(topology, links):
   chip = chips.CHIPS[topology.partition(":")[0]]
   assert chips.bandwidth(topology) == pytest.approx(links * chip.links / (2 * chip.axes))
@@ -98,13 +120,19 @@ def test_links_of_a_slice(topology, links):
 
 def test_slices_of_so_many_chips():
   assert [chips.slice_with("v5e", n) for n in (8, 16, 32, 128, 256)] == [
-      "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x16", "v5e:16x16"]
+    "v5e:2x4",
+    "v5e:4x4",
+    "v5e:4x8",
+    "v5e:8x16",
+    "v5e:16x16",
+  ]
   assert [chips.slice_with("v4", n) for n in (8, 64, 256)] == ["v4:2x2x2", "v4:4x4x4", "v4:4x8x8"]
 
 
 @pytest.fixture
 def compiler(monkeypatch):
-  """A compiler that needs so many bytes an image; batches beyond `limit` images a chip it refuses."""
+  """A compiler that needs so many bytes an image; batches beyond `limit` images a chip it
+  refuses."""
   asked = []
 
   def use(per_image, limit=10**9, fixed=0):
@@ -114,27 +142,44 @@ def compiler(monkeypatch):
       asked.append(share)
       if share > limit:
         raise DoesNotFit("it would use more")
-      return Compiled("", dict(arguments=fixed, outputs=0, aliased=0, code=0,
-                               temporaries=int(per_image * share)), 0.0)
+      return Compiled(
+        "",
+        dict(arguments=fixed, outputs=0, aliased=0, code=0, temporaries=int(per_image * share)),
+        0.0,
+      )
+
     monkeypatch.setattr(report, "compiled", compiled)
-    monkeypatch.setattr(report, "lower", lambda c, d, devices: plan_step.Step(
-        c.batch_size // len(devices), None, (), 0))
+    monkeypatch.setattr(
+      report,
+      "lower",
+      lambda c, d, devices: plan_step.Step(c.batch_size // len(devices), None, (), 0),
+    )
     return asked
+
   return use
 
 
 @pytest.mark.parametrize("start", [8, 64, 512])
-@pytest.mark.parametrize("per_image, limit", [(2.0, 10**9), (0.1, 300), (2.0, 333), (40.0, 10**9),
-                                              (700.0, 10**9), (2000.0, 10**9)])
+@pytest.mark.parametrize(
+  "per_image, limit",
+  [(2.0, 10**9), (0.1, 300), (2.0, 333), (40.0, 10**9), (700.0, 10**9), (2000.0, 10**9)],
+)
 def test_max_batch_is_the_largest_that_fits(start, per_image, limit, compiler):
   asked = compiler(per_image, limit, fixed=100)
   chip, devices = chips.CHIPS["v5e"]._replace(memory=6000), [None] * 4
   fits = start <= limit and 100 + per_image * start <= 6000
-  found = {"batch_per_chip": start, "fits": fits, "parameters": 60, "statistics": 20, "optimizer": 20,
-           **({"needed": int(100 + per_image * start)} if fits else {})}
+  found = {
+    "batch_per_chip": start,
+    "fits": fits,
+    "parameters": 60,
+    "statistics": 20,
+    "optimizer": 20,
+    **({"needed": int(100 + per_image * start)} if fits else {}),
+  }
   largest = report._max_batch(small(), None, "v5e:2x2", chip, devices, found)
-  expected = max((b for b in range(8, 60000, 8) if b <= limit and 100 + int(per_image * b) <= 6000),
-                 default=None)
+  expected = max(
+    (b for b in range(8, 60000, 8) if b <= limit and 100 + int(per_image * b) <= 6000), default=None
+  )
   assert largest == expected
   assert len(asked) <= (6 if limit == 10**9 and start < 512 else 24)
 
@@ -143,21 +188,29 @@ def test_weak_scaling_follows_the_linear_rule():
   config = small()
   config.recipe.student.learning_rate, config.batch_size = 0.1, 256
   config.largest_batch, config.batch_per_device = 8192, 128
-  rows = report.weak_scaling({"topology": "v5e:2x4", "all_reduced": 10**8, "compute_seconds": 0.1,
-                              "batch_per_chip": 128}, config)
+  rows = report.weak_scaling(
+    {"topology": "v5e:2x4", "all_reduced": 10**8, "compute_seconds": 0.1, "batch_per_chip": 128},
+    config,
+  )
   assert [r["chips"] for r in rows] == [8, 16, 32, 64, 128, 256]
   assert [r["batch"] for r in rows] == [1024, 2048, 4096, 8192, 16384, 32768]
   assert [r["by_itself"] for r in rows] == [True] * 4 + [False] * 2
-  np.testing.assert_allclose([r["learning_rate"] for r in rows], [0.1 * r["batch"] / 256 for r in rows])
+  np.testing.assert_allclose(
+    [r["learning_rate"] for r in rows], [0.1 * r["batch"] / 256 for r in rows]
+  )
   for row in rows:
     links = {128: 3, 256: 4}.get(row["chips"], 2)
     communicating = 2 * (row["chips"] - 1) / row["chips"] * 10**8 / (links * 50e9)
     assert row["efficiency"] == pytest.approx(0.1 / (0.1 + communicating))
     assert row["images_per_second"] == pytest.approx(row["batch"] / (0.1 + communicating))
-  assert "16,384 *" in report.scaling_table(rows) and "at most largest_batch" in report.scaling_table(rows)
+  assert "16,384 *" in report.scaling_table(
+    rows
+  ) and "at most largest_batch" in report.scaling_table(rows)
 
 
-@pytest.mark.parametrize("flags, sentence", [
+@pytest.mark.parametrize(
+  "flags, sentence",
+  [
     ([DIGITS], "this command needs --topology=..."),
     (["--topology=v5e:2x4"], "this command needs --config=..."),
     ([DIGITS, "--topology=v9:2x4"], "--topology has 'v9:2x4': chips are v4, v5e, v5p, v6e"),
@@ -165,7 +218,12 @@ def test_weak_scaling_follows_the_linear_rule():
     ([DIGITS, "--topology=v5e:2"], "write chip and shape, as in v5e:2x4"),
     ([DIGITS, "--topology=v5e:2x4", "--out=/nowhere/plan.json"], "there is no folder /nowhere"),
     ([DIGITS, "--topology=v5e:2x4", "--workdir=x"], "plan takes no --workdir"),
-    ([DIGITS, "--topology=v5e:2x4", "--config.data.name=imagenet_mine"], "say --examples=N --classes=N")])
+    (
+      [DIGITS, "--topology=v5e:2x4", "--config.data.name=imagenet_mine"],
+      "say --examples=N --classes=N",
+    ),
+  ],
+)
 def test_mistakes(flags, sentence, capsys, monkeypatch):
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
   assert cli.main(["plan", *flags]) == 2

@@ -1,7 +1,8 @@
 """The quantizers with settings, as the tests of this folder go through them, and small helpers."""
 
 import functools
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ DTYPES = (jnp.float32, jnp.bfloat16)
 
 class Case(NamedTuple):
   """A quantizer with its static settings, and the float parameters to call it with."""
+
   name: str
   function: str
   static: dict[str, Any]
@@ -41,27 +43,35 @@ def _channels(low, high):
 
 
 CASES = (
-    Case("ste_sign", "ste_sign", {}, {}),
-    Case("wrpn_weights_2", "wrpn_weights", dict(bits=2), {}),
-    Case("wrpn_weights_4_scale", "wrpn_weights", dict(bits=4), dict(scale=np.float32(0.7))),
-    Case("wrpn_weights_8_channels", "wrpn_weights", dict(bits=8), dict(scale=_channels(0.3, 1.9))),
-    Case("wrpn_activations_8", "wrpn_activations", dict(bits=8), {}),
-    Case("dorefa_activations_2", "dorefa_activations", dict(bits=2), {}),
-    Case("twn", "twn", {}, {}),
-    Case("twn_channels", "twn", dict(axis=-1), {}),
-    Case("twn_two_axes", "twn", dict(axis=(0, -1), threshold=0.9), {}),
-    Case("ttq", "ttq", {}, dict(positive=np.float32(0.6), negative=np.float32(1.3))),
-    Case("ttq_channels", "ttq", dict(threshold=0.2),
-       dict(positive=_channels(0.4, 1.5), negative=_channels(0.2, 0.9).reshape(1, 1, 8))),
-    Case("dorefa_weights_1", "dorefa_weights", dict(bits=1), {}),
-    Case("dorefa_weights_2", "dorefa_weights", dict(bits=2), {}),
-    Case("dorefa_weights_8", "dorefa_weights", dict(bits=8), {}),
-    Case("pact_8", "pact", dict(bits=8), dict(clip=np.float32(1.2))),
-    Case("pact_4_channels", "pact", dict(bits=4), dict(clip=_channels(0.3, 1.9))),
-    Case("lsq_4", "lsq", dict(bits=4, grad_scale=0.25), dict(step=np.float32(0.13))),
-    Case("lsq_2_symmetric_channels", "lsq", dict(bits=2, symmetric=True),
-       dict(step=_channels(0.2, 0.9).reshape(1, 1, 8))),
-    Case("lsq_8_unsigned", "lsq", dict(bits=8, signed=False), dict(step=np.float32(0.0037))),
+  Case("ste_sign", "ste_sign", {}, {}),
+  Case("wrpn_weights_2", "wrpn_weights", dict(bits=2), {}),
+  Case("wrpn_weights_4_scale", "wrpn_weights", dict(bits=4), dict(scale=np.float32(0.7))),
+  Case("wrpn_weights_8_channels", "wrpn_weights", dict(bits=8), dict(scale=_channels(0.3, 1.9))),
+  Case("wrpn_activations_8", "wrpn_activations", dict(bits=8), {}),
+  Case("dorefa_activations_2", "dorefa_activations", dict(bits=2), {}),
+  Case("twn", "twn", {}, {}),
+  Case("twn_channels", "twn", dict(axis=-1), {}),
+  Case("twn_two_axes", "twn", dict(axis=(0, -1), threshold=0.9), {}),
+  Case("ttq", "ttq", {}, dict(positive=np.float32(0.6), negative=np.float32(1.3))),
+  Case(
+    "ttq_channels",
+    "ttq",
+    dict(threshold=0.2),
+    dict(positive=_channels(0.4, 1.5), negative=_channels(0.2, 0.9).reshape(1, 1, 8)),
+  ),
+  Case("dorefa_weights_1", "dorefa_weights", dict(bits=1), {}),
+  Case("dorefa_weights_2", "dorefa_weights", dict(bits=2), {}),
+  Case("dorefa_weights_8", "dorefa_weights", dict(bits=8), {}),
+  Case("pact_8", "pact", dict(bits=8), dict(clip=np.float32(1.2))),
+  Case("pact_4_channels", "pact", dict(bits=4), dict(clip=_channels(0.3, 1.9))),
+  Case("lsq_4", "lsq", dict(bits=4, grad_scale=0.25), dict(step=np.float32(0.13))),
+  Case(
+    "lsq_2_symmetric_channels",
+    "lsq",
+    dict(bits=2, symmetric=True),
+    dict(step=_channels(0.2, 0.9).reshape(1, 1, 8)),
+  ),
+  Case("lsq_8_unsigned", "lsq", dict(bits=8, signed=False), dict(step=np.float32(0.0037))),
 )
 CASE = {case.name: case for case in CASES}
 

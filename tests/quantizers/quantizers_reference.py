@@ -37,13 +37,13 @@ def ste_sign_pullback(g, x):
 
 
 def wrpn_weights(w, bits, scale=1.0):
-  n, scale = F(2**(bits - 1) - 1), F(scale)
+  n, scale = F(2 ** (bits - 1) - 1), F(scale)
   return np.round(n * np.clip(w / scale, F(-1), F(1))), scale / n
 
 
 def wrpn_weights_pullback(g, w, bits, scale=1.0):
   levels, _ = wrpn_weights(w, bits, scale)
-  n = 2**(bits - 1) - 1
+  n = 2 ** (bits - 1) - 1
   ratio = w.astype(np.float64) / scale
   inside = np.abs(w) <= scale
   d_scale = np.where(inside, levels / n - ratio, np.sign(w))
@@ -96,8 +96,11 @@ def ttq_pullback(g, w, positive, negative, threshold=0.05):
   delta = F(threshold) * _max_abs(w)
   above, below = w > delta, w < -delta
   g_w = g.astype(np.float64) * np.where(above, positive, np.where(below, negative, 1.0))
-  return {"x": g_w, "positive": summed_to(g * above, np.shape(positive)),
-          "negative": -summed_to(g * below, np.shape(negative))}
+  return {
+    "x": g_w,
+    "positive": summed_to(g * above, np.shape(positive)),
+    "negative": -summed_to(g * below, np.shape(negative)),
+  }
 
 
 def dorefa_weights(w, bits):
@@ -130,7 +133,7 @@ def pact_pullback(g, x, clip, bits):
 def lsq_range(bits, signed=True, symmetric=False):
   if not signed:
     return 0, 2**bits - 1
-  return 2**(bits - 1) - bool(symmetric), 2**(bits - 1) - 1
+  return 2 ** (bits - 1) - bool(symmetric), 2 ** (bits - 1) - 1
 
 
 def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
@@ -142,8 +145,10 @@ def lsq_pullback(g, x, step, bits, signed=True, symmetric=False, grad_scale=1.0)
   q_n, q_p = lsq_range(bits, signed, symmetric)
   u = x.astype(np.float64) / step
   d_step = np.where(u <= -q_n, -q_n, np.where(u >= q_p, q_p, np.round(x / F(step)) - u))
-  return {"x": g * ((u > -q_n) & (u < q_p)),
-          "step": summed_to(g * d_step, np.shape(step)) * grad_scale}
+  return {
+    "x": g * ((u > -q_n) & (u < q_p)),
+    "step": summed_to(g * d_step, np.shape(step)) * grad_scale,
+  }
 
 
 def lsq_init(x, bits, signed=True, symmetric=False):

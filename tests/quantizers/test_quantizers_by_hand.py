@@ -13,7 +13,9 @@ f32 = functools.partial(np.asarray, dtype=np.float32)
 THIRD = 1 / 3
 
 
-@pytest.mark.parametrize("quantize,x,expected", [
+@pytest.mark.parametrize(
+  "quantize,x,expected",
+  [
     # Ties go to the even neighbour.
     (Q.ste_round, [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.6], [-2, -2, 0, 0, 2, 2, 3]),
     (lambda x: Q.ste_clip(x, -1, 0.5), [-3.0, -1.0, 0.2, 0.5, 0.6], [-1, -1, 0.2, 0.5, 0.5]),
@@ -22,8 +24,11 @@ THIRD = 1 / 3
     (lambda w: Q.wrpn_weights(w, 2), [-9.0, -0.5, 0.5, 0.51, 9.0], [-1, 0, 0, 1, 1]),
     (lambda w: Q.wrpn_weights(w, 3), [-1.0, -0.5, 0.1, 0.4, 0.9], [-1, -2 * THIRD, 0, THIRD, 1]),
     (lambda w: Q.wrpn_weights(w, 2, 4.0), [-5.0, -2.5, 1.0, 3.0], [-4, -4, 0, 4]),
-    (lambda w: Q.wrpn_weights(w, 2, jnp.array([1.0, 4.0])),
-     [[0.6, 0.6], [-3.0, -3.0]], [[1, 0], [-1, -4]]),
+    (
+      lambda w: Q.wrpn_weights(w, 2, jnp.array([1.0, 4.0])),
+      [[0.6, 0.6], [-3.0, -3.0]],
+      [[1, 0], [-1, -4]],
+    ),
     # A scale at zero or below acts as 1e-12, here and in the rows of ttq and lsq.
     (lambda w: Q.wrpn_weights(w, 2, 0.0), [-5.0, 0.0, 3.0], [-1e-12, 0, 1e-12]),
     (lambda w: Q.wrpn_weights(w, 2, -1.0), [-5.0, 0.0, 3.0], [-1e-12, 0, 1e-12]),
@@ -40,8 +45,11 @@ THIRD = 1 / 3
     (lambda w: Q.twn(w, axis=0), [[1.0, 3.0], [-0.5, 1.5]], [[0, 3], [0, 1.5]]),
     (lambda w: Q.twn(w, axis=(0, 1)), [[1.0, -3.0]], [[1, -3]]),
     # max|w| = 4, delta = 1: a weight at the threshold is zero.
-    (lambda w: Q.ttq(w, 0.5, 0.25, 0.25), [-4.0, -1.1, -1.0, 0.0, 1.0, 1.1],
-     [-0.25, -0.25, 0, 0, 0, 0.5]),
+    (
+      lambda w: Q.ttq(w, 0.5, 0.25, 0.25),
+      [-4.0, -1.1, -1.0, 0.0, 1.0, 1.1],
+      [-0.25, -0.25, 0, 0, 0, 0.5],
+    ),
     (lambda w: Q.ttq(w, -0.5, 0.25), [-1.0, 0.0, 1.0], [-0.25, 0, 1e-12]),
     (lambda w: Q.ttq(w, 0.5, -0.25), [-1.0, 0.0, 1.0], [-1e-12, 0, 0.5]),
     # 1 bit: mean|w| = 1.5. 2 bits: tanh w / max = 1, -1, and 0.1305 -> x = 0.565 -> 2/3 -> 1/3.
@@ -59,7 +67,8 @@ THIRD = 1 / 3
     (lambda x: Q.lsq(x, 0.5, 2, signed=False), [-9.0, 0.25, 0.8, 9.0], [0, 0, 1, 1.5]),
     (lambda x: Q.lsq(x, 0.0, 2), [-9.0, 0.0, 9.0], [-2e-12, 0, 1e-12]),
     (lambda x: Q.lsq(x, -0.5, 2, signed=False), [-9.0, 0.0, 9.0], [0, 0, 3e-12]),
-])
+  ],
+)
 def test_values(quantize, x, expected):
   np.testing.assert_allclose(jax.jit(quantize)(f32(x)), f32(expected), rtol=3e-7, atol=0)
 
@@ -70,10 +79,17 @@ def test_float32_ties_of_the_8_bit_grid():
   np.testing.assert_array_equal(Q.encode(Q.wrpn_activations, x, 8).levels, [128, 127])
 
 
-@pytest.mark.parametrize("bits,options,expected", [
-    (2, {}, (2, 1)), (2, dict(symmetric=True), (1, 1)), (2, dict(signed=False), (0, 3)),
-    (1, dict(signed=False), (0, 1)), (8, {}, (128, 127)), (8, dict(signed=False), (0, 255)),
-])
+@pytest.mark.parametrize(
+  "bits,options,expected",
+  [
+    (2, {}, (2, 1)),
+    (2, dict(symmetric=True), (1, 1)),
+    (2, dict(signed=False), (0, 3)),
+    (1, dict(signed=False), (0, 1)),
+    (8, {}, (128, 127)),
+    (8, dict(signed=False), (0, 255)),
+  ],
+)
 def test_lsq_range(bits, options, expected):
   assert Q.lsq_range(bits, **options) == expected
 

@@ -6,20 +6,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quantizers_cases import (CASE, CASES, each_case, each_dtype, float32, samples,
-                              value_and_pullback)
+from quantizers_cases import (
+  CASE,
+  CASES,
+  each_case,
+  each_dtype,
+  float32,
+  samples,
+  value_and_pullback,
+)
 
 from apprentice_jax import quantizers as Q
 
 # Eager and jitted, and every dtype, but not every pair of them.
-RUNS = pytest.mark.parametrize("dtype,jitted", [
-    (jnp.float32, False), (jnp.float16, False), (jnp.float32, True), (jnp.bfloat16, True)],
-    ids=["eager-float32", "eager-float16", "jit-float32", "jit-bfloat16"])
+RUNS = pytest.mark.parametrize(
+  "dtype,jitted",
+  [(jnp.float32, False), (jnp.float16, False), (jnp.float32, True), (jnp.bfloat16, True)],
+  ids=["eager-float32", "eager-float16", "jit-float32", "jit-bfloat16"],
+)
 
 
 def _value_and_codes(case, x, params):
-  return (case.quantize(x, **params), Q.encode(case.quantize, x, **params),
-          Q.encode_ste(case.quantize, x, **params))
+  return (
+    case.quantize(x, **params),
+    Q.encode(case.quantize, x, **params),
+    Q.encode_ste(case.quantize, x, **params),
+  )
 
 
 def _decode_by_hand(q, dtype):
@@ -55,23 +67,26 @@ def test_decoded_equals_the_quantizer_bit_for_bit(case, dtype, jitted):
     np.testing.assert_array_equal(trained.levels, encoded.levels)
 
 
-@pytest.mark.parametrize("function,static,dtype", [
+@pytest.mark.parametrize(
+  "function,static,dtype",
+  [
     (Q.ste_sign, {}, jnp.int8),
     (Q.twn, {}, jnp.int8),
     (functools.partial(Q.ttq, positive=1.0, negative=1.0), {}, jnp.int8),
     (Q.wrpn_weights, dict(bits=8), jnp.int8),
-    (Q.wrpn_activations, dict(bits=7), jnp.int8),    # 0 to 127
-    (Q.wrpn_activations, dict(bits=8), jnp.uint8),   # 0 to 255
+    (Q.wrpn_activations, dict(bits=7), jnp.int8),  # 0 to 127
+    (Q.wrpn_activations, dict(bits=8), jnp.uint8),  # 0 to 255
     (Q.dorefa_activations, dict(bits=8), jnp.uint8),
     (Q.dorefa_weights, dict(bits=1), jnp.int8),
-    (Q.dorefa_weights, dict(bits=7), jnp.int8),      # odd numbers, -127 to 127
-    (Q.dorefa_weights, dict(bits=8), jnp.int16),     # odd numbers, -255 to 255
+    (Q.dorefa_weights, dict(bits=7), jnp.int8),  # odd numbers, -127 to 127
+    (Q.dorefa_weights, dict(bits=8), jnp.int16),  # odd numbers, -255 to 255
     (functools.partial(Q.pact, clip=1.0), dict(bits=8), jnp.uint8),
     (functools.partial(Q.pact, clip=1.0), dict(bits=4), jnp.int8),
     (functools.partial(Q.lsq, step=0.01), dict(bits=8), jnp.int8),  # -128 to 127
     (functools.partial(Q.lsq, step=0.01), dict(bits=8, signed=False), jnp.uint8),
     (functools.partial(Q.lsq, step=0.01), dict(bits=7, signed=False), jnp.int8),
-])
+  ],
+)
 def test_smallest_dtype_holds_both_ends(function, static, dtype):
   x = samples() * 100
   encoded = Q.encode(function, x, **static)
@@ -87,8 +102,12 @@ def test_partial_positional_and_keyword_arguments_are_one():
   keyword = functools.partial(Q.wrpn_weights, bits=4)
   nested = functools.partial(keyword, scale=0.7)
   overridden = functools.partial(Q.wrpn_weights, bits=2, scale=0.7)
-  for other in (Q.encode(Q.wrpn_weights, w, bits=4, scale=0.7), Q.encode(keyword, w, scale=0.7),
-                Q.encode(nested, w), Q.encode(overridden, w, bits=4)):
+  for other in (
+    Q.encode(Q.wrpn_weights, w, bits=4, scale=0.7),
+    Q.encode(keyword, w, scale=0.7),
+    Q.encode(nested, w),
+    Q.encode(overridden, w, bits=4),
+  ):
     jax.tree.map(np.testing.assert_array_equal, other, direct)
 
 
@@ -103,8 +122,16 @@ def test_nan_makes_the_scale_nan(case, dtype):
 
 
 @pytest.mark.parametrize("encode", [Q.encode, Q.encode_ste])
-@pytest.mark.parametrize("function", [Q.ste_round, Q.lsq_init, jnp.tanh, lambda x: x,
-                                      functools.partial(Q.ste_clip, low=0.0, high=1.0)])
+@pytest.mark.parametrize(
+  "function",
+  [
+    Q.ste_round,
+    Q.lsq_init,
+    jnp.tanh,
+    lambda x: x,
+    functools.partial(Q.ste_clip, low=0.0, high=1.0),
+  ],
+)
 def test_other_functions_are_refused(encode, function):
   with pytest.raises(ValueError, match="pass a quantizer"):
     encode(function, samples())
@@ -141,8 +168,9 @@ def _check_layer(case, dtype, params):
     out, vjp = jax.vjp(lambda x, params: _layer(case, x, params, v), x, params)
     g_x, g_params = vjp(h)
     # The same layer on the quantizer's values, in float32: its cotangent is v^T h.
-    value, gradients = value_and_pullback(case, x.astype(jnp.float32), params,
-                                          jnp.einsum("mk,amc->akc", v, h))
+    value, gradients = value_and_pullback(
+      case, x.astype(jnp.float32), params, jnp.einsum("mk,amc->akc", v, h)
+    )
     return out, {"x": g_x, **g_params}, jnp.einsum("mk,akc->amc", v, value), gradients
 
   out, ours, expected_out, expected = both(x, params)
@@ -193,8 +221,15 @@ def test_one_channel_of_a_scale_may_be_zero():
 
 
 @pytest.mark.parametrize("low", [0.0, -0.7])
-@pytest.mark.parametrize("name, param", [("lsq_4", "step"), ("lsq_8_unsigned", "step"),
-                                         ("wrpn_weights_4_scale", "scale"), ("pact_8", "clip")])
+@pytest.mark.parametrize(
+  "name, param",
+  [
+    ("lsq_4", "step"),
+    ("lsq_8_unsigned", "step"),
+    ("wrpn_weights_4_scale", "scale"),
+    ("pact_8", "clip"),
+  ],
+)
 def test_a_scale_at_zero_or_below_is_raised_by_what_is_too_small(name, param, low):
   """Its gradient is that of a grid all of whose levels are too small: a larger one descends."""
   x, v = jnp.abs(samples()), jnp.ones((1, 5))

@@ -13,16 +13,16 @@ from quantizers_cases import SHAPE, each_case, each_dtype, float32, samples, val
 from apprentice_jax import quantizers as Q
 
 BITS = {  # and the range of bits each takes
-    "wrpn_weights": (lambda x, b: Q.wrpn_weights(x, b), 2),
-    "wrpn_activations": (lambda x, b: Q.wrpn_activations(x, b), 1),
-    "dorefa_weights": (lambda x, b: Q.dorefa_weights(x, b), 1),
-    "dorefa_activations": (lambda x, b: Q.dorefa_activations(x, b), 1),
-    "pact": (lambda x, b: Q.pact(x, 1.0, b), 1),
-    "lsq_signed": (lambda x, b: Q.lsq(x, 1.0, b), 2),
-    "lsq_unsigned": (lambda x, b: Q.lsq(x, 1.0, b, signed=False), 1),
-    "lsq_init": (lambda x, b: Q.lsq_init(x, b), 2),
-    "lsq_init_unsigned": (lambda x, b: Q.lsq_init(x, b, signed=False), 1),
-    "lsq_range": (lambda x, b: Q.lsq_range(b), 2),
+  "wrpn_weights": (lambda x, b: Q.wrpn_weights(x, b), 2),
+  "wrpn_activations": (lambda x, b: Q.wrpn_activations(x, b), 1),
+  "dorefa_weights": (lambda x, b: Q.dorefa_weights(x, b), 1),
+  "dorefa_activations": (lambda x, b: Q.dorefa_activations(x, b), 1),
+  "pact": (lambda x, b: Q.pact(x, 1.0, b), 1),
+  "lsq_signed": (lambda x, b: Q.lsq(x, 1.0, b), 2),
+  "lsq_unsigned": (lambda x, b: Q.lsq(x, 1.0, b, signed=False), 1),
+  "lsq_init": (lambda x, b: Q.lsq_init(x, b), 2),
+  "lsq_init_unsigned": (lambda x, b: Q.lsq_init(x, b, signed=False), 1),
+  "lsq_range": (lambda x, b: Q.lsq_range(b), 2),
 }
 each_bits = pytest.mark.parametrize("function,low", BITS.values(), ids=BITS)
 GROUPED = ("twn", "ttq", "dorefa_weights")  # one NaN spreads to all that share a scale with it
@@ -38,7 +38,7 @@ def test_zeros_stay_finite_in_values_and_gradients(case, dtype):
     assert np.all(value == 1)
   elif case.function == "dorefa_weights" and case.static["bits"] > 1:
     # No level is zero: the one next to it, on the side to which the tie rounds.
-    n = 2**case.static["bits"] - 1
+    n = 2 ** case.static["bits"] - 1
     np.testing.assert_array_equal(np.abs(value), jnp.full(SHAPE, 1 / n, dtype))
   else:
     assert not np.any(value)
@@ -46,10 +46,16 @@ def test_zeros_stay_finite_in_values_and_gradients(case, dtype):
   assert all(np.isfinite(float32(leaf)).all() for leaf in jax.tree.leaves(q))
 
 
-@pytest.mark.parametrize("quantize", [
-    lambda x, p: Q.wrpn_weights(x, 4, p), lambda x, p: Q.ttq(x, p, p),
-    lambda x, p: Q.pact(x, p, 4), lambda x, p: Q.lsq(x, p, 4)],
-    ids=["wrpn_weights", "ttq", "pact", "lsq"])
+@pytest.mark.parametrize(
+  "quantize",
+  [
+    lambda x, p: Q.wrpn_weights(x, 4, p),
+    lambda x, p: Q.ttq(x, p, p),
+    lambda x, p: Q.pact(x, p, 4),
+    lambda x, p: Q.lsq(x, p, 4),
+  ],
+  ids=["wrpn_weights", "ttq", "pact", "lsq"],
+)
 @pytest.mark.parametrize("zeros", [False, True], ids=["x", "zeros"])
 def test_a_zero_parameter_gives_zeros_and_stays_finite(quantize, zeros):
   x = jnp.zeros(SHAPE) if zeros else samples()
@@ -67,8 +73,10 @@ def test_lsq_init_of_zeros_is_a_usable_step():
 @each_dtype
 def test_nan_stays_visible(case, dtype):
   x = samples(dtype).at[1, 2, 3].set(jnp.nan)
-  for value in (case.quantize(x, **case.params),
-                Q.decode(Q.encode_ste(case.quantize, x, **case.params), dtype)):
+  for value in (
+    case.quantize(x, **case.params),
+    Q.decode(Q.encode_ste(case.quantize, x, **case.params), dtype),
+  ):
     nan = np.isnan(float32(value))
     expected = np.zeros(SHAPE, bool)
     axis = case.static.get("axis", ())
@@ -90,10 +98,16 @@ def test_nan_stays_visible_in_the_blocks_and_in_lsq_init():
   assert np.isnan(Q.lsq_init(x, 4))
 
 
-@pytest.mark.parametrize("quantize", [
-    lambda x, p: Q.wrpn_weights(x, 4, p), lambda x, p: Q.ttq(x, p, p),
-    lambda x, p: Q.pact(x, p, 4), lambda x, p: Q.lsq(x, p, 4)],
-    ids=["wrpn_weights", "ttq", "pact", "lsq"])
+@pytest.mark.parametrize(
+  "quantize",
+  [
+    lambda x, p: Q.wrpn_weights(x, 4, p),
+    lambda x, p: Q.ttq(x, p, p),
+    lambda x, p: Q.pact(x, p, 4),
+    lambda x, p: Q.lsq(x, p, 4),
+  ],
+  ids=["wrpn_weights", "ttq", "pact", "lsq"],
+)
 def test_a_nan_parameter_stays_visible(quantize):
   assert np.isnan(quantize(jnp.array([-3.0, 0.0, 3.0]), jnp.nan)).all()
 
@@ -112,8 +126,17 @@ def test_infinities_do_not_crash_and_saturate_what_clips(case):
       assert all(np.isfinite(g).all() for g in gradients.values())
 
 
-@each_case("ste_sign", "wrpn_weights_4_scale", "wrpn_activations_8", "twn", "ttq",
-           "dorefa_weights_1", "dorefa_weights_2", "pact_8", "lsq_4")
+@each_case(
+  "ste_sign",
+  "wrpn_weights_4_scale",
+  "wrpn_activations_8",
+  "twn",
+  "ttq",
+  "dorefa_weights_1",
+  "dorefa_weights_2",
+  "pact_8",
+  "lsq_4",
+)
 def test_scalars_and_single_elements(case):
   levels, scale = case.reference(np.float32(0.75)[None], **case.params)
   for shape in ((), (1,)):
@@ -145,37 +168,53 @@ def test_empty_arrays_elsewhere():
 
 
 WITH_PARAMETERS = {
-    "lsq": (lambda x, s: Q.lsq(x, s, 4), "step"), "pact": (lambda x, s: Q.pact(x, s, 4), "clip"),
-    "lsq_grad_scale": (lambda x, s: Q.lsq(x, 1.0, 4, grad_scale=s), "grad_scale"),
-    "wrpn_weights": (lambda x, s: Q.wrpn_weights(x, 4, s), "scale"),
-    "ttq_positive": (lambda x, s: Q.ttq(x, s, 1.0), "positive"),
-    "ttq_negative": (lambda x, s: Q.ttq(x, 1.0, s), "negative"),
-    "ttq_threshold": (lambda x, s: Q.ttq(x, 1.0, 1.0, s), "threshold"),
-    "twn": (lambda x, s: Q.twn(x, s), "threshold"),
-    "twn_axis": (lambda x, s: Q.twn(x, s, axis=() if jnp.ndim(x) == 0 else -1), "threshold"),
-    "ste_clip_low": (lambda x, s: Q.ste_clip(x, s, 1.0), "low"),
-    "ste_clip_high": (lambda x, s: Q.ste_clip(x, -1.0, s), "high"),
-    "encode": (lambda x, s: Q.encode(Q.lsq, x, s, 4), "step"),
-    "encode_ste": (lambda x, s: Q.encode_ste(Q.ttq, x, s, 1.0), "positive"),
-    "decode": (lambda x, s: Q.decode(Q.Quantized(x, s)), "scale"),
-    "decode_pair": (lambda x, s: Q.decode(Q.Quantized(x, (jnp.float32(1), s))), "scale"),
-    "decode_sides": (lambda x, s: Q.decode(Q.Quantized((x, x), (s, s))), "scale"),
+  "lsq": (lambda x, s: Q.lsq(x, s, 4), "step"),
+  "pact": (lambda x, s: Q.pact(x, s, 4), "clip"),
+  "lsq_grad_scale": (lambda x, s: Q.lsq(x, 1.0, 4, grad_scale=s), "grad_scale"),
+  "wrpn_weights": (lambda x, s: Q.wrpn_weights(x, 4, s), "scale"),
+  "ttq_positive": (lambda x, s: Q.ttq(x, s, 1.0), "positive"),
+  "ttq_negative": (lambda x, s: Q.ttq(x, 1.0, s), "negative"),
+  "ttq_threshold": (lambda x, s: Q.ttq(x, 1.0, 1.0, s), "threshold"),
+  "twn": (lambda x, s: Q.twn(x, s), "threshold"),
+  "twn_axis": (lambda x, s: Q.twn(x, s, axis=() if jnp.ndim(x) == 0 else -1), "threshold"),
+  "ste_clip_low": (lambda x, s: Q.ste_clip(x, s, 1.0), "low"),
+  "ste_clip_high": (lambda x, s: Q.ste_clip(x, -1.0, s), "high"),
+  "encode": (lambda x, s: Q.encode(Q.lsq, x, s, 4), "step"),
+  "encode_ste": (lambda x, s: Q.encode_ste(Q.ttq, x, s, 1.0), "positive"),
+  "decode": (lambda x, s: Q.decode(Q.Quantized(x, s)), "scale"),
+  "decode_pair": (lambda x, s: Q.decode(Q.Quantized(x, (jnp.float32(1), s))), "scale"),
+  "decode_sides": (lambda x, s: Q.decode(Q.Quantized((x, x), (s, s))), "scale"),
 }
-each_with_parameters = pytest.mark.parametrize("function, name", WITH_PARAMETERS.values(),
-                                               ids=WITH_PARAMETERS)
+each_with_parameters = pytest.mark.parametrize(
+  "function, name", WITH_PARAMETERS.values(), ids=WITH_PARAMETERS
+)
 
 
 @each_with_parameters
-@pytest.mark.parametrize("x, scale", [
-    ((8,), (8, 1)), ((3, 3, 4, 8), (8, 1, 1, 1)), ((), (8,)), ((), (1,)), ((1, 8), (3, 8)),
-    ((8,), (9,)), ((8,), (1, 1, 8)), ((8,), (0,)), ((0, 4), (2, 4))])
+@pytest.mark.parametrize(
+  "x, scale",
+  [
+    ((8,), (8, 1)),
+    ((3, 3, 4, 8), (8, 1, 1, 1)),
+    ((), (8,)),
+    ((), (1,)),
+    ((1, 8), (3, 8)),
+    ((8,), (9,)),
+    ((8,), (1, 1, 8)),
+    ((8,), (0,)),
+    ((0, 4), (2, 4)),
+  ],
+)
 def test_a_shape_that_would_grow_the_result_is_refused_by_both_names(function, name, x, scale):
   message = f"{name} of shape {re.escape(str(scale))} for an array of shape {re.escape(str(x))}"
   with pytest.raises(ValueError, match=message):
     function(jnp.zeros(x), jnp.ones(scale))
   with pytest.raises(ValueError, match=message):  # and while a gradient is traced
-    jax.eval_shape(jax.grad(lambda x, s: jnp.sum(jax.tree.leaves(function(x, s))[0]), (0, 1)),
-                   jnp.zeros(x), jnp.ones(scale))
+    jax.eval_shape(
+      jax.grad(lambda x, s: jnp.sum(jax.tree.leaves(function(x, s))[0]), (0, 1)),
+      jnp.zeros(x),
+      jnp.ones(scale),
+    )
 
 
 @each_with_parameters
@@ -199,8 +238,16 @@ def test_a_parameter_may_be_a_list():
 
 def test_python_floats_and_numpy_arrays_are_arrays_too():
   for x in (0.75, np.float32(0.75), np.full((2,), 0.75, np.float32)):
-    for value in (Q.ste_round(x), Q.ste_clip(x, 0, 1), Q.ste_sign(x), Q.wrpn_weights(x, 2),
-                  Q.twn(x), Q.ttq(x, 1.0, 1.0), Q.pact(x, 1.0, 1), Q.lsq(x, 1.0, 2)):
+    for value in (
+      Q.ste_round(x),
+      Q.ste_clip(x, 0, 1),
+      Q.ste_sign(x),
+      Q.wrpn_weights(x, 2),
+      Q.twn(x),
+      Q.ttq(x, 1.0, 1.0),
+      Q.pact(x, 1.0, 1),
+      Q.lsq(x, 1.0, 2),
+    ):
       assert isinstance(value, jax.Array) and value.shape == np.shape(x)
 
 
@@ -227,8 +274,9 @@ def test_traced_bits(function, low):
 
 
 def test_bits_of_numpy_are_whole_numbers_too():
-  np.testing.assert_array_equal(Q.wrpn_weights(samples(), np.int64(4)),
-                                Q.wrpn_weights(samples(), 4))
+  np.testing.assert_array_equal(
+    Q.wrpn_weights(samples(), np.int64(4)), Q.wrpn_weights(samples(), 4)
+  )
 
 
 @each_case()
@@ -238,10 +286,16 @@ def test_only_float_arrays(case, dtype):
     case.quantize(np.ones((3, 5, 8), dtype), **case.params)
 
 
-@pytest.mark.parametrize("function", [
-    Q.ste_round, functools.partial(Q.ste_clip, low=0, high=1),
-    functools.partial(Q.lsq_init, bits=4), functools.partial(Q.encode, Q.twn),
-    functools.partial(Q.encode_ste, Q.twn)])
+@pytest.mark.parametrize(
+  "function",
+  [
+    Q.ste_round,
+    functools.partial(Q.ste_clip, low=0, high=1),
+    functools.partial(Q.lsq_init, bits=4),
+    functools.partial(Q.encode, Q.twn),
+    functools.partial(Q.encode_ste, Q.twn),
+  ],
+)
 def test_only_float_arrays_elsewhere(function):
   with pytest.raises(TypeError, match="float arrays"):
     function(np.arange(3))
@@ -253,9 +307,25 @@ def test_twn_axis_out_of_range(axis):
     Q.twn(samples(), axis=axis)
 
 
-@pytest.mark.parametrize("axis", [1.0, "x", "1", "", True, np.True_, (0, None), (1.0,),
-                                  [True, 2], np.float32(2), np.array([0.5]), np.array(True),
-                                  [[2]], {2: 1.5}.values()])
+@pytest.mark.parametrize(
+  "axis",
+  [
+    1.0,
+    "x",
+    "1",
+    "",
+    True,
+    np.True_,
+    (0, None),
+    (1.0,),
+    [True, 2],
+    np.float32(2),
+    np.array([0.5]),
+    np.array(True),
+    [[2]],
+    {2: 1.5}.values(),
+  ],
+)
 def test_twn_axis_of_another_type(axis):
   with pytest.raises(TypeError, match="twn takes a whole number or a tuple of them as its axis"):
     Q.twn(samples(), axis=axis)
@@ -271,8 +341,22 @@ def test_twn_of_no_axes_keeps_none():
   assert Q.encode(Q.twn, samples(), axis=()).scale.shape == (1, 1, 1)
 
 
-@pytest.mark.parametrize("axis", [2, (-1,), [2], (2, -1), np.int64(2), np.uint8(2), np.array(2),
-                                  np.array([2]), jnp.int32(2), range(2, 3), {2}])
+@pytest.mark.parametrize(
+  "axis",
+  [
+    2,
+    (-1,),
+    [2],
+    (2, -1),
+    np.int64(2),
+    np.uint8(2),
+    np.array(2),
+    np.array([2]),
+    jnp.int32(2),
+    range(2, 3),
+    {2},
+  ],
+)
 def test_twn_axis_spellings(axis):
   np.testing.assert_array_equal(Q.twn(samples(), axis=axis), Q.twn(samples(), axis=-1))
 

@@ -1,4 +1,5 @@
-"""Meshes of explicit axes, as `jax.make_mesh` makes them: values and gradients as on one device, wherever arrays lie."""
+"""Meshes of explicit axes, as `jax.make_mesh` makes them: values and gradients as on one device,
+wherever arrays lie."""
 
 import contextlib
 import itertools
@@ -20,8 +21,12 @@ PLACES = (P(None, None, "model"), P("data", None, ("model",)), P(None, None, ("d
 @contextlib.contextmanager
 def _mesh():
   assert len(jax.devices()) >= 4, "these tests need virtual devices: see tests/conftest.py"
-  mesh = jax.make_mesh((2, 2), ("data", "model"), devices=jax.devices()[:4],
-                       axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+  mesh = jax.make_mesh(
+    (2, 2),
+    ("data", "model"),
+    devices=jax.devices()[:4],
+    axis_types=(jax.sharding.AxisType.Explicit,) * 2,
+  )
   with jax.set_mesh(mesh):
     yield mesh
 
@@ -35,15 +40,18 @@ def _of_codes(quantize, x, v, params):
 
 
 def _check(function, x, v, params, places):
-  """Gradients, their places included, with the parameters replicated and with those of a channel split."""
+  """Gradients, their places included, with the parameters replicated and with those of a channel
+  split."""
   gradient = jax.jit(jax.value_and_grad(function, (0, 2)))
   expected_value, expected = gradient(x, v, params)
   with _mesh() as mesh:
     put = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))
     for place, split in itertools.product(places, (False, True)):
       last = place[2] if len(place) > 2 and split else None
-      laid = {name: put(np.float32(p), P(*[None] * (np.ndim(p) - 1), last) if np.ndim(p) else P())
-              for name, p in params.items()}
+      laid = {
+        name: put(np.float32(p), P(*[None] * (np.ndim(p) - 1), last) if np.ndim(p) else P())
+        for name, p in params.items()
+      }
       if split and (last is None or not any(map(np.ndim, params.values()))):
         continue
       arguments = put(x, place), put(v, place), laid
@@ -54,8 +62,20 @@ def _check(function, x, v, params, places):
         np.testing.assert_allclose(float32(a), float32(b), 1e-5, 1e-5, err_msg=str(place))
 
 
-@each_case("ste_sign", "wrpn_weights_8_channels", "wrpn_activations_8", "twn", "twn_channels", "ttq", "ttq_channels",
-           "dorefa_weights_1", "dorefa_weights_2", "pact_4_channels", "lsq_4", "lsq_2_symmetric_channels")
+@each_case(
+  "ste_sign",
+  "wrpn_weights_8_channels",
+  "wrpn_activations_8",
+  "twn",
+  "twn_channels",
+  "ttq",
+  "ttq_channels",
+  "dorefa_weights_1",
+  "dorefa_weights_2",
+  "pact_4_channels",
+  "lsq_4",
+  "lsq_2_symmetric_channels",
+)
 def test_every_quantizer_wherever_its_array_lies(case):
   x, v = samples(shape=SHAPE), samples(shape=SHAPE, seed=1)
   _check(lambda x, v, params: _of_value(case.quantize, x, v, params), x, v, case.params, PLACES)
@@ -73,7 +93,9 @@ def test_the_blocks_lsq_init_and_encode():
   def blocks(x, v, params):
     step = Q.lsq_init(x, 4)
     levels, scale = Q.encode(Q.lsq, x, step, 4)
-    return jnp.sum(Q.ste_round(Q.ste_clip(3 * x, -1.0, params["high"])) * v) + scale * jnp.sum(levels)
+    return jnp.sum(Q.ste_round(Q.ste_clip(3 * x, -1.0, params["high"])) * v) + scale * jnp.sum(
+      levels
+    )
 
   for high in (np.float32(2), np.linspace(1, 2, 8, dtype=np.float32)):
     _check(blocks, x, v, {"high": high}, PLACES[:2])
@@ -86,10 +108,14 @@ def test_parameters_that_lie_apart_where_the_array_does_not():
   expected = gradient(x, v, case.params)
   with _mesh() as mesh:
     put = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))
-    found = gradient(put(x, P()), put(v, P()), {"step": put(case.params["step"], P(None, None, "data"))})
+    found = gradient(
+      put(x, P()), put(v, P()), {"step": put(case.params["step"], P(None, None, "data"))}
+    )
     assert jax.typeof(found[0]).sharding.spec == P(None, None, None)
     assert jax.typeof(found[1]["step"]).sharding.spec == P(None, None, "data")
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(float32(a), float32(b), 1e-5, 1e-5), found, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(float32(a), float32(b), 1e-5, 1e-5), found, expected
+  )
 
 
 @pytest.mark.parametrize("transform", [jax.vmap, jax.checkpoint], ids=["vmap", "checkpoint"])

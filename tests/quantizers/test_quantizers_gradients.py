@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import quantizers_reference as reference
-from quantizers_cases import (CASE, each_case, each_dtype, float32, samples, ulps,
-                              value_and_pullback)
+from quantizers_cases import CASE, each_case, each_dtype, float32, samples, ulps, value_and_pullback
 
 from apprentice_jax import quantizers as Q
 
@@ -74,7 +73,7 @@ def test_ttq_at_the_threshold():
 def test_ttq_descends():
   # The sign of dL/dnegative: one step of descent has to lower the loss it was computed for.
   w, target = jnp.array([-1.0, -2.0, 1.5]), jnp.array([-3.0, -3.0, 2.0])
-  loss = lambda negative: ((Q.ttq(w, 2.0, negative) - target)**2).sum()
+  loss = lambda negative: ((Q.ttq(w, 2.0, negative) - target) ** 2).sum()
   assert loss(1.0 - 0.1 * jax.grad(loss)(1.0)) < loss(1.0)
 
 
@@ -142,8 +141,12 @@ def test_cotangents_have_their_primals_dtype(name, x_dtype, p_dtype):
 @pytest.mark.parametrize("function", ["wrpn_weights", "ttq", "pact", "lsq"])
 @pytest.mark.parametrize("one", [1.0, 1, np.float64(1)], ids=["float", "int", "float64"])
 def test_parameters_may_be_plain_numbers(function, one):
-  f = {"wrpn_weights": lambda x: Q.wrpn_weights(x, 4, one), "ttq": lambda x: Q.ttq(x, one, one),
-       "pact": lambda x: Q.pact(x, one, 4), "lsq": lambda x: Q.lsq(x, one, 4, grad_scale=one)}
+  f = {
+    "wrpn_weights": lambda x: Q.wrpn_weights(x, 4, one),
+    "ttq": lambda x: Q.ttq(x, one, one),
+    "pact": lambda x: Q.pact(x, one, 4),
+    "lsq": lambda x: Q.lsq(x, one, 4, grad_scale=one),
+  }
   g = {"wrpn_weights": [0, 1], "ttq": [1, 1], "pact": [0, 1], "lsq": [1, 1]}
   f, g = f[function], g[function]
   gradient = jax.grad(lambda x: f(x).sum())
@@ -176,6 +179,7 @@ def _torch_round(x):
 
 def _torch_gradients(f, *arrays):
   import torch
+
   leaves = [torch.tensor(float32(a), requires_grad=True) for a in arrays]
   f(torch, *leaves).backward(torch.tensor(float32(samples(seed=1))))
   return [leaf.grad.numpy() for leaf in leaves]
@@ -185,6 +189,7 @@ def _torch_dorefa(bits):
   def f(torch, w):
     t, n = torch.tanh(w), 2**bits - 1
     return 2 * _torch_round(n * (t / (2 * t.abs().max()) + 0.5)) / n - 1
+
   return f
 
 
@@ -207,6 +212,7 @@ def _torch_pact(torch, x, clip):
     def backward(ctx, g):
       x, clip = ctx.saved_tensors
       return g * ((x >= 0) & (x < clip)), (g * (x >= clip)).sum()
+
   return Pact.apply(x, clip)
 
 
@@ -224,20 +230,26 @@ def _torch_ttq(torch, w, positive, negative):
       middle = ~above & ~below
       g_w = g * (positive * above + middle + negative * below)
       return g_w, (g * above).sum(), -(g * below).sum()
+
   return Ttq.apply(w, positive, negative)
 
 
-@pytest.mark.parametrize("ours,theirs,params", [
+@pytest.mark.parametrize(
+  "ours,theirs,params",
+  [
     *[(functools.partial(Q.dorefa_weights, bits=b), _torch_dorefa(b), ()) for b in (2, 4, 8)],
     (lambda x, s: Q.lsq(x, s, 4), _torch_lsq, (0.13,)),
     (lambda w, s: Q.wrpn_weights(w, 4, s), _torch_wrpn, (0.9,)),
     (lambda x, c: Q.pact(x, c, 4), _torch_pact, (1.1,)),
     (Q.ttq, _torch_ttq, (0.6, 1.3)),
-], ids=["dorefa2", "dorefa4", "dorefa8", "lsq", "wrpn", "pact", "ttq"])
+  ],
+  ids=["dorefa2", "dorefa4", "dorefa8", "lsq", "wrpn", "pact", "ttq"],
+)
 def test_gradients_equal_pytorchs(ours, theirs, params):
   pytest.importorskip("torch")
   x, params = samples(), [np.float32(p) for p in params]
   gradients = jax.jit(lambda x, g, *params: jax.vjp(ours, x, *params)[1](g))(
-      x, samples(seed=1), *params)
+    x, samples(seed=1), *params
+  )
   for a, b in zip(gradients, _torch_gradients(theirs, x, *params), strict=True):
     np.testing.assert_allclose(a, b, 1e-5, 1e-5)

@@ -14,24 +14,40 @@ import pytest
 from apprentice_jax import quantizers as Q
 
 MODULES = [f"{Q.__name__}.{m.name}" for m in pkgutil.iter_modules(Q.__path__)]
-DIFFERENTIABLE = [name for name in Q.__all__
-                  if name.startswith("ste_") or hasattr(getattr(Q, name), "bind")]
-HEAVY = ("flax", "orbax", "tensorflow_datasets", "tensorflow", "absl", "optax", "chex",
-         "ml_collections", "grain", "torch")
+DIFFERENTIABLE = [
+  name for name in Q.__all__ if name.startswith("ste_") or hasattr(getattr(Q, name), "bind")
+]
+HEAVY = (
+  "flax",
+  "orbax",
+  "tensorflow_datasets",
+  "tensorflow",
+  "absl",
+  "optax",
+  "chex",
+  "ml_collections",
+  "grain",
+  "torch",
+)
 
 
 def _examples(obj, module):
   # A quantizer's globals are those of its decorator: name the module, or it finds no examples.
   globs = {**vars(module), "jax": jax, "jnp": jnp, "twn": Q.twn}
-  return [test for test in doctest.DocTestFinder(recurse=False).find(obj, module=False, globs=globs)
-          if test.examples]
+  return [
+    test
+    for test in doctest.DocTestFinder(recurse=False).find(obj, module=False, globs=globs)
+    if test.examples
+  ]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
   module = importlib.import_module(name)
-  objects = [module, *(f for f in vars(module).values()
-                       if inspect.isroutine(f) and f.__module__ == name)]
+  objects = [
+    module,
+    *(f for f in vars(module).values() if inspect.isroutine(f) and f.__module__ == name),
+  ]
   runner = doctest.DocTestRunner()
   for obj in objects:
     for test in _examples(obj, module):
@@ -64,10 +80,13 @@ def test_signatures():
 
 
 def test_import_loads_nothing_heavy():
-  code = ("import sys, apprentice_jax.quantizers\n"
-          f"print([m for m in {HEAVY!r} if m in sys.modules])")
+  code = f"import sys, apprentice_jax.quantizers\nprint([m for m in {HEAVY!r} if m in sys.modules])"
   path = [p for p in sys.path if p]
-  out = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"],
-                       capture_output=True, text=True, check=False)
+  out = subprocess.run(
+    [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert out.returncode == 0, out.stderr
   assert out.stdout.strip() == "[]"

@@ -15,16 +15,26 @@ from apprentice_jax import quantizers as Q
 SIZE = 8  # one shape, so that each quantizer compiles once; divides into the channels' parameters
 _settings = hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
 # Values that hit clips and ties as well as any. Subnormals are flushed to zero by XLA on a CPU.
-_element = (st.floats(-100, 100, width=32, allow_subnormal=False)
-            | st.floats(-2, 2, width=16, allow_subnormal=False)
-            | st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5]))
+_element = (
+  st.floats(-100, 100, width=32, allow_subnormal=False)
+  | st.floats(-2, 2, width=16, allow_subnormal=False)
+  | st.sampled_from([0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5])
+)
 arrays = hypothesis.given(hnp.arrays(np.float32, (SIZE,), elements=_element))
-ELEMENTWISE = ("ste_sign", "wrpn_weights_2", "wrpn_weights_4_scale", "wrpn_activations_8",
-               "dorefa_activations_2", "pact_8", "lsq_4", "lsq_8_unsigned")
+ELEMENTWISE = (
+  "ste_sign",
+  "wrpn_weights_2",
+  "wrpn_weights_4_scale",
+  "wrpn_activations_8",
+  "dorefa_activations_2",
+  "pact_8",
+  "lsq_4",
+  "lsq_8_unsigned",
+)
 RANK_ONE = (*ELEMENTWISE, "twn", "ttq", "dorefa_weights_1", "dorefa_weights_2", "dorefa_weights_8")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled(name):
   case = CASE[name]
 
@@ -68,8 +78,9 @@ def test_idempotent(case, x):
   hypothesis.assume(case.function != "dorefa_weights" or x.any())
   once = _value(case, x)
   # The scale of twn and 1-bit dorefa is a mean of equal numbers, which may round.
-  assert ulps(_value(case, once), once).max() <= (2 if case.name in ("twn", "dorefa_weights_1")
-                                                  else 0)
+  assert ulps(_value(case, once), once).max() <= (
+    2 if case.name in ("twn", "dorefa_weights_1") else 0
+  )
 
 
 @each_case("wrpn_weights_2", "wrpn_weights_4_scale", "twn")
@@ -110,7 +121,7 @@ def test_scales_with_its_input(case, x):
 def test_twn_scale_is_the_best_for_its_levels(x):
   # alpha is the least-squares magnitude given the levels: a little more or less is no better.
   value, levels = (np.asarray(v, np.float64) for v in _compiled("twn")(x))
-  error = lambda factor: np.sum((x - factor * value)**2)
+  error = lambda factor: np.sum((x - factor * value) ** 2)
   assert min(error(0.99), error(1.01)) >= error(1) * (1 - 1e-6)
   assert np.all(np.sign(x)[levels != 0] == levels[levels != 0])
 

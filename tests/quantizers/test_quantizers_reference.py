@@ -16,8 +16,11 @@ ALL_BITS = [Case("", "dorefa_weights", dict(bits=b), {}) for b in range(1, 9)]
 ALL_BITS += [Case("", "wrpn_activations", dict(bits=b), {}) for b in range(1, 9)]
 ALL_BITS += [Case("", "wrpn_weights", dict(bits=b), dict(scale=0.9)) for b in range(2, 9)]
 ALL_BITS += [Case("", "pact", dict(bits=b), dict(clip=1.1)) for b in range(1, 9)]
-ALL_BITS += [Case("", "lsq", dict(bits=b, symmetric=s), dict(step=0.11))
-             for b in range(2, 9) for s in (False, True)]
+ALL_BITS += [
+  Case("", "lsq", dict(bits=b, symmetric=s), dict(step=0.11))
+  for b in range(2, 9)
+  for s in (False, True)
+]
 ALL_BITS += [Case("", "lsq", dict(bits=b, signed=False), dict(step=0.11)) for b in range(1, 9)]
 
 
@@ -52,8 +55,9 @@ def test_every_width(case):
   _check(case, jnp.float32)
 
 
-@pytest.mark.parametrize("bits,signed,symmetric", [(2, True, False), (4, True, True),
-                                                   (8, False, False)])
+@pytest.mark.parametrize(
+  "bits,signed,symmetric", [(2, True, False), (4, True, True), (8, False, False)]
+)
 @each_dtype
 @jitted
 def test_lsq_init(bits, signed, symmetric, dtype, jitted):

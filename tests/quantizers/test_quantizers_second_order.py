@@ -1,4 +1,5 @@
-"""Gradients of gradients, inside `jax.lax.scan` as in an unrolled loop, under jit, vmap and remat."""
+"""Gradients of gradients, inside `jax.lax.scan` as in an unrolled loop, under jit, vmap and
+remat."""
 
 import functools
 
@@ -31,9 +32,11 @@ def _of_loop(step, x, params, scan):
 
 def _second(step, scan):
   """(x, params) -> the gradients of the square of the gradient's length."""
+
   def length(x, params):
     gradients = jax.grad(functools.partial(_of_loop, step, scan=scan), (0, 1))(x, params)
     return sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients))
+
   return jax.grad(length, (0, 1))
 
 
@@ -51,15 +54,27 @@ def _check(step, x, params):
   _equal(twice, jax.tree.map(lambda g: jnp.stack([g, g]), expected))
 
 
-@each_case("ste_sign", "wrpn_weights_4_scale", "wrpn_activations_8", "twn_channels", "ttq_channels",
-           "dorefa_weights_1", "dorefa_weights_2", "pact_4_channels", "lsq_4", "lsq_8_unsigned")
+@each_case(
+  "ste_sign",
+  "wrpn_weights_4_scale",
+  "wrpn_activations_8",
+  "twn_channels",
+  "ttq_channels",
+  "dorefa_weights_1",
+  "dorefa_weights_2",
+  "pact_4_channels",
+  "lsq_4",
+  "lsq_8_unsigned",
+)
 def test_inside_scan_as_unrolled(case):
   _check(lambda x, params: case.quantize(x, **params), samples(), case.params)
 
 
 @each_case("ttq_channels", "lsq_4")
 def test_codes_inside_scan(case):
-  _check(lambda x, params: Q.decode(Q.encode_ste(case.quantize, x, **params)), samples(), case.params)
+  _check(
+    lambda x, params: Q.decode(Q.encode_ste(case.quantize, x, **params)), samples(), case.params
+  )
 
 
 def test_the_blocks_inside_scan():
@@ -83,7 +98,8 @@ def test_layers_inside_scan(weights, bits, im2col):
 
 
 def test_second_order_by_hand():
-  # dL/dx = v clip'(x), L2 = sum (dL/dx)^2 of L = sum q(x)^2 / 2: dL/dx = q(x) inside, d/dx of q^2 = 2 q.
+  # dL/dx = v clip'(x), L2 = sum (dL/dx)^2 of L = sum q(x)^2 / 2: dL/dx = q(x) inside, d/dx of q^2 =
+  # 2 q.
   x = jnp.array([-0.5, 0.3, 0.9, 2.0])
-  of_gradient = lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(Q.pact(x, 1.0, 2)**2) / 2)(x)**2)
+  of_gradient = lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(Q.pact(x, 1.0, 2) ** 2) / 2)(x) ** 2)
   np.testing.assert_allclose(jax.grad(of_gradient)(x), [0, 2 / 3, 2, 0], rtol=1e-6)

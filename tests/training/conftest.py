@@ -32,4 +32,5 @@ def unbroken(pretrained, tmp_path_factory):
       done[kind] = tmp_path_factory.mktemp(f"unbroken-{kind.replace(' ', '-')}")
       loop.train(scheme_config(kind, pretrained), done[kind])
     return done[kind]
+
   return run

@@ -11,7 +11,7 @@ from apprentice_jax.training import loop, metrics
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.metrics import MetricsWriter
 
-STEPS = 27          # 1.2 epochs of 22.45 steps
+STEPS = 27  # 1.2 epochs of 22.45 steps
 TIMING = ("seconds", "images_per_second", "data_wait", "host_memory")
 
 
@@ -23,9 +23,16 @@ def tiny(**changes):
     network.update(small)
   for recipe in config.recipe.values():
     recipe.update(epochs=1.2, warmup_epochs=0.2)
-  config.update_from_flattened_dict({
-      "data.name": "digits", "data.pad": 1, "data.flip": False, "batch_size": 64,
-      "steps_per_dispatch": 5, "checkpoint.every_epochs": 0.4})
+  config.update_from_flattened_dict(
+    {
+      "data.name": "digits",
+      "data.pad": 1,
+      "data.flip": False,
+      "batch_size": 64,
+      "steps_per_dispatch": 5,
+      "checkpoint.every_epochs": 0.4,
+    }
+  )
   config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
   return config
 
@@ -34,8 +41,10 @@ def final_state(workdir):
   """Everything the last checkpoint holds: parameters, statistics, optimizer state."""
   with Checkpoints(workdir) as checkpoints:
     state, meta = checkpoints.contents()
-  return meta["step"], {jax.tree_util.keystr(p): np.asarray(leaf)
-                        for p, leaf in jax.tree_util.tree_leaves_with_path(state)}
+  return meta["step"], {
+    jax.tree_util.keystr(p): np.asarray(leaf)
+    for p, leaf in jax.tree_util.tree_leaves_with_path(state)
+  }
 
 
 def untimed(record):
@@ -78,6 +87,7 @@ def begin(config, workdir, monkeypatch, killed_at):
     write(self, step, record)
     if step == killed_at or killed_at == "end" and "test_loss" in record:
       raise Killed
+
   with monkeypatch.context() as patch:
     patch.setattr(MetricsWriter, "write", killed)
     with pytest.raises(Killed):
@@ -91,7 +101,9 @@ def named_torch(network, path, order=range(10)):
   for tree in network.params, network.batch_stats:
     for key, array in jax.tree_util.tree_leaves_with_path(tree):
       name, _ = spelled("/".join(k.key for k in key), array.shape)
-      tensors[name] = np.ascontiguousarray(np.transpose(array, {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))))
+      tensors[name] = np.ascontiguousarray(
+        np.transpose(array, {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,)))
+      )
   for name in ("fc.weight", "fc.bias"):
     tensors[name] = np.ascontiguousarray(tensors[name][list(order)])
   save_file(tensors, path)

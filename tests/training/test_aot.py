@@ -19,6 +19,7 @@ def folder(tmp_path):
 def unkept(monkeypatch):
   """JAX's own cache has nothing."""
   from jax.experimental.compilation_cache import compilation_cache
+
   usual = jax.config.jax_compilation_cache_dir
   jax.config.update("jax_compilation_cache_dir", None)
   compilation_cache.reset_cache()
@@ -34,8 +35,11 @@ class Counted:
     def function(state, x):
       self.traces += 1
       return state + factor * jax.lax.pmean(x.sum(), parallel.AXIS)
+
     self.traces = 0
-    self.call = aot.Kept(parallel.over_replicas(function, (False, True), donate=(0,)), "function", *made_of)
+    self.call = aot.Kept(
+      parallel.over_replicas(function, (False, True), donate=(0,)), "function", *made_of
+    )
 
   def __call__(self, rows=3):
     x = np.arange(8 * rows, dtype=np.float32).reshape(8, rows)
@@ -55,7 +59,9 @@ def test_other_programs_are_not_taken_for_it(folder, unkept):
     assert other() > 1 and other.traces == 1
   wider = Counted("a")
   assert wider(5) == 1 + 2 * np.arange(40).sum() / 8 and wider.traces == 1
-  assert wider(3) == 1 + 2 * np.arange(24).sum() / 8 and wider.traces == 1  # found again, after other shapes
+  assert (
+    wider(3) == 1 + 2 * np.arange(24).sum() / 8 and wider.traces == 1
+  )  # found again, after other shapes
   assert len(list(folder.glob("*.program"))) == 4
 
 
@@ -68,7 +74,7 @@ def test_a_change_of_the_package_makes_other_programs(folder, unkept, monkeypatc
 
 def test_a_damaged_file_is_made_anew(folder, unkept):
   expected = Counted("a")()
-  path, = folder.glob("*.program")
+  (path,) = folder.glob("*.program")
   path.write_bytes(path.read_bytes()[:1000])
   again = Counted("a")
   assert again() == expected and again.traces == 1
@@ -87,13 +93,26 @@ def test_one_device(folder, unkept):
   assert len(list(folder.glob("*.program"))) == 1
 
 
-@pytest.mark.parametrize("thorough, flags, expected", [
-    (True, f"--xla_dump_to=d {aot.QUICK}", {"xla_backend_optimization_level": 3}), (False, aot.QUICK, None), (True, "", None),
-    (True, f"{aot.QUICK} --xla_cpu_multi_thread_eigen=false", None)])  # the user's: the command's own are last
-def test_what_is_thorough_is_compiled_at_the_default_level(thorough, flags, expected, folder, unkept, monkeypatch):
+@pytest.mark.parametrize(
+  "thorough, flags, expected",
+  [
+    (True, f"--xla_dump_to=d {aot.QUICK}", {"xla_backend_optimization_level": 3}),
+    (False, aot.QUICK, None),
+    (True, "", None),
+    (True, f"{aot.QUICK} --xla_cpu_multi_thread_eigen=false", None),
+  ],
+)  # the user's: the command's own are last
+def test_what_is_thorough_is_compiled_at_the_default_level(
+  thorough, flags, expected, folder, unkept, monkeypatch
+):
   usual, seen = jax.stages.Lowered.compile, []
-  monkeypatch.setattr(jax.stages.Lowered, "compile", lambda lowered, compiler_options=None: (
-      seen.append(compiler_options) or usual(lowered, compiler_options)))
+  monkeypatch.setattr(
+    jax.stages.Lowered,
+    "compile",
+    lambda lowered, compiler_options=None: (
+      seen.append(compiler_options) or usual(lowered, compiler_options)
+    ),
+  )
   jax.devices()  # read XLA_FLAGS
   monkeypatch.setenv("XLA_FLAGS", flags)
   function = parallel.over_replicas(lambda x: jax.lax.pmean(x, parallel.AXIS) * 3, (True,))

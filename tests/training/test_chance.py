@@ -1,10 +1,10 @@
-"""A warning where a fixed teacher is no better than chance: its classes may come in another order."""
+"""A warning where a fixed teacher is no better than chance: its classes may come in another
+order."""
 
 import warnings
 
 import numpy as np
 import pytest
-
 from runs import named_torch, tiny
 
 from apprentice_jax.training import chance, inputs, loop, parallel, saved, start
@@ -12,7 +12,9 @@ from apprentice_jax.training import chance, inputs, loop, parallel, saved, start
 MANY = np.repeat(np.arange(10), 12)
 
 
-@pytest.mark.parametrize("predicted, labels, is_chance", [
+@pytest.mark.parametrize(
+  "predicted, labels, is_chance",
+  [
     (MANY, MANY, False),
     (np.roll(MANY, 12), MANY, True),  # another order
     (np.zeros(120, int), MANY, True),  # one class whatever it sees
@@ -21,13 +23,18 @@ MANY = np.repeat(np.arange(10), 12)
     # Nine of ten are of one class: to name it always is chance, to know half of the others is more.
     (np.zeros(120, int), np.arange(120) < 12, True),
     (np.arange(120) < 6, np.arange(120) < 12, False),
-    (np.zeros(120, int), np.zeros(120, int), False)])  # nothing to tell
+    (np.zeros(120, int), np.zeros(120, int), False),
+  ],
+)  # nothing to tell
 def test_more_than_chance(predicted, labels, is_chance):
   right = int(np.sum(predicted == labels))
   found = chance.by_chance(predicted, labels.astype(int))
   random = np.random.default_rng(0)
-  np.testing.assert_allclose(found, np.mean([np.sum(random.permutation(predicted) == labels) for _ in range(2000)]),
-                             rtol=0.05)
+  np.testing.assert_allclose(
+    found,
+    np.mean([np.sum(random.permutation(predicted) == labels) for _ in range(2000)]),
+    rtol=0.05,
+  )
   assert chance.is_chance(right, found, len(labels)) == is_chance
 
 
@@ -55,15 +62,26 @@ def test_a_file_in_another_order_is_warned_of(cached, good, tmp_path):
   network, _ = saved.read(str(good))
   for order, warned in ((range(10), False), ([*range(1, 10), 0], True)):
     file = named_torch(network, tmp_path / f"{warned}.safetensors", order)
-    config = tiny(scheme="B", teacher__init=file, recipe__student__epochs=0.1,
-                  recipe__student__warmup_epochs=0.0, teacher_input__cached=cached, data__augmentation_epochs=1)
+    config = tiny(
+      scheme="B",
+      teacher__init=file,
+      recipe__student__epochs=0.1,
+      recipe__student__warmup_epochs=0.0,
+      teacher_input__cached=cached,
+      data__augmentation_epochs=1,
+    )
     with warnings.catch_warnings(record=True) as said:
       warnings.simplefilter("always")
       loop.train(config, tmp_path / f"run{warned}")
-    said = [str(w.message) for w in said if "by chance" in str(w.message) or "of chance" in str(w.message)]
+    said = [
+      str(w.message) for w in said if "by chance" in str(w.message) or "of chance" in str(w.message)
+    ]
     assert len(said) == warned
     if warned:
-      assert said[0].startswith(f"{file} is right on ") and "of 128 training images, no more than the " in said[0]
+      assert (
+        said[0].startswith(f"{file} is right on ")
+        and "of 128 training images, no more than the " in said[0]
+      )
       assert "in their order (0, 1, 2, 3, ...;" in said[0]
 
 
@@ -77,5 +95,7 @@ def test_the_share_that_is_right_is_the_networks(good, monkeypatch):
   chance.look(config, model, parallel.replicate(network), data, (0.5,), (0.5,))
   some = np.sort(chance.permutation(0, 0, data.size)[:128])
   images = (np.float32(data.sample(some)) / 255 - 0.5) / 0.5
-  logits = model.apply({"params": network.params, "batch_stats": network.batch_stats}, images, False)
+  logits = model.apply(
+    {"params": network.params, "batch_stats": network.batch_stats}, images, False
+  )
   assert asked[0][0] == np.sum(np.argmax(logits, -1) == data.labels(some)) and asked[0][2] == 128

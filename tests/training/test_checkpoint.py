@@ -15,12 +15,17 @@ from apprentice_jax.training.checkpoint import Checkpoints
 
 def state(seed, trains_teacher):
   r = np.random.default_rng(seed)
+
   def network(trains):
-    params = {"conv": {"kernel": r.standard_normal((3, 2)).astype(np.float32)},
-              "clip": np.float32(r.random())}
+    params = {
+      "conv": {"kernel": r.standard_normal((3, 2)).astype(np.float32)},
+      "clip": np.float32(r.random()),
+    }
     opt_state = (optax.EmptyState(), optax.TraceState(jax.tree.map(lambda p: p + 1, params)))
-    return Network(params, {"norm": {"mean": r.random(2).astype(np.float32)}},
-                   opt_state if trains else None)
+    return Network(
+      params, {"norm": {"mean": r.random(2).astype(np.float32)}}, opt_state if trains else None
+    )
+
   return State(network(True), network(trains_teacher))
 
 
@@ -42,15 +47,20 @@ def test_round_trip(trains_teacher, devices, tmp_path):
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
     np.testing.assert_array_equal(a, b)
     assert a.devices() == set(chosen)
-  jax.tree.map(np.testing.assert_array_equal, (student.params, student.batch_stats),
-               (saved.student.params, saved.student.batch_stats))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (student.params, student.batch_stats),
+    (saved.student.params, saved.student.batch_stats),
+  )
   assert student.opt_state is None and step == 3
 
 
 def test_where_no_space_can_be_set_aside_a_file_has_to_do(tmp_path, monkeypatch):
   """A bucket or a network disk: nothing large is written to find out."""
+
   def unable(*_):
     raise OSError(errno.EOPNOTSUPP, "not supported")
+
   monkeypatch.setattr(checkpoint, "_set_space_aside", unable)
   with Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, parallel.replicate(state(1, True)), {})
@@ -61,7 +71,10 @@ def test_space_is_set_aside(tmp_path):
   with open(tmp_path / "file", "wb") as file:
     checkpoint._set_space_aside(file.fileno(), 2**20)
     assert os.fstat(file.fileno()).st_size == 2**20
-  with open(tmp_path / "file") as file, pytest.raises(OSError, match="Bad file"):  # not open to write
+  with (
+    open(tmp_path / "file") as file,
+    pytest.raises(OSError, match="Bad file"),
+  ):  # not open to write
     checkpoint._set_space_aside(file.fileno(), 1)
 
 
@@ -72,5 +85,6 @@ def test_only_the_newest_are_kept(tmp_path):
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.latest() == 3
-    np.testing.assert_array_equal(checkpoints.student()[0].params["clip"],
-                                  state(3, True).student.params["clip"])
+    np.testing.assert_array_equal(
+      checkpoints.student()[0].params["clip"], state(3, True).student.params["clip"]
+    )

@@ -1,20 +1,25 @@
 """What a run says before it starts: what is trained, and about how long it takes."""
 
 import pytest
-
 from runs import scheme_config, tiny
 
 from apprentice_jax.training import forecast, start
 
-
 # Multiply-adds of a forward pass of one digit through a ResNet-8 of 4, 8 and 16 channels, by hand:
 # kernel side ** 2 * inputs * outputs * pixels of the result.
-MACS = (9 * 1 * 4 * 64 + 2 * 9 * 4 * 4 * 64 + (9 * 4 * 8 + 9 * 8 * 8) * 16
-        + (9 * 8 * 16 + 9 * 16 * 16) * 4 + 16 * 10)
+MACS = (
+  9 * 1 * 4 * 64
+  + 2 * 9 * 4 * 4 * 64
+  + (9 * 4 * 8 + 9 * 8 * 8) * 16
+  + (9 * 8 * 16 + 9 * 16 * 16) * 4
+  + 16 * 10
+)
 
 
-@pytest.mark.parametrize("scheme, first, teachers", [
-    ("baseline", [], 0), ("A", [], 3), ("B", ["teacher"], 1), ("C", ["teacher", "student"], 1)])
+@pytest.mark.parametrize(
+  "scheme, first, teachers",
+  [("baseline", [], 0), ("A", [], 3), ("B", ["teacher"], 1), ("C", ["teacher", "student"], 1)],
+)
 def test_stages(scheme, first, teachers):
   config = tiny(scheme=scheme, batch_size=64)
   config.recipe.teacher.epochs = 3.0
@@ -22,7 +27,10 @@ def test_stages(scheme, first, teachers):
   assert [stage.name for stage in before] == first
   assert [stage.macs for stage in before] == [3 * MACS] * len(first)
   assert last.macs == (3 + teachers) * MACS
-  assert last.steps == round(last.epochs * 1437 / 64) and last.epochs == start.student_recipe(config).epochs
+  assert (
+    last.steps == round(last.epochs * 1437 / 64)
+    and last.epochs == start.student_recipe(config).epochs
+  )
   for stage in before:
     assert stage.epochs == config.recipe[stage.name].epochs
 
@@ -33,8 +41,10 @@ def test_seconds_by_hand():
   assert forecast.seconds([stage, stage], 2e9) == pytest.approx(2 * wanted)
 
 
-@pytest.mark.parametrize("count, words", [(5, "a minute"), (89, "a minute"), (100, "2 minutes"),
-                                          (7000, "117 minutes"), (7300, "2 hours")])
+@pytest.mark.parametrize(
+  "count, words",
+  [(5, "a minute"), (89, "a minute"), (100, "2 minutes"), (7000, "117 minutes"), (7300, "2 hours")],
+)
 def test_durations(count, words):
   assert forecast._duration(count) == words
 
@@ -44,4 +54,7 @@ def test_the_note_comes_first():
   config.note = "sizes for a CPU."
   note, line = forecast.lines(config)
   assert note == "sizes for a CPU."
-  assert line.startswith("to train, on images of 8x8 pixels: the teacher (") and ", then the student (" in line
+  assert (
+    line.startswith("to train, on images of 8x8 pixels: the teacher (")
+    and ", then the student (" in line
+  )

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-
 from runs import assert_same_run, begin, named_torch, scheme_config, tiny
 
 from apprentice_jax.config import ConfigError
@@ -25,15 +24,19 @@ def other(pretrained, tmp_path):
   return named_torch(network._replace(params=params), tmp_path / "other.safetensors")
 
 
-def test_a_run_goes_on_with_its_teacher_in_another_place(unbroken, pretrained, other, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_its_teacher_in_another_place(
+  unbroken, pretrained, other, tmp_path, monkeypatch
+):
   config = scheme_config("B", shutil.copytree(pretrained, tmp_path / "teacher"))
   begin(config, tmp_path / "run", monkeypatch, 15)
   (tmp_path / "teacher").rename(tmp_path / "moved")
   with pytest.raises(ConfigError) as error:
     loop.train(config, tmp_path / "run")
   assert str(error.value) == (
-      f"config.teacher.init={tmp_path}/teacher is not there any more: bring the network back, or say where it is now; the "
-      "run goes on with the same one from any place.")
+    f"config.teacher.init={tmp_path}/teacher is not there any more: bring the network back, or say "
+    "where it is now; the "
+    "run goes on with the same one from any place."
+  )
   config.teacher.init = other
   with pytest.raises(ConfigError) as error:
     loop.train(config, tmp_path / "run")
@@ -59,8 +62,11 @@ def test_a_finished_run_is_compared_too(unbroken, pretrained, other, tmp_path):
     loop.train(config, unbroken("B"))
 
 
-def test_where_students_and_joint_teachers_start_is_noted(unbroken, pretrained, other, tmp_path, monkeypatch):
-  """Under scheme A from trained networks; what has another content at the same place is noticed, too."""
+def test_where_students_and_joint_teachers_start_is_noted(
+  unbroken, pretrained, other, tmp_path, monkeypatch
+):
+  """Under scheme A from trained networks; what has another content at the same place is noticed,
+  too."""
   place = shutil.copytree(pretrained, tmp_path / "place")
   config = tiny(scheme="A", teacher__init=str(place), student__init=str(place))
   begin(config, tmp_path / "run", monkeypatch, 15)
@@ -69,7 +75,9 @@ def test_where_students_and_joint_teachers_start_is_noted(unbroken, pretrained, 
     loop.train(scratch, tmp_path / "run")
   shutil.rmtree(place)
   shutil.copy(other, place)
-  with pytest.raises(ConfigError, match="its (student|teacher) does not start from the network it began with"):
+  with pytest.raises(
+    ConfigError, match="its (student|teacher) does not start from the network it began with"
+  ):
     loop.train(config, tmp_path / "run")
   # And a run from scratch has no such networks.
   with pytest.raises(ConfigError, match="another network: config.teacher.init"):
@@ -79,12 +87,14 @@ def test_where_students_and_joint_teachers_start_is_noted(unbroken, pretrained, 
 
 
 def test_runs_of_earlier_versions_go_on(unbroken, pretrained, tmp_path, monkeypatch):
-  """Their checkpoints do not say from where a student starts: where its path is the same, it is the same."""
+  """Their checkpoints do not say from where a student starts: where its path is the same, it is the
+  same."""
   contents = Checkpoints.contents
 
   def earlier(self):
     state, meta = contents(self)
     return state, {k: v for k, v in meta.items() if k not in ("student", "joint_teacher")}
+
   monkeypatch.setattr(Checkpoints, "contents", earlier)
   config = scheme_config("C", pretrained)
   assert loop.train(config, unbroken("C")) == loop.result(unbroken("C"))
@@ -95,12 +105,20 @@ def test_runs_of_earlier_versions_go_on(unbroken, pretrained, tmp_path, monkeypa
 
 def test_the_network_of_a_new_head_may_move(pretrained, other, tmp_path):
   file = shutil.copytree(pretrained, tmp_path / "first")
-  config = tiny(scheme="B", teacher__init=str(file), teacher__head="new", recipe__student__epochs=0.2,
-                recipe__finetune__epochs=0.2, recipe__finetune__warmup_epochs=0.1)
+  config = tiny(
+    scheme="B",
+    teacher__init=str(file),
+    teacher__head="new",
+    recipe__student__epochs=0.2,
+    recipe__finetune__epochs=0.2,
+    recipe__finetune__warmup_epochs=0.1,
+  )
   done = loop.train(config, tmp_path / "run")
   file.rename(tmp_path / "moved")
   config.teacher.init = str(tmp_path / "moved")
   assert loop.train(config, tmp_path / "run") == done
   config.teacher.init = other
-  with pytest.raises(ConfigError, match="/run/teacher belongs to a run that starts from another network"):
+  with pytest.raises(
+    ConfigError, match="/run/teacher belongs to a run that starts from another network"
+  ):
     loop.train(config, tmp_path / "run")

@@ -1,4 +1,5 @@
-"""A checkpoint by PyTorch's names in the place of a workdir: the same network, and the same numbers."""
+"""A checkpoint by PyTorch's names in the place of a workdir: the same network, and the same
+numbers."""
 
 import pathlib
 import re
@@ -6,9 +7,8 @@ import re
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
-
 from runs import tiny
+from safetensors.numpy import save_file
 
 from apprentice_jax import cli
 from apprentice_jax.models.pretrained import Pretrained
@@ -40,20 +40,33 @@ def _equal(found, wanted):
 def test_teacher_and_student_start_from_a_checkpoint_as_from_a_workdir(file, pretrained):
   config = tiny(scheme="C")
   built = start.settings(config, 10)
-  _equal(start.initial_state(config, built, str(file), str(file)),
-         start.initial_state(config, built, str(pretrained), str(pretrained)))
+  _equal(
+    start.initial_state(config, built, str(file), str(file)),
+    start.initial_state(config, built, str(pretrained), str(pretrained)),
+  )
 
 
 def test_eval_scores_a_checkpoint_as_the_workdir(file, pretrained, capsys):
   said = []
-  for arguments in ([f"--workdir={pretrained}"],
-                    [f"--model={file}", f"--config={DIGITS}:student=resnet8,width=0.25,precision=32A32W",
-                     "--config.data.mean=(0.5,)", "--config.data.std=(0.5,)"]):  # as `tiny` has them
+  for arguments in (
+    [f"--workdir={pretrained}"],
+    [
+      f"--model={file}",
+      f"--config={DIGITS}:student=resnet8,width=0.25,precision=32A32W",
+      "--config.data.mean=(0.5,)",
+      "--config.data.std=(0.5,)",
+    ],
+  ):  # as `tiny` has them
     assert cli.main(["eval", *arguments]) == 0
     said.append(re.search("test: accuracy .* examples", capsys.readouterr().out)[0])
   assert said[0] == said[1]
 
 
 def test_eval_names_the_flag_of_the_student(file, capsys):
-  assert cli.main(["eval", f"--model={file}", f"--config={DIGITS}:student=resnet8,width=0.5,precision=32A32W"]) == 2
+  assert (
+    cli.main(
+      ["eval", f"--model={file}", f"--config={DIGITS}:student=resnet8,width=0.5,precision=32A32W"]
+    )
+    == 2
+  )
   assert capsys.readouterr().err.rstrip().endswith(": use --config.student.width=0.25.")

@@ -5,9 +5,8 @@ import shutil
 import zlib
 
 import numpy as np
-from PIL import Image
 import pytest
-
+from PIL import Image
 from runs import tiny
 
 from apprentice_jax.config import ConfigError
@@ -25,8 +24,13 @@ def photos(root, splits=(("train", 10), ("val", 3)), names=("cat", "granny smith
 
 
 def of_folder(root, **changes):
-  return tiny(data__name="image_folder", data__dir=str(root), data__image_size=8, data__resize=8,
-              **{"data__test_split": "val", **changes})
+  return tiny(
+    data__name="image_folder",
+    data__dir=str(root),
+    data__image_size=8,
+    data__resize=8,
+    **{"data__test_split": "val", **changes},
+  )
 
 
 def afresh(config):
@@ -46,28 +50,57 @@ def begun(workdir, config):
 # The line.
 
 
-@pytest.mark.parametrize("splits, changes, line", [
+@pytest.mark.parametrize(
+  "splits, changes, line",
+  [
     ((("train", 10), ("val", 3)), {}, "data: 20 training and 6 test images of 2 classes in {root}"),
-    ((("train", 10), ("val", 3)), dict(data__validation=0.2),
-     "data: 16 training, 4 validation and 6 test images of 2 classes in {root}"),
-    ((("train", 10),), dict(data__test_share=0.2, data__validation=4),
-     "data: 12 training, 4 validation and 4 test images of 2 classes in {root}; the test images "
-     "are 0.2 of all, as there is no other test set (config.data.test_share)"),
-    ((("", 10),), dict(data__test_share=0.2),
-     "data: 16 training and 4 test images of 2 classes in {root}; the test images are 0.2 of all, "
-     "as there is no other test set (config.data.test_share); the training images are those of the "
-     "folder itself"),
-    ((("training", 10), ("valid", 1)), {},
-     "data: 20 training and 2 test images of 2 classes in {root}; the training images are those of "
-     "training; the test images are those of valid"),
-    ((("train", 10), ("test", 1)), dict(data__test_share=0.2),
-     "data: 20 training and 2 test images of 2 classes in {root}; the test images are those of test"),
-    ((("train", 10), ("val", 3), ("test", 1)), {},
-     "data: 20 training and 6 test images of 2 classes in {root}; the test images are those of val; "
-     "the folder test is not read"),
-    ((("train", 10), ("val", 3), ("test", 1), ("valid", 1)), dict(data__test_split="test"),
-     "data: 20 training and 2 test images of 2 classes in {root}; the test images are those of "
-     "test; the folders val, valid are not read")])
+    (
+      (("train", 10), ("val", 3)),
+      dict(data__validation=0.2),
+      "data: 16 training, 4 validation and 6 test images of 2 classes in {root}",
+    ),
+    (
+      (("train", 10),),
+      dict(data__test_share=0.2, data__validation=4),
+      "data: 12 training, 4 validation and 4 test images of 2 classes in {root}; the test images "
+      "are 0.2 of all, as there is no other test set (config.data.test_share)",
+    ),
+    (
+      (("", 10),),
+      dict(data__test_share=0.2),
+      "data: 16 training and 4 test images of 2 classes in {root}; the test images are 0.2 of all, "
+      "as there is no other test set (config.data.test_share); the training images are those of "
+      "the "
+      "folder itself",
+    ),
+    (
+      (("training", 10), ("valid", 1)),
+      {},
+      "data: 20 training and 2 test images of 2 classes in {root}; the training images are those "
+      "of "
+      "training; the test images are those of valid",
+    ),
+    (
+      (("train", 10), ("test", 1)),
+      dict(data__test_share=0.2),
+      "data: 20 training and 2 test images of 2 classes in {root}; the test images are those of "
+      "test",
+    ),
+    (
+      (("train", 10), ("val", 3), ("test", 1)),
+      {},
+      "data: 20 training and 6 test images of 2 classes in {root}; the test images are those of "
+      "val; "
+      "the folder test is not read",
+    ),
+    (
+      (("train", 10), ("val", 3), ("test", 1), ("valid", 1)),
+      dict(data__test_split="test"),
+      "data: 20 training and 2 test images of 2 classes in {root}; the test images are those of "
+      "test; the folders val, valid are not read",
+    ),
+  ],
+)
 def test_line_of_a_folder(splits, changes, line, tmp_path):
   root = photos(tmp_path / "data", splits)
   assert inventory.line(afresh(of_folder(root, **changes))) == line.format(root=root)
@@ -78,8 +111,9 @@ def test_line_says_what_is_not_read(tmp_path):
   (root / "train" / "cat" / "notes.txt").write_text("hello")
   (root / "val" / ".DS_Store").write_text("hello")
   assert inventory.line(afresh(of_folder(root))) == (
-      f"data: 20 training and 6 test images of 2 classes in {root}; of train, 1 file is not read: "
-      "1 .txt; of val, 1 file is not read: 1 hidden")
+    f"data: 20 training and 6 test images of 2 classes in {root}; of train, 1 file is not read: "
+    "1 .txt; of val, 1 file is not read: 1 hidden"
+  )
 
 
 def test_the_folder_of_a_name_is_scored_and_said(tmp_path):
@@ -88,8 +122,9 @@ def test_the_folder_of_a_name_is_scored_and_said(tmp_path):
   with pytest.warns(UserWarning) as warned:
     name = inputs.role(config, "test")
   assert str(warned[0].message) == (
-      f"'test' is the folder of this name in {root}: the run's own test images are those of val "
-      "(--split=val).")
+    f"'test' is the folder of this name in {root}: the run's own test images are those of val "
+    "(--split=val)."
+  )
   assert inputs.split(config, name).size == 2
   own = inputs.split(config, inputs.role(config, "val"))
   assert inputs.split(config, "test").size == own.size == 6
@@ -116,7 +151,8 @@ def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
 def test_line_of_a_dataset(size):
   config = tiny(data__validation=0.1, data__image_size=size, data__resize=max(size, 8))
   assert inventory.line(afresh(config)) == (
-      "data: 1,293 training, 144 validation and 360 test images of 10 classes in digits")
+    "data: 1,293 training, 144 validation and 360 test images of 10 classes in digits"
+  )
 
 
 def test_the_line_is_said_once(capsys, tmp_path):
@@ -144,28 +180,44 @@ def exchange(root):
 
 
 CHANGES = [
-    ("fewer", lambda root: (root / "train/cat/0.png").unlink(),
-     "it began with 20 training images, and there are 19 now: bring them back"),
-    ("one for another", lambda root: (root / "train/cat/0.png").rename(root / "train/cat/z.png"),
-     "the names or classes of its training images are not those that it began with: bring them "
-     "back"),
-    ("another class", lambda root: (root / "train/cat/0.png").rename(root / "train/granny "
-                                                                            "smith/z.png"),
-     "the names or classes of its training images are not those that it began with: bring them "
-     "back"),
-    ("replaced", lambda root: (root / "val/cat/0.png").write_bytes(b"hello"),
-     "files of its test images are not those that it began with (their sizes differ): bring them "
-     "back"),
-    ("exchanged", exchange,
-     "files of its training images are not those that it began with (their sizes differ): bring "
-     "them back"),
-    ("fewer to test", lambda root: (root / "val/cat/0.png").unlink(),
-     "it began with 6 test images, and there are 5 now: bring them back"),
+  (
+    "fewer",
+    lambda root: (root / "train/cat/0.png").unlink(),
+    "it began with 20 training images, and there are 19 now: bring them back",
+  ),
+  (
+    "one for another",
+    lambda root: (root / "train/cat/0.png").rename(root / "train/cat/z.png"),
+    "the names or classes of its training images are not those that it began with: bring them back",
+  ),
+  (
+    "another class",
+    lambda root: (root / "train/cat/0.png").rename(root / "train/granny smith/z.png"),
+    "the names or classes of its training images are not those that it began with: bring them back",
+  ),
+  (
+    "replaced",
+    lambda root: (root / "val/cat/0.png").write_bytes(b"hello"),
+    "files of its test images are not those that it began with (their sizes differ): bring them "
+    "back",
+  ),
+  (
+    "exchanged",
+    exchange,
+    "files of its training images are not those that it began with (their sizes differ): bring "
+    "them back",
+  ),
+  (
+    "fewer to test",
+    lambda root: (root / "val/cat/0.png").unlink(),
+    "it began with 6 test images, and there are 5 now: bring them back",
+  ),
 ]
 
 
-@pytest.mark.parametrize("change, "
-                         "sentence", [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+@pytest.mark.parametrize(
+  "change, sentence", [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES]
+)
 def test_other_photos_are_refused(change, sentence, tmp_path):
   root = photos(tmp_path / "data")
   for i in range(10):  # of other sizes
@@ -187,13 +239,15 @@ def test_a_test_folder_that_is_gone_or_new(tmp_path):
   config, run = of_folder(root, data__test_share=0.2), tmp_path / "run"
   begun(run, config)
   shutil.move(root / "val", tmp_path / "val")
-  with pytest.raises(ConfigError, match="cannot continue: the folder of its test images is gone: "
-                                        "bring it back"):
+  with pytest.raises(
+    ConfigError, match="cannot continue: the folder of its test images is gone: bring it back"
+  ):
     inventory.claim_data(run, afresh(config))
   begun(tmp_path / "other", config)
   shutil.move(tmp_path / "val", root / "val")
-  with pytest.raises(ConfigError, match="cannot continue: its test images were a share of the "
-                                        "training images, and"):
+  with pytest.raises(
+    ConfigError, match="cannot continue: its test images were a share of the training images, and"
+  ):
     inventory.claim_data(tmp_path / "other", afresh(config))
 
 
@@ -204,9 +258,15 @@ def test_a_folder_may_be_moved(tmp_path):
   inventory.claim_data(tmp_path / "run", afresh(of_folder(moved)))
 
 
-@pytest.mark.parametrize("place", ["checkpoints/5", "teacher/checkpoints/5",
-                                   "cells/B-8A2W-seed0/checkpoints/5",
-                                   "cells/B-8A2W-seed0/teacher/checkpoints/5"])
+@pytest.mark.parametrize(
+  "place",
+  [
+    "checkpoints/5",
+    "teacher/checkpoints/5",
+    "cells/B-8A2W-seed0/checkpoints/5",
+    "cells/B-8A2W-seed0/teacher/checkpoints/5",
+  ],
+)
 def test_what_was_trained_anywhere_holds_a_run_to_its_images(place, tmp_path):
   root = photos(tmp_path / "data")
   config, run = of_folder(root), tmp_path / "run"
@@ -274,8 +334,11 @@ def test_a_torn_file_of_the_workdir(tmp_path):
   config = of_folder(photos(tmp_path / "data"))
   begun(tmp_path / "run", config)
   (tmp_path / "run" / "data.json").write_text('{"train": ')
-  with pytest.raises(ConfigError, match=r"/data\.json is damaged: bring it back from a copy, or "
-                                        r"delete it to have"):
+  with pytest.raises(
+    ConfigError,
+    match=r"/data\.json is damaged: bring it back from a copy, or "
+    r"delete it to have",
+  ):
     inventory.claim_data(tmp_path / "run", afresh(config))
 
 
@@ -294,11 +357,13 @@ def test_another_dataset_of_the_same_name_is_refused(size, field, tmp_path, monk
   begun(tmp_path, config)
   found = inventory.identity(config)
   assert {role: sorted(entry) for role, entry in found.items()} == {
-      role: sorted(("examples", field)) for role in ("train", "test")}
+    role: sorted(("examples", field)) for role in ("train", "test")
+  }
   path = tmp_path / "data.json"
   there = json.loads(path.read_text())
   there["test"][field] = 0
   path.write_text(json.dumps(there))
-  with pytest.raises(ConfigError, match=f"test images .*not those that it began with .*{field}s? "
-                                        f"differ"):
+  with pytest.raises(
+    ConfigError, match=f"test images .*not those that it began with .*{field}s? differ"
+  ):
     inventory.claim_data(tmp_path, afresh(config))

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from runs import STEPS, TIMING, final_state, scheme_config, tiny
 
 import apprentice_jax
 from apprentice_jax.config import ConfigError
@@ -13,7 +14,6 @@ from apprentice_jax.data import sources
 from apprentice_jax.training import loop, metrics, run, start
 from apprentice_jax.training.metrics import NonFiniteLoss
 from apprentice_jax.training.program import Program, program
-from runs import STEPS, TIMING, final_state, scheme_config, tiny
 
 
 def test_what_a_checkpoint_holds(unbroken):
@@ -34,7 +34,8 @@ def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):
 
 
 def test_rates_where_the_next_steps_are_under_way(tmp_path, monkeypatch):
-  """Metrics are then read late, the last two chunks' together: neither's rate is the time between two readings."""
+  """Metrics are then read late, the last two chunks' together: neither's rate is the time between
+  two readings."""
   init = Program.__init__
   monkeypatch.setattr(Program, "__init__", lambda self, settings: init(self, settings, loop=True))
   program.cache_clear()
@@ -57,11 +58,22 @@ def test_what_a_run_leaves(unbroken):
   records = metrics.read(workdir)
   assert [r["step"] for r in records] == [5, 10, 15, 20, 25, 27, 27]
   for record in records[:-1]:
-    assert {"loss", "student_ce", "teacher_ce", "distill", "student_accuracy", "teacher_accuracy",
-            "epoch", "learning_rate", *TIMING} <= record.keys()
+    assert {
+      "loss",
+      "student_ce",
+      "teacher_ce",
+      "distill",
+      "student_accuracy",
+      "teacher_accuracy",
+      "epoch",
+      "learning_rate",
+      *TIMING,
+    } <= record.keys()
     np.testing.assert_allclose(
-        record["loss"], record["teacher_ce"] + 0.5 * (record["student_ce"] + record["distill"]),
-        rtol=1e-5)
+      record["loss"],
+      record["teacher_ce"] + 0.5 * (record["student_ce"] + record["distill"]),
+      rtol=1e-5,
+    )
     np.testing.assert_allclose(record["epoch"], record["step"] * 64 / 1437)
   assert records[5]["loss"] < records[0]["loss"]  # it learns
   result = loop.result(workdir)
@@ -87,8 +99,10 @@ def test_accuracy_is_that_of_the_restored_network(unbroken):
   model = start.model(config, "student", 10)
   network = start.load(str(workdir), model, (8, 8, 1))
   logits = jax.jit(model.apply, static_argnums=2)(
-      {"params": network.params, "batch_stats": network.batch_stats},
-      (np.float32(data.images) / 255 - 0.5) / 0.5, False)
+    {"params": network.params, "batch_stats": network.batch_stats},
+    (np.float32(data.images) / 255 - 0.5) / 0.5,
+    False,
+  )
   accuracy = np.mean(np.argmax(logits, -1) == data.labels)
   # Of 360, an image on the edge between two classes may fall either way.
   assert abs(accuracy - loop.result(workdir)["test_accuracy"]) < 1.5 / 360
@@ -111,8 +125,9 @@ def test_what_does_not_change_the_result_may_change(unbroken, pretrained):
   assert loop.train(config, unbroken("B")) == loop.result(unbroken("B"))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(pretrained, tmp_path,
-                                                                        monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+  pretrained, tmp_path, monkeypatch
+):
   config = tiny(scheme="baseline", precision="32A,32W")
   rates = run.learning_rates
 
@@ -120,6 +135,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(pretra
     changed = rates(*args).copy()
     changed[11] = 1e38
     return changed
+
   monkeypatch.setattr(run, "learning_rates", explode)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
     loop.train(config, tmp_path)
@@ -130,10 +146,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(pretra
   assert loop.train(config, tmp_path)["steps"] == STEPS  # goes on from there
 
 
-@pytest.mark.parametrize("field, value, difference", [
-    ("width", 0.5, "kernel"), ("name", "resnet14", "missing")])
-def test_a_teacher_of_another_architecture_is_refused(field, value, difference, pretrained,
-                                                      tmp_path):
+@pytest.mark.parametrize(
+  "field, value, difference", [("width", 0.5, "kernel"), ("name", "resnet14", "missing")]
+)
+def test_a_teacher_of_another_architecture_is_refused(
+  field, value, difference, pretrained, tmp_path
+):
   config = scheme_config("B", pretrained)
   config.teacher[field] = value
   with pytest.raises(ConfigError) as error:
@@ -149,7 +167,9 @@ def test_a_teacher_of_other_classes_is_refused(pretrained):
     start.load(str(pretrained), start.model(config, "teacher", 7), (8, 8, 1))
 
 
-@pytest.mark.parametrize("changes, sentence", [
+@pytest.mark.parametrize(
+  "changes, sentence",
+  [
     (dict(teacher__init="/nowhere"), "/nowhere is neither a workdir nor a checkpoint file."),
     (dict(scheme="C", student__init="/nowhere"), "/nowhere is neither a workdir nor"),
     (dict(scheme="C", teacher__init="/nowhere"), "/nowhere is neither a workdir nor"),
@@ -159,7 +179,9 @@ def test_a_teacher_of_other_classes_is_refused(pretrained):
     (dict(data__validation=1437), "config.data.validation is 1437"),
     (dict(data__mean=(0.5,) * 3, data__std=(0.5,) * 3), "config.data.mean has 3 values"),
     (dict(data__name="digit"), "'digits'"),
-    (dict(data__test_split="tset"), "'tset'")])
+    (dict(data__test_split="tset"), "'tset'"),
+  ],
+)
 def test_what_does_not_fit_the_data_is_refused(changes, sentence, tmp_path):
   with pytest.raises(ValueError) as error:
     loop.train(tiny(**changes), tmp_path)
@@ -215,8 +237,14 @@ def test_scheme_c_starts_from_the_given_student_and_its_statistics(unbroken, pre
 
 
 def test_validation_images_are_held_out_and_scored_on_the_way(tmp_path):
-  config = tiny(scheme="baseline", precision="32A,32W", data__validation=137,
-                eval__every_epochs=0.5, eval__final="validation", recipe__student__epochs=1.0)
+  config = tiny(
+    scheme="baseline",
+    precision="32A,32W",
+    data__validation=137,
+    eval__every_epochs=0.5,
+    eval__final="validation",
+    recipe__student__epochs=1.0,
+  )
   result = loop.train(config, tmp_path)
   assert result["steps"] == round(1300 / 64) and result["validation_count"] == 137
   assert not any(k.startswith("test") for k in result)  # the test set stays unseen

@@ -10,12 +10,22 @@ import pytest
 from apprentice_jax.config import recipe
 from apprentice_jax.training.optimizer import SGD, learning_rates
 
-NAMES = ("kernel", "bias", "scale", "clip", "positive", "negative", "weight_step",
-         "activation_step")
+NAMES = (
+  "kernel",
+  "bias",
+  "scale",
+  "clip",
+  "positive",
+  "negative",
+  "weight_step",
+  "activation_step",
+)
 
 
-@pytest.mark.parametrize("momentum, nesterov, decay", [
-    (0.9, True, 1e-2), (0.9, False, 1e-2), (0.0, False, 0.0), (0.5, True, 0.0)])
+@pytest.mark.parametrize(
+  "momentum, nesterov, decay",
+  [(0.9, True, 1e-2), (0.9, False, 1e-2), (0.0, False, 0.0), (0.5, True, 0.0)],
+)
 def test_equals_torch(momentum, nesterov, decay):
   torch = pytest.importorskip("torch")
   r = np.random.default_rng(0)
@@ -24,8 +34,9 @@ def test_equals_torch(momentum, nesterov, decay):
   rates = [0.1, 0.2, 0.2, 0.05, 0.0, 0.1]
 
   theirs = torch.nn.Parameter(torch.tensor(start))
-  optimizer = torch.optim.SGD([theirs], lr=1.0, momentum=momentum, nesterov=nesterov,
-                              weight_decay=decay)
+  optimizer = torch.optim.SGD(
+    [theirs], lr=1.0, momentum=momentum, nesterov=nesterov, weight_decay=decay
+  )
   ours = {"conv": {"kernel": jnp.asarray(start)}}
   ours_optimizer = SGD(momentum, nesterov, decay).build()
   state = ours_optimizer.init(ours)
@@ -35,14 +46,17 @@ def test_equals_torch(momentum, nesterov, decay):
     optimizer.step()
     updates, state = ours_optimizer.update({"conv": {"kernel": jnp.asarray(gradient)}}, state, ours)
     ours = jax.tree.map(lambda p, u, rate=rate: p - rate * u, ours, updates)
-    np.testing.assert_allclose(ours["conv"]["kernel"], theirs.detach().numpy(), rtol=1e-5,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+      ours["conv"]["kernel"], theirs.detach().numpy(), rtol=1e-5, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("decay, decaying", [
-    (None, {"kernel", "clip"}), (("kernel", "bias"), {"kernel", "bias"}), ((), set())])
+@pytest.mark.parametrize(
+  "decay, decaying",
+  [(None, {"kernel", "clip"}), (("kernel", "bias"), {"kernel", "bias"}), ((), set())],
+)
 def test_what_decays(decay, decaying):
-  optimizer = (SGD(weight_decay=0.5) if decay is None else SGD(weight_decay=0.5, decay=decay))
+  optimizer = SGD(weight_decay=0.5) if decay is None else SGD(weight_decay=0.5, decay=decay)
   params = {"block": {"conv": {name: jnp.ones(2) for name in NAMES}}, "kernel": jnp.ones(2)}
   zero = jax.tree.map(jnp.zeros_like, params)
   chain = optimizer._replace(momentum=0.0, nesterov=False).build()
@@ -52,15 +66,19 @@ def test_what_decays(decay, decaying):
   np.testing.assert_array_equal(updates["kernel"], 0.5 if "kernel" in decaying else 0.0)
 
 
-@pytest.mark.parametrize("settle_steps, steps, settling", [(0, 10, 0), (50, 11, 1), (2, 29, 2), (2, 30, 2), (5, 9, 0)])
+@pytest.mark.parametrize(
+  "settle_steps, steps, settling", [(0, 10, 0), (50, 11, 1), (2, 29, 2), (2, 30, 2), (5, 9, 0)]
+)
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
 def test_the_last_steps_are_at_rate_zero(settle_steps, steps, settling, schedule):
   r = recipe(schedule=schedule, settle_steps=settle_steps, warmup_epochs=0.5)
   rates = learning_rates(r, steps, 4.0)
   assert rates.dtype == np.float32 and len(rates) == steps
-  assert np.all(rates[:steps - settling] > 0) and np.all(rates[steps - settling:] == 0)
-  shorter = learning_rates(recipe(schedule=schedule, settle_steps=0, warmup_epochs=0.5), steps - settling, 4.0)
-  np.testing.assert_array_equal(rates[:steps - settling], shorter)
+  assert np.all(rates[: steps - settling] > 0) and np.all(rates[steps - settling :] == 0)
+  shorter = learning_rates(
+    recipe(schedule=schedule, settle_steps=0, warmup_epochs=0.5), steps - settling, 4.0
+  )
+  np.testing.assert_array_equal(rates[: steps - settling], shorter)
 
 
 def test_warm_up_then_cosine():
@@ -75,22 +93,36 @@ def test_warm_up_then_cosine():
 
 def test_cosine_without_warm_up_starts_at_the_peak():
   rates = learning_rates(recipe(learning_rate=1.0, warmup_epochs=0.0), 4, 4.0)
-  np.testing.assert_allclose(rates, [1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)],
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+    rates, [1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)], rtol=1e-5
+  )
 
 
 @pytest.mark.parametrize("warmup_epochs, first", [(0.0, []), (0.5, [0.5, 1.0])])
 def test_milestones_are_fractions_of_the_whole_run(warmup_epochs, first):
-  rates = learning_rates(recipe(learning_rate=1.0, schedule="step", milestones=(0.5, 0.75),
-                                factor=0.1, warmup_epochs=warmup_epochs, settle_steps=0), 12, 4.0)
-  np.testing.assert_allclose(rates, first + [1.0] * (6 - len(first)) + [0.1] * 3 + [0.01] * 3,
-                             rtol=1e-5)
+  rates = learning_rates(
+    recipe(
+      learning_rate=1.0,
+      schedule="step",
+      milestones=(0.5, 0.75),
+      factor=0.1,
+      warmup_epochs=warmup_epochs,
+      settle_steps=0,
+    ),
+    12,
+    4.0,
+  )
+  np.testing.assert_allclose(
+    rates, first + [1.0] * (6 - len(first)) + [0.1] * 3 + [0.01] * 3, rtol=1e-5
+  )
 
 
-@pytest.mark.parametrize("steps, warmup_epochs, expected", [
-    (4, 0.0, [0.3] * 4), (4, 1.0, [0.15, 0.3, 0.3, 0.3]), (0, 1.0, []),
-    (2, 2.0, [0.075, 0.15])])  # the run ends before the warm-up does
+@pytest.mark.parametrize(
+  "steps, warmup_epochs, expected",
+  [(4, 0.0, [0.3] * 4), (4, 1.0, [0.15, 0.3, 0.3, 0.3]), (0, 1.0, []), (2, 2.0, [0.075, 0.15])],
+)  # the run ends before the warm-up does
 def test_constant(steps, warmup_epochs, expected):
-  rates = learning_rates(recipe(learning_rate=0.3, schedule="constant",
-                                warmup_epochs=warmup_epochs), steps, 2.0)
+  rates = learning_rates(
+    recipe(learning_rate=0.3, schedule="constant", warmup_epochs=warmup_epochs), steps, 2.0
+  )
   np.testing.assert_allclose(rates, expected, rtol=1e-5)

@@ -5,19 +5,18 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 import pytest
-
+from PIL import Image
 from runs import named_torch
+from test_config import FILES, get_config
 
 from apprentice_jax import cli, environment
 from apprentice_jax.deploy import formats
 from apprentice_jax.distill.step import Network
 from apprentice_jax.models import resnet
 from apprentice_jax.training import tpu
-from test_config import FILES, get_config
 
-CONFIG, = (path for path in FILES if path.stem == "image_folder")
+(CONFIG,) = (path for path in FILES if path.stem == "image_folder")
 COLOURS = {"red apples": (200, 40, 40), "kiwi": (60, 180, 60), "blue plums": (60, 60, 200)}
 
 
@@ -36,14 +35,33 @@ def photos(tmp_path):
 def test_the_whole_way(photos, tmp_path, capsys):
   model = resnet("resnet14", 7, width=0.25)  # another network, of other classes
   variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=True)
-  init = named_torch(Network(variables["params"], variables["batch_stats"]), tmp_path / "net.safetensors",
-                     range(7))
+  init = named_torch(
+    Network(variables["params"], variables["batch_stats"]), tmp_path / "net.safetensors", range(7)
+  )
   run = tmp_path / "run"
-  assert cli.main(["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", "--config.batch_size=8",
-                   f"--config.teacher.init={init}", f"--workdir={run}", "--config.data.image_size=16",
-                   "--config.data.resize=18"]) == 0
+  assert (
+    cli.main(
+      [
+        "train",
+        f"--config={CONFIG}:runlocal",
+        f"--config.data.dir={photos}",
+        "--config.batch_size=8",
+        f"--config.teacher.init={init}",
+        f"--workdir={run}",
+        "--config.data.image_size=16",
+        "--config.data.resize=18",
+      ]
+    )
+    == 0
+  )
   said = capsys.readouterr().out
-  note, plan = (said.index(words) for words in ("sizes for a CPU", "to train, on images of 16x16 pixels: the teacher (resnet14 in full"))
+  note, plan = (
+    said.index(words)
+    for words in (
+      "sizes for a CPU",
+      "to train, on images of 16x16 pixels: the teacher (resnet14 in full",
+    )
+  )
   assert note < plan < said.index("run: 3 steps to train")
   config = json.loads((run / "config.json").read_text())
   assert (config["teacher.name"], config["teacher.width"]) == ("resnet14", 0.25)
@@ -58,16 +76,34 @@ def test_the_whole_way(photos, tmp_path, capsys):
   # The report and files of a finished run are written anew where they are missing.
   (run / "student.onnx").unlink()
   (run / "mistakes.png").unlink(missing_ok=True)
-  assert cli.main(["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", "--config.batch_size=8",
-                   f"--config.teacher.init={init}", f"--workdir={run}", "--config.data.image_size=16",
-                   "--config.data.resize=18"]) == 0
+  assert (
+    cli.main(
+      [
+        "train",
+        f"--config={CONFIG}:runlocal",
+        f"--config.data.dir={photos}",
+        "--config.batch_size=8",
+        f"--config.teacher.init={init}",
+        f"--workdir={run}",
+        "--config.data.image_size=16",
+        "--config.data.resize=18",
+      ]
+    )
+    == 0
+  )
   assert "had finished before" in capsys.readouterr().out and (run / "student.onnx").exists()
 
 
-@pytest.mark.parametrize("accelerator, argument, side, student", [
-    (False, "", 32, "resnet20"), (False, "student=resnet18", 64, "resnet18"),
-    (True, "", 224, "resnet18"), (True, "student=resnet50", 224, "resnet50"),
-    (True, "student=resnet20", 32, "resnet20")])
+@pytest.mark.parametrize(
+  "accelerator, argument, side, student",
+  [
+    (False, "", 32, "resnet20"),
+    (False, "student=resnet18", 64, "resnet18"),
+    (True, "", 224, "resnet18"),
+    (True, "student=resnet50", 224, "resnet50"),
+    (True, "student=resnet20", 32, "resnet20"),
+  ],
+)
 def test_sizes_fit_the_machine(accelerator, argument, side, student, monkeypatch):
   monkeypatch.setattr(environment, "has_accelerator", lambda: accelerator)
   config = get_config(CONFIG, argument)
@@ -80,11 +116,17 @@ def test_sizes_fit_the_machine(accelerator, argument, side, student, monkeypatch
   assert config.copy_and_resolve_references().data.resize == 130
 
 
-@pytest.mark.parametrize("devices, plugin, variables, expected", [
-    (["/dev/nvidia0"], True, {}, True), (["/dev/nvidia0"], False, {}, False), ([], True, {}, False),
+@pytest.mark.parametrize(
+  "devices, plugin, variables, expected",
+  [
+    (["/dev/nvidia0"], True, {}, True),
+    (["/dev/nvidia0"], False, {}, False),
+    ([], True, {}, False),
     (["/dev/nvidia0"], True, {"CUDA_VISIBLE_DEVICES": ""}, False),
     (["/dev/nvidia0"], True, {"JAX_PLATFORMS": "cpu"}, False),
-    (["/dev/nvidia0"], True, {"JAX_PLATFORMS": "cuda,cpu"}, True)])
+    (["/dev/nvidia0"], True, {"JAX_PLATFORMS": "cuda,cpu"}, True),
+  ],
+)
 def test_a_gpu_counts_where_jax_uses_it(devices, plugin, variables, expected, monkeypatch):
   for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
     monkeypatch.delenv(name, raising=False)
@@ -100,8 +142,15 @@ def test_a_gpu_counts_where_jax_uses_it(devices, plugin, variables, expected, mo
 
 def test_formats_are_checked_before_training(photos, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-  train = ["train", f"--config={CONFIG}:runlocal", f"--config.data.dir={photos}", f"--workdir={tmp_path / 'run'}"]
+  train = [
+    "train",
+    f"--config={CONFIG}:runlocal",
+    f"--config.data.dir={photos}",
+    f"--workdir={tmp_path / 'run'}",
+  ]
   assert cli.main([*train, "--config.export=('onnx',)"]) == 2
-  assert capsys.readouterr().err == ("apprentice: config.export names onnx, which is not installed: pip install "
-                                     "'apprentice-jax[export]', or leave it out.\n")
+  assert capsys.readouterr().err == (
+    "apprentice: config.export names onnx, which is not installed: pip install "
+    "'apprentice-jax[export]', or leave it out.\n"
+  )
   assert not (tmp_path / "run").exists()

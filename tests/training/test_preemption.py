@@ -41,6 +41,7 @@ def test_other_threads_do_not_listen():
   def work():
     with preemption.listening():
       handlers.append(signal.getsignal(signal.SIGTERM))
+
   thread = threading.Thread(target=work)
   thread.start()
   thread.join()
@@ -73,8 +74,12 @@ def test_processes_agree_on_the_step_at_which_they_stop():
       jax.distributed.shutdown()
   """)
   environment = dict(os.environ, XLA_FLAGS="")
-  processes = [subprocess.Popen([sys.executable, "-c", code, str(i)], stdout=subprocess.PIPE,
-                                text=True, env=environment) for i in range(2)]
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", code, str(i)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    for i in range(2)
+  ]
   try:
     for process in processes:
       assert any(line == "ready\n" for line in iter(process.stdout.readline, ""))

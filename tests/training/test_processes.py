@@ -1,7 +1,8 @@
-"""Two processes with two devices each: the numbers of one with four, and what happens when one dies.
+"""Two processes with two devices each: the numbers of one with four, and what happens when one
+dies.
 
-The all-reduce of two processes adds in another order. The networks are not quantized and learn slowly, so
-that no weight changes its level, and hardly a ReLU opens, for a rounding.
+The all-reduce of two processes adds in another order. The networks are not quantized and learn
+slowly, so that no weight changes its level, and hardly a ReLU opens, for a rounding.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ import time
 import jax
 import numpy as np
 import pytest
-
 from runs import final_state, untimed
 
 from apprentice_jax import cli
@@ -25,15 +25,24 @@ from apprentice_jax.deploy import formats
 from apprentice_jax.training import loop, metrics, processes, tpu
 
 ROOT = pathlib.Path(__file__).parents[2]
-FLAGS = ("--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
-         "precision=32A32W", "--config.recipe.student.learning_rate=0.01",
-         "--config.recipe.teacher.learning_rate=0.01", "--config.batch_size=64", "--config.steps_per_dispatch=1",
-         "--config.checkpoint.every_epochs=0.2", "--config.recipe.student.epochs=1.0",
-         "--config.export=('packed',)")
+FLAGS = (
+  "--config=configs/digits.py:runlocal,student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
+  "precision=32A32W",
+  "--config.recipe.student.learning_rate=0.01",
+  "--config.recipe.teacher.learning_rate=0.01",
+  "--config.batch_size=64",
+  "--config.steps_per_dispatch=1",
+  "--config.checkpoint.every_epochs=0.2",
+  "--config.recipe.student.epochs=1.0",
+  "--config.export=('packed',)",
+)
 FIRST = 5  # the step of the first checkpoint
 STREAMED = ("--config.data.image_size=8", "--config.data.resize=8", "--config.data.threads=1")
-SYNCHRONISED = ("--config.sync_batch_norm=True", "--config.steps_per_dispatch=4",
-                "--config.recipe.student.epochs=1.0")
+SYNCHRONISED = (
+  "--config.sync_batch_norm=True",
+  "--config.steps_per_dispatch=4",
+  "--config.recipe.student.epochs=1.0",
+)
 HEARTBEAT = 15  # seconds until a silent process counts as lost
 LIMIT = 240  # seconds; far more than anything here takes
 
@@ -43,14 +52,39 @@ def start(workdir, count, devices, flags, own=((), ())):
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
-  environment = dict(os.environ, PYTHONPATH=str(ROOT), APPRENTICE_HEARTBEAT_SECONDS=str(HEARTBEAT),
-                     JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_backend_optimization_level=0")
-  command = [sys.executable, "-m", "apprentice_jax", "train", *FLAGS, *flags, f"--workdir={workdir}",
-             f"--config.cpu_devices={devices}"]
-  joined = lambda i: [f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={i}"]
-  return [subprocess.Popen(command + (joined(i) if count > 1 else []) + [*own[i]], cwd=ROOT, env=environment,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-          for i in range(count)]
+  environment = dict(
+    os.environ,
+    PYTHONPATH=str(ROOT),
+    APPRENTICE_HEARTBEAT_SECONDS=str(HEARTBEAT),
+    JAX_PLATFORMS="cpu",
+    XLA_FLAGS="--xla_backend_optimization_level=0",
+  )
+  command = [
+    sys.executable,
+    "-m",
+    "apprentice_jax",
+    "train",
+    *FLAGS,
+    *flags,
+    f"--workdir={workdir}",
+    f"--config.cpu_devices={devices}",
+  ]
+  joined = lambda i: [
+    f"--coordinator_address={address}",
+    f"--num_processes={count}",
+    f"--process_id={i}",
+  ]
+  return [
+    subprocess.Popen(
+      command + (joined(i) if count > 1 else []) + [*own[i]],
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(count)
+  ]
 
 
 @contextlib.contextmanager
@@ -78,7 +112,9 @@ def train(*arguments):
 def wait_for_checkpoint(workdir, step):
   """Until there is a checkpoint of the step or a later one."""
   until = time.monotonic() + LIMIT
-  while not any(p.name.isdigit() and int(p.name) >= step for p in (workdir / "checkpoints").glob("*")):
+  while not any(
+    p.name.isdigit() and int(p.name) >= step for p in (workdir / "checkpoints").glob("*")
+  ):
     assert time.monotonic() < until
     time.sleep(0.02)
 
@@ -176,27 +212,37 @@ def test_what_one_machine_does_not_have_is_said_by_all(pair, tmp_path):
   with started(tmp_path, 2, 1, ["--config.scheme=B"], own) as running:
     statuses, printed = ends(running)
   assert statuses == [2, 2]
-  assert all("process 1: config.teacher.init=nowhere is neither a workdir nor a checkpoint file." in p for p in printed), printed
+  assert all(
+    "process 1: config.teacher.init=nowhere is neither a workdir nor a checkpoint file." in p
+    for p in printed
+  ), printed
 
 
 def test_a_workdir_in_use_ends_all(tmp_path):
   from apprentice_jax.training.workdir import writing
+
   with writing(tmp_path), started(tmp_path, 2, 1, ()) as running:
     statuses, printed = ends(running)
   assert statuses == [2, 2]
   assert all("another run is writing to" in p for p in printed)
 
 
-@pytest.mark.parametrize("flags, sentence", [
+@pytest.mark.parametrize(
+  "flags, sentence",
+  [
     (("h:1", None, None), "--num_processes and --process_id missing"),
     (("", 2, 0), "--coordinator_address missing"),
     (("host", 2, 0), "'host': write HOST:PORT"),
-    (("h:1", 2, 2), "--process_id is 2: it counts from 0 to 1")])
+    (("h:1", 2, 2), "--process_id is 2: it counts from 0 to 1"),
+  ],
+)
 def test_flags_that_make_no_sense(flags, sentence, capfd):
   with pytest.raises(ConfigError, match=sentence):
     processes.check(*flags)
   if flags == ("", 2, 0):  # the process under the guard says it
-    assert cli.main(["train", FLAGS[0], "--workdir=nowhere", "--num-processes=2", "--process_id=0"]) == 2
+    assert (
+      cli.main(["train", FLAGS[0], "--workdir=nowhere", "--num-processes=2", "--process_id=0"]) == 2
+    )
     assert sentence in capfd.readouterr().err and not pathlib.Path("nowhere").exists()
 
 
@@ -235,22 +281,40 @@ class JaxRuntimeError(Exception):
   """Under the name of jax's, with messages that it was seen to have."""
 
 
-@pytest.mark.parametrize("message, memory, lost", [
+@pytest.mark.parametrize(
+  "message, memory, lost",
+  [
     ("RESOURCE_EXHAUSTED: Out of memory allocating 1099511627776 bytes.", True, False),
-    ("FAILED_PRECONDITION: Buffer Definition Event: Gloo all-reduce failed: Connection closed by peer", False, True),
+    (
+      "FAILED_PRECONDITION: Buffer Definition Event: Gloo all-reduce failed: Connection closed by "
+      "peer",
+      False,
+      True,
+    ),
     ("UNAVAILABLE: Task /job:jax_worker/replica:0/task:1 heartbeat timeout", False, True),
     ("DEADLINE_EXCEEDED: GetKeyValue() timed out with key: cpu:gloo/1", False, True),
-    ("INVALID_ARGUMENT: Executable expected parameter 0 of size 8 but got buffer with size 4", False, False)])
+    (
+      "INVALID_ARGUMENT: Executable expected parameter 0 of size 8 but got buffer with size 4",
+      False,
+      False,
+    ),
+  ],
+)
 def test_what_an_error_of_jax_means(message, memory, lost):
   error = JaxRuntimeError(message)
   assert (processes.out_of_memory(error), processes.peer_lost(error)) == (memory, lost)
-  assert not processes.out_of_memory(ValueError(message)) and not processes.peer_lost(ValueError(message))
+  assert not processes.out_of_memory(ValueError(message)) and not processes.peer_lost(
+    ValueError(message)
+  )
 
 
-@pytest.mark.parametrize("address, kind, status", [("h:1", ConfigError, 2), ("", processes.NotTogether, 75)])
+@pytest.mark.parametrize(
+  "address, kind, status", [("h:1", ConfigError, 2), ("", processes.NotTogether, 75)]
+)
 def test_processes_that_do_not_come_together(address, kind, status, monkeypatch):
   def late(**_):
     raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out.")
+
   monkeypatch.setattr(jax.distributed, "initialize", late)
   monkeypatch.setattr(processes, "several", lambda _: True)
   with pytest.raises(ConfigError, match="did not come together .*Barrier timed out") as error:

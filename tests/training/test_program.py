@@ -16,10 +16,18 @@ from apprentice_jax.models import health
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
-from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.evaluation import evaluator
-from apprentice_jax.training.program import (HOST_STEPS, DeviceBatch, DeviceData, Program, Settings, example_indices,
-                                             initialiser, make_apply)
+from apprentice_jax.training.optimizer import SGD
+from apprentice_jax.training.program import (
+  HOST_STEPS,
+  DeviceBatch,
+  DeviceData,
+  Program,
+  Settings,
+  example_indices,
+  initialiser,
+  make_apply,
+)
 
 DEVICES, BATCH, SIZE, CHUNK = 8, 32, 100, 3
 CLASSES = 5
@@ -28,8 +36,9 @@ NET = ResNet(stages=(1, 1), width=4, num_classes=CLASSES)
 # Ternary weights only: an activation that rounds to another level, from float32 sums in another
 # order, would be a difference of its own.
 LOW = NET.clone(quantization=Quantization(Precision(32, 2)))
-PLAIN = Settings(NET, SGD(), augmentation=Augmentation(1, True), mean=(0.4,), std=(0.3,),
-                 steps_per_dispatch=CHUNK)
+PLAIN = Settings(
+  NET, SGD(), augmentation=Augmentation(1, True), mean=(0.4,), std=(0.3,), steps_per_dispatch=CHUNK
+)
 JOINT = PLAIN._replace(student=LOW, teacher=NET, teacher_optimizer=SGD())
 
 
@@ -44,12 +53,14 @@ def data():
 
 def initial(settings, data):
   """The starting state, on the host; parameters and statistics away from their defaults."""
+
   def start(model, optimizer, seed):
     images = jnp.asarray(data.images[:8], jnp.float32) / 255
     net = initialiser(model.clone(norm_axis=None))(jax.random.key(seed), images, {})
     r = np.random.default_rng(seed)
     stats = jax.tree.map(lambda s: s + 0.1 * r.random(s.shape).astype(np.float32), net.batch_stats)
     return net._replace(batch_stats=stats, opt_state=optimizer.build().init(net.params))
+
   teacher = settings.teacher and start(settings.teacher, settings.teacher_optimizer, 1)
   return jax.device_get(State(start(settings.student, settings.student_optimizer, 0), teacher))
 
@@ -76,10 +87,21 @@ def train(program, settings, data, count=1, seed=0, **kwargs):
   state, parts = parallel.replicate(initial(settings, data)), []
   for first in range(0, count, program.together):
     taken = min(program.together, count - first)
-    state, metrics = program.train(state, parallel.replicate(data), *sorted_indices(count), taken,
-                                   dict(WEIGHTS, **kwargs), rates(), jax.random.key(seed), first + taken == count, first)
+    state, metrics = program.train(
+      state,
+      parallel.replicate(data),
+      *sorted_indices(count),
+      taken,
+      dict(WEIGHTS, **kwargs),
+      rates(),
+      jax.random.key(seed),
+      first + taken == count,
+      first,
+    )
     parts.append(metrics)
-  return state, metrics if len(parts) == 1 else {k: [m for part in parts for m in part[k][:taken]] for k in metrics}
+  return state, metrics if len(parts) == 1 else {
+    k: [m for part in parts for m in part[k][:taken]] for k in metrics
+  }
 
 
 def history(metrics, count):
@@ -93,8 +115,10 @@ def assert_close(a, b, **tolerance):
 @pytest.fixture(scope="module")
 def joint():
   """Scheme A of a low-precision student, compiled once; its step may be traced once."""
+
   class Traced(Program):
     _step = chex.assert_max_traces(Program._step, n=1)
+
   chex.clear_trace_counter()
   return Traced(JOINT)
 
@@ -108,29 +132,54 @@ def shares(data, settings, seed=0):
   """What each replica is given in the first step, as one device would compute it."""
   index, epoch = sorted_indices()
   for r in range(DEVICES):
-    yield Batch(*training_batch(jnp.asarray(data.images), jnp.asarray(data.labels), index[r, 0],
-                                epoch[r, 0], jax.random.key(seed), settings.augmentation,
-                                settings.mean, settings.std, jnp.float32))
+    yield Batch(
+      *training_batch(
+        jnp.asarray(data.images),
+        jnp.asarray(data.labels),
+        index[r, 0],
+        epoch[r, 0],
+        jax.random.key(seed),
+        settings.augmentation,
+        settings.mean,
+        settings.std,
+        jnp.float32,
+      )
+    )
 
 
 def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(after_one, data):
-  trainer = Trainer(make_apply(LOW), SGD().build(), make_apply(NET), SGD().build(),
-                    activation_health=functools.partial(health.activations_of, LOW))
+  trainer = Trainer(
+    make_apply(LOW),
+    SGD().build(),
+    make_apply(NET),
+    SGD().build(),
+    activation_health=functools.partial(health.activations_of, LOW),
+  )
   step = jax.jit(trainer.step)
-  alone = [jax.device_get(step(initial(JOINT, data), share, WEIGHTS,
-                               Rates(np.float32(0.1), np.float32(0.05))))
-           for share in shares(data, JOINT)]
+  alone = [
+    jax.device_get(
+      step(initial(JOINT, data), share, WEIGHTS, Rates(np.float32(0.1), np.float32(0.05)))
+    )
+    for share in shares(data, JOINT)
+  ]
   # The first step is linear in gradients and moments: parameters, momentum and statistics average.
   mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0, np.float64), *alone)
   state, metrics = after_one
   # float32 sums in another order.
   assert_close(state, mean[0], rtol=1e-4, atol=2e-6)
   found = {k: v[0] for k, v in metrics.items()}
-  np.testing.assert_array_equal(found.pop("weights"), health.weights(
-      LOW.quantization, initial(JOINT, data).student.params, jax.device_get(state).student.params))
+  np.testing.assert_array_equal(
+    found.pop("weights"),
+    health.weights(
+      LOW.quantization, initial(JOINT, data).student.params, jax.device_get(state).student.params
+    ),
+  )
   # The norm is that of the averaged gradient: of the first momentum, but for the weight decay.
-  norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(
-      (mean[0].student.opt_state, mean[0].teacher.opt_state))))
+  norm = np.sqrt(
+    sum(
+      np.sum(g**2) for g in jax.tree.leaves((mean[0].student.opt_state, mean[0].teacher.opt_state))
+    )
+  )
   np.testing.assert_allclose(found.pop("gradient_norm"), norm, rtol=1e-2)
   assert mean[1].pop("gradient_norm") > 1.2 * norm
   assert_close(found, mean[1], rtol=1e-5, atol=1e-6)
@@ -143,14 +192,20 @@ def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(aft
 def test_statistics_by_hand(after_one, data):
   start = initial(JOINT, data)
   kernel = start.teacher.params["stem"]["kernel"]
-  outputs = np.stack([jax.lax.conv_general_dilated(
-      share.images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-                      for share in shares(data, JOINT)]).astype(np.float64)
+  outputs = np.stack(
+    [
+      jax.lax.conv_general_dilated(
+        share.images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+      )
+      for share in shares(data, JOINT)
+    ]
+  ).astype(np.float64)
   old, new = (s.teacher.batch_stats["stem_norm"] for s in (start, after_one[0]))
   own = {"mean": outputs.mean((1, 2, 3)), "var": outputs.var((1, 2, 3))}
   for name, moments in own.items():
-    np.testing.assert_allclose(new[name], 0.9 * old[name] + 0.1 * moments.mean(0), rtol=1e-4,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+      new[name], 0.9 * old[name] + 0.1 * moments.mean(0), rtol=1e-4, atol=1e-6
+    )
   # Not the whole batch's variance, which holds the spread between the replicas too.
   whole = outputs.var((0, 1, 2, 3))
   assert np.all(whole > own["var"].mean(0) + 1e-4)
@@ -208,20 +263,40 @@ def test_a_loop_on_the_devices_gives_the_same_numbers(loop, plain_one_by_one, da
 @pytest.mark.parametrize("first, count", [(0, 2), (1, 2), (0, CHUNK)])
 def test_a_loop_of_fixed_length_takes_as_many_steps(first, count, loops, data):
   settings, dynamic, fixed = loops
-  found = [program.train(parallel.replicate(initial(settings, data)), parallel.replicate(data), *sorted_indices(CHUNK),
-                         count, WEIGHTS, rates(), jax.random.key(0), first=first) for program in (dynamic, fixed)]
+  found = [
+    program.train(
+      parallel.replicate(initial(settings, data)),
+      parallel.replicate(data),
+      *sorted_indices(CHUNK),
+      count,
+      WEIGHTS,
+      rates(),
+      jax.random.key(0),
+      first=first,
+    )
+    for program in (dynamic, fixed)
+  ]
   (state, metrics), (fixed_state, fixed_metrics) = jax.device_get(found)
   assert_close(fixed_state, state, rtol=1e-5, atol=1e-6)
   assert_close(history(fixed_metrics, count), history(metrics, count), rtol=1e-5, atol=1e-6)
-  assert metrics["activations"][count - 1].any() and not metrics["activations"][:count - 1].any()
+  assert metrics["activations"][count - 1].any() and not metrics["activations"][: count - 1].any()
 
 
 def test_a_batch_that_is_fed_without_a_branch_is_looked_at_as_well(loops, data):
   settings, dynamic, fixed = loops
   index = sorted_indices()[0][:, 0]
   batch = DeviceBatch(data.images[index], data.labels[index], np.ones(index.shape, np.float32))
-  found = [program.feed(parallel.replicate(initial(settings, data)), batch, WEIGHTS, Rates(np.float32(0.1), np.float32(0)),
-                        observe=observe) for program in (dynamic, fixed) for observe in (True, False)]
+  found = [
+    program.feed(
+      parallel.replicate(initial(settings, data)),
+      batch,
+      WEIGHTS,
+      Rates(np.float32(0.1), np.float32(0)),
+      observe=observe,
+    )
+    for program in (dynamic, fixed)
+    for observe in (True, False)
+  ]
   seen, unseen, fixed_seen, fixed_unseen = jax.device_get(found)
   assert_close(fixed_seen, seen, rtol=1e-5, atol=1e-6)
   assert_close(fixed_unseen, unseen, rtol=1e-5, atol=1e-6)
@@ -230,19 +305,32 @@ def test_a_batch_that_is_fed_without_a_branch_is_looked_at_as_well(loops, data):
 
 @pytest.mark.parametrize("trains", [True, False])
 def test_a_teacher_goes_through_a_loop_of_fixed_length(trains, data, monkeypatch):
-  """Both networks packed, with arrays in the vectors and beside them; and a fixed teacher, which is not."""
+  """Both networks packed, with arrays in the vectors and beside them; and a fixed teacher, which is
+  not."""
   monkeypatch.setattr(flat, "LARGE", 100)
   settings = JOINT if trains else JOINT._replace(teacher_optimizer=None)
   start = initial(JOINT, data)
   if not trains:
     start = start._replace(teacher=start.teacher._replace(opt_state=None))
   assert {leaf.size < 100 for leaf in jax.tree.leaves(start.student.params)} == {True, False}
-  found = [Program(settings, loop=True, fixed=fixed).train(
-      parallel.replicate(start), parallel.replicate(data), *sorted_indices(CHUNK), 2, WEIGHTS, rates(), jax.random.key(0))
-           for fixed in (True, False)]
+  found = [
+    Program(settings, loop=True, fixed=fixed).train(
+      parallel.replicate(start),
+      parallel.replicate(data),
+      *sorted_indices(CHUNK),
+      2,
+      WEIGHTS,
+      rates(),
+      jax.random.key(0),
+    )
+    for fixed in (True, False)
+  ]
   assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-5)
   assert_close(history(found[0][1], 2), history(found[1][1], 2), rtol=1e-4, atol=1e-5)
-  moved = [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (found[0][0].teacher.params, start.teacher.params)))]
+  moved = [
+    np.array_equal(a, b)
+    for a, b in zip(*map(jax.tree.leaves, (found[0][0].teacher.params, start.teacher.params)))
+  ]
   assert not any(moved) if trains else all(moved)
 
 
@@ -250,29 +338,45 @@ def test_a_teacher_goes_through_a_loop_of_fixed_length(trains, data, monkeypatch
 def test_a_loop_of_fixed_length_has_no_branch(fixed, loops, data, monkeypatch):
   conditionals, cond = [], jax.lax.cond
   monkeypatch.setattr(jax.lax, "cond", lambda *args: conditionals.append(args) or cond(*args))
-  settings, arguments = loops[0], (initial(loops[0], data), data, *sorted_indices(CHUNK), np.int32(0), np.int32(2))
+  settings, arguments = (
+    loops[0],
+    (initial(loops[0], data), data, *sorted_indices(CHUNK), np.int32(0), np.int32(2)),
+  )
   program = Program(settings, loop=True, fixed=fixed)
   lowered = program._many.lower(*arguments, WEIGHTS, rates(), jax.random.key(0), np.bool_(True))
   assert bool(conditionals) != fixed
   # And few kernels: batch norm's sums are in pairs, the gradients' norm is that of a vector.
-  assert bool(re.search(r"stablehlo.reduce\(.*\), \(.*tensor<f32>, tensor<f32>\)", lowered.as_text())) == fixed
+  assert (
+    bool(re.search(r"stablehlo.reduce\(.*\), \(.*tensor<f32>, tensor<f32>\)", lowered.as_text()))
+    == fixed
+  )
   assert (program.trainer.norm is global_norm) != fixed
 
 
 @pytest.fixture(scope="module")
 def loops():
-  """Settings of quantized activations, and their program in a loop: of a length that varies, and of a fixed one."""
+  """Settings of quantized activations, and their program in a loop: of a length that varies, and of
+  a fixed one."""
   settings = PLAIN._replace(student=NET.clone(quantization=Quantization(Precision(2, 32))))
   return settings, *(Program(settings, loop=True, fixed=fixed) for fixed in (False, True))
 
 
-@pytest.mark.parametrize("changed", [{"im2col": False}, {"dtype": jnp.bfloat16},
-                                     {"quantization": Quantization(Precision(8, 2), compute="int8")}])
+@pytest.mark.parametrize(
+  "changed",
+  [
+    {"im2col": False},
+    {"dtype": jnp.bfloat16},
+    {"quantization": Quantization(Precision(8, 2), compute="int8")},
+  ],
+)
 def test_what_is_slow_in_a_loop_on_cpu_is_dispatched_step_by_step(changed):
   for which in ("student", "teacher"):
     assert Program(JOINT._replace(**{which: NET.clone(**changed)})).together == 1
   assert Program(JOINT, devices=jax.devices()[:1]).together == 1
-  assert Program(JOINT).together == CHUNK and Program(JOINT._replace(steps_per_dispatch=9)).together == HOST_STEPS
+  assert (
+    Program(JOINT).together == CHUNK
+    and Program(JOINT._replace(steps_per_dispatch=9)).together == HOST_STEPS
+  )
 
 
 def test_step_by_step_gives_the_same_numbers(joint, data):
@@ -293,8 +397,10 @@ def test_activations_are_looked_at_in_the_last_step_alone(data):
   # Those of the first step, by hand: the mean over the replicas, each on the first of its images.
   _, metrics = train(program, settings, data, 1)
   net = initial(settings, data).student
-  each = [health.activations_of(model, net.params, net.batch_stats, share.images[:health.IMAGES])
-          for share in shares(data, settings)]
+  each = [
+    health.activations_of(model, net.params, net.batch_stats, share.images[: health.IMAGES])
+    for share in shares(data, settings)
+  ]
   np.testing.assert_allclose(metrics["activations"][0], np.mean(each, 0), atol=1e-2)
   assert np.std(each, 0).max() > 0.02 and last.any()
 
@@ -304,7 +410,8 @@ def test_synchronised_batch_norm_is_that_of_the_whole_batch(plain_one_by_one, da
   state, _ = train(Program(settings), settings, data)
   whole = Batch(*(jnp.concatenate(parts) for parts in list(zip(*shares(data, settings)))[:2]))
   expected, _ = jax.jit(Trainer(make_apply(NET), SGD().build()).step)(
-      initial(PLAIN, data), whole, WEIGHTS, Rates(np.float32(0.1), np.float32(0.05)))
+    initial(PLAIN, data), whole, WEIGHTS, Rates(np.float32(0.1), np.float32(0.05))
+  )
   assert_close(state, expected, rtol=1e-3, atol=1e-5)
   own = plain_one_by_one[0].student.batch_stats["stem_norm"]["var"]
   assert np.all(own < state.student.batch_stats["stem_norm"]["var"])
@@ -315,8 +422,9 @@ def test_fewer_devices_may_be_chosen(data):
   index, epoch = (a.reshape(2, 4, CHUNK, 4)[:, 0] for a in sorted_indices(2))
   program = Program(PLAIN, devices=devices)
   state = parallel.replicate(initial(PLAIN, data), devices)
-  new, _ = program.train(state, parallel.replicate(data, devices), index, epoch, 1, WEIGHTS,
-                         rates(), jax.random.key(0))
+  new, _ = program.train(
+    state, parallel.replicate(data, devices), index, epoch, 1, WEIGHTS, rates(), jax.random.key(0)
+  )
   assert all(leaf.devices() == set(devices) for leaf in jax.tree.leaves(new))
 
 
@@ -330,12 +438,24 @@ def test_on_one_device_the_next_step_is_dispatched_while_one_runs(data, monkeypa
   for program.ahead in (True, False):
     state, metrics = parallel.replicate(initial(PLAIN, data), devices), []
     for i in range(CHUNK):
-      state, found_metrics = program.train(state, parallel.replicate(data, devices), index, epoch, 1, WEIGHTS, rates(),
-                                           jax.random.key(0), i == CHUNK - 1, i)
+      state, found_metrics = program.train(
+        state,
+        parallel.replicate(data, devices),
+        index,
+        epoch,
+        1,
+        WEIGHTS,
+        rates(),
+        jax.random.key(0),
+        i == CHUNK - 1,
+        i,
+      )
       metrics.append(found_metrics["loss"][0])
     found.append((state, metrics))
   losses = found[0][1]
-  assert waited[0] is None and waited[1] is losses[0] and waited[2] is losses[1]  # each for the step before
+  assert (
+    waited[0] is None and waited[1] is losses[0] and waited[2] is losses[1]
+  )  # each for the step before
   assert [metrics["loss"] for metrics in waited[3:]] == found[1][1]  # each for itself
   chex.assert_trees_all_equal(*found)
 
@@ -344,16 +464,20 @@ def test_on_one_device_the_next_step_is_dispatched_while_one_runs(data, monkeypa
 def test_evaluation_counts_every_example_once(data, batch):
   net = initial(PLAIN, data).student
   found = evaluator(NET, PLAIN.mean, PLAIN.std)(
-      parallel.replicate(net), parallel.replicate(data), batch)
+    parallel.replicate(net), parallel.replicate(data), batch
+  )
   images = (data.images / 255.0 - 0.4) / 0.3
-  logits = NET.apply({"params": net.params, "batch_stats": net.batch_stats},
-                     jnp.asarray(images, jnp.float32), False)
+  logits = NET.apply(
+    {"params": net.params, "batch_stats": net.batch_stats}, jnp.asarray(images, jnp.float32), False
+  )
   correct = np.argmax(logits, -1) == data.labels
   loss = -np.asarray(jax.nn.log_softmax(logits))[np.arange(SIZE), data.labels]
   assert found["count"] == SIZE
   np.testing.assert_allclose(found["accuracy"], correct.mean(), atol=1e-6)
   np.testing.assert_allclose(found["loss"], loss.mean(), rtol=1e-4)
-  answers = found["answers"]  # an example's place is its number; the filling comes after all of them
+  answers = found[
+    "answers"
+  ]  # an example's place is its number; the filling comes after all of them
   np.testing.assert_array_equal(answers.label[:SIZE], data.labels)
   np.testing.assert_array_equal(answers.predicted[:SIZE], np.argmax(logits, -1))
   assert (answers.predicted[SIZE:] == -1).all() and (answers.label[SIZE:] == -1).all()
@@ -364,7 +488,7 @@ def test_split_gives_each_device_its_part_of_the_batch():
   parts = parallel.split(array)
   assert parts.shape == (8, 2, 3)
   for r in range(8):
-    np.testing.assert_array_equal(parts[r], array[:, 3 * r:3 * r + 3])
+    np.testing.assert_array_equal(parts[r], array[:, 3 * r : 3 * r + 3])
 
 
 def test_indices_of_a_dispatch_are_the_stream():
@@ -373,8 +497,7 @@ def test_indices_of_a_dispatch_are_the_stream():
   assert index.shape == epoch.shape == (DEVICES, 4, BATCH // DEVICES)
   whole = np.moveaxis(index, 0, 1).reshape(4, BATCH)
   in_order, _ = example_indices(0, SIZE, 0, 4, settings, BATCH)
-  np.testing.assert_array_equal(whole[:2],
-                                np.moveaxis(in_order, 0, 1).reshape(4, BATCH)[2:])
+  np.testing.assert_array_equal(whole[:2], np.moveaxis(in_order, 0, 1).reshape(4, BATCH)[2:])
   epochs = np.moveaxis(epoch, 0, 1).reshape(4, BATCH)[:3].ravel()
   # Steps 2 to 4 are examples 64 to 159: the first epoch ends after 100.
   np.testing.assert_array_equal(epochs, np.arange(64, 160) // SIZE)

@@ -9,8 +9,9 @@ import sys
 import textwrap
 
 import numpy as np
-from PIL import Image
 import pytest
+from PIL import Image
+from runs import assert_same_run, begin, final_state, scheme_config, tiny, untimed
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import ConfigError
@@ -18,19 +19,24 @@ from apprentice_jax.data import order
 from apprentice_jax.training import inputs, loop, metrics, run
 from apprentice_jax.training.metrics import NonFiniteLoss
 from apprentice_jax.training.preemption import Preempted
-from runs import assert_same_run, begin, final_state, scheme_config, tiny, untimed
 
 RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
 KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27
 
 
 # At the end: after the last checkpoint, before the result is written.
-@pytest.mark.parametrize("kind, killed_at, left, saved", [
-    ("A", KILLED_AT, RECORDS[:5], 20), ("B", KILLED_AT, RECORDS[:5], 20),
+@pytest.mark.parametrize(
+  "kind, killed_at, left, saved",
+  [
+    ("A", KILLED_AT, RECORDS[:5], 20),
+    ("B", KILLED_AT, RECORDS[:5], 20),
     ("C", "end", RECORDS, 27),
-    ("A streamed", KILLED_AT, RECORDS[:5], 20)])
-def test_an_interrupted_run_ends_as_an_unbroken_one(kind, killed_at, left, saved, unbroken,
-                                                    pretrained, tmp_path, monkeypatch):
+    ("A streamed", KILLED_AT, RECORDS[:5], 20),
+  ],
+)
+def test_an_interrupted_run_ends_as_an_unbroken_one(
+  kind, killed_at, left, saved, unbroken, pretrained, tmp_path, monkeypatch
+):
   config = scheme_config(kind, pretrained)
   begin(config, tmp_path, monkeypatch, killed_at)
   assert [r["step"] for r in metrics.read(tmp_path)] == left
@@ -50,8 +56,9 @@ def test_the_position_in_the_data_matters(kind, unbroken, pretrained, tmp_path, 
   # What the tests above would find if a run began the data anew: other weights.
   config, examples, expected = scheme_config(kind, pretrained), order.examples, unbroken(kind)
   begin(config, tmp_path, monkeypatch, KILLED_AT)
-  monkeypatch.setattr(order, "examples", lambda seed, size, start, count: examples(
-      seed, size, start - 20 * 64, count))
+  monkeypatch.setattr(
+    order, "examples", lambda seed, size, start, count: examples(seed, size, start - 20 * 64, count)
+  )
   loop.train(config, tmp_path)
   with pytest.raises(AssertionError, match="Arrays are not equal"):
     assert_same_run(tmp_path, expected)
@@ -79,18 +86,24 @@ def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained
       MetricsWriter.write = killed
       loop.train(config, sys.argv[2])
   """)
-  process = subprocess.run([sys.executable, "-c", code, tmp_path / "flat.json", workdir],
-                           capture_output=True, text=True, env=dict(os.environ))
+  process = subprocess.run(
+    [sys.executable, "-c", code, tmp_path / "flat.json", workdir],
+    capture_output=True,
+    text=True,
+    env=dict(os.environ),
+  )
   assert process.returncode == -signal.SIGKILL, process.stderr
   assert loop.result(workdir) is None
   loop.train(config, workdir)
   assert_same_run(workdir, unbroken("B"))
 
 
-@pytest.mark.parametrize("kind, number, code", [
-    ("C", signal.SIGTERM, 75), ("A streamed", signal.SIGINT, 130)])
-def test_a_run_that_is_told_to_stop_saves_at_once(kind, number, code, unbroken, pretrained, tmp_path,
-                                                  monkeypatch):
+@pytest.mark.parametrize(
+  "kind, number, code", [("C", signal.SIGTERM, 75), ("A streamed", signal.SIGINT, 130)]
+)
+def test_a_run_that_is_told_to_stop_saves_at_once(
+  kind, number, code, unbroken, pretrained, tmp_path, monkeypatch
+):
   config, advance = scheme_config(kind, pretrained), run.Run._advance
 
   def interrupted(self, state, batch, step, end):
@@ -98,9 +111,12 @@ def test_a_run_that_is_told_to_stop_saves_at_once(kind, number, code, unbroken, 
     if step == (13 if "streamed" in kind else 10):
       signal.raise_signal(number)
     return advance(self, state, batch, step, end)
+
   with monkeypatch.context() as patch:
     patch.setattr(run.Run, "_advance", interrupted)
-    with pytest.raises(Preempted, match=f"stopped by {number.name} and saved at step 14 of 27") as stop:
+    with pytest.raises(
+      Preempted, match=f"stopped by {number.name} and saved at step 14 of 27"
+    ) as stop:
       loop.train(config, tmp_path)
   assert stop.value.exit_code == code
   assert final_state(tmp_path)[0] == 14
@@ -121,6 +137,7 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
     if not (tmp_path / "run" / "checkpoints" / "15").exists():
       signal.raise_signal(signal.SIGTERM)
     return score(*args)
+
   with monkeypatch.context() as patch:
     patch.setattr(run, "score", interrupted)
     with pytest.raises(Preempted, match="saved at step 15"):
@@ -129,15 +146,25 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
   assert [r["step"] for r in records[0]] == [5, 10, 15]  # step 15 is not scored
   loop.train(config, tmp_path / "run")
   records = [[untimed(r) for r in metrics.read(tmp_path / name)] for name in ("run", "unbroken")]
-  assert records[0] == records[1] and [r["step"] for r in records[0]] == [5, 10, 15, 15, 20, 20, 20]  # the end adds the teacher
+  assert records[0] == records[1] and [r["step"] for r in records[0]] == [
+    5,
+    10,
+    15,
+    15,
+    20,
+    20,
+    20,
+  ]  # the end adds the teacher
 
 
 def damage(folder, how):
   """Damages the largest file of a checkpoint's state."""
-  file = max((p for p in (folder / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+  file = max(
+    (p for p in (folder / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+  )
   content = bytearray(file.read_bytes())
   if how == "half written":
-    file.write_bytes(content[:len(content) // 2])
+    file.write_bytes(content[: len(content) // 2])
   elif how == "a flipped bit":
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -149,13 +176,16 @@ def damage(folder, how):
     shutil.rmtree(folder / "meta")
 
 
-@pytest.mark.parametrize("how", [
-    "half written", "a flipped bit", "a file gone", "no state", "no position"])
+@pytest.mark.parametrize(
+  "how", ["half written", "a flipped bit", "a file gone", "no state", "no position"]
+)
 def test_a_damaged_checkpoint_is_passed_over(how, unbroken, pretrained, tmp_path, monkeypatch):
   config = scheme_config("B", pretrained)
   begin(config, tmp_path, monkeypatch, KILLED_AT)
   damage(tmp_path / "checkpoints" / "20", how)
-  with pytest.warns(UserWarning, match="checkpoint of step 20 is damaged .* continuing from step 10"):
+  with pytest.warns(
+    UserWarning, match="checkpoint of step 20 is damaged .* continuing from step 10"
+  ):
     loop.train(config, tmp_path)
   assert_same_run(tmp_path, unbroken("B"))
   assert (tmp_path / "broken_checkpoint_20").is_dir()  # nothing is deleted
@@ -172,7 +202,9 @@ def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkey
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
 
 
-@pytest.mark.parametrize("precision, im2col", [("32A,32W", True), ("32A,2W", True), ("32A,32W", False)])
+@pytest.mark.parametrize(
+  "precision, im2col", [("32A,32W", True), ("32A,2W", True), ("32A,32W", False)]
+)
 def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monkeypatch):
   config = tiny(scheme="baseline", precision=precision, recipe__student__epochs=0.3, im2col=im2col)
   loop.train(config, tmp_path / "unbroken")
@@ -182,9 +214,12 @@ def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monke
     if step == 0:
       signal.raise_signal(signal.SIGTERM)
     return advance(self, state, batch, step, end)
+
   with monkeypatch.context() as patch:
     patch.setattr(run.Run, "_advance", interrupted)
-    with pytest.raises(Preempted, match="saved at step 1 of 7"):  # the first dispatch is of one step
+    with pytest.raises(
+      Preempted, match="saved at step 1 of 7"
+    ):  # the first dispatch is of one step
       loop.train(config, tmp_path / "run")
   loop.train(config, tmp_path / "run")
   states = [final_state(tmp_path / name)[1] for name in ("run", "unbroken")]
@@ -195,7 +230,8 @@ def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monke
 
 
 def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
-  # Step 12 makes the loss of step 13 infinite, and steps 11 to 14, which are one dispatch, are told to stop.
+  # Step 12 makes the loss of step 13 infinite, and steps 11 to 14, which are one dispatch, are told
+  # to stop.
   config = tiny(scheme="baseline", precision="32A,32W")
   rates, advance, told = run.learning_rates, run.Run._advance, []
 
@@ -208,6 +244,7 @@ def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
     if step == 10:
       told.append(signal.raise_signal(signal.SIGTERM))
     return advance(self, state, batch, step, end)
+
   monkeypatch.setattr(run, "learning_rates", explode)
   monkeypatch.setattr(run.Run, "_advance", interrupted)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
@@ -222,7 +259,9 @@ def test_another_teacher_or_other_data_is_noticed(pretrained, tmp_path, monkeypa
   config.teacher.init = str(teacher)
   begin(config, tmp_path / "run", monkeypatch, 15)
   shutil.rmtree(teacher)
-  loop.train(tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=0.5, seed=1), teacher)
+  loop.train(
+    tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=0.5, seed=1), teacher
+  )
   with pytest.raises(ConfigError, match="its fixed teacher is not the one it began with"):
     loop.train(config, tmp_path / "run")
   damage(teacher / "checkpoints" / "11", "half written")
@@ -238,9 +277,17 @@ def test_a_dataset_that_changed_is_noticed(tmp_path):
       (photos / split / name).mkdir(parents=True)
       for i in range(count):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(photos / split / name / f"{i}.png")
-  config = tiny(scheme="baseline", precision="32A,32W", data__name="image_folder", batch_size=8,
-                data__dir=str(photos), data__test_split="val", data__image_size=8, data__resize=8,
-                recipe__student__epochs=3.0)
+  config = tiny(
+    scheme="baseline",
+    precision="32A,32W",
+    data__name="image_folder",
+    batch_size=8,
+    data__dir=str(photos),
+    data__test_split="val",
+    data__image_size=8,
+    data__resize=8,
+    recipe__student__epochs=3.0,
+  )
   with pytest.MonkeyPatch.context() as patch:
     begin(config, tmp_path / "run", patch, 10)
   classes = (tmp_path / "run" / "classes.json").read_text()
@@ -252,7 +299,10 @@ def test_a_dataset_that_changed_is_noticed(tmp_path):
   for split in ("train", "val"):
     (photos / split / "cat").rename(photos / split / "zebra")
   inputs._split.cache_clear()
-  for call in (lambda: loop.train(config, tmp_path / "run"), lambda: loop.evaluate(tmp_path / "run")):
+  for call in (
+    lambda: loop.train(config, tmp_path / "run"),
+    lambda: loop.evaluate(tmp_path / "run"),
+  ):
     with pytest.raises(ConfigError, match="classes .*cat.*zebra"):
       call()
   assert (tmp_path / "run" / "classes.json").read_text() == classes
