@@ -9,10 +9,10 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from apprentice_jax.config import ConfigError, base, expanded, flat
+from apprentice_jax.config import base, expanded, flat
 from apprentice_jax.deploy.formats import FORMATS
 from apprentice_jax.deploy.network import ENDS
-from apprentice_jax.models.precision import nearest
+from apprentice_jax.errors import ConfigError, nearest
 
 # Of one of several processes; see `training.processes`.
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pathlib
-import platform
 import sys
 import traceback
 import warnings
@@ -53,41 +52,10 @@ COMMANDS = ("train", "eval", "export", "predict", "study", "report", "bench", "p
 SEVERAL = ("train", "study", "eval")  # what several processes can do
 
 
-# Large pages, and memory that is kept: a training step on CPU takes and frees hundreds of
-# megabytes. Not in one arena (arena_max=1): it gives nothing back, but is taken apart and grows for
-# many steps (results/bench/pause.py).
-MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
-
-
 def command() -> int:
-  """The process's own command: `main`, in a process started anew with glibc's memory as MALLOC has
-  it, which has to be said before it starts. Not where there is an accelerator, or no glibc, or the
-  user asked for something."""
-  if (
-    sys.platform == "linux"
-    and "GLIBC_TUNABLES" not in os.environ
-    and platform.libc_ver()[0] == "glibc"
-    and not environment.has_accelerator()
-  ):
-    os.environ["GLIBC_TUNABLES"] = MALLOC
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  """The process's own command: `main`, in a process that has glibc's memory settings."""
+  environment.restart_with_memory_settings()
   return main()
-
-
-def _set_flags(command: str):
-  """XLA's flags for CPU, unless the user has said otherwise; before jax starts."""
-  given = os.environ.get("XLA_FLAGS", "")
-  flags = [
-    "--xla_cpu_multi_thread_eigen=false"
-  ]  # host devices run one thread each; nothing elsewhere
-  # What is slow is in XLA's libraries. LLVM need not try hard with the rest: at its default level
-  # it takes three to five times as long over a network's initialisation, and of what it makes only
-  # training steps are faster, which have it nevertheless (training/aot.py). `plan` is not for CPU.
-  if command != "plan" and not environment.has_accelerator():
-    flags.append("--xla_backend_optimization_level=1")
-  os.environ["XLA_FLAGS"] = " ".join(
-    [given, *(f for f in flags if f.partition("=")[0] not in given)]
-  ).strip()
 
 
 def main(argv=None) -> int:
@@ -97,26 +65,22 @@ def main(argv=None) -> int:
   again: see `training.preemption`); 130 the same for SIGINT.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
-  _set_flags(argv[0] if argv else "")
+  environment.set_xla_flags(quick=argv[:1] != ["plan"])  # `plan` does not compile for CPU
   warnings.filterwarnings("ignore", module="orbax|tensorflow_datasets|etils")
   if not argv or argv[0] == "help" or {"-h", "--help"} & set(argv):
     print(USAGE)
     return 0
   if (status := _guarded(argv)) is not None:
     return status
-  from apprentice_jax.config import ConfigError
-  from apprentice_jax.data.images import UnreadableImage
-  from apprentice_jax.training.checkpoint import BrokenCheckpoints
-  from apprentice_jax.training.metrics import NonFiniteLoss
-  from apprentice_jax.training.preemption import Preempted
+  from apprentice_jax.errors import ApprenticeError, Preempted
 
   usual, warnings.formatwarning = warnings.formatwarning, _format_warning
   try:
     return _run(argv[0], argv[1:])
-  except (ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints, Preempted) as error:
+  except ApprenticeError as error:
     print(f"apprentice: {error}", file=sys.stderr)
     together = isinstance(error, Preempted)  # all were told to stop
-    return _ended(getattr(error, "exit_code", 2), together)
+    return _ended(error.exit_code, together)
   except BrokenPipeError:  # whoever read the output has read enough, as `| head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return _ended(141)
@@ -145,10 +109,10 @@ def main(argv=None) -> int:
 def _guarded(argv: list[str]):
   """The status of the process that does the work, where it needs a guard; None in that process.
   Before anything large is imported. What is wrong with a flag is left to that process to say."""
-  from apprentice_jax.training import processes, tpu
+  from apprentice_jax.training import processes
 
-  if not tpu.has_tpu():
-    tpu.without_tpu()
+  if not environment.has_tpu():
+    environment.without_tpu()
   counts = [a.partition("=")[2] for a in argv if a.replace("-", "_").startswith("__num_processes=")]
   count = int(counts[-1]) if counts and counts[-1].isdigit() else None
   if argv[0] in SEVERAL and processes.several(count):
@@ -179,8 +143,8 @@ def _format_warning(message, *_, **__):
 def _run(command: str, arguments: list[str]) -> int:
   from apprentice_jax import unused
   from apprentice_jax.arguments import PROCESS_FLAGS, parse
-  from apprentice_jax.config import ConfigError, checked
-  from apprentice_jax.models.precision import nearest
+  from apprentice_jax.config import checked
+  from apprentice_jax.errors import ConfigError, nearest
 
   if command not in COMMANDS:
     raise ConfigError(f"command {command!r} does not exist: {nearest(command, COMMANDS)}")
@@ -276,8 +240,8 @@ def _read_study(command: str, workdir: str, out: str) -> str:
 
 def _eval(config, given):
   from apprentice_jax import export
-  from apprentice_jax.config import ConfigError
   from apprentice_jax.deploy import cost
+  from apprentice_jax.errors import ConfigError
   from apprentice_jax.training import processes, start
 
   if given.workdir and (given.model or config is not None):
@@ -324,8 +288,8 @@ def _export(given):
 
 def _predict(given) -> int:
   from apprentice_jax import export
-  from apprentice_jax.config import ConfigError
   from apprentice_jax.deploy import predict
+  from apprentice_jax.errors import ConfigError
   from apprentice_jax.training import start
 
   if given.workdir and given.model:
@@ -378,7 +342,7 @@ def _plan(config, given):
 
 
 def _check_folder(out: str):
-  from apprentice_jax.config import ConfigError
+  from apprentice_jax.errors import ConfigError
 
   folder = pathlib.Path(out).parent
   if out and not folder.is_dir():
@@ -401,7 +365,7 @@ def _bench(config, given):
 
 
 def _need(value, flag: str):
-  from apprentice_jax.config import ConfigError
+  from apprentice_jax.errors import ConfigError
 
   if not value:
     raise ConfigError(f"this command needs --{flag}=...; see apprentice --help.")

@@ -11,7 +11,8 @@ import re
 
 import ml_collections
 
-from apprentice_jax.models.precision import Precision, Quantization, nearest
+from apprentice_jax.errors import ConfigError, nearest
+from apprentice_jax.models.precision import Precision, Quantization
 
 ARGUMENTS = ("student", "teacher", "precision", "scheme", "width", "preset", "runlocal")
 # Apprentice to the letter, as far as that is known: its quantizers with one scale a tensor and
@@ -36,10 +37,6 @@ PRESETS = {
 }
 PATHS = ("dir", "init", "classes")  # the names of fields that have the path of a file or a folder
 CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
-
-
-class ConfigError(ValueError):
-  """A configuration that cannot run; the message names the field and the fix."""
 
 
 def recipe(**changes) -> ml_collections.ConfigDict:

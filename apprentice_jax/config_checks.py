@@ -2,10 +2,11 @@
 
 import math
 
-from apprentice_jax.config import CELLS, ConfigError, base, flat, quantization
+from apprentice_jax.config import CELLS, base, flat, quantization
 from apprentice_jax.deploy.formats import FORMATS
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.models.precision import FULL, Precision, nearest
+from apprentice_jax.errors import ConfigError, nearest
+from apprentice_jax.models.precision import FULL, Precision
 from apprentice_jax.study import grid, references
 
 DTYPES = ("float32", "bfloat16")

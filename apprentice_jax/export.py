@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data.channels import grey
 from apprentice_jax.data.class_names import difference
 from apprentice_jax.deploy import cost, fold, formats, preprocessing, program
 from apprentice_jax.deploy.network import BadNetwork, Network
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.distill import step
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import inputs, parallel, run, start
 

@@ -5,7 +5,7 @@ import importlib.util
 import pathlib
 import warnings
 
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import inputs, processes
 from apprentice_jax.training.workdir import trouble
 

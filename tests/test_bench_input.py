@@ -11,8 +11,8 @@ from PIL import Image
 from apprentice_jax.bench import input as bench_input
 from apprentice_jax.bench import photos as bench_photos
 from apprentice_jax.bench.input import KINDS, Kind
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import encoded
+from apprentice_jax.errors import ConfigError
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from apprentice_jax import config as configs  # noqa: E402
 from apprentice_jax.bench import torch_step, versus  # noqa: E402
-from apprentice_jax.config import ConfigError  # noqa: E402
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer  # noqa: E402
+from apprentice_jax.errors import ConfigError  # noqa: E402
 from apprentice_jax.models import resnet  # noqa: E402
 from apprentice_jax.training.optimizer import SGD  # noqa: E402
 from apprentice_jax.training.program import make_apply  # noqa: E402

@@ -11,7 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli, environment
-from apprentice_jax.training import aot, loop
+from apprentice_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
@@ -165,7 +165,7 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   monkeypatch.setattr(cli, "main", lambda: 7)
   monkeypatch.setattr(sys, "orig_argv", ["python3", "-u", "-m", "apprentice_jax", "help"])
   monkeypatch.setattr(sys, "platform", "linux")
-  monkeypatch.setattr(cli.platform, "libc_ver", lambda: ("glibc", "2.36"))
+  monkeypatch.setattr(environment.platform, "libc_ver", lambda: ("glibc", "2.36"))
   monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
   assert cli.command() == 7 and not started
   monkeypatch.delenv("GLIBC_TUNABLES")
@@ -174,13 +174,13 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
   monkeypatch.setattr(environment, "has_accelerator", lambda: False)
   cli.command()
   assert started == [(sys.executable, [sys.executable, "-u", "-m", "apprentice_jax", "help"])]
-  assert os.environ["GLIBC_TUNABLES"] == cli.MALLOC
+  assert os.environ["GLIBC_TUNABLES"] == environment.MALLOC
 
 
 @pytest.mark.parametrize(
   "command, given, accelerator, expected",
   [
-    ("train", "", False, f"--xla_cpu_multi_thread_eigen=false {aot.QUICK}"),
+    ("train", "", False, f"--xla_cpu_multi_thread_eigen=false {environment.QUICK}"),
     ("train", "", True, "--xla_cpu_multi_thread_eigen=false"),
     ("plan", "", False, "--xla_cpu_multi_thread_eigen=false"),
     (
@@ -193,6 +193,7 @@ def test_the_command_sets_how_memory_is_kept(monkeypatch):
 )
 def test_flags_of_xla_are_set_where_nobody_has(monkeypatch, command, given, accelerator, expected):
   monkeypatch.setenv("XLA_FLAGS", given)
+  monkeypatch.setenv("APPRENTICE_XLA_FLAGS", "")
   monkeypatch.setattr(environment, "has_accelerator", lambda: accelerator)
-  cli._set_flags(command)
+  environment.set_xla_flags(quick=command != "plan")
   assert os.environ["XLA_FLAGS"] == expected

@@ -8,8 +8,8 @@ import pytest
 
 from apprentice_jax import config as configs
 from apprentice_jax import config_checks, quantizers
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.precision import Precision
 
 FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))

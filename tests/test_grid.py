@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import cells, grid
 from apprentice_jax.study import run as study
 from apprentice_jax.study.cells import Cell

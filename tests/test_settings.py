@@ -14,8 +14,8 @@ import pytest
 
 from apprentice_jax import arguments, unused
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data.augment import normalise
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import norm
 from apprentice_jax.models.residual import resnet
 from apprentice_jax.training import moments, warmups

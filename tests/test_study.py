@@ -14,13 +14,12 @@ import types
 import pytest
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Trainer
+from apprentice_jax.errors import ConfigError, Preempted
 from apprentice_jax.study import cells, jobs
 from apprentice_jax.study import report as study_report
 from apprentice_jax.study import run as study
 from apprentice_jax.training import devices, loop, program
-from apprentice_jax.training.preemption import Preempted
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 

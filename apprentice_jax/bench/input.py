@@ -23,11 +23,11 @@ from PIL import Image
 from scipy import sparse
 
 from apprentice_jax.bench.photos import KINDS, Kind, make
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import encoded, order, resample, stream
 from apprentice_jax.data import folder as folders
 from apprentice_jax.data import images as decoding
+from apprentice_jax.errors import ConfigError
 
 BATCH = 32
 SEED = 0

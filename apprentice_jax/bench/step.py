@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import parallel, start
 from apprentice_jax.training.program import (
   HOST_STEPS,

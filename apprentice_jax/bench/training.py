@@ -29,7 +29,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import aot, inputs, metrics, parallel, start
 from apprentice_jax.training import run as running
 from apprentice_jax.training.program import (

@@ -13,8 +13,8 @@ import numpy as np
 from apprentice_jax import config as configs
 from apprentice_jax.bench.machine import machine, peak, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
-from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import start
 
 

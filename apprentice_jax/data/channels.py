@@ -9,13 +9,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from apprentice_jax.errors import UnreadableImage
+
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _USED = 12  # bits of 16 that are too few
-
-
-class UnreadableImage(ValueError):
-  """The bytes are no image, or only half of one; the message says what the decoder found."""
 
 
 FLOATS = "its values are floats, whose range is not known: save it with 8 or 16 bits"

@@ -118,7 +118,7 @@ def training_image(
     out: uint8 (size, size, 3), written.
 
   Raises:
-    images.UnreadableImage: see `images.inspect`.
+    UnreadableImage: see `images.inspect`.
   """
   picture, draws = images.inspect(encoded), uniforms(seed, epoch, index)
   window = random_window(picture.height, picture.width, crops, draws)

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from apprentice_jax import files
 from apprentice_jax.data import sources
 
 TEST_SIZE = 360  # Of 1,797; the other 1,437 are the train split.
@@ -129,7 +130,7 @@ def prepare(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
   Raises:
     ValueError: if `data_dir` cannot be written.
   """
-  root = pathlib.Path(data_dir).expanduser() if data_dir else sources.cache_dir() / "tfds"
+  root = pathlib.Path(data_dir).expanduser() if data_dir else files.cache_dir() / "tfds"
   try:
     _write(root)
   except OSError as error:

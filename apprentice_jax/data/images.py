@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from apprentice_jax.data import channels, formats
-from apprentice_jax.data.channels import UnreadableImage
+from apprentice_jax.errors import UnreadableImage
 
 # Pillow warns, without a name, of images between the number of pixels that it allows and twice
 # that.

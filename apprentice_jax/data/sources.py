@@ -8,10 +8,7 @@ size or the time (in seconds) of a file of the dataset changes.
 import hashlib
 import itertools
 import operator
-import os
 import pathlib
-import uuid
-import warnings
 import zlib
 from concurrent import futures
 from typing import NamedTuple
@@ -26,6 +23,7 @@ from apprentice_jax.data.prepared import (
   first_line,
   open_builder,
 )
+from apprentice_jax.files import cache_dir, keep
 
 # tfds is imported inside the functions: it is slow to import, and hold_out has no use for it.
 
@@ -53,14 +51,6 @@ def checksum(dataset: Dataset) -> int:
   return zlib.crc32(np.ascontiguousarray(dataset.labels), images)
 
 
-def cache_dir() -> pathlib.Path:
-  """Returns `$APPRENTICE_CACHE`, or else `apprentice_jax` in the user's cache directory."""
-  if own := os.environ.get("APPRENTICE_CACHE"):
-    return pathlib.Path(own).expanduser()
-  parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return pathlib.Path(parent).expanduser() / "apprentice_jax"
-
-
 def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
   """Loads one split of a dataset whose images all have the same size.
 
@@ -83,7 +73,7 @@ def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
   arrays = _read_cache(path, builder.info.splits[part.split].num_examples)
   if arrays is None:
     arrays = _decode_split(builder, part.split)
-    _write_cache(path, *arrays)
+    keep(path, _arrays(*arrays))
   images, labels = (array[part.start : part.stop] for array in arrays)
   images.flags.writeable = labels.flags.writeable = False
   return Dataset(images, labels, tuple(builder.info.features["label"].names))
@@ -218,20 +208,11 @@ def _read_cache(path: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray]
   return (np.asarray(images), labels) if good else None
 
 
-def _write_cache(path: pathlib.Path, images: np.ndarray, labels: np.ndarray) -> None:
-  """Writes both arrays, one after the other, to one file, which is there whole or not at all."""
-  partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      with open(partial, "xb") as file:
-        np.lib.format.write_array(file, images)
-        np.lib.format.write_array(file, labels)
-      os.replace(partial, path)
-    finally:
-      partial.unlink(missing_ok=True)
-  except OSError as error:
-    warnings.warn(
-      f"the decoded images cannot be kept ({error}) and will be decoded again next time: set "
-      "$APPRENTICE_CACHE to a folder that can be written."
-    )
+def _arrays(images: np.ndarray, labels: np.ndarray):
+  """A writer of both arrays, one after the other, to one file."""
+
+  def write(file):
+    np.lib.format.write_array(file, images)
+    np.lib.format.write_array(file, labels)
+
+  return write

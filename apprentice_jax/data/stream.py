@@ -14,10 +14,11 @@ import numpy as np
 from absl import flags
 
 from apprentice_jax.data import crops as cropping
-from apprentice_jax.data import images, order
+from apprentice_jax.data import order
 from apprentice_jax.data.crops import Crops
 from apprentice_jax.data.encoded import Examples
 from apprentice_jax.data.records import NO_LABEL
+from apprentice_jax.errors import UnreadableImage
 
 UNLABELLED = "it has no label"
 SUBSTITUTES = 100  # so many unreadable images in one share are no accident
@@ -90,7 +91,7 @@ class TrainingShares:
           cropping.training_image(encoded, self._crops, self._seed, e, i, pixels[j])
           _check_label(label)
           break
-        except images.UnreadableImage as error:
+        except UnreadableImage as error:
           unreadable.append(_line(self._examples, i, encoded, error))
         if len(unreadable) > SUBSTITUTES:
           break
@@ -123,7 +124,7 @@ class EvaluationShares:
         cropping.evaluation_image(encoded, self._crops, pixels[j])
         _check_label(label)
         labels[j], mask[j] = label, 1
-      except images.UnreadableImage as error:
+      except UnreadableImage as error:
         unreadable.append(_line(self._examples, index[j], encoded, error))
     return Share(pixels, labels, mask, "\n".join(unreadable))
 
@@ -179,7 +180,7 @@ def _empty(count: int, size: int):
 
 def _check_label(label: int):
   if label == NO_LABEL:
-    raise images.UnreadableImage(UNLABELLED)
+    raise UnreadableImage(UNLABELLED)
 
 
 def _line(examples: Examples, index: int, encoded: bytes, error: Exception) -> str:

@@ -24,10 +24,11 @@ import warnings
 import numpy as np
 
 import apprentice_jax
-from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import preprocessing
 from apprentice_jax.deploy.network import Network, check
-from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
+from apprentice_jax.deploy.predictor import BadFile, Predictor
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.files import write_whole
 
 FORMS = ("auto", "exact", "fast")
 PRODUCER = "apprentice"

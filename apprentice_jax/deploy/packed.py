@@ -23,7 +23,8 @@ import numpy as np
 from apprentice_jax.deploy import bits
 from apprentice_jax.deploy.network import FULL, BadNetwork, Network, check
 from apprentice_jax.deploy.nodes import KINDS, Node, Weights
-from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
+from apprentice_jax.deploy.predictor import BadFile, Predictor
+from apprentice_jax.files import write_whole
 
 FORMAT = "apprentice-jax packed network, version 1"
 _START = b'{"__metadata__":{"format":"apprentice-jax packed'  # of the header, whatever the version

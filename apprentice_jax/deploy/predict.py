@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import files
 from apprentice_jax.data import images as pictures
 from apprentice_jax.data.channels import grey
 from apprentice_jax.data.crops import Crops, evaluation_image
 from apprentice_jax.deploy import preprocessing
 from apprentice_jax.deploy.predictor import Predictor
+from apprentice_jax.errors import ConfigError
 
 BATCH = 64  # images that are predicted at a time
 CHANNELS = {1: "grey", 3: "RGB"}

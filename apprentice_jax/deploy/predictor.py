@@ -1,8 +1,6 @@
 """What an exported file becomes when it is read: a function of images, and the names of its
 classes."""
 
-import os
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,14 +32,3 @@ class Predictor(NamedTuple):
   logits: Callable[[np.ndarray], np.ndarray]
   network: Network | None = None
   packing: str = "bits"
-
-
-def write_whole(path, data: bytes):
-  """Writes a file that is there whole or not at all."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(path.name + ".tmp")
-  try:
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)

@@ -29,7 +29,8 @@ import numpy as np
 
 from apprentice_jax.deploy import preprocessing, program
 from apprentice_jax.deploy.network import Network
-from apprentice_jax.deploy.predictor import BadFile, Predictor, write_whole
+from apprentice_jax.deploy.predictor import BadFile, Predictor
+from apprentice_jax.files import write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMAT = "StableHLO by jax.export"

@@ -1,10 +1,11 @@
 """What a precision such as ``8A,2W`` means: bits, quantizers, and the layers they apply to."""
 
 import dataclasses
-import difflib
 import fnmatch
 import re
 from typing import NamedTuple
+
+from apprentice_jax.errors import nearest
 
 FULL = 32  # bits of full precision
 
@@ -129,12 +130,6 @@ def default_weights(bits: int) -> str:
 def default_activations(bits: int) -> str:
   """The activation quantizer of a precision that names none."""
   return "pact" if bits >= 4 else "lsq"  # a clip that starts at 6 leaves few levels to use
-
-
-def nearest(name: str, known) -> str:
-  """Returns "did you mean 'x'?" for the known name closest to name, or what there is."""
-  close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
-  return f"did you mean {close[0]!r}?" if close else "choose one of " + ", ".join(map(str, known))
 
 
 def _check(kind, name, bits, known):

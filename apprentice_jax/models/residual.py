@@ -12,9 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from apprentice_jax.errors import nearest
 from apprentice_jax.models.layers import CONVOLVED, QuantActivation, QuantConv, QuantDense, values
 from apprentice_jax.models.norm import BatchNorm
-from apprentice_jax.models.precision import Precision, Quantization, nearest
+from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.quantizers import Quantized
 
 SMALL_IMAGE_DEPTHS = (8, 14, 20, 32, 44, 56, 110)

@@ -5,8 +5,8 @@ import os
 import re
 from typing import NamedTuple
 
-from apprentice_jax.config import ConfigError
-from apprentice_jax.training import tpu
+from apprentice_jax import environment
+from apprentice_jax.errors import ConfigError
 
 
 class Chip(NamedTuple):
@@ -85,7 +85,7 @@ def slice_of(topology: str):
     )
   chip = CHIPS[name]
   # Compiling needs neither a TPU nor the machine's metadata, and can happen beside another process.
-  tpu.without_tpu()
+  environment.without_tpu()
   os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
   try:
     import libtpu  # noqa: F401

@@ -10,8 +10,8 @@ import re
 import time
 from typing import NamedTuple
 
-from apprentice_jax.config import ConfigError
-from apprentice_jax.data.sources import cache_dir
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.files import cache_dir, keep, read_or_none
 
 VERSION = "1"  # of what is kept; also of the names of operations, which the key does not contain
 
@@ -60,12 +60,12 @@ def compiled(lowered, topology: str) -> Compiled:
     "\n".join([VERSION, topology, *versions, *options, lowered.as_text()]).encode()
   )
   folder = cache_dir() / "plan" / key.hexdigest()[:32]
-  if (folder / "memory.json").exists():
-    found = json.loads((folder / "memory.json").read_text())
-    if "does_not_fit" in found:
-      raise DoesNotFit(found["does_not_fit"])
-    text = gzip.decompress((folder / "program.txt.gz").read_bytes()).decode()
-    return Compiled(text, found["memory"], found["seconds"])
+  figures = read_or_none(folder / "memory.json", json.loads)
+  if figures and "does_not_fit" in figures:
+    raise DoesNotFit(figures["does_not_fit"])
+  text = read_or_none(folder / "program.txt.gz", lambda data: gzip.decompress(data).decode())
+  if figures and text is not None:
+    return Compiled(text, figures["memory"], figures["seconds"])
   began = time.monotonic()
   try:
     done = lowered.compile()
@@ -90,8 +90,5 @@ def compiled(lowered, topology: str) -> Compiled:
 
 
 def _keep(folder: pathlib.Path, figures: dict, text: str = ""):
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / "program.txt.gz").write_bytes(gzip.compress(text.encode(), 6))
-  temporary = folder / f"memory.json.{os.getpid()}"
-  temporary.write_text(json.dumps(figures))
-  os.replace(temporary, folder / "memory.json")
+  keep(folder / "program.txt.gz", gzip.compress(text.encode(), 6))
+  keep(folder / "memory.json", json.dumps(figures))

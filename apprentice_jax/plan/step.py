@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data.splits import held
 from apprentice_jax.distill.step import Network, Rates, State
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import inputs, start
 from apprentice_jax.training.program import DeviceBatch, DeviceData, Program
 

@@ -13,7 +13,8 @@ import urllib.parse
 from typing import Any
 
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.models.precision import FULL, Precision, nearest
+from apprentice_jax.errors import nearest
+from apprentice_jax.models.precision import FULL, Precision
 
 Point = tuple[tuple[str, Any], ...]
 

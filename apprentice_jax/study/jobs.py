@@ -21,15 +21,17 @@ from typing import NamedTuple
 
 import jax
 
-from apprentice_jax.config import ConfigError
-from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import (
+  BrokenCheckpoints,
+  ConfigError,
+  NonFiniteLoss,
+  Preempted,
+  UnreadableImage,
+)
 from apprentice_jax.study import cells
 from apprentice_jax.study.cells import Cell
 from apprentice_jax.training import devices, loop, preemption, processes, start
-from apprentice_jax.training.checkpoint import BrokenCheckpoints
-from apprentice_jax.training.metrics import NonFiniteLoss
-from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.workdir import result
 
 # What a run says of itself in one sentence; anything else is an error of ours.

@@ -1,6 +1,6 @@
 """The report of studies that are there: of one anew, or one of several parts."""
 
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import cells, report, results
 from apprentice_jax.training.workdir import local, trouble
 

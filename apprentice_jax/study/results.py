@@ -6,7 +6,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.files import write_whole
 from apprentice_jax.study import cells, references
 from apprentice_jax.training import start, workdir
 
@@ -62,7 +63,7 @@ def write(path: pathlib.Path, rows: list[dict]):
   writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
   writer.writeheader()
   writer.writerows(rows)
-  workdir.write_atomically(path, file.getvalue())  # another process may be reading it
+  write_whole(path, file.getvalue(), durable=True)  # another process may be reading it
 
 
 def load(folder) -> Study:

@@ -5,9 +5,9 @@ import sys
 
 from apprentice_jax import config as configs
 from apprentice_jax import export
-from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import grid, jobs, progress, references, report, results
 from apprentice_jax.study.cells import (
   ALONE,

@@ -14,7 +14,7 @@ import pathlib
 import pickle
 import platform
 import time
-import uuid
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,20 +22,23 @@ import jax
 from jax.experimental import serialize_executable
 
 import apprentice_jax
+from apprentice_jax import environment, files
 from apprentice_jax.training import compile_times, processes, progress
-
-QUICK = (
-  "--xla_backend_optimization_level=1"  # what `cli` adds to XLA_FLAGS where there is no accelerator
-)
 
 _folder: pathlib.Path | None = None
 _seconds = 0.0
 
 
 def keep_in(folder: pathlib.Path | None):
-  """Keeps programs in this folder from now on; None: nowhere."""
+  """Keeps programs in this folder from now on; None, or a folder of others: nowhere, and it warns.
+
+  Programs are pickled: whoever can write to their folder can run code in this process.
+  """
   global _folder
-  _folder = folder
+  why = files.private(folder) if folder is not None else ""
+  if why:
+    warnings.warn(f"compiled programs are not kept: {why}")
+  _folder = None if why else folder
 
 
 def folder() -> pathlib.Path | None:
@@ -116,21 +119,15 @@ class Kept:
     try:
       ids = {d.id for s in jax.tree.leaves(compiled.input_shardings) for d in s.device_set}
       data = pickle.dumps((ids, serialize_executable.serialize(compiled)))
-      path.parent.mkdir(parents=True, exist_ok=True)
-      temporary = path.with_suffix(f".{uuid.uuid4().hex}")
-      temporary.write_bytes(data)
-      os.replace(temporary, path)
-    except (
-      Exception
-    ):  # a full disk, or a device whose programs cannot be written: the next start compiles again
-      pass
+    except Exception:  # a device whose programs cannot be written: the next start compiles again
+      return compiled
+    files.keep(path, data)
     return compiled
 
   def _options(self) -> dict | None:
-    """The compiler's, beside XLA_FLAGS: what a user has put there stays, and the command puts its
-    own last."""
-    by_command = os.environ.get("XLA_FLAGS", "").split()[-1:] == [QUICK]
-    return {"xla_backend_optimization_level": 3} if self.thorough and by_command else None
+    """The compiler's, beside XLA_FLAGS; a level that the user has set stays."""
+    quick = environment.compiles_quickly()
+    return {"xla_backend_optimization_level": 3} if self.thorough and quick else None
 
   def _key(self, args) -> str:
     leaves, tree = jax.tree.flatten(args)

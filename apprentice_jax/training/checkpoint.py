@@ -22,16 +22,12 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.errors import BrokenCheckpoints, ConfigError
 from apprentice_jax.training import parallel, processes
 
 # Orbax logs with a traceback for each array what it then raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
-
-
-class BrokenCheckpoints(ValueError):
-  """There are checkpoints, and none of them can be read."""
 
 
 class Checkpoints:

@@ -1,11 +1,11 @@
 """How long a program may take to compile, by those that were compiled on this machine."""
 
 import json
-import os
 import pathlib
-import uuid
 
 import jax
+
+from apprentice_jax import files
 
 # Seconds for an array of the arguments, where none was compiled before: 12 for a ResNet-20's step,
 # of 200 arrays, on two CPU cores.
@@ -31,21 +31,13 @@ def expected(folder: pathlib.Path, what: str, size: int) -> str:
 
 def note(folder: pathlib.Path, what: str, size: int, seconds: float):
   """Keeps how long a program took, for the next of its kind."""
-  temporary = folder / f"{uuid.uuid4().hex}.tmp"
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps({**_read(folder), _key(what): seconds / size}))
-    os.replace(temporary, folder / "seconds.json")
-  except OSError:  # a full disk: nothing is known, then
-    temporary.unlink(missing_ok=True)
+  text = json.dumps({**_read(folder), _key(what): seconds / size})
+  files.keep(folder / "seconds.json", text)
 
 
 def _read(folder: pathlib.Path) -> dict[str, float]:
-  try:
-    found = json.loads((folder / "seconds.json").read_text())
-    return {key: float(value) for key, value in found.items()}
-  except (OSError, ValueError, AttributeError, TypeError):  # there is none, or it is damaged
-    return {}
+  numbers = lambda data: {key: float(value) for key, value in json.loads(data).items()}
+  return files.read_or_none(folder / "seconds.json", numbers) or {}
 
 
 def _key(what: str) -> str:

@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from apprentice_jax.data.sources import cache_dir
+from apprentice_jax.files import cache_dir
 from apprentice_jax.training import aot
 from apprentice_jax.training.workdir import read_config
 

@@ -2,8 +2,8 @@
 
 import pathlib
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import inputs, saved, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.workdir import read_config

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import encoded, sources, splits, stream
 from apprentice_jax.data.class_names import difference
 from apprentice_jax.data.crops import Crops, evaluation_image
-from apprentice_jax.data.images import UnreadableImage
+from apprentice_jax.errors import ConfigError, UnreadableImage
 from apprentice_jax.training import parallel
 from apprentice_jax.training.program import DeviceBatch, DeviceData
 

@@ -5,11 +5,11 @@ import functools
 import json
 import pathlib
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import files, folder, sources, splits
-from apprentice_jax.data.images import UnreadableImage
+from apprentice_jax.errors import ConfigError, UnreadableImage
+from apprentice_jax.files import write_whole
 from apprentice_jax.training import inputs, processes
-from apprentice_jax.training.workdir import check_classes, write_atomically
+from apprentice_jax.training.workdir import check_classes
 
 FILE = "data.json"  # of a workdir: of each set that examples are from, what tells it from others
 # What may be wrong with the images of a set, by the first field of their identity that differs.
@@ -125,7 +125,7 @@ def claim_data(workdir: pathlib.Path, config):
     for change in filter(None, changes):
       raise ConfigError(f"{workdir} cannot continue: {change}, or choose another --workdir.")
   if there != now:
-    write_atomically(path, json.dumps(now, indent=1))
+    write_whole(path, json.dumps(now, indent=1), durable=True)
 
 
 def _change(before: dict | None, now: dict | None, which: str) -> str:
@@ -182,4 +182,4 @@ def _forget_sizes(path: pathlib.Path):
     there = _read(path)
     for entry in there.values():
       entry.pop("sizes", None)
-    write_atomically(path, json.dumps(there, indent=1))
+    write_whole(path, json.dumps(there, indent=1), durable=True)

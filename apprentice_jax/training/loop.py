@@ -3,8 +3,8 @@
 import pathlib
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import (
   forecast,
   identity,

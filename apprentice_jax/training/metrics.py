@@ -12,13 +12,10 @@ import warnings
 import jax
 import numpy as np
 
+from apprentice_jax.errors import NonFiniteLoss
+from apprentice_jax.files import write_whole
 from apprentice_jax.models import health
 from apprentice_jax.training import processes
-from apprentice_jax.training.workdir import write_atomically
-
-
-class NonFiniteLoss(FloatingPointError):
-  """The loss became NaN or infinite; the message names the step."""
 
 
 def check_finite(history: dict[str, np.ndarray], last: int):
@@ -59,7 +56,7 @@ class MetricsWriter:
     self._latest = processes.share([r for r in kept if r["step"] == step])
     self._file, self._events = None, functools.cache(lambda: _events(workdir / "tensorboard", step))
     if processes.first():
-      write_atomically(self._path, "".join(json.dumps(r) + "\n" for r in kept))
+      write_whole(self._path, "".join(json.dumps(r) + "\n" for r in kept), durable=True)
 
   def __enter__(self):
     if processes.first():

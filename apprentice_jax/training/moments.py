@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.residual import ResNet
 

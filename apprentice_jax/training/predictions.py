@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apprentice_jax.distill.step import Predicted
-from apprentice_jax.training.workdir import write_atomically
+from apprentice_jax.files import write_whole
 
 FILE = "predictions.csv"
 FIELDS = ("index", "image", "class", "predicted", "confidence")
@@ -63,7 +63,7 @@ def write(
         f"{answers.confidence[i]:.6f}",
       ]
     )
-  write_atomically(workdir / FILE, "".join(lines))
+  write_whole(workdir / FILE, "".join(lines), durable=True)
 
 
 def read(workdir: pathlib.Path, class_names: Sequence[str]) -> Answers | None:

@@ -14,26 +14,6 @@ import threading
 import jax
 import numpy as np
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
-EXIT_INTERRUPTED = 130  # as shells say of SIGINT
-
-
-class Preempted(Exception):
-  """The run was told to stop and has saved; the message says at which step.
-
-  Attributes:
-    signal: that told it.
-  """
-
-  def __init__(self, message: str, signal_number: int = signal.SIGTERM):
-    super().__init__(message)
-    self.signal = signal_number
-
-  @property
-  def exit_code(self) -> int:
-    return EXIT_INTERRUPTED if self.signal == signal.SIGINT else EXIT_PREEMPTED
-
-
 _received: int | None = None
 
 

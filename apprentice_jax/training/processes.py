@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from apprentice_jax.config import ConfigError
-from apprentice_jax.training import tpu
+from apprentice_jax import environment
+from apprentice_jax.errors import ConfigError
 
 # A process that has not been heard of for so long is lost. Where process 0 is, the others see it at
 # once.
@@ -39,7 +39,7 @@ def several(num_processes: int | None) -> bool:
   if "SLURM_STEP_NODELIST" in os.environ:
     return int(os.environ.get("SLURM_NTASKS") or 1) > 1
   wanted = (os.environ.get("JAX_PLATFORMS") or "tpu").split(",")
-  return bool("tpu" in wanted and importlib.util.find_spec("libtpu") and tpu.has_tpu())
+  return bool("tpu" in wanted and importlib.util.find_spec("libtpu") and environment.has_tpu())
 
 
 def check(address: str, num_processes: int | None, process_id: int | None):

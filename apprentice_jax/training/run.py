@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
-from apprentice_jax.data.images import UnreadableImage
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
+from apprentice_jax.errors import ConfigError, Preempted, UnreadableImage
+from apprentice_jax.files import write_whole
 from apprentice_jax.models import health, magnitudes
 from apprentice_jax.training import (
   aot,
@@ -43,10 +43,9 @@ from apprentice_jax.training.metrics import (
   of_layers,
 )
 from apprentice_jax.training.optimizer import learning_rates, shortened
-from apprentice_jax.training.preemption import Preempted
 from apprentice_jax.training.program import example_indices, program
 from apprentice_jax.training.progress import EVERY, Progress
-from apprentice_jax.training.workdir import claim_classes, classes, write_atomically, write_config
+from apprentice_jax.training.workdir import claim_classes, classes, write_config
 
 PIXELS = 2  # how streamed images are reduced: with antialiasing since 2
 
@@ -174,7 +173,7 @@ class Run:
           state = self._loop(state, step)
         final = self._finish(state)
     processes.on_first(
-      lambda: write_atomically(self.workdir / "result.json", json.dumps(final, indent=1))
+      lambda: write_whole(self.workdir / "result.json", json.dumps(final, indent=1), durable=True)
     )
     return final
 

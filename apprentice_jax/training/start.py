@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import class_names
 from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.errors import ConfigError, nearest
 from apprentice_jax.models import fit, heads, magnitudes, sound
-from apprentice_jax.models.precision import matches, nearest
+from apprentice_jax.models.precision import matches
 from apprentice_jax.models.residual import ResNet, resnet, variable_shapes
 from apprentice_jax.training import inputs, moments, parallel, processes, saved
 from apprentice_jax.training.optimizer import SGD

@@ -8,12 +8,10 @@ interrupted, or a longer one, goes on.
 """
 
 import hashlib
-import os
 import pathlib
 import random
 import shutil
 import time
-import uuid
 import zlib
 from collections.abc import Callable
 
@@ -21,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented, normalise
-from apprentice_jax.data.sources import cache_dir
 from apprentice_jax.distill.step import Network
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.files import cache_dir, write_whole
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel, processes
 from apprentice_jax.training.aot import Kept
@@ -174,15 +172,10 @@ def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):
 
 def _write(folder: pathlib.Path, epoch: int, logits: np.ndarray):
   path = folder / f"{epoch:05d}-{zlib.crc32(logits.tobytes()):08x}.npy"
-  temporary = folder / f"{uuid.uuid4().hex}.tmp"
   try:
-    with temporary.open("wb") as file:
-      np.save(file, logits)
-    os.replace(temporary, path)
+    write_whole(path, lambda file: np.save(file, logits))
   except OSError as error:
     raise _unwritable(folder, error) from None
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _read(folder: pathlib.Path, epoch: int, shape) -> np.ndarray | None:

@@ -9,8 +9,9 @@ import socket
 import warnings
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data.class_names import difference
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.files import write_whole
 from apprentice_jax.training import processes
 
 # Fields that may change between one start of a run and the next: they do not change its result.
@@ -64,7 +65,7 @@ def claim(workdir: pathlib.Path, config):
 
 def write_config(workdir: pathlib.Path, config):
   """Writes the config of a claimed workdir anew, for the fields that may change."""
-  write_atomically(workdir / "config.json", json.dumps(configs.flat(config), indent=1))
+  write_whole(workdir / "config.json", json.dumps(configs.flat(config), indent=1), durable=True)
 
 
 def read_config(workdir: pathlib.Path) -> dict:
@@ -110,7 +111,7 @@ def claim_classes(workdir: pathlib.Path, names):
   """
   path = workdir / "classes.json"
   if not path.exists():
-    write_atomically(path, json.dumps(list(names), indent=1, ensure_ascii=False))
+    write_whole(path, json.dumps(list(names), indent=1, ensure_ascii=False), durable=True)
   check_classes(workdir, names)
 
 
@@ -191,16 +192,3 @@ def result(workdir: pathlib.Path):
   except ValueError:
     warnings.warn(f"{path} is damaged: it is written anew.")
     return None
-
-
-def write_atomically(path: pathlib.Path, text: str):
-  """Writes a file that is there whole or not at all, whenever the machine stops."""
-  temporary = path.with_name(path.name + ".tmp")
-  try:
-    with temporary.open("w") as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)

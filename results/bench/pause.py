@@ -7,7 +7,7 @@ voluntary context switches.
     GLIBC_TUNABLES=... python results/bench/pause.py 512 0.5
         with glibc's memory otherwise than the command has it
 
-Set GLIBC_TUNABLES to `apprentice_jax.cli.MALLOC` for what the command does.
+Set GLIBC_TUNABLES to `apprentice_jax.environment.MALLOC` for what the command does.
 """
 
 import os

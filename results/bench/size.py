@@ -68,7 +68,7 @@ def measured(devices: int, most: int) -> dict:
   import jax
 
   jax.config.update("jax_num_cpu_devices", devices)
-  from apprentice_jax.data.sources import cache_dir
+  from apprentice_jax.files import cache_dir
 
   jax.config.update(
     "jax_compilation_cache_dir", str(cache_dir() / "xla")

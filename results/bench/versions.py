@@ -15,6 +15,8 @@ import statistics
 import subprocess
 import sys
 
+from apprentice_jax import environment
+
 ROUNDS = 15
 
 
@@ -36,12 +38,11 @@ def main(config: str, *versions: str):
 def started(config: str, folder: str, flags: str):
   """A process with that version; returns a function that takes steps in it and returns the seconds
   of one."""
-  from apprentice_jax import cli
 
   env = {
     **os.environ,
     "PYTHONPATH": folder,
-    "GLIBC_TUNABLES": cli.MALLOC,
+    "GLIBC_TUNABLES": environment.MALLOC,
     "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=false {flags}",
   }
   process = subprocess.Popen(

@@ -24,9 +24,9 @@ import onnxruntime
 from compare import BATCH, trained
 
 from apprentice_jax import export
-from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import integer, onnx
 from apprentice_jax.deploy import network as networks
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import inputs, start
 
 FORMS = (

@@ -32,11 +32,11 @@ def full_during(monkeypatch, place, name, size, when=lambda *a: True):
   """No file may be larger than size while place.name runs."""
   function = getattr(place, name)
 
-  def limited(*args):
+  def limited(*args, **options):
     if not when(*args):
-      return function(*args)
+      return function(*args, **options)
     with largest_file(size):
-      return function(*args)
+      return function(*args, **options)
 
   monkeypatch.setattr(place, name, limited)
 
@@ -44,7 +44,7 @@ def full_during(monkeypatch, place, name, size, when=lambda *a: True):
 def test_a_full_disk_at_the_start(made, command, names, tmp_path, monkeypatch):
   from apprentice_jax.training import workdir
 
-  full_during(monkeypatch, workdir, "write_atomically", 100)
+  full_during(monkeypatch, workdir, "write_whole", 100)
   assert_sentence(
     command(GO_ON),
     re.compile(
@@ -64,7 +64,7 @@ def test_a_full_disk_at_the_start(made, command, names, tmp_path, monkeypatch):
   [
     (metrics.MetricsWriter, "__init__", 100, lambda *_: True),
     (metrics.MetricsWriter, "write", 700, lambda *_: True),
-    (running, "write_atomically", 10, lambda path, *_: path.name == "result.json"),
+    (running, "write_whole", 10, lambda path, *_: path.name == "result.json"),
     (report, "write_run", 100, lambda *_: True),
   ],
   ids=["the records kept", "a new record", "result.json", "report.md"],

@@ -12,6 +12,7 @@ from pictures import decode, grey, noise, png, save
 from PIL import Image
 
 from apprentice_jax.data import channels, images
+from apprentice_jax.errors import UnreadableImage
 
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLE_FORMAT, EXTRA = 258, 259, 262, 339, 338
 
@@ -59,7 +60,7 @@ def numbers(bits, *shape, seed=0):
 
 
 def message(encoded):
-  with pytest.raises(images.UnreadableImage) as raised:
+  with pytest.raises(UnreadableImage) as raised:
     images.pixels(images.inspect(encoded))
   return str(raised.value)
 
@@ -73,7 +74,7 @@ def test_grey_tiffs(bits, order, photometric):
   encoded = tiff(values, bits, photometric, order)
   try:
     found = decode(encoded)
-  except images.UnreadableImage:
+  except UnreadableImage:
     # Pillow does not open these two.
     assert photometric == 0 and (bits == 12 or (bits, order) == (16, ">"))
     return

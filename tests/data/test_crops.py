@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import images
 from apprentice_jax.data.crops import Crops
+from apprentice_jax.errors import UnreadableImage
 
 ORIENTATION = 0x0112
 
@@ -286,8 +287,8 @@ def test_evaluation_image_of_large_photos(height, width, reduction, file_format,
 )
 def test_unreadable_images_leave_the_output_alone(file):
   out = np.full((8, 8, 3), 77, np.uint8)
-  with pytest.raises(images.UnreadableImage):
+  with pytest.raises(UnreadableImage):
     cropping.evaluation_image(file, Crops(size=8, resize=10), out)
-  with pytest.raises(images.UnreadableImage):
+  with pytest.raises(UnreadableImage):
     cropping.training_image(file, Crops(size=8), 0, 0, 0, out)
   assert np.all(out == 77)

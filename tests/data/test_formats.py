@@ -11,6 +11,7 @@ from pictures import noise, save
 from PIL import Image, features
 
 from apprentice_jax.data import formats, images
+from apprentice_jax.errors import UnreadableImage
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,7 @@ def test_heic_says_what_to_do(begins, tmp_path, monkeypatch):
   encoded = begins + bytes(100)
   (tmp_path / "a.dat").write_bytes(encoded)
   assert formats.why_not(tmp_path / "a.dat") == formats.why_not("b.HEIC") == formats.HEIC
-  with pytest.raises(images.UnreadableImage) as raised:  # And by whatever name.
+  with pytest.raises(UnreadableImage) as raised:  # And by whatever name.
     images.inspect(encoded)
   assert str(raised.value) == formats.HEIC
 
@@ -130,7 +131,7 @@ def test_avif_where_this_pillow_cannot(begins, tmp_path, monkeypatch):
   encoded = begins + bytes(100)
   (tmp_path / "a.dat").write_bytes(encoded)
   assert formats.why_not(tmp_path / "a.dat") == formats.why_not("b.avif") == formats.AVIF
-  with pytest.raises(images.UnreadableImage) as raised:
+  with pytest.raises(UnreadableImage) as raised:
     images.inspect(encoded)
   assert str(raised.value) == formats.AVIF
 

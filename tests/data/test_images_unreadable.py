@@ -10,11 +10,12 @@ from pictures import decode, exif, noise, save, smooth
 from PIL import Image
 
 from apprentice_jax.data import images
+from apprentice_jax.errors import UnreadableImage
 
 
 def unreadable(encoded, reduction=1):
   """The message; nothing but an UnreadableImage may come."""
-  with pytest.raises(images.UnreadableImage) as raised:
+  with pytest.raises(UnreadableImage) as raised:
     images.pixels(images.inspect(encoded), reduction)
   message = str(raised.value)
   assert message and "0x" not in message and "\n" not in message
@@ -86,7 +87,7 @@ def test_size_that_no_memory_holds_is_refused_before_decoding():
   encoded = save(smooth(24, 40))
   header = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", 24, 40)
   assert encoded.count(header) == 1
-  with pytest.raises(images.UnreadableImage):
+  with pytest.raises(UnreadableImage):
     images.inspect(encoded.replace(header, header[:5] + struct.pack(">HH", 60000, 60000)))
 
 
@@ -117,5 +118,5 @@ def test_damaged_bytes_raise_nothing_else(base, seed, reduction):
     picture = images.inspect(bytes(damaged))
     if picture.height * picture.width < 10**7:  # For the sake of the time it takes.
       decode(bytes(damaged), reduction)
-  except images.UnreadableImage as error:
+  except UnreadableImage as error:
     assert str(error)

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from PIL import Image
 
+from apprentice_jax import files
 from apprentice_jax.data import digits, sources
 
 
@@ -166,11 +167,11 @@ def test_cache_dir(monkeypatch):
   monkeypatch.setenv("HOME", "/home/somebody")
   monkeypatch.delenv("APPRENTICE_CACHE")
   monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-  assert sources.cache_dir() == pathlib.Path("/home/somebody/.cache/apprentice_jax")
+  assert files.cache_dir() == pathlib.Path("/home/somebody/.cache/apprentice_jax")
   monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
-  assert sources.cache_dir() == pathlib.Path("/var/cache/apprentice_jax")
+  assert files.cache_dir() == pathlib.Path("/var/cache/apprentice_jax")
   monkeypatch.setenv("APPRENTICE_CACHE", "~/own")
-  assert sources.cache_dir() == pathlib.Path("/home/somebody/own")
+  assert files.cache_dir() == pathlib.Path("/home/somebody/own")
 
 
 def test_hit_equals_miss_and_decodes_nothing(data_dir, cache, monkeypatch):
@@ -232,9 +233,9 @@ def test_damaged_file_is_made_anew(damage, data_dir, cache):
   elif damage == "labels":
     file.write_bytes(whole[:-1])
   elif damage == "other":  # Sound, but of another number of images.
-    sources._write_cache(file, good.images[:-1], good.labels[:-1])
+    files.keep(file, sources._arrays(good.images[:-1], good.labels[:-1]))
   else:
-    sources._write_cache(file, good.images.astype(np.float32), good.labels)
+    files.keep(file, sources._arrays(good.images.astype(np.float32), good.labels))
   _equal(sources.load("digits", "test", data_dir), good)
   assert file.read_bytes() == whole
 
@@ -258,7 +259,7 @@ def test_write_that_fails_leaves_nothing(data_dir, cache, monkeypatch):
     raise OSError("No space left on device")
 
   monkeypatch.setattr(np.lib.format, "write_array", full)
-  with pytest.warns(UserWarning, match=r"cannot be kept \(No space left.*set \$APPRENTICE_CACHE"):
+  with pytest.warns(UserWarning, match=r"kept in .*\(No space left.*set APPRENTICE_CACHE"):
     assert len(sources.load("digits", "test", data_dir).labels) == 360
   assert not list((cache / "decoded").iterdir())
 

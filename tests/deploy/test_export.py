@@ -10,11 +10,11 @@ from PIL import Image
 
 from apprentice_jax import cli, export
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
 from apprentice_jax.deploy import fold, packed, predict
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import loop, start
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"

@@ -16,7 +16,6 @@ import pytest
 from networks import NAMES, made
 from onnx.reference import ReferenceEvaluator
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.deploy import (
   fold,
   formats,
@@ -32,6 +31,7 @@ from apprentice_jax.deploy import (
 from apprentice_jax.deploy.nodes import Conv, Weights
 from apprentice_jax.deploy.onnx_graph import Graph
 from apprentice_jax.deploy.predictor import BadFile
+from apprentice_jax.errors import ConfigError
 
 KINDS = [
   dict(),

@@ -15,10 +15,10 @@ from networks import NAMES, made
 from PIL import Image
 
 from apprentice_jax import cli, export
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import files, folder
 from apprentice_jax.deploy import fold, onnx, packed, predict, preprocessing
 from apprentice_jax.deploy.predictor import Predictor
+from apprentice_jax.errors import ConfigError
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "onnxruntime.md"
 SCRIPT = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]

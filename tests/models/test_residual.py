@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from apprentice_jax.deploy import cost
+from apprentice_jax.errors import nearest
 from apprentice_jax.models.layers import QuantActivation
-from apprentice_jax.models.precision import Precision, Quantization, nearest
+from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import Block, ResNet, resnet
 from apprentice_jax.training.optimizer import SGD
 

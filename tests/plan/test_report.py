@@ -9,7 +9,7 @@ import pytest
 
 from apprentice_jax import cli
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.plan import chips, report
 from apprentice_jax.plan import step as plan_step
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit

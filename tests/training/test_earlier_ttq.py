@@ -8,8 +8,8 @@ import pytest
 from runs import tiny
 
 from apprentice_jax import quantizers
-from apprentice_jax.config import ConfigError
 from apprentice_jax.distill.step import Network, State
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import variable_shapes
 from apprentice_jax.training import loop, parallel, start
 from apprentice_jax.training.checkpoint import Checkpoints

@@ -9,7 +9,7 @@ import pytest
 from runs import assert_same_run, final_state, named_torch, scheme_config, tiny
 from safetensors.numpy import save_file
 
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import inputs, loop, metrics, saved, start
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs

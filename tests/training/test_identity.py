@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from runs import assert_same_run, begin, named_torch, scheme_config, tiny
 
-from apprentice_jax.config import ConfigError
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import loop, saved
 from apprentice_jax.training.checkpoint import Checkpoints
 

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from runs import tiny
 
-from apprentice_jax.config import ConfigError
-from apprentice_jax.data.images import UnreadableImage
+from apprentice_jax.errors import ConfigError, UnreadableImage
 from apprentice_jax.training import inputs, inventory, workdir
 
 

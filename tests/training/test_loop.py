@@ -9,10 +9,9 @@ import pytest
 from runs import STEPS, TIMING, final_state, scheme_config, tiny
 
 import apprentice_jax
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import sources
+from apprentice_jax.errors import ConfigError, NonFiniteLoss
 from apprentice_jax.training import loop, metrics, run, start
-from apprentice_jax.training.metrics import NonFiniteLoss
 from apprentice_jax.training.program import Program, program
 
 

@@ -14,7 +14,6 @@ from apprentice_jax import cli, environment
 from apprentice_jax.deploy import formats
 from apprentice_jax.distill.step import Network
 from apprentice_jax.models import resnet
-from apprentice_jax.training import tpu
 
 (CONFIG,) = (path for path in FILES if path.stem == "image_folder")
 COLOURS = {"red apples": (200, 40, 40), "kiwi": (60, 180, 60), "blue plums": (60, 60, 200)}
@@ -134,9 +133,9 @@ def test_a_gpu_counts_where_jax_uses_it(devices, plugin, variables, expected, mo
     monkeypatch.setenv(name, value)
   monkeypatch.setattr("glob.glob", lambda pattern: devices if "nvidia" in pattern else [])
   monkeypatch.setattr(environment, "jax_sees_gpus", lambda: plugin)
-  monkeypatch.setattr(tpu, "has_tpu", lambda: False)
+  monkeypatch.setattr(environment, "has_tpu", lambda: False)
   assert environment.has_accelerator() == expected
-  monkeypatch.setattr(tpu, "has_tpu", lambda: True)
+  monkeypatch.setattr(environment, "has_tpu", lambda: True)
   assert environment.has_accelerator() == (expected or "JAX_PLATFORMS" not in variables)
 
 

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from apprentice_jax.errors import Preempted
 from apprentice_jax.training import preemption
 
 
@@ -49,8 +50,8 @@ def test_other_threads_do_not_listen():
 
 
 def test_exit_codes():
-  assert preemption.Preempted("saved").exit_code == 75
-  assert preemption.Preempted("saved", signal.SIGINT).exit_code == 130
+  assert Preempted("saved").exit_code == 75
+  assert Preempted("saved", signal.SIGINT).exit_code == 130
 
 
 def test_processes_agree_on_the_step_at_which_they_stop():

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from runs import final_state, untimed
 
-from apprentice_jax import cli
-from apprentice_jax.config import ConfigError
+from apprentice_jax import cli, environment
 from apprentice_jax.deploy import formats
-from apprentice_jax.training import loop, metrics, processes, tpu
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.training import loop, metrics, processes
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = (
@@ -261,7 +261,7 @@ def test_where_there_are_several(monkeypatch):
 def test_machines_with_tpus_count_as_several(monkeypatch):
   monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
   monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name == "libtpu")
-  monkeypatch.setattr(tpu, "has_tpu", lambda: True)
+  monkeypatch.setattr(environment, "has_tpu", lambda: True)
   for platforms, expected in (("", True), ("tpu,cpu", True), ("cpu", False)):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     assert processes.several(None) == expected and not processes.several(1)
@@ -270,11 +270,11 @@ def test_machines_with_tpus_count_as_several(monkeypatch):
 
 
 def test_the_vendor_of_a_tpu(monkeypatch, tmp_path):
-  monkeypatch.setattr(tpu.glob, "glob", lambda _: [str(p) for p in tmp_path.iterdir()])
+  monkeypatch.setattr(environment.glob, "glob", lambda _: [str(p) for p in tmp_path.iterdir()])
   (tmp_path / "a").write_text("0x8086\n")
-  assert not tpu.has_tpu()
+  assert not environment.has_tpu()
   (tmp_path / "b").write_text("0x1ae0\n")
-  assert tpu.has_tpu()
+  assert environment.has_tpu()
 
 
 class JaxRuntimeError(Exception):

@@ -14,11 +14,9 @@ from PIL import Image
 from runs import assert_same_run, begin, final_state, scheme_config, tiny, untimed
 
 from apprentice_jax import config as configs
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import order
+from apprentice_jax.errors import ConfigError, NonFiniteLoss, Preempted
 from apprentice_jax.training import inputs, loop, metrics, run
-from apprentice_jax.training.metrics import NonFiniteLoss
-from apprentice_jax.training.preemption import Preempted
 
 RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
 KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27

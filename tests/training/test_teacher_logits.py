@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from runs import final_state, tiny, untimed
 
-from apprentice_jax.config import ConfigError
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented
+from apprentice_jax.errors import ConfigError, Preempted
 from apprentice_jax.training import (
   inputs,
   loop,
@@ -19,7 +19,6 @@ from apprentice_jax.training import (
   start,
   teacher_logits,
 )
-from apprentice_jax.training.preemption import Preempted
 
 # The teacher was trained on images of another normalisation (0.5, 0.5). A student in full
 # precision, at a low rate: levels that round otherwise would be differences of their own.
