@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from apprentice_jax import config as configs
-from apprentice_jax import config_checks, quantizers
+from apprentice_jax import quantizers
+from apprentice_jax.config import checks
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.precision import Precision
@@ -141,7 +142,7 @@ def test_how_many_weights_the_grid_rounds_to_zero(name, width, channels, bits):
     np.random.default_rng(0).normal(0, np.sqrt(2 / (9 * channels)), 100_000).astype(np.float32)
   )
   zeros = np.mean(np.asarray(quantizers.wrpn_weights(weights, bits)) == 0)
-  assert config_checks._zeros_on_unit_grid(student, bits) == pytest.approx(zeros, abs=0.01)
+  assert checks._zeros_on_unit_grid(student, bits) == pytest.approx(zeros, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mlperf_tiny"])

@@ -1,0 +1,96 @@
+"""What follows from a config: its quantization, its batch on the devices there are, its paths."""
+
+import math
+import os
+
+from apprentice_jax.config.fields import PATHS, flat
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.models.precision import Precision, Quantization
+
+
+def scaled(config, devices: int, batch: int = 0):
+  """The config with its batch and learning rates following the number of devices.
+
+  Where ``batch_per_device`` is set, the batch is that times the devices, at most ``largest_batch``,
+  and every recipe's learning rate is multiplied by what the batch is of ``batch_size``: the linear
+  scaling rule, which with a warm-up keeps ImageNet's accuracy up to batches of about 8,192 (Goyal
+  et al., "Accurate, Large Minibatch SGD", 2017, https://arxiv.org/abs/1706.02677). Epochs stay as
+  they are.
+
+  Args:
+    config: the config.
+    devices: of all processes.
+    batch: that of a run which has begun, to be kept; 0: there is none.
+
+  Returns:
+    A copy, in which ``batch_size`` and the learning rates are the run's own.
+  """
+  result = config.copy_and_resolve_references()
+  if not config.batch_per_device:
+    return result
+  limit = max(config.largest_batch // devices, 1) * devices if config.largest_batch else math.inf
+  result.batch_size = batch or min(config.batch_per_device * devices, limit)
+  for recipe in result.recipe.values():
+    recipe.learning_rate = recipe.learning_rate * result.batch_size / config.batch_size
+  result.batch_per_device = 0
+  return result
+
+
+def quantization(config, precision=None) -> Quantization:
+  """The config's quantization, at its own or another precision."""
+  return Quantization(
+    Precision.parse(precision or config.precision),
+    **{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in config.quantization.items()},
+  )
+
+
+def checked(config, precisions=()):
+  """Returns a copy of a config that can run; see `validate`.
+
+  Its precisions are spelled one way, `~` in its paths is expanded, and ``data.dir`` is absolute, so
+  that its workdir can be used from any folder.
+  """
+  validate(config, precisions)
+  result = config.copy_and_resolve_references()
+  result.precision = str(Precision.parse(config.precision))
+  if precisions:
+    result.study.precisions = tuple(str(Precision.parse(p)) for p in precisions)
+  result.update_from_flattened_dict(
+    {
+      field: expanded(value)
+      for field, value in flat(result).items()
+      if field.rpartition(".")[2] in PATHS
+    }
+  )
+  if result.data.dir and "://" not in result.data.dir:
+    result.data.dir = os.path.abspath(result.data.dir)
+  return result
+
+
+def expanded(path: str) -> str:
+  """A path with a leading ``~`` or ``~user`` replaced by the home folder, which shells leave inside
+  ``--flag=~/x``.
+
+  Raises:
+    ConfigError: there is no such user.
+  """
+  result = os.path.expanduser(path)
+  if result.startswith("~"):
+    user = result.partition("/")[0]
+    raise ConfigError(
+      f"{path} begins with {user}, and there is no such user: for a folder of this name write "
+      f"./{path}."
+    )
+  return result
+
+
+def validate(config, precisions=()):
+  """Raises ConfigError, with one sentence that names the field, for a config that cannot run.
+
+  Args:
+    config: the config.
+    precisions: what it has to be able to do beside ``config.precision``: those of a study.
+  """
+  from apprentice_jax.config import checks  # here, not above: it reads this module
+
+  checks.check(config, precisions)
