@@ -1,5 +1,7 @@
-"""Trees of many small arrays as one vector, for GPUs: every kernel that the device runs takes a few
-microseconds there, however small its arrays, and a network has a hundred parameters.
+"""Trees of many small arrays as one vector, for GPUs.
+
+A kernel takes a few microseconds there, however small its arrays, and a network has a hundred
+parameters.
 """
 
 import itertools
@@ -16,8 +18,9 @@ LARGE = 2**18
 
 
 def pack(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
-  """A tree of arrays as few: (all float32 ones that are small as one vector, the others in a list);
-  and the function from such a pair back to the tree.
+  """Packs a tree of arrays into a pair: one vector of its small float32 arrays, and the others.
+
+  The second result is the function from such a pair back to the tree.
 
   A filter's output channels come first in the vector: so cuDNN writes its gradient, and a channel's
   weights lie together.

@@ -24,9 +24,9 @@ def apprentice_loss(
       loss = alpha * H(y, softmax(z^T)) + beta * H(y, softmax(z^A))
              + gamma * tau^2 * H(softmax(z^T / tau), softmax(z^A / tau))
 
-  Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, eq. 1, which has tau =
-  1; for other temperatures the factor tau^2 keeps the third term's gradient of the same size
-  (Hinton et al., 2015, https://arxiv.org/abs/1503.02531).
+  This is eq. 1 of Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, which
+  has tau = 1. At other temperatures tau^2 keeps the size of the third term's gradient (Hinton et
+  al., 2015, https://arxiv.org/abs/1503.02531).
 
   Without a teacher it is the plain cross-entropy, times beta:
 

@@ -8,7 +8,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-  """What trains, what starts from where, which terms count, which learning rate applies.
+  """A way to train an apprentice: its teacher, its start, its loss terms and its recipe.
 
   Attributes:
     teacher: None, "joint" (trains along, from scratch) or "fixed" (trained before; inference mode,

@@ -28,7 +28,7 @@ class Network(NamedTuple):
 
 
 class State(NamedTuple):
-  """What training changes (and the fixed teacher beside it); ``teacher`` is None without one."""
+  """All that training changes, and a fixed teacher beside it; ``teacher`` is None without one."""
 
   student: Network
   teacher: Network | None = None
@@ -168,9 +168,9 @@ class Trainer:
   def _observed(self, student: Network, images: jax.Array, observe) -> jax.Array:
     """The health of activations, if it is to be looked at.
 
-    It gets a forward pass of its own, on a few images, inside a conditional: a look into the
-    training step's own activations keeps XLA from fusing them into the convolutions (by the TPU
-    compiler's estimate ResNet-50 takes 1.6 times as long with one).
+    It takes a forward pass of its own, on a few images, inside a conditional. The training step's
+    own activations must stay fused with the convolutions: reading them makes ResNet-50 take 1.6
+    times as long, by the TPU compiler's estimate.
     """
     arguments = (student.params, student.batch_stats, images)
     found = jax.eval_shape(self.activation_health, *arguments)

@@ -1,18 +1,24 @@
 """A 2-D convolution that is fast on CPU, forward and backward, and of bfloat16 on GPUs.
 
-XLA:CPU has fast convolutions (YNNPACK's) for wide layers only: at 16 channels and fewer it falls
-back to a routine that reaches half of the processor's speed, at 4 channels a twentieth, and so it
-does for images of a few pixels. And a filter's gradient is to it a convolution over transposed
-arrays, a strided input's one of an array with zeros between its pixels: for neither it has a fast
-one, and inside a loop they take a hundred times as long. Here, on CPU, narrow layers compute
-several columns of pixels at once, as if these were channels; images of a few pixels are one matrix
-product; gradients of inputs are convolutions like those of the forward pass; and gradients of
-filters are so, too, of arrays that were transposed before, or matrix products of patches, a few
-images at a time so that these stay in cache.
+XLA:CPU has fast convolutions (YNNPACK's) for wide layers only. At 16 channels and fewer it falls
+back to a routine of half the processor's speed, at 4 channels of a twentieth. Images of a few
+pixels take that routine too.
 
-cuDNN has no convolution of bfloat16 whose result is float32: XLA computes one in TF32, of float32
-copies of what goes in. On GPUs the result is bfloat16 instead, unless all of its digits are asked
-for; the sums inside are float32 either way.
+XLA computes a filter's gradient as a convolution over transposed arrays. The gradient of a strided
+input becomes one of an array with zeros between its pixels. XLA:CPU has no fast code for either,
+and inside a loop they take a hundred times as long.
+
+On CPU this module therefore has its own ways:
+
+* Narrow layers compute several columns of pixels at once, as if the columns were channels.
+* Images of a few pixels are one matrix product.
+* Gradients of inputs are convolutions like those of the forward pass.
+* Gradients of filters are convolutions of transposed arrays, or matrix products of patches. A few
+  images at a time keep the patches in cache.
+
+cuDNN has no convolution of bfloat16 with a float32 result: XLA computes one in TF32, from float32
+copies of the operands. On GPUs the result is bfloat16 instead, unless the caller asks for all of
+its digits. The sums inside are float32 either way.
 """
 
 import functools
@@ -161,9 +167,8 @@ def _way(x_shape, w_shape, strides: int):
   if height * width <= TINY:
     return as_product
   wide = WIDE_OF_FEW if channels <= FEW else WIDE
-  groups = [
-    c for c in range(2, width // 2 + 1) if width % c == 0
-  ]  # one group alone is no convolution
+  # one group alone is no convolution
+  groups = [c for c in range(2, width // 2 + 1) if width % c == 0]
   if features >= wide or channels >= WIDE or not groups:
     return None
   # The least that make the convolution a wide one.
@@ -192,9 +197,8 @@ def as_product(x: jax.Array, w: jax.Array) -> jax.Array:
     return np.where((tap >= 0) & (tap < size), tap, size)
 
   w = jnp.pad(w, ((0, 1), (0, 1), (0, 0), (0, 0)))
-  matrix = w[
-    taps(height, rows)[:, :, None, None], taps(width, size)[None, None]
-  ]  # from, to; from, to; channels, features
+  # from, to; from, to; channels, features
+  matrix = w[taps(height, rows)[:, :, None, None], taps(width, size)[None, None]]
   matrix = matrix.transpose(0, 2, 4, 1, 3, 5).reshape(
     height * width * channels, height * width * features
   )
@@ -204,9 +208,9 @@ def as_product(x: jax.Array, w: jax.Array) -> jax.Array:
 def by_columns(x: jax.Array, w: jax.Array, count: int) -> jax.Array:
   """A convolution at stride 1, ``count`` columns at a time.
 
-  Column c of a group is computed by the filter, c columns further right in a window that is count -
-  1 columns wider than it; the windows are count columns apart. The price are the zeros: (size +
-  count - 1) / size as many products.
+  A window is count - 1 columns wider than the filter, and windows are count columns apart. Column c
+  of a group has the filter c columns further right in its window. Zeros fill the rest of the
+  window, so there are (size + count - 1) / size times as many products.
 
   Args:
     x: (batch, height, width, channels), width a multiple of count.
@@ -232,10 +236,10 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   """The gradient of a strided convolution's input, by convolutions of the output's gradient at
   stride 1.
 
-  To XLA it is one convolution, of an array with zeros between its pixels. Here every strides-th row
-  of the input is a convolution with those rows of the filter that meet it, of which a pixel makes
-  ``strides`` columns at once, as if these were channels. The price are zeros, too: at stride 2, 12
-  products in place of 9 for 3x3, 2 in place of 1 for 1x1.
+  XLA would take one convolution of an array with zeros between its pixels. Here every strides-th
+  row of the input is a convolution with the rows of the filter that meet it. A pixel of the
+  gradient makes ``strides`` columns at once, as if the columns were channels. Zeros in the filter
+  cost products: at stride 2 there are 12 in place of 9 for 3x3, and 2 in place of 1 for 1x1.
 
   Args:
     g: (batch, height', width', features), the gradient of the output.
@@ -248,10 +252,11 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   """
   (batch, height, width, features), (rows, columns, channels, _) = g.shape, w.shape
   padding = (columns - 1) // 2
+  # columns of g beside the one above
   before, after = (
     padding // strides,
     (strides - 1 + padding) // strides,
-  )  # columns of g beside the one above
+  )
   tap = np.arange(strides) + padding - strides * np.arange(-before, after + 1)[:, None]  # from, to
   w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[
     :, np.where((tap >= 0) & (tap < columns), tap, columns)
@@ -262,9 +267,8 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   # whatever comes next.
   dx = jnp.zeros((batch, height, strides, width, strides * channels), g.dtype)
   for row in range(strides):
-    below, first = divmod(
-      row + (rows - 1) // 2, strides
-    )  # the filter's first row meets the row of g so far down
+    # the filter's first row meets the row of g so far down
+    below, first = divmod(row + (rows - 1) // 2, strides)
     if not len(met := w[first::strides][::-1]):
       continue
     part = jax.lax.conv_general_dilated(
@@ -283,11 +287,10 @@ def filter_gradient(
 ) -> jax.Array:
   """The gradient of a convolution's filter, a few images at a time.
 
-  With rows i and columns j of the filter, ``dw[i, j] = sum over images and positions p of
-  x[p * strides + (i, j)]^T g[p]``. At stride 1 that is a convolution again, of the input with the
-  gradient as its filter: XLA's fast one where there are enough features. Of fewer, one matrix
-  product makes all: the input is shifted by rows and the gradient by columns, three copies of each
-  for 3x3. In other cases (strides, 1x1, even sizes) all patches of the input are made.
+  ``dw[i, j]`` is the sum of ``x[p * strides + (i, j)]^T g[p]`` over images and positions p. At
+  stride 1 this sum is a convolution again, with the gradient as the filter. XLA has a fast one for
+  enough features. Fewer features take one matrix product of shifted copies: the input is shifted by
+  rows, the gradient by columns. All other cases (strides, 1x1, even sizes) multiply patches.
 
   Args:
     x: (batch, height, width, channels), the input.
@@ -298,9 +301,8 @@ def filter_gradient(
     (*size, channels, features), of x's dtype.
   """
   (*_, channels), (batch, height, width, features) = x.shape, g.shape
-  as_wide = (
-    strides == 1 and size[0] % 2 == size[1] % 2 == 1
-  )  # the output is as wide and high as the input
+  # the output is as wide and high as the input
+  as_wide = strides == 1 and size[0] % 2 == size[1] % 2 == 1
   if as_wide and size[1] > 1 and features >= WIDE_FILTERS:
     product, copies, limit = _by_convolution, channels + features, TOGETHER
   elif as_wide and size[1] > 1:
@@ -370,6 +372,6 @@ def _padded(x, rows, columns):
 
 
 def _product(a, b):
-  """a^T b over images and positions: (..., m), (..., n) -> (m, n)."""
+  """The product a^T b, (m, n), of arrays (..., m) and (..., n)."""
   flat = lambda t: t.reshape(math.prod(t.shape[:-1]), t.shape[-1])
   return jax.lax.dot_general(flat(a), flat(b), (((0,), (0,)), ((), ())))

@@ -66,18 +66,16 @@ def placed(params: dict, head: Head) -> dict:
   if head.theirs and head.ours and head.theirs != head.ours:
     theirs, ours = _orders(head.theirs, head.ours)
     why = class_names.difference(head.theirs, head.ours)
-    alike = (
-      f" ({why})" if "only in" in why else ""
-    )  # as in the form of Unicode: both lists look the same
+    # as in the form of Unicode: both lists look the same
+    alike = f" ({why})" if "only in" in why else ""
     raise ValueError(f"has the classes {theirs}, and the data have {ours}{alike}: {_advice(head)}")
   return params
 
 
 def shapes(have: dict, count: int) -> dict:
   """The shapes of a network's variables, as they are with a new classifier of ``count`` outputs."""
-  features = max(
-    (shape[0] for name, shape in have.items() if name.endswith("/scale")), default=0
-  )  # the last block's
+  # the last block's
+  features = max((shape[0] for name, shape in have.items() if name.endswith("/scale")), default=0)
   rest = {name: shape for name, shape in have.items() if not name.startswith(f"{NAME}/")}
   return {**rest, f"{NAME}/kernel": (features, count), f"{NAME}/bias": (count,)}
 

@@ -1,8 +1,7 @@
 """How a quantized network is doing: zeros, flips of weights, saturation of activations.
 
-A layer whose weights are all zero, or never change their level, does not learn; an activation that
-is all zero or all at the end of its range says nothing. All of them show long before the accuracy
-does.
+A layer does not learn if its weights are all zero, or never change their level. An activation says
+nothing if it is all zero, or all at the end of its range. Both show long before the accuracy falls.
 """
 
 from typing import Any, NamedTuple

@@ -1,11 +1,11 @@
 """Convolution, dense layer and activation that compute on integer levels and scale afterwards.
 
 A quantized activation travels as `Quantized(levels, scale)`. A layer multiplies its levels with the
-levels of its own weights and applies the scales to the sums. Whole numbers to 256 are exact in
-bfloat16 and sums to 2**24 in float32, so the sums (the accumulators) are those of integer
-inference, whatever the order of summation, as long as they are bounded by 2**24: see
-`accumulator_bound`. Where a GPU computes in bfloat16, a convolution's are rounded to it, but for
-the collection "accumulators": see `convolution`.
+levels of its own weights and applies the scales to the sums, the accumulators. Whole numbers to 256
+are exact in bfloat16, and sums to 2**24 in float32. Accumulators below 2**24 therefore equal those
+of integer inference, whatever the order of summation: see `accumulator_bound`. A GPU that computes
+in bfloat16 rounds a convolution's result to it, except for the collection "accumulators": see
+`convolution`.
 """
 
 import functools

@@ -17,13 +17,14 @@ EPSILON = 1e-5
 class BatchNorm(nn.Module):
   """Batch normalisation of the last axis (Ioffe & Szegedy, 2015, https://arxiv.org/abs/1502.03167).
 
-  Parameters and statistics have the names and meaning of `flax.linen.BatchNorm`, whose place this
-  takes for two reasons. It computes ``x * multiplier + addend`` with a float32 pair per channel,
-  the form that inference folds into a layer's scale, and the cheaper one: Flax subtracts the mean
-  first. And it can max-pool its input instead of its output. Both give the same numbers, since for
-  a multiplier that is not negative the map is monotone, and the sign of a negative one can be given
-  to the input; but the normalised values before pooling, the largest array of a network with an
-  ImageNet stem, need not exist.
+  Parameters and statistics have the names and meaning of `flax.linen.BatchNorm`. This class takes
+  its place for two reasons:
+
+  * It computes ``x * multiplier + addend`` with a float32 pair per channel. Inference folds this
+    form into a layer's scale. Flax subtracts the mean first, which costs more.
+  * It can max-pool its input instead of its output, with the same numbers: the map is monotone. The
+    sign of a negative multiplier is given to the input. The normalised values before pooling, the
+    largest array of a network with an ImageNet stem, then need not exist.
 
   Attributes:
     train: normalise by the batch's moments and update the running ones; else by the running ones.

@@ -1,4 +1,4 @@
-"""What a precision such as ``8A,2W`` means: bits, quantizers, and the layers they apply to."""
+"""The meaning of a precision such as ``8A,2W``: bits, quantizers, and the layers they apply to."""
 
 import dataclasses
 import fnmatch

@@ -99,11 +99,12 @@ def _order(ndim: int, to_torch: bool = False) -> tuple[int, ...]:
 
 
 def _ours(name: str):
-  """("layer1.0.bn2.weight") -> ("stage1_block1", "norm2", "scale"); () for what is not needed, None
-  for a name that is none of a ResNet's."""
-  if (
-    name.endswith("num_batches_tracked") or name == "n_averaged"
-  ):  # of averaged weights, torch.optim.swa_utils
+  """Our path of a name of PyTorch's; () for an array of no use, None for a name of no ResNet.
+
+  "layer1.0.bn2.weight" has ("stage1_block1", "norm2", "scale").
+  """
+  # of averaged weights, torch.optim.swa_utils
+  if name.endswith("num_batches_tracked") or name == "n_averaged":
     return ()
   match = re.fullmatch(r"(?:layer(\d+)\.(\d+)\.)?([\w.]+)\.(\w+)", name)
   if not match:

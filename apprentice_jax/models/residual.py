@@ -109,8 +109,11 @@ class Block(nn.Module):
 
 @functools.lru_cache(maxsize=64)  # a deep network's take a second
 def variable_shapes(model: "ResNet", image_shape: tuple[int, int, int]) -> dict:
-  """What initialisation gives for images of (height, width, channels), as shapes: the collections
-  "params", "batch_stats", "accumulators" and, where activations are quantized, "health"."""
+  """Returns the shapes of a network's variables for images of (height, width, channels).
+
+  The collections are "params", "batch_stats", "accumulators" and, where activations are quantized,
+  "health".
+  """
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   init = model.clone(
     norm_axis=None

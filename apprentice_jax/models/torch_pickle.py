@@ -34,11 +34,12 @@ _STORAGES = {
   }.items()
 }
 _STORAGES |= {"torch.storage.UntypedStorage": "u1", "torch.UntypedStorage": "u1"}
+# have no storage of their own
 _UNTYPED = {
   "torch.uint16": "u2",
   "torch.uint32": "u4",
   "torch.uint64": "u8",
-}  # have no storage of their own
+}
 # What is mentioned beside tensors, and never called.
 _NAMES = re.compile(
   r"torch\.(u?int\d{1,2}|float\w{0,16}|double|half|bfloat16|bool|complex\d{2,3}|qu?int\w{1,3}|"

@@ -1,4 +1,4 @@
-"""What arguments have to be, each refused in one sentence before anything is computed."""
+"""Checks of arguments: each refuses a wrong one in one sentence, before anything is computed."""
 
 import operator
 

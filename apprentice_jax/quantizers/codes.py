@@ -13,8 +13,8 @@ _INTEGERS = (jnp.int8, jnp.uint8, jnp.int16)
 def encode(quantizer, x, *args, **kwargs) -> Quantized:
   """The integer levels and the scale of ``quantizer(x, *args, **kwargs)``.
 
-  ``decode(encode(q, x, ...), x.dtype)``, which is ``levels * scale`` in float32 cast once, equals
-  ``q(x, ...)`` exactly. Not differentiable: see `encode_ste`.
+  ``decode(encode(q, x, ...), x.dtype)`` equals ``q(x, ...)`` exactly: it is ``levels * scale`` in
+  float32, cast once. It has no gradient: see `encode_ste`.
 
   >>> encode(twn, jnp.array([1.0, 0.1, -2.0]))
   Quantized(levels=Array([ 1,  0, -1], dtype=int8), scale=Array(1.5, dtype=float32))
@@ -49,9 +49,9 @@ def encode(quantizer, x, *args, **kwargs) -> Quantized:
 def encode_ste(quantizer, x, *args, **kwargs) -> Quantized:
   """`encode` for training: float levels, with straight-through gradients.
 
-  For a layer that multiplies whole numbers first and scales afterwards. If all that is computed
-  from the result depends on ``levels * scale`` only, as ``conv(levels) * scale`` does, the
-  gradients for x and the quantizer's parameters are those of ``quantizer(x, ...)``.
+  It is for a layer that multiplies whole numbers first and scales afterwards, such as
+  ``conv(levels) * scale``. A function of ``levels * scale`` alone has the gradients of
+  ``quantizer(x, ...)``, for x and the quantizer's parameters.
 
   >>> w, v = jnp.array([1.0, 0.1, -2.0]), jnp.array([1.0, 2.0, 3.0])
   >>> def f(w):

@@ -68,8 +68,8 @@ def pact(x, clip, bits):
 def lsq_range(bits, signed=True, symmetric=False) -> tuple[int, int]:
   """Returns (Q_N, Q_P): the levels of `lsq` run from -Q_N to Q_P.
 
-  Signed: ``2**(bits-1)`` and ``2**(bits-1) - 1``; symmetric: ``2**(bits-1) - 1`` both (2 bits:
-  ternary); unsigned: 0 and ``2**bits - 1``.
+  A signed grid has ``2**(bits-1)`` and ``2**(bits-1) - 1``. A symmetric one has ``2**(bits-1) - 1``
+  twice, so that 2 bits are ternary. An unsigned one has 0 and ``2**bits - 1``.
 
   Raises:
     ValueError: bits is outside 2 to 8 (signed) or 1 to 8 (unsigned).
@@ -107,8 +107,8 @@ def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
   ``x_q = round(clip(x / step, -Q_N, Q_P)) * step``, with Q_N and Q_P from `lsq_range`. Esser et
   al., "Learned Step Size Quantization", 2019, https://arxiv.org/abs/1902.08153, eq. 1-5.
 
-  Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``-Q_N < x/step < Q_P``, else 0;
-  ``dx_q/dstep = round(x/step) - x/step`` there, -Q_N or Q_P outside, times ``grad_scale``.
+  Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``-Q_N < x/step < Q_P``, else 0. There
+  ``dx_q/dstep = round(x/step) - x/step``; outside it is -Q_N or Q_P. ``grad_scale`` multiplies it.
 
   >>> x = jnp.array([-0.3, 0.2, 9.0])
   >>> lsq(x, 0.5, bits=2)

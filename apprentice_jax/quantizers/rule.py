@@ -1,4 +1,4 @@
-"""What every quantizer is made of: a code (levels and scale) and a straight-through pullback.
+"""The parts of every quantizer: a code (levels and scale) and a straight-through pullback.
 
 Each quantizer is written once, as two formulas:
 
@@ -7,8 +7,8 @@ Each quantizer is written once, as two formulas:
 * ``pullback(g, x, *params) -> cotangents``: the straight-through backward pass, with ``g`` the
   cotangent of that value.
 
-`make_rule` derives two functions with ``custom_vjp`` from them, which share every number:
-``value`` gives ``levels * scale`` (what the public quantizers return), ``levels`` gives the pair,
+`make_rule` derives two functions with ``custom_vjp`` from them, which share every number.
+``value`` gives ``levels * scale``, the result of the public quantizers. ``levels`` gives the pair,
 for layers that multiply whole numbers first and scale afterwards.
 """
 
@@ -130,10 +130,9 @@ def largest(magnitudes: Array) -> Array:
 def _value_cotangent(g_levels, scale) -> Array:
   """The cotangent of ``levels * scale``, from that of the levels.
 
-  Whatever is computed from ``levels * scale`` alone has dL/dlevels = dL/dvalue * scale, so the
-  division undoes it. (The scale's own cotangent holds nothing that is not also in here.) For a
-  pair of scales the two sides' cotangents, dL/dvalue times +positive and -negative, are combined
-  by least squares, which stays defined when one of them is zero.
+  A function of ``levels * scale`` alone has dL/dlevels = dL/dvalue * scale, so the division undoes
+  it. The scale's own cotangent adds nothing. A pair of scales has two cotangents, dL/dvalue times
+  +positive and -negative. Least squares combines them, and stays defined when one is zero.
   """
   if isinstance(scale, tuple):
     positive, negative = scale
@@ -145,8 +144,8 @@ def _value_cotangent(g_levels, scale) -> Array:
 def unforwarded(residuals):
   """Residuals for the backward pass of a ``custom_vjp``, none of which is an argument itself.
 
-  An argument that is a residual too is mistaken for a constant of the loop where a gradient is
-  differentiated again through `jax.lax.scan` (jax 0.8 to 0.12). XLA drops the multiplication.
+  A gradient may be differentiated again through `jax.lax.scan`. jax 0.8 to 0.12 then mistake a
+  residual that is an argument for a constant of the loop. XLA drops the multiplication.
   """
   is_float = lambda a: jnp.issubdtype(jnp.result_type(a), jnp.floating)
   return jax.tree.map(lambda a: a * 1 if is_float(a) else a, residuals)

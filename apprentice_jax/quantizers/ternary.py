@@ -26,9 +26,9 @@ def _twn_rule(reduced, keepdims):
 def twn(w, threshold=0.7, axis=None):
   """Ternary weight networks: 0 below a threshold, one shared magnitude above it.
 
-  ``delta = threshold * mean|w|``, ``alpha`` is the mean of ``|w|`` over ``|w| > delta``, and
-  ``w_q = alpha * sign(w)`` where ``|w| > delta``, else 0. Li, Zhang & Liu, "Ternary Weight
-  Networks", 2016, https://arxiv.org/abs/1605.04711, eq. 5-6.
+  With ``delta = threshold * mean|w|``: ``w_q = alpha * sign(w)`` where ``|w| > delta``, else 0.
+  ``alpha`` is the mean of ``|w|`` over ``|w| > delta``. Li, Zhang & Liu, "Ternary Weight Networks",
+  2016, https://arxiv.org/abs/1605.04711, eq. 5-6.
 
   Gradient: the identity, ``dL/dw = dL/dw_q``; the threshold is a constant.
 
@@ -92,9 +92,9 @@ def ttq(w, positive, negative, threshold=0.05):
   https://arxiv.org/abs/1612.01064, eq. 6-9. A magnitude below 1e-12 acts as 1e-12, from where
   training can raise it again.
 
-  Gradient, with ``g = dL/dw_q``: ``dL/dw = positive * g``, ``g`` or ``negative * g`` (above,
-  between, below); ``dL/dpositive`` is the sum of g over ``w > delta``, ``dL/dnegative`` minus the
-  sum over ``w < -delta``; the threshold is a constant.
+  Gradient, with ``g = dL/dw_q``: ``dL/dw`` is ``positive * g`` above the threshold, ``g`` between,
+  and ``negative * g`` below. ``dL/dpositive`` is the sum of g over ``w > delta``. ``dL/dnegative``
+  is minus the sum over ``w < -delta``. The threshold is a constant.
 
   >>> w = jnp.array([1.0, 0.01, -2.0])
   >>> ttq(w, 0.5, 0.25)

@@ -33,10 +33,10 @@ def _wrpn_weights_rule(bits):
 def wrpn_weights(w, bits, scale=1.0):
   """WRPN weights: the sign and ``bits - 1`` bits of magnitude, uniform on [-scale, scale].
 
-  With ``n = 2**(bits-1) - 1``: ``w_q = scale * round(n * clip(w / scale, -1, 1)) / n``, which has
-  ``2**bits - 1`` levels (2 bits: -1, 0, 1). Mishra et al., "WRPN: Wide Reduced-Precision
-  Networks", 2017, https://arxiv.org/abs/1709.01134, eq. 1; the scale is an addition (1 is the
-  paper's): on [-1, 1] most weights of a network with the usual initialisation round to zero.
+  With ``n = 2**(bits-1) - 1``: ``w_q = scale * round(n * clip(w / scale, -1, 1)) / n``. There are
+  ``2**bits - 1`` levels: -1, 0 and 1 at 2 bits. Mishra et al., "WRPN: Wide Reduced-Precision
+  Networks", 2017, https://arxiv.org/abs/1709.01134, eq. 1, has a scale of 1. On [-1, 1] most
+  weights of the usual initialisation round to zero, so the scale is an argument here.
 
   Gradient: ``dL/dw = dL/dw_q`` where ``|w| <= scale``, else 0. The rounding is passed straight
   through for the scale as well: ``dw_q/dscale = w_q/scale - w/scale`` inside, ``sign(w)`` outside.
@@ -147,8 +147,8 @@ def dorefa_weights(w, bits):
   ``w_q = 2 round(n x) / n - 1``; 1 bit is ``sign(w) * mean|w|``, +1 at 0. Zhou et al.,
   "DoReFa-Net", 2016, https://arxiv.org/abs/1606.06160, eq. 7-9.
 
-  Gradient: that of ``tanh(w) / max|tanh(w)|``, the max included (as in the authors' code); for 1
-  bit the identity, ``dL/dw = dL/dw_q``.
+  Gradient: that of ``tanh(w) / max|tanh(w)|``, with the maximum's, as in the authors' code. For 1
+  bit it is the identity, ``dL/dw = dL/dw_q``.
 
   >>> dorefa_weights(jnp.array([-1.0, 0.1, 1.0]), bits=2)
   Array([-1.        ,  0.33333334,  1.        ], dtype=float32)
