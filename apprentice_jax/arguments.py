@@ -9,6 +9,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from apprentice_jax.bench import MOVED
 from apprentice_jax.config import base, expanded, flat
 from apprentice_jax.deploy.formats import FORMATS
 from apprentice_jax.deploy.network import ENDS
@@ -24,7 +25,7 @@ FLAGS = {
   "eval": ("config", "workdir", "model", "split", "data_dir", "lowered", "layers", *PROCESS_FLAGS),
   "export": ("workdir", "format", "out", "ends", "packing", "form", "layers", "data_dir"),
   "predict": ("model", "workdir", "image", "top", "json", "data_dir"),
-  "bench": ("config", "what", "data_dir", "out"),
+  "bench": ("config", "out"),
   "prepare": ("dataset", "data_dir"),
   "plan": ("config", "topology", "max_batch", "scaling", "examples", "classes", "out"),
 }
@@ -73,9 +74,6 @@ def parse(command: str, arguments: list[str]) -> flags.FlagValues:
   flags.DEFINE_enum("ends", "float", list(ENDS), "", flag_values=values)
   flags.DEFINE_enum("packing", "bits", ["bits", "base3"], "", flag_values=values)
   flags.DEFINE_enum("form", "auto", ["auto", "exact", "fast"], "", flag_values=values)
-  flags.DEFINE_enum(
-    "what", "training", ["training", "quantization", "torch", "input"], "", flag_values=values
-  )
   try:
     values(["apprentice", *arguments])
   except Exception as error:  # of any flag: a value of the wrong type, say
@@ -114,6 +112,8 @@ def _check(command: str, arguments: list[str]):
   for argument, name in zip(arguments, names):
     if not argument.startswith("--"):
       raise ConfigError(f"unexpected argument {argument!r}: flags are written --name=value.")
+    if name == "--what" and command == "bench":
+      raise ConfigError(_moved(argument.partition("=")[2]))
     if name not in known:
       raise ConfigError(f"flag {name} does not exist: {nearest(name, known)}")
     if name.removeprefix("--").partition(".")[0] not in FLAGS[command]:
@@ -126,6 +126,13 @@ def _check(command: str, arguments: list[str]):
       _try_config(*argument.partition("=")[2].partition(":")[::2])
     elif name.startswith("--config.") and "--config" not in names:
       raise ConfigError(f"{name} changes a config: give one with --config=FILE.")
+
+
+def _moved(what: str) -> str:
+  """The sentence about `bench --what=...`, which has become a program of its own."""
+  if what in MOVED:
+    return f"bench --what={what} is now `{MOVED[what]}`, in the project's repository."
+  return "bench takes no --what: it measures the training of a config."
 
 
 def _try_config(path: str, argument: str):

@@ -4,7 +4,6 @@ Commands only parse flags and call the functions that do the work.
 """
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -36,9 +35,6 @@ USAGE = """usage: apprentice COMMAND [flags]
            [--max_batch] [--scaling] [--examples=N --classes=N] [--out=FILE.json]
                                          what a TPU slice would make of it
   bench    --config=FILE[:key=value,...] [--out=FILE.json]  how fast it trains
-           --what=quantization --config=FILE[:key=value,...] what quantization costs a step
-           --what=torch --config=FILE[:key=value,...]        the training step, beside PyTorch's
-           --what=input --data_dir=DIR [--out=FILE.json]     reading images, beside tf.data
 
 train, study and eval on several machines: TPU pods and SLURM are found; elsewhere, on each
            --coordinator_address=HOST:PORT --num_processes=N --process_id=I
@@ -182,10 +178,6 @@ def _run(command: str, arguments: list[str]) -> int:
     processes.join(*joined)
   if command in ("train", "study"):
     return _train(command, _need(config, "config"), _need(given.workdir, "workdir"))
-  if (
-    command == "bench" and given.what == "torch"
-  ):  # both have their memory on one GPU, of which jax would take most
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
   from apprentice_jax.training import devices
 
   # The devices are no part of an answer.
@@ -350,16 +342,12 @@ def _check_folder(out: str):
 
 
 def _bench(config, given):
-  _check_folder(given.out)
-  module = "versus" if given.what == "torch" else given.what
-  bench = importlib.import_module(f"apprentice_jax.bench.{module}")
-  if given.what == "input":
-    report = bench.run(_need(given.data_dir, "data_dir"))
-  else:
-    from apprentice_jax.training import start
+  from apprentice_jax.bench import training
+  from apprentice_jax.training import start
 
-    report = bench.run(start.named(_need(config, "config")))
-  print(bench.table(report))
+  _check_folder(given.out)
+  report = training.run(start.named(_need(config, "config")))
+  print(training.table(report))
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(report, indent=1))
 

@@ -40,10 +40,6 @@ def _flags(command: str, values) -> list[tuple[str, str]]:
   """Flags, and why they change nothing."""
   if command == "study" and values.status:
     return [("config", "--status reads the study's own")]
-  if command == "bench" and values.what == "input":
-    return [("config", "--what=input reads images alone")]
-  if command == "bench":
-    return [("data_dir", "it is for --what=input; a config has config.data.dir")]
   if command == "predict" and values.model:
     return [("data_dir", "an exported file needs no dataset")]
   if command == "export" and "form" not in formats.OPTIONS[values.format]:

@@ -1,4 +1,4 @@
-"""`apprentice bench`: what it measures of any config, and what quantization costs."""
+"""`apprentice bench`: what it measures of any config."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apprentice_jax import config as configs
-from apprentice_jax.bench import machine, quantization, step, training
+from apprentice_jax.bench import machine, step, training
 from apprentice_jax.training import aot
 from apprentice_jax.training.program import HOST_STEPS
 
@@ -120,14 +120,6 @@ def test_idle_programs_hand_their_state_back():
     states.append((before, jax.device_get(cell.cell_contents.student.params)))
   same = lambda pair: all(map(np.array_equal, *map(jax.tree.leaves, pair)))
   assert same(states[0]) and not same(states[1])
-
-
-def test_quantization_costs_something():
-  report = quantization.run(tiny("digits", ",precision=8A2W"))
-  assert report["overhead"] > 0 and set(report["step_seconds"]) == {"plain", "quantized"}
-  assert (
-    quantization.table(report).splitlines()[-1] == f"quantized / plain: {report['overhead']:.2f}"
-  )
 
 
 @pytest.mark.parametrize(

@@ -360,16 +360,6 @@ def test_no_config_warms_up_for_the_whole_run(path):
     ),
     ("train", "--config.batch_size=32 --config.study.seeds=(1,)", []),
     (
-      "bench",
-      "--what=input --data_dir=x",
-      ["--config changes nothing: --what=input reads images alone."],
-    ),
-    (
-      "bench",
-      "--data_dir=x",
-      ["--data_dir changes nothing: it is for --what=input; a config has config.data.dir."],
-    ),
-    (
       "study",
       "--status --workdir=x",
       ["--config changes nothing: --status reads the study's own."],

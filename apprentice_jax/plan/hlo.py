@@ -52,24 +52,6 @@ def cycles(text: str, looped: bool = False) -> dict[str, int]:
   return dict(found)
 
 
-def traffic(text: str) -> int:
-  """Bytes that the instructions of the entry computation read and write, in HBM or on the core.
-
-  Every operand counts once for each instruction that reads it, without what layouts pad. Copies
-  that fetch an operand to the core ahead of its use move nothing that its use does not.
-  """
-  size, total = {}, 0
-  for name, shape, operation, operands, _ in _instructions(text):
-    arrays = _ARRAY.findall(shape)
-    if operation in _FETCHED:
-      arrays = arrays[:1]
-    size[name] = sum(_size(*array, padded=False) for array in arrays)
-    if operation in (*_SAME, *_FETCHED, "parameter", "constant", "iota"):
-      continue
-    total += size[name] + sum(size[o] for o in operands if o in size)
-  return total
-
-
 def all_reduces(text: str) -> list[int]:
   """The bytes of every all-reduce of the program, without what layouts add."""
   return [
@@ -121,7 +103,6 @@ def memory(text: str) -> Memory:
 # The first of these, the classifier's, begins the backward pass.
 _BACKWARD = re.compile(r"transpose\(.*(dot_general|conv_general_dilated)")
 # What has no memory of its own.
-_FETCHED = ("copy-start", "copy-done")
 _SAME = ("bitcast", "get-tuple-element", "tuple", "optimization-barrier")
 
 

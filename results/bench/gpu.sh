@@ -13,13 +13,14 @@ cd "$(dirname "$0")/../.."
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 mkdir -p "$out"
 failed=""
-bench() {  # name, config with its argument, more flags
+bench() {  # name, config with its argument, command with its flags
   name=$1 config=$2
   shift 2
   echo "== $name"
-  python -m apprentice_jax bench --config="configs/$config${LOCAL:-}" --config.dtype="${DTYPE:-bfloat16}" \
-    --out="$out/$name.json" "$@" || failed="$failed $name"
+  "$@" --config="configs/$config${LOCAL:-}" --config.dtype="${DTYPE:-bfloat16}" --out="$out/$name.json" ||
+    failed="$failed $name"
 }
+torch="python benchmarks/beside_torch.py" speed="python -m apprentice_jax bench"
 pair=cifar10.py:student=resnet20,teacher=resnet20,scheme=A
 big=imagenet.py:student=resnet50,teacher=resnet101,scheme=A
 if [ -z "${LOCAL:-}" ]; then
@@ -29,13 +30,13 @@ else
 fi
 # shellcheck disable=SC2086  # words
 {
-  bench torch-resnet20-8A2W "$pair,precision=8A2W" --what=torch
-  bench torch-resnet20-32A32W "$pair,precision=32A32W" --what=torch
-  bench torch-resnet20-8A2W-1024 "$pair,precision=8A2W" --what=torch $many
-  bench torch-resnet50-8A2W "$big,precision=8A2W" --what=torch $flat
-  bench torch-resnet50-32A32W "$big,precision=32A32W" --what=torch $flat
-  bench quantization-resnet20 "${pair},precision=8A2W" --what=quantization
-  bench training-resnet20 "$pair,precision=8A2W"
-  bench training-resnet50 "$big,precision=8A2W" $flat
+  bench torch-resnet20-8A2W "$pair,precision=8A2W" $torch
+  bench torch-resnet20-32A32W "$pair,precision=32A32W" $torch
+  bench torch-resnet20-8A2W-1024 "$pair,precision=8A2W" $torch $many
+  bench torch-resnet50-8A2W "$big,precision=8A2W" $torch $flat
+  bench torch-resnet50-32A32W "$big,precision=32A32W" $torch $flat
+  bench quantization-resnet20 "${pair},precision=8A2W" python benchmarks/quantization.py
+  bench training-resnet20 "$pair,precision=8A2W" $speed
+  bench training-resnet50 "$big,precision=8A2W" $speed $flat
 }
 [ -z "$failed" ] || { echo "failed:$failed"; exit 1; }

@@ -3,7 +3,7 @@
     python results/bench/gpu_step.py
     configs/cifar10.py:student=resnet20,teacher=resnet20,scheme=A,precision=8A2W OUT
 
-For few minutes of a GPU: `apprentice bench --what=torch` measures in turns, which takes longer.
+For few minutes of a GPU: `benchmarks/beside_torch.py` measures in turns, which takes longer.
 ``--ways`` says what to time, "apprentice" and how PyTorch is to run; ``--set=FIELD=VALUE`` changes
 the config (steps_per_dispatch, say). Computes in bfloat16. Writes OUT.json, of medians, with the
 seconds until a first dispatch was done (building, compiling and running it), and OUT.txt: of all
@@ -25,21 +25,26 @@ import glob
 import importlib.util
 import json
 import os
+import pathlib
 import re
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 WAYS = ("apprentice", "eager", "channels_last", "compiled", "cuda_graphs")
 
 
 def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str = ""):
   os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")  # PyTorch is in the same process
+  import beside_torch
   import jax
 
-  from apprentice_jax.bench import step, versus
+  from apprentice_jax.bench import step
   from apprentice_jax.bench.machine import machine, peak
   from apprentice_jax.training import devices
 
@@ -56,7 +61,7 @@ def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str
     "commit": "".join(output("git", "rev-parse", "HEAD")),
     "xla_flags": os.environ.get("XLA_FLAGS", ""),
     "machine": machine(),
-    "flops": versus.flops(built, config.batch_size, shape),
+    "flops": beside_torch.flops(built, config.batch_size, shape),
     "first_dispatch_seconds": {},
     "step_seconds": {},
   }
@@ -151,9 +156,8 @@ def median(take, rounds: int) -> float:
 
 def pytorch(config, shape, classes, ways, rounds, pause, found, note):
   """Notes seconds of a step in each way to run it; what fails is left out, and said."""
+  import beside_torch
   import torch
-
-  from apprentice_jax.bench import versus
 
   found["machine"]["torch"] = torch.__version__
   if not torch.cuda.is_available():
@@ -163,7 +167,9 @@ def pytorch(config, shape, classes, ways, rounds, pause, found, note):
   for way in ways:
     try:
       began = time.monotonic()
-      take = versus._torch_stepper(config, shape, classes, way, "cuda", config.steps_per_dispatch)
+      take = beside_torch._torch_stepper(
+        config, shape, classes, way, "cuda", config.steps_per_dispatch
+      )
       take()
       first = time.monotonic() - began
       with alone(pause):

@@ -13,7 +13,7 @@ from apprentice_jax.plan import chips
 
 def main(out: str):
   _, devices = chips.slice_of("v5e:2x2")
-  from apprentice_jax.plan import passes
+  import passes
 
   report = {name: passes.measured(case, devices[0]) for name, case in passes.CASES.items()}
   pathlib.Path(out).write_text(json.dumps(report, indent=1) + "\n")

@@ -66,6 +66,17 @@ ROWS = [
     "bench --config={digits} --out={place}/none/bench.json",
     "cannot write {place}/none/bench.json: there is no folder {place}/none.",
   ),
+  Row(
+    "a benchmark that is a program of its own",
+    "bench --config={digits} --what=torch",
+    "bench --what=torch is now `python benchmarks/beside_torch.py --config=...`, in the project's "
+    "repository.",
+  ),
+  Row(
+    "a benchmark that does not exist",
+    "bench --config={digits} --what=speed",
+    "bench takes no --what: it measures the training of a config.",
+  ),
   # Config files.
   Row(
     "missing config file",

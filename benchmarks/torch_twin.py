@@ -1,4 +1,4 @@
-"""The training step of two networks in PyTorch, as its users write it: what `apprentice bench`
+"""The training step of two networks in PyTorch, as its users write it: what `beside_torch`
 compares with.
 
 The same networks, quantizers (TWN or LSQ weights, PACT or LSQ activations), joint loss, and SGD;

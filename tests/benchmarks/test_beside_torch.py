@@ -1,5 +1,4 @@
-"""What `apprentice bench --what=torch` compares with: that PyTorch computes the same training
-step."""
+"""The benchmark beside PyTorch: that PyTorch computes the same training step."""
 
 import re
 
@@ -10,8 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import beside_torch  # noqa: E402
+import torch_twin  # noqa: E402
+
 from apprentice_jax import config as configs  # noqa: E402
-from apprentice_jax.bench import torch_step, versus  # noqa: E402
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer  # noqa: E402
 from apprentice_jax.errors import ConfigError  # noqa: E402
 from apprentice_jax.models import resnet  # noqa: E402
@@ -76,7 +77,7 @@ def test_a_training_step_is_ours(name, precision, options, trains_teacher):
     resnet(name, 5, p, width=0.25, **options).clone(stages=(1, 1, 1))
     for p in (precision, "32A,32W")
   ]
-  student, teacher = [torch_step.Network(m) for m in models]
+  student, teacher = [torch_twin.Network(m) for m in models]
   with torch.no_grad():  # so that some activations are beyond the clip
     for name_, parameter in student.named_parameters():
       if name_.endswith("clip"):
@@ -101,7 +102,7 @@ def test_a_training_step_is_ours(name, precision, options, trains_teacher):
     state, Batch(jnp.asarray(images), jnp.asarray(labels, jnp.int32)), WEIGHTS, Rates(RATE, RATE)
   )
 
-  step = torch_step.step_of(
+  step = torch_twin.step_of(
     student,
     None if trains_teacher is None else teacher,
     bool(trains_teacher),
@@ -131,11 +132,11 @@ def test_a_training_step_is_ours(name, precision, options, trains_teacher):
 def test_what_there_is_no_twin_of():
   config = configs.base()
   config.scheme, config.precision, config.quantization.weights = "baseline", "8A,4W", "wrpn"
-  with pytest.raises(ConfigError, match="--what=torch has weights of twn and lsq"):
-    versus.run(config)
+  with pytest.raises(ConfigError, match="the benchmark has weights of twn and lsq"):
+    beside_torch.run(config)
   config.dtype = "bfloat16"
   with pytest.raises(ConfigError, match="compares in float32 on CPU"):
-    versus.run(config)
+    beside_torch.run(config)
 
 
 def test_both_take_turns(monkeypatch):
@@ -145,10 +146,10 @@ def test_both_take_turns(monkeypatch):
   for network in (config.student, config.teacher):
     network.name, network.width = "resnet8", 0.25
   monkeypatch.setattr(
-    versus._Twins, "failure", lambda self, name: "no compiler" * (name == "compiled")
+    beside_torch._Twins, "failure", lambda self, name: "no compiler" * (name == "compiled")
   )
   with pytest.warns(UserWarning, match=r"step \(compiled\) failed \(no compiler\): left out"):
-    report = versus.run(config, image_shape=(8, 8, 3), num_classes=4)
+    report = beside_torch.run(config, image_shape=(8, 8, 3), num_classes=4)
   assert list(report["step_seconds"]) == ["apprentice", "eager", "channels_last"]
   assert report["best"] in ("eager", "channels_last") and report["ratio"] > 0
   assert all(s > 0 for s in report["step_seconds"].values())
@@ -178,7 +179,7 @@ def test_the_table_names_the_best():
       "torch": "2.13",
     },
   }
-  lines = versus.table(report).splitlines()
+  lines = beside_torch.table(report).splitlines()
   assert lines[0] == "1 x NVIDIA H100 (CPU, 2 cores, Linux), jax 0.10, torch 2.13"
   assert lines[1] == "resnet20, scheme baseline, 8A,2W, bfloat16, batch 128, images 32x32x3"
   assert lines[2].split() == [
@@ -199,10 +200,10 @@ def test_operations_by_hand():
   trains."""
   config = configs.base()
   config.scheme, config.student.name, config.teacher.name = "B", "resnet8", "resnet8"
-  built = versus.settings(config, 10)
+  built = beside_torch.settings(config, 10)
   macs = {
     layer.path: layer.macs
-    for layer in versus.cost.layers(versus.cost.blank(built.student, (32, 32, 3)))
+    for layer in beside_torch.cost.layers(beside_torch.cost.blank(built.student, (32, 32, 3)))
   }
   assert macs["stem"] == 9 * 3 * 16 * 32 * 32 and macs["head"] == 64 * 10
   # ResNet-8: two 3x3 convolutions a stage, of which the first of a later stage halves the side.
@@ -212,7 +213,7 @@ def test_operations_by_hand():
     + (9 * 32 * 64 + 9 * 64 * 64) * 8**2
   )
   one = 2 * (macs["stem"] + convs + macs["head"])
-  assert versus.flops(built, 7, (32, 32, 3)) == 7 * one * (3 + 1)  # the teacher is fixed
+  assert beside_torch.flops(built, 7, (32, 32, 3)) == 7 * one * (3 + 1)  # the teacher is fixed
 
 
 def test_a_step_by_autocast_is_bfloat16(monkeypatch):
@@ -223,12 +224,12 @@ def test_a_step_by_autocast_is_bfloat16(monkeypatch):
     network.name, network.width = "resnet8", 0.25
   seen = []
   monkeypatch.setattr(
-    torch_step,
+    torch_twin,
     "joint_loss",
     lambda student, teacher, *_, **__: (
       seen.append((student.dtype, teacher.dtype)),
       student.float().square().mean(),
     )[1],
   )
-  step = versus._torch_stepper(config, (8, 8, 3), 4, "channels_last", "cpu", 2)
+  step = beside_torch._torch_twinper(config, (8, 8, 3), 4, "channels_last", "cpu", 2)
   assert step() > 0 and seen == [(torch.bfloat16, torch.bfloat16)] * 2

@@ -1,5 +1,9 @@
-"""``apprentice bench --what=torch``: the training step beside PyTorch's, on the same machine in the
-same run."""
+"""The training step beside PyTorch's, on the same machine in the same run.
+
+    python benchmarks/beside_torch.py --config=configs/cifar10.py:student=resnet20,scheme=A
+
+It needs the extra ``[torch]``.
+"""
 
 import multiprocessing
 import os
@@ -7,6 +11,7 @@ import statistics
 import time
 import warnings
 
+import command
 import jax
 import numpy as np
 
@@ -121,30 +126,30 @@ def _torch(config):
     import torch
   except ImportError:
     raise ConfigError(
-      "--what=torch compares with PyTorch, which is not installed: pip install "
+      "the benchmark compares with PyTorch, which is not installed: pip install "
       "'apprentice-jax[torch]'."
     ) from None
   backend = jax.default_backend()
   if backend == "cpu" and config.dtype != "float32":
-    raise ConfigError("--what=torch compares in float32 on CPU, and in bfloat16 on a GPU alone.")
+    raise ConfigError("the benchmark compares in float32 on CPU, and in bfloat16 on a GPU alone.")
   if backend == "gpu" and (jax.device_count() > 1 or not torch.cuda.is_available()):
     raise ConfigError(
-      "--what=torch compares on one GPU, which PyTorch must see too: set CUDA_VISIBLE_DEVICES=0, "
+      "the benchmark compares on one GPU, which PyTorch must see too: set CUDA_VISIBLE_DEVICES=0, "
       "and "
       "install PyTorch with CUDA."
     )
   if backend not in ("cpu", "gpu"):
-    raise ConfigError("--what=torch compares on CPU or on a GPU.")
+    raise ConfigError("the benchmark compares on CPU or on a GPU.")
   return torch
 
 
 def _check_twin(config, built):
-  from apprentice_jax.bench import torch_step
+  import torch_twin
 
-  if not torch_step.supports(built.student.quantization):
+  if not torch_twin.supports(built.student.quantization):
     raise ConfigError(
-      f"--what=torch has weights of {' and '.join(torch_step.WEIGHTS)} (per channel) and "
-      f"activations of {' and '.join(torch_step.ACTIVATIONS)}, not config.quantization."
+      f"the benchmark has weights of {' and '.join(torch_twin.WEIGHTS)} (per channel) and "
+      f"activations of {' and '.join(torch_twin.ACTIVATIONS)}, not config.quantization."
     )
 
 
@@ -213,8 +218,7 @@ def _serve(connection, flat, image_shape, num_classes, device, steps_a_call):
 def _torch_stepper(config, image_shape, num_classes, way: str, device: str, steps_a_call: int):
   """As `stepper`, in PyTorch, in one of the ways to run it."""
   import torch
-
-  from apprentice_jax.bench import torch_step
+  import torch_twin
 
   built = start.settings(config, num_classes)
   layout = torch.contiguous_format if way == "eager" else torch.channels_last
@@ -225,10 +229,10 @@ def _torch_stepper(config, image_shape, num_classes, way: str, device: str, step
   images = images.to(device, memory_format=layout)
   labels = torch.from_numpy(rng.integers(0, num_classes, config.batch_size)).to(device)
   networks = [
-    model and torch_step.Network(model, image_shape[2]).to(device, memory_format=layout)
+    model and torch_twin.Network(model, image_shape[2]).to(device, memory_format=layout)
     for model in (built.student, built.teacher)
   ]
-  train = torch_step.step_of(
+  train = torch_twin.step_of(
     *networks,
     built.teacher_optimizer is not None,
     loss_weights(config),
@@ -246,3 +250,9 @@ def _torch_stepper(config, image_shape, num_classes, way: str, device: str, step
     return (time.perf_counter() - began) / steps_a_call
 
   return step
+
+
+if __name__ == "__main__":
+  # Both have their memory on one GPU, of which jax would take most.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")
+  command.main(command.of_config(run), table)

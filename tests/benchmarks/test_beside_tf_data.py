@@ -3,14 +3,14 @@
 import json
 import sys
 
+import beside_tf_data
 import numpy as np
+import photos as made_photos
 import pytest
 import simplejpeg
+from beside_tf_data import KINDS, Kind
 from PIL import Image
 
-from apprentice_jax.bench import input as bench_input
-from apprentice_jax.bench import photos as bench_photos
-from apprentice_jax.bench.input import KINDS, Kind
 from apprentice_jax.data import encoded
 from apprentice_jax.errors import ConfigError
 
@@ -32,7 +32,7 @@ def photos(tmp_path):
 @pytest.mark.parametrize("name", KINDS)
 def test_made_jpegs(photos, tmp_path, name):
   kind = KINDS[name]._replace(files=2)
-  found = bench_input.make(encoded.Folder(str(photos), "train"), kind, tmp_path / "made")
+  found = beside_tf_data.make(encoded.Folder(str(photos), "train"), kind, tmp_path / "made")
   made = encoded.Folder(str(tmp_path / "made"), "train")
   files = [data for data, _ in made.read(range(len(made)))]
   assert found == {"files": 2, "mean_bytes": sum(map(len, files)) / 2}
@@ -44,7 +44,7 @@ def test_made_jpegs(photos, tmp_path, name):
 
 def test_photos_of_the_right_size_stay_as_they_are(photos, tmp_path):
   examples = encoded.Folder(str(photos), "train")
-  found = bench_input.make(examples, Kind(224, 224, 90, 1000), tmp_path / "made")
+  found = beside_tf_data.make(examples, Kind(224, 224, 90, 1000), tmp_path / "made")
   made = encoded.Folder(str(tmp_path / "made"), "train")
   assert found["files"] == len(made) == 3  # no photo twice
   original = next(examples.read([0]))[0]
@@ -58,7 +58,7 @@ def test_a_mosaic_is_made_of_photos_as_they_are(tmp_path):
   pixels = rng.integers(0, 256, (224, 224, 3), np.uint8)
   Image.fromarray(pixels).save(folder / "0.png")
   examples = encoded.Folder(str(tmp_path / "photos"), "train")
-  mosaic = bench_photos._mosaic(examples, Kind(375, 500, 97, 1), np.random.default_rng(1))
+  mosaic = made_photos._mosaic(examples, Kind(375, 500, 97, 1), np.random.default_rng(1))
   assert mosaic.shape == (375, 500, 3)
   np.testing.assert_array_equal(mosaic[224:], mosaic[:151])  # of one photo: it repeats
   np.testing.assert_array_equal(np.sort(mosaic[:224, :224], None), np.sort(pixels, None))
@@ -70,13 +70,13 @@ def test_psnr():
   b[0, 0] += 2  # a quarter of the pixels by 2: the mean square is 1
   b[1] -= 10
   # 10 log10(65025 / 1) = 48.1308 and 10 log10(65025 / 100) = 28.1308
-  np.testing.assert_allclose(bench_input.psnr(a, b), 38.1308, atol=1e-4)
-  assert bench_input.psnr(a, a) == pytest.approx(100)
+  np.testing.assert_allclose(beside_tf_data.psnr(a, b), 38.1308, atol=1e-4)
+  assert beside_tf_data.psnr(a, a) == pytest.approx(100)
 
 
 def test_time_in_python(photos):
   # Far less than an image takes, as the calls outside the lock are not counted.
-  found = bench_input._python_time(encoded.Folder(str(photos), "train"), 3)
+  found = beside_tf_data._python_time(encoded.Folder(str(photos), "train"), 3)
   assert 5 < found["python_microseconds"] < 2000
   assert found["ceiling_per_process"] == pytest.approx(1e6 / found["python_microseconds"])
 
@@ -84,7 +84,7 @@ def test_time_in_python(photos):
 def test_without_tensorflow(photos, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorflow", None)
   with pytest.raises(ConfigError, match=r"pip install 'apprentice-jax\[bench\]'"):
-    bench_input.run(str(photos))
+    beside_tf_data.run(str(photos))
 
 
 def test_table():
@@ -105,7 +105,7 @@ def test_table():
     "psnr": {"ours / tf.data": 41.23, "ours at r": None},
   }
   machine = {"cores": 2, "batch": 32, "rounds": 15, "tensorflow": "2.18"}
-  lines = bench_input.table({"sets": {"224x224": found}, "machine": machine}, 2500).splitlines()
+  lines = beside_tf_data.table({"sets": {"224x224": found}, "machine": machine}, 2500).splitlines()
   assert lines[2:] == [
     "224x224: 3 files of 12,346 bytes",
     "  ours       2,000 images/s; a core:   1,250 images/s, 800 us an image",
@@ -124,11 +124,11 @@ def test_table():
 def test_run(photos, tmp_path, monkeypatch):
   pytest.importorskip("tensorflow")
   with pytest.raises(ConfigError, match="there is no folder"):
-    bench_input.run(str(tmp_path / "nowhere"))
+    beside_tf_data.run(str(tmp_path / "nowhere"))
   monkeypatch.setattr(
-    bench_input, "KINDS", {"small": Kind(224, 224, 90, 3), "large": Kind(1500, 2000, 90, 2)}
+    beside_tf_data, "KINDS", {"small": Kind(224, 224, 90, 3), "large": Kind(1500, 2000, 90, 2)}
   )
-  report = bench_input.run(str(photos), images=64, rounds=1)
+  report = beside_tf_data.run(str(photos), images=64, rounds=1)
   json.dumps(report, allow_nan=False)
   assert report["machine"]["cores"] >= 1
   for found in report["sets"].values():
@@ -143,4 +143,4 @@ def test_run(photos, tmp_path, monkeypatch):
   assert small["psnr"]["ours / tf.data"] > 35
   assert small["psnr"]["ours / tf.data, exact decoder"] > 45
   assert large["reductions"]["2"] > 0 and large["psnr"]["ours at r > 1 / Pillow"] > 40
-  assert bench_input.table(report).count("dB") == 11
+  assert beside_tf_data.table(report).count("dB") == 11

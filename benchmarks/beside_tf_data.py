@@ -1,4 +1,8 @@
-"""``apprentice bench --what=input``: the input pipeline beside tf.data.
+"""The input pipeline beside tf.data.
+
+    python benchmarks/beside_tf_data.py --data_dir=PHOTOS [--out=FILE.json]
+
+PHOTOS has photos in train/CLASS/. TensorFlow comes with the extra ``[bench]``.
 
 Both read the same files and make the same crops on the same cores, in turns. What is compared is
 the median ratio of neighbouring timings and the processor time of an image, so that whatever else
@@ -6,6 +10,7 @@ the machine does falls on both or on neither. tf.data is favoured in one thing: 
 which image comes when is worked out for it beforehand. Both resize with antialiasing.
 """
 
+import argparse
 import io
 import math
 import os
@@ -16,13 +21,14 @@ import tempfile
 import time
 from unittest import mock
 
+import command
 import cv2
 import numpy as np
 import simplejpeg
+from photos import KINDS, Kind, make
 from PIL import Image
 from scipy import sparse
 
-from apprentice_jax.bench.photos import KINDS, Kind, make
 from apprentice_jax.data import crops as cropping
 from apprentice_jax.data import encoded, order, resample, stream
 from apprentice_jax.data import folder as folders
@@ -317,3 +323,17 @@ def _tensorflow():
     ) from None
   tf.config.set_visible_devices([], "GPU")  # JAX's, if anyone's
   return tf
+
+
+def measure(arguments: list[str]) -> tuple[dict, str]:
+  """The report for a command's arguments, and where to write it."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--data_dir", required=True, help="a folder with photos in train/CLASS/")
+  parser.add_argument("--out", default="", help="a file for the whole report, as JSON")
+  flags = parser.parse_args(arguments)
+  command.check_folder(flags.out)
+  return run(os.path.expanduser(flags.data_dir)), flags.out
+
+
+if __name__ == "__main__":
+  command.main(measure, table)

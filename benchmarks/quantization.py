@@ -1,4 +1,6 @@
-"""``apprentice bench --what=quantization``: what quantization costs in a training step.
+"""What quantization costs in a training step.
+
+    python benchmarks/quantization.py --config=configs/cifar10.py:student=resnet20,precision=8A2W
 
 Two networks of the same shape, batch and optimizer take turns on the same devices: the configured
 student, and one of plain ``flax.linen.Conv`` and ReLU in full precision. The result is the median
@@ -7,6 +9,7 @@ ratio of neighbouring timings, so that whatever else the machine does falls on b
 
 import statistics
 
+import command
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -83,3 +86,7 @@ def table(report: dict) -> str:
       f"{report['images_per_second'][name]:10,.0f} images/s"
     )
   return "\n".join([*lines, f"quantized / plain: {report['overhead']:.2f}"])
+
+
+if __name__ == "__main__":
+  command.main(command.of_config(run), table)

@@ -1,0 +1,66 @@
+"""The command line that the benchmarks share.
+
+Each of them measures, prints its table, and with ``--out=FILE.json`` writes the whole report.
+"""
+
+import json
+import pathlib
+import sys
+import warnings
+from collections.abc import Callable
+
+from apprentice_jax import environment
+from apprentice_jax.errors import ApprenticeError, ConfigError
+
+
+def main(measure: Callable[[list[str]], tuple[dict, str]], table: Callable[[dict], str]):
+  """Measures, and ends the process; a wrong input gets one sentence and status 2.
+
+  Args:
+    measure: takes the command's arguments, and returns the report and where to write it ("":
+      nowhere).
+    table: the report as text.
+  """
+  environment.restart_with_memory_settings()
+  environment.set_xla_flags(quick=True)
+  if not environment.has_tpu():
+    environment.without_tpu()
+  warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
+  try:
+    report, out = measure(sys.argv[1:])
+  except ApprenticeError as error:
+    print(f"{pathlib.Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+  print(table(report))
+  if out:
+    pathlib.Path(out).write_text(json.dumps(report, indent=1))
+
+
+def of_config(run: Callable) -> Callable[[list[str]], tuple[dict, str]]:
+  """`main`'s ``measure`` for a benchmark of a config, whose flags are those of `apprentice bench`.
+
+  Args:
+    run: takes the config and returns the report.
+  """
+
+  def measure(arguments: list[str]) -> tuple[dict, str]:
+    from apprentice_jax.arguments import parse
+    from apprentice_jax.config import checked
+    from apprentice_jax.training import devices, start
+
+    flags = parse("bench", arguments)
+    if flags.config is None:
+      raise ConfigError("this benchmark needs --config=FILE:key=value,...")
+    check_folder(flags.out)
+    config = checked(flags.config)
+    devices.start(config.cpu_devices)
+    return run(start.named(config)), flags.out
+
+  return measure
+
+
+def check_folder(out: str):
+  """Raises ConfigError where the folder of a file to write does not exist."""
+  folder = pathlib.Path(out).parent
+  if out and not folder.is_dir():
+    raise ConfigError(f"cannot write {out}: there is no folder {folder}.")
