@@ -23,8 +23,8 @@ _SUBMODULES = (
 )
 _HOME = {
   "apprentice_loss": "apprentice_jax.distill.loss",
-  "evaluate": "apprentice_jax.training.loop",
-  "train": "apprentice_jax.training.loop",
+  "evaluate": "apprentice_jax.training.api",
+  "train": "apprentice_jax.training.api",
 }
 
 __all__ = tuple(_HOME)

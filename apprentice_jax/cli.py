@@ -201,12 +201,12 @@ def _train(command: str, config, workdir: str) -> int:
     devices.start(config.cpu_devices, workdir, config.study.jobs if command == "study" else 1)
     if command == "train":
       from apprentice_jax import finish
-      from apprentice_jax.training import loop
+      from apprentice_jax.training import api
       from apprentice_jax.training.workdir import result
 
       finished = result(pathlib.Path(workdir)) is not None
       finish.check(config)
-      loop.train(config, workdir)
+      api.train(config, workdir)
       if finished and processes.first():
         print(f"{workdir} had finished before: nothing was trained.")
       finish.write(config, pathlib.Path(workdir))

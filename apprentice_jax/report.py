@@ -10,7 +10,8 @@ import numpy as np
 from apprentice_jax import plots
 from apprentice_jax.study import document, origin
 from apprentice_jax.study.document import Heading, Picture, Table, Text
-from apprentice_jax.training import metrics, predictions
+from apprentice_jax.training import predictions
+from apprentice_jax.training.records import read_records
 
 LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it is a picture
 LARGEST_PICTURE = 100
@@ -33,7 +34,7 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   workdir = pathlib.Path(workdir)
   config = json.loads((workdir / "config.json").read_text())
   result = json.loads((workdir / "result.json").read_text())
-  records = metrics.read(workdir)
+  records = read_records(workdir)
   head = [
     Heading(
       f"{config['student.name']} {config['precision']}, scheme {config['scheme']}, "

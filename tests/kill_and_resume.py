@@ -70,9 +70,9 @@ def _command(arguments: list[str], workdir: pathlib.Path) -> list[str]:
 
 
 def _records(workdir: pathlib.Path) -> list[dict]:
-  from apprentice_jax.training import metrics
+  from apprentice_jax.training.records import read_records
 
-  return metrics.read(workdir)
+  return read_records(workdir)
 
 
 def _differences(*workdirs: pathlib.Path) -> list[str]:

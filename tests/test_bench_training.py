@@ -10,7 +10,7 @@ import pytest
 
 from apprentice_jax import config as configs
 from apprentice_jax.bench import machine, step, training
-from apprentice_jax.training import aot
+from apprentice_jax.training import compiled
 from apprentice_jax.training.program import HOST_STEPS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -76,17 +76,17 @@ def test_the_first_step_cold_and_warm():
 
   def make():
     def function(x):
-      traces.append(aot.folder())
+      traces.append(compiled.folder())
       return x @ x
 
-    kept = aot.Kept(jax.jit(function), "the first step")
+    kept = compiled.Kept(jax.jit(function), "the first step")
     return lambda: kept(np.eye(3, dtype=np.float32))
 
   found = FIRST_STEP(make)
   assert len(traces) == 1 and traces[0] is not None  # the second time neither traced nor compiled
   assert 0 < found["compile_seconds"] < found["first_step_seconds"]["cold"]
   assert found["first_step_seconds"]["warm"] > 0
-  assert jax.config.jax_compilation_cache_dir == usual and aot.folder() is None
+  assert jax.config.jax_compilation_cache_dir == usual and compiled.folder() is None
 
 
 def test_a_streamed_config():

@@ -11,7 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli, environment
-from apprentice_jax.training import loop
+from apprentice_jax.training import api
 
 ROOT = pathlib.Path(__file__).parents[1]
 DIGITS = str(ROOT / "configs" / "digits.py")
@@ -25,7 +25,7 @@ def began(*_):
 @pytest.fixture
 def run(capsys, monkeypatch):
   """run(*arguments) -> (status, stdout, stderr) of the command; nothing may train."""
-  monkeypatch.setattr(loop.Run, "run", began)
+  monkeypatch.setattr(api.Run, "run", began)
 
   def run(*arguments):
     monkeypatch.setattr(sys, "argv", ["apprentice", *arguments])
@@ -46,13 +46,13 @@ def run(capsys, monkeypatch):
 )
 def test_a_refused_run_leaves_the_workdir_to_the_corrected_one(wrong, run, tmp_path, monkeypatch):
   assert run("train", f"--config={DIGITS}", f"--workdir={tmp_path}", wrong)[0] == 2
-  monkeypatch.setattr(loop, "Run", began)
+  monkeypatch.setattr(api, "Run", began)
   with pytest.raises(AssertionError, match="training began"):
     run("train", f"--config={DIGITS}", f"--workdir={tmp_path}")
 
 
 def test_another_configs_workdir(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(loop, "Run", began)
+  monkeypatch.setattr(api, "Run", began)
   for spelling in ("", ":precision=8A2W"):  # the same config
     with pytest.raises(AssertionError, match="training began"):
       run("train", f"--config={DIGITS}{spelling}", f"--workdir={tmp_path}")

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from apprentice_jax import files
-from apprentice_jax.training import aot
+from apprentice_jax.training import compiled
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
@@ -48,13 +48,13 @@ def test_pickled_programs_of_others_are_refused(tmp_path, monkeypatch):
   for mode in (0o770, 0o707):
     own.chmod(mode)
     assert files.private(own).startswith("other users may write to")
-  monkeypatch.setattr(aot, "_folder", None)
+  monkeypatch.setattr(compiled, "_folder", None)
   with pytest.warns(UserWarning, match="compiled programs are not kept: other users may write"):
-    aot.keep_in(own)
-  assert aot.folder() is None
+    compiled.keep_in(own)
+  assert compiled.folder() is None
   own.chmod(0o755)
-  aot.keep_in(own)
-  assert aot.folder() == own
+  compiled.keep_in(own)
+  assert compiled.folder() == own
   monkeypatch.setattr(os, "getuid", lambda: own.stat().st_uid + 1)
   assert files.private(own).startswith(f"{own} belongs to another user")
   assert files.private(pathlib.Path(__file__) / "x").startswith(f"{__file__}/x cannot be used")

@@ -13,7 +13,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import cells, grid
 from apprentice_jax.study import run as study
 from apprentice_jax.study.cells import Cell
-from apprentice_jax.training import loop, start
+from apprentice_jax.training import api, start
 
 DEFAULTS = configs.flat(configs.base())
 FULL = "32A,32W"
@@ -336,7 +336,7 @@ def test_every_cell_is_trained_at_its_points_once_with_rates_for_the_devices(tmp
     )
     return {"test_accuracy": 0.5, "test_loss": 1.0, "test_count": 360}
 
-  monkeypatch.setattr(loop, "train", train)
+  monkeypatch.setattr(api, "train", train)
   study.run(config, tmp_path)
   rate = lambda name: trained[name][0].recipe.student.learning_rate
   at = [f"recipe.student.learning_rate={r}" for r in (0.1, 0.2)]

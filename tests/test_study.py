@@ -19,7 +19,7 @@ from apprentice_jax.errors import ConfigError, Preempted
 from apprentice_jax.study import cells, jobs
 from apprentice_jax.study import report as study_report
 from apprentice_jax.study import run as study
-from apprentice_jax.training import devices, loop, program
+from apprentice_jax.training import api, devices, program
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 
@@ -48,7 +48,7 @@ def tiny():
 def finished(tmp_path_factory):
   """(workdir, table, counts) of a study: what was compiled, and where cells started from."""
   workdir, counts = tmp_path_factory.mktemp("study"), {"programs": 0, "traces": 0, "starts": {}}
-  train = loop.train
+  train = api.train
 
   def counted(name, function):
     def wrapped(*args, **kwargs):
@@ -67,7 +67,7 @@ def finished(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(program, "Program", counted("programs", program.Program))
     patch.setattr(Trainer, "step", counted("traces", Trainer.step))
-    patch.setattr(loop, "train", noted)
+    patch.setattr(api, "train", noted)
     table = study.run(tiny(), workdir)
   return workdir, table, counts
 
@@ -148,7 +148,7 @@ def test_a_second_run_trains_nothing_wherever_the_workdir_is(finished, tmp_path,
   workdir, table, _ = finished
   moved = shutil.copytree(workdir, tmp_path / "moved")
   before = (workdir / "results.csv").read_text()
-  monkeypatch.setattr(loop, "Run", None)  # whatever would be started fails
+  monkeypatch.setattr(api, "Run", None)  # whatever would be started fails
   assert study.run(tiny(), moved) == table
   assert (moved / "results.csv").read_text() == before
   # A study of some of the cells and seeds is the same study.
@@ -173,9 +173,9 @@ def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(
   finished, tmp_path, monkeypatch, capsys
 ):
   moved = shutil.copytree(finished[0], tmp_path / "moved")
-  before, began, train = rows(moved), [], loop.Run
+  before, began, train = rows(moved), [], api.Run
   monkeypatch.setattr(
-    loop,
+    api,
     "Run",
     lambda config, place, *starts: (
       began.append((place.name, config.loss.gamma, pathlib.Path(starts[0]).name))
@@ -232,7 +232,7 @@ def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
   config.study.cells, config.study.seeds = ("teacher",), (0,)
   config.teacher.init = str(workdir / "cells" / "teacher-32A32W-seed0")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, "Run", None)
+    patch.setattr(api, "Run", None)
     study.run(config, tmp_path)
   (row,), original = rows(tmp_path), rows(workdir)[0]
   assert original["cell"] == "teacher" and row["accuracy"] == original["accuracy"]

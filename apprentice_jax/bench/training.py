@@ -30,7 +30,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import aot, inputs, metrics, parallel, start
+from apprentice_jax.training import compiled, inputs, parallel, start
 from apprentice_jax.training import run as running
 from apprentice_jax.training.program import (
   HOST_STEPS,
@@ -39,6 +39,7 @@ from apprentice_jax.training.program import (
   initialiser,
   program,
 )
+from apprentice_jax.training.records import read_records
 
 CHUNKS = 6  # of the loop, of which the first compiles
 ENOUGH = 10.0  # seconds of reading, or of scoring
@@ -184,13 +185,13 @@ def _first_step(make) -> dict:
 def _cache_in(folder: str):
   """Compiled programs are kept in a folder."""
   names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-  usual, kept = [getattr(jax.config, n) for n in names], aot.folder()
+  usual, kept = [getattr(jax.config, n) for n in names], compiled.folder()
 
   def use(values, programs):
     for name, value in zip(names, values):
       jax.config.update(name, value)
     compilation_cache.reset_cache()
-    aot.keep_in(programs)
+    compiled.keep_in(programs)
 
   use((f"{folder}/xla", 0.0), pathlib.Path(folder, "programs"))
   try:
@@ -225,7 +226,7 @@ def _loop(config, step_seconds: float) -> dict:
   ):
     warnings.simplefilter("ignore")  # that a network has learnt nothing, say
     _Unscored(config, pathlib.Path(folder), "", "").run()
-    records = [r for r in metrics.read(folder) if "loss" in r][1:]
+    records = [r for r in read_records(folder) if "loss" in r][1:]
   found = {k: statistics.median(r[k] for r in records) for k in ("images_per_second", "data_wait")}
   return {**found, "step_share": step_seconds * found["images_per_second"] / config.batch_size}
 

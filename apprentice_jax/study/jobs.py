@@ -31,7 +31,7 @@ from apprentice_jax.errors import (
 )
 from apprentice_jax.study import cells
 from apprentice_jax.study.cells import Cell
-from apprentice_jax.training import devices, loop, preemption, processes, start
+from apprentice_jax.training import api, devices, preemption, processes, start
 from apprentice_jax.training.workdir import result
 
 # What a run says of itself in one sentence; anything else is an error of ours.
@@ -64,7 +64,7 @@ def train(config, cell: Cell, workdir) -> dict:
     kind: cells.given(config, source) or str(cells.cell_dir(workdir, source))
     for kind, source in sources.items()
   }
-  return loop.train(run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind)
+  return api.train(run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind)
 
 
 def run(config, workdir, begins: Callable[[list[Cell]], None]):

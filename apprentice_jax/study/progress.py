@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from apprentice_jax.study import cells, results
 from apprentice_jax.study.cells import Cell
-from apprentice_jax.training import metrics, start
+from apprentice_jax.training import start
+from apprentice_jax.training.records import read_records
 from apprentice_jax.training.workdir import result
 
 
@@ -53,7 +54,7 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
     return Status("done", 100 * end[f"{split}_accuracy"], end["seconds"])
   if not running and not (place / "config.json").exists():
     return Status("waiting")
-  records = [r for r in metrics.read(place) if "epoch" in r]
+  records = [r for r in read_records(place) if "epoch" in r]
   last = records[-1] if records else {}
   age = time.time() - (place / "metrics.jsonl").stat().st_mtime if records else None
   return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)

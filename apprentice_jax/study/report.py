@@ -7,7 +7,7 @@ from apprentice_jax import plots
 from apprentice_jax.config import CELLS
 from apprentice_jax.study import document, grid, origin, references, summary, verdict
 from apprentice_jax.study.document import Heading, Picture, Table, Text
-from apprentice_jax.training import metrics
+from apprentice_jax.training.records import read_records
 
 NAMES = {
   "teacher": "teacher, full precision",
@@ -45,7 +45,7 @@ def write(
   """
   found = summary.entries(rows)
   what = f"{config.eval.final} split, {rows[0]['count']:,} images, last epoch, {_seeds(rows)}"
-  runs = {str(row["place"]): metrics.read(row["place"]) for row in rows}
+  runs = {str(row["place"]): read_records(row["place"]) for row in rows}
   # Not validation accuracies of some runs beside training accuracies of others.
   scored = all(
     summary.curve(records).split == "validation"

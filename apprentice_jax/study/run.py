@@ -20,9 +20,9 @@ from apprentice_jax.study.cells import (
   starts_from,
 )
 from apprentice_jax.training import (
+  api,
   inputs,
   inventory,
-  loop,
   preemption,
   processes,
   start,
@@ -158,7 +158,7 @@ def _row(config, cell: Cell, workdir) -> dict:
   run_config = processes.agreed(lambda: start.scaled(cell_config(config, cell), workdir))
   own, final = given(config, cell), config.eval.final
   if own:  # the user's own network: scored, not trained
-    scores = loop.evaluate_network(run_config, own, final)
+    scores = api.evaluate_network(run_config, own, final)
     found = {f"{final}_{k}": v for k, v in scores.items()}
   else:
     found = jobs.train(config, cell, workdir)

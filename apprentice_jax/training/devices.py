@@ -6,7 +6,7 @@ import pathlib
 import jax
 
 from apprentice_jax.files import cache_dir
-from apprentice_jax.training import aot
+from apprentice_jax.training import compiled
 from apprentice_jax.training.workdir import read_config
 
 
@@ -30,7 +30,7 @@ def start(cpu_devices: int | None, workdir="", jobs: int = 1):
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     # Small programs too: hundreds of them, a few hundredths of a second each, add up.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    aot.keep_in(cache_dir() / "programs")
+    compiled.keep_in(cache_dir() / "programs")
   if not jax.process_index():
     among = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
     print(f"running on {jax.device_count()} x {jax.devices()[0].device_kind}{among}", flush=True)

@@ -12,7 +12,7 @@ from apprentice_jax.data.augment import evaluation_batch, normalise
 from apprentice_jax.distill.step import Batch, Network, Predicted, evaluate_batch
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import inputs, parallel, processes, progress
-from apprentice_jax.training.aot import Kept
+from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.program import DeviceBatch, DeviceData, make_apply
 
 

@@ -20,7 +20,7 @@ from apprentice_jax.models import health
 from apprentice_jax.models.layers import QuantConv
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
-from apprentice_jax.training.aot import Kept
+from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.optimizer import SGD
 
 HOST_STEPS = (

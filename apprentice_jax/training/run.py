@@ -19,8 +19,8 @@ from apprentice_jax.errors import ConfigError, Preempted, UnreadableImage
 from apprentice_jax.files import write_whole
 from apprentice_jax.models import health, magnitudes
 from apprentice_jax.training import (
-  aot,
   chance,
+  compiled,
   identity,
   inputs,
   parallel,
@@ -34,7 +34,10 @@ from apprentice_jax.training import (
 )
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.evaluation import agreement, score
-from apprentice_jax.training.metrics import (
+from apprentice_jax.training.optimizer import learning_rates, shortened
+from apprentice_jax.training.program import example_indices, program
+from apprentice_jax.training.progress import EVERY, Progress
+from apprentice_jax.training.records import (
   HealthWatch,
   MetricsWriter,
   check_finite,
@@ -42,9 +45,6 @@ from apprentice_jax.training.metrics import (
   joined,
   of_layers,
 )
-from apprentice_jax.training.optimizer import learning_rates, shortened
-from apprentice_jax.training.program import example_indices, program
-from apprentice_jax.training.progress import EVERY, Progress
 from apprentice_jax.training.workdir import claim_classes, classes, write_config
 
 PIXELS = 2  # how streamed images are reduced: with antialiasing since 2
@@ -163,7 +163,7 @@ class Run:
           step,
           config.batch_size,
           self.role,
-          aot.seconds,
+          compiled.seconds,
           announced=processes.first(),
         )
         if isinstance(self.data, inputs.Streamed):
@@ -228,7 +228,7 @@ class Run:
     return state, meta["step"], meta["seconds"]
 
   def _loop(self, state: State, step: int) -> State:
-    self.read_at, self.compiled = time.monotonic(), aot.seconds()
+    self.read_at, self.compiled = time.monotonic(), compiled.seconds()
     pending = None  # the chunk before, whose metrics are read while the devices do the next
     self._score_if_due(state, step)  # a stop may have come between
     while step < self.steps:
@@ -245,10 +245,10 @@ class Run:
           if stop := preemption.requested():
             self._stop(state, step, stop)
         raise
-      began = time.monotonic() - aot.seconds()
+      began = time.monotonic() - compiled.seconds()
       state, count = self._advance(state, batch, step, end)
       step += count
-      self.pace = (time.monotonic() - aot.seconds() - began) / count
+      self.pace = (time.monotonic() - compiled.seconds() - began) / count
       chunks = []
       if step == end:
         chunks, pending, self.history = [pending], (step, self.history), []
@@ -346,14 +346,14 @@ class Run:
     if not chunks:
       return
     now = time.monotonic()
-    trained = now - self.read_at - (aot.seconds() - self.compiled)  # see `aot.seconds`
+    trained = now - self.read_at - (compiled.seconds() - self.compiled)  # see `compiled.seconds`
     rates = {
       "images_per_second": sum(len(h["loss"]) for _, h in chunks)
       * self.config.batch_size
       / trained,
       "data_wait": self.waited / trained,
     }
-    self.read_at, self.waited, self.compiled = now, 0.0, aot.seconds()
+    self.read_at, self.waited, self.compiled = now, 0.0, compiled.seconds()
     for last, history in chunks:
       self._write(last, history, {**rates, "seconds": now - self.began})
 

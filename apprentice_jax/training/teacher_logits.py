@@ -26,7 +26,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import cache_dir, write_whole
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel, processes
-from apprentice_jax.training.aot import Kept
+from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.program import DeviceData, Settings, View, make_apply
 
 

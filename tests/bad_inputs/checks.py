@@ -10,8 +10,9 @@ import struct
 import jax
 import numpy as np
 
-from apprentice_jax.training import loop, metrics
+from apprentice_jax.training import api
 from apprentice_jax.training.checkpoint import Checkpoints
+from apprentice_jax.training.records import read_records
 
 
 class Began(BaseException):
@@ -88,8 +89,8 @@ def untimed(record):
 
 def assert_same_end(workdir, expected):
   """The same results, records and weights, apart from the clock."""
-  assert untimed(loop.result(workdir)) == untimed(loop.result(expected))
-  found, wanted = ([untimed(r) for r in metrics.read(w)] for w in (workdir, expected))
+  assert untimed(api.result(workdir)) == untimed(api.result(expected))
+  found, wanted = ([untimed(r) for r in read_records(w)] for w in (workdir, expected))
   assert found == wanted
   states = []
   for place in (workdir, expected):

@@ -15,7 +15,7 @@ from checks import Began, began, obeying_permissions  # pylint: disable=g-import
 from rows import DIGITS, PHOTOS, held, steps
 
 from apprentice_jax import cli
-from apprentice_jax.training import inputs, loop
+from apprentice_jax.training import api, inputs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def made(tmp_path_factory):
   for name in ("result.json", "report.md", "curves.png"):
     (names["begun"] / name).unlink()
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(loop, "train", began)
+    patch.setattr(api, "train", began)
     with contextlib.suppress(Began):  # claims its workdir
       cli.main(
         "study --config={digits} --workdir={study} --config.study.jobs=1".format(**names).split()

@@ -7,8 +7,9 @@ import pytest
 from checks import CONTINUED, assert_kept, assert_same_end, assert_sentence, files, sentences
 from rows import FOLDER, GO_ON, corrupt, folder, half, overwrite, steps
 
-from apprentice_jax.training import loop, metrics
+from apprentice_jax.training import api
 from apprentice_jax.training import run as running
+from apprentice_jax.training.records import read_records
 
 
 def test_what_was_begun_is_finished(made, command, names, tmp_path):
@@ -87,7 +88,7 @@ def test_a_rate_that_is_too_high(command, names, tmp_path):
     "lengthen the warm-up; the last checkpoint before it is kept.",
     names,
   )
-  assert not metrics.read(tmp_path / "run")
+  assert not read_records(tmp_path / "run")
 
 
 UNREADABLE = (
@@ -101,7 +102,7 @@ def test_a_truncated_photo_to_train(made, command, names, tmp_path):
   data = files(tmp_path)
   assert_sentence(command(FOLDER), UNREADABLE % "train/b/03.jpg", names)
   assert steps(tmp_path / "run") == [2]  # all that it has trained, in the midst of an epoch of 3
-  assert [r["step"] for r in metrics.read(tmp_path / "run")] == [1, 2]
+  assert [r["step"] for r in read_records(tmp_path / "run")] == [1, 2]
   before = files(tmp_path)
   assert before.items() >= data.items()
   assert_sentence(command(FOLDER), UNREADABLE % "train/b/03.jpg", names)  # nor does it go on
@@ -111,7 +112,7 @@ def test_a_truncated_photo_to_train(made, command, names, tmp_path):
   assert sentences(warned) == [
     f"skipped {tmp_path}/data/train/b/03.jpg (Truncated File Read): it cannot be read (1 so far)."
   ]
-  records = metrics.read(tmp_path / "run")
+  records = read_records(tmp_path / "run")
   assert [r["step"] for r in records] == [1, 2, 3, 4, 5, 6, 6]
   assert [r["unreadable_images"] for r in records[:-1]] == [0, 0, 1, 1, 2, 2]  # once an epoch
 
@@ -134,7 +135,7 @@ def test_a_truncated_photo_to_test(made, command, names, tmp_path):
   assert sentences(warned) == [
     f"skipped {tmp_path}/data/val/b/01.jpg (Truncated File Read): it cannot be read (1 so far)."
   ]
-  assert loop.result(tmp_path / "run")["test_count"] == 5
+  assert api.result(tmp_path / "run")["test_count"] == 5
   assert_kept(
     before,
     files(tmp_path),

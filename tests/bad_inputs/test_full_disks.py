@@ -14,7 +14,7 @@ from checks import CONTINUED, Began, assert_kept, assert_same_end, assert_senten
 from rows import GO_ON, KEPT, steps
 
 from apprentice_jax import cli, report
-from apprentice_jax.training import metrics
+from apprentice_jax.training import records
 from apprentice_jax.training import run as running
 
 
@@ -62,8 +62,8 @@ def test_a_full_disk_at_the_start(made, command, names, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   "place, name, size, when",
   [
-    (metrics.MetricsWriter, "__init__", 100, lambda *_: True),
-    (metrics.MetricsWriter, "write", 700, lambda *_: True),
+    (records.MetricsWriter, "__init__", 100, lambda *_: True),
+    (records.MetricsWriter, "write", 700, lambda *_: True),
     (running, "write_whole", 10, lambda path, *_: path.name == "result.json"),
     (report, "write_run", 100, lambda *_: True),
   ],

@@ -15,7 +15,7 @@ from apprentice_jax.deploy import fold, packed, predict
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import loop, start
+from apprentice_jax.training import api, start
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 
@@ -39,7 +39,7 @@ def workdir(tmp_path_factory):
       "recipe.student.warmup_epochs": 0.2,
     }
   )
-  loop.train(config, workdir)
+  api.train(config, workdir)
   return workdir
 
 

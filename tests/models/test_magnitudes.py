@@ -11,7 +11,7 @@ from apprentice_jax import quantizers
 from apprentice_jax.models import health, magnitudes, resnet
 from apprentice_jax.models.layers import QuantConv, QuantDense
 from apprentice_jax.models.precision import Precision, Quantization
-from apprentice_jax.training.metrics import HealthWatch
+from apprentice_jax.training.records import HealthWatch
 
 
 def quantization(per_channel=True):

@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper module,
 
 from runs import scheme_config, tiny  # pylint: disable=g-import-not-at-top
 
-from apprentice_jax.training import loop
+from apprentice_jax.training import api
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def pretrained(tmp_path_factory):
   """A workdir with a full-precision network, for teacher and student alike."""
   workdir = tmp_path_factory.mktemp("pretrained")
   config = tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=0.5)
-  result = loop.train(config, workdir)
+  result = api.train(config, workdir)
   assert result["steps"] == 11
   return workdir
 
@@ -30,7 +30,7 @@ def unbroken(pretrained, tmp_path_factory):
   def run(kind):
     if kind not in done:
       done[kind] = tmp_path_factory.mktemp(f"unbroken-{kind.replace(' ', '-')}")
-      loop.train(scheme_config(kind, pretrained), done[kind])
+      api.train(scheme_config(kind, pretrained), done[kind])
     return done[kind]
 
   return run

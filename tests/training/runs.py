@@ -7,9 +7,9 @@ from safetensors.numpy import save_file
 
 from apprentice_jax import config as configs
 from apprentice_jax.models.pretrained import Pretrained
-from apprentice_jax.training import loop, metrics
+from apprentice_jax.training import api
 from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.metrics import MetricsWriter
+from apprentice_jax.training.records import MetricsWriter, read_records
 
 STEPS = 27  # 1.2 epochs of 22.45 steps
 TIMING = ("seconds", "images_per_second", "data_wait", "host_memory")
@@ -57,9 +57,9 @@ def assert_same_run(workdir, expected):
   assert step == expected_step == STEPS and state.keys() == expected_state.keys()
   for name, leaf in expected_state.items():
     np.testing.assert_array_equal(state[name], leaf, err_msg=name)
-  records = [[untimed(r) for r in metrics.read(w)] for w in (workdir, expected)]
+  records = [[untimed(r) for r in read_records(w)] for w in (workdir, expected)]
   assert records[0] == records[1]
-  assert untimed(loop.result(workdir)) == untimed(loop.result(expected))
+  assert untimed(api.result(workdir)) == untimed(api.result(expected))
 
 
 def scheme_config(kind, pretrained):
@@ -91,8 +91,8 @@ def begin(config, workdir, monkeypatch, killed_at):
   with monkeypatch.context() as patch:
     patch.setattr(MetricsWriter, "write", killed)
     with pytest.raises(Killed):
-      loop.train(config, workdir)
-  assert loop.result(workdir) is None
+      api.train(config, workdir)
+  assert api.result(workdir) is None
 
 
 def named_torch(network, path, order=range(10)):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from runs import named_torch, tiny
 
-from apprentice_jax.training import chance, inputs, loop, parallel, saved, start
+from apprentice_jax.training import api, chance, inputs, parallel, saved, start
 
 MANY = np.repeat(np.arange(10), 12)
 
@@ -53,7 +53,7 @@ def good(tmp_path_factory):
   """A network that has learned the digits."""
   folder = tmp_path_factory.mktemp("good")
   config = tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=3.0)
-  loop.train(config, folder / "run")
+  api.train(config, folder / "run")
   return folder / "run"
 
 
@@ -72,7 +72,7 @@ def test_a_file_in_another_order_is_warned_of(cached, good, tmp_path):
     )
     with warnings.catch_warnings(record=True) as said:
       warnings.simplefilter("always")
-      loop.train(config, tmp_path / f"run{warned}")
+      api.train(config, tmp_path / f"run{warned}")
     said = [
       str(w.message) for w in said if "by chance" in str(w.message) or "of chance" in str(w.message)
     ]

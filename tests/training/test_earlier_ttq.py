@@ -11,7 +11,7 @@ from apprentice_jax import quantizers
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import variable_shapes
-from apprentice_jax.training import loop, parallel, start
+from apprentice_jax.training import api, parallel, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.workdir import write_config
 
@@ -70,7 +70,7 @@ def test_a_run_of_it_does_not_continue(tmp_path, monkeypatch):
   config, _, _ = begun(tmp_path, True)
   monkeypatch.setattr(start, "initial_state", lambda *_: State(None))
   with pytest.raises(ConfigError) as error:
-    loop.train(config, tmp_path)
+    api.train(config, tmp_path)
   assert str(error.value) == (
     f"{tmp_path} cannot continue: it began with an earlier TTQ, whose steps were too large; "
     "choose another --workdir."

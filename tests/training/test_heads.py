@@ -10,7 +10,8 @@ from runs import assert_same_run, final_state, named_torch, scheme_config, tiny
 from safetensors.numpy import save_file
 
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import inputs, loop, metrics, saved, start
+from apprentice_jax.training import api, inputs, saved, start
+from apprentice_jax.training.records import read_records
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs
 
@@ -42,10 +43,10 @@ def test_a_teacher_in_another_order_is_refused_or_put_in_order(
     match="shuffled.safetensors has the classes 3, 1, 4, 0, 5, 9, 2, 6, 8, 7, and the data "
     "have 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: --config.teacher.head=match takes",
   ):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
   config.teacher.head = "match"
-  loop.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   assert_same_run(
     tmp_path / "run", unbroken("B")
   )  # as with the workdir itself: the same curve, bit for bit
@@ -64,7 +65,7 @@ def test_a_workdir_in_another_order_is_refused_or_put_in_order(
   with pytest.raises(
     ConfigError, match=rf"/workdir has the classes 3, 1, .* --config.{which}.head=match"
   ):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   config[which].head = "match"
   data = inputs.split(config, "train")
   found, original = (
@@ -82,17 +83,17 @@ def test_a_workdir_in_another_order_is_refused_or_put_in_order(
 
 def test_eval_takes_the_outputs_of_the_same_classes(places, pretrained):
   config = tiny(precision="32A,32W")
-  right = loop.evaluate_network(config, str(pretrained))
+  right = api.evaluate_network(config, str(pretrained))
   with pytest.raises(ConfigError, match="`eval --model` with --config.student.head=match"):
-    loop.evaluate_network(config, places["workdir"])
+    api.evaluate_network(config, places["workdir"])
   assert (
-    loop.evaluate_network(config, places["shuffled"])["accuracy"] < right["accuracy"]
+    api.evaluate_network(config, places["shuffled"])["accuracy"] < right["accuracy"]
   )  # nothing is known
   config.student.head, config.student.classes, config.student.name = "match", places["names"], ""
-  assert loop.evaluate_network(config, places["shuffled"]) == right
+  assert api.evaluate_network(config, places["shuffled"]) == right
   config.student.head = "new"
   with pytest.raises(ConfigError, match="would have a head that is not trained"):
-    loop.evaluate_network(config, places["shuffled"])
+    api.evaluate_network(config, places["shuffled"])
 
 
 def wide(network):
@@ -117,9 +118,9 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
     match=r"for 12 classes, not 10 .* use --config.teacher.head=match or "
     r"--config.teacher.head=new\.",
   ):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   config.teacher.head = "new"
-  loop.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   said = capsys.readouterr().out
   assert (
     f"the teacher starts from {file} with a new head and is trained first, in "
@@ -137,7 +138,7 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
     file,
     "",
   )
-  assert loop.result(tmp_path / "run" / "teacher")["steps"] == round(0.6 * 1437 / 64)
+  assert api.result(tmp_path / "run" / "teacher")["steps"] == round(0.6 * 1437 / 64)
   # It starts from the file but for its head, which is the seed's.
   state = start.initial_state(own, start.settings(own, 10), "", file)
   original = saved.read(str(pretrained))[0]
@@ -148,7 +149,7 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
   own.seed = 1
   other = start.initial_state(own, start.settings(own, 10), "", file)
   assert np.any(other.student.params["head"]["kernel"] != state.student.params["head"]["kernel"])
-  assert loop.train(config, tmp_path / "run")["steps"] == round(0.3 * 1437 / 64)  # finished
+  assert api.train(config, tmp_path / "run")["steps"] == round(0.3 * 1437 / 64)  # finished
   assert "trained first" not in capsys.readouterr().out
 
 
@@ -159,7 +160,7 @@ def test_the_joint_teacher_starts_from_the_one_it_is_given(pretrained, tmp_path,
     recipe__student__epochs=0.0,
     recipe__student__warmup_epochs=0.0,
   )
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   _, state = final_state(tmp_path)
   np.testing.assert_array_equal(
     state["['teacher']['params']['stem']['kernel']"],
@@ -178,7 +179,7 @@ def test_a_teacher_that_is_not_used_is_said_to_be(pretrained, tmp_path, capsys):
     recipe__student__epochs=0.0,
     recipe__student__warmup_epochs=0.0,
   )
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   assert f"{pretrained} is not used: scheme baseline has no teacher." in capsys.readouterr().out
 
 
@@ -186,7 +187,7 @@ def test_a_student_with_a_new_head_is_fine_tuned(pretrained, tmp_path):
   config = scheme_config("C", pretrained)
   config.student.head, config.recipe.finetune.epochs = "new", 0.0
   config.recipe.finetune.warmup_epochs = 0.0
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   _, state = final_state(tmp_path)
   original = saved.read(str(pretrained))[0].params
   np.testing.assert_array_equal(
@@ -218,7 +219,7 @@ def test_names_and_heads_need_a_network(tmp_path):
     (dict(teacher__head="nwe"), "config.teacher.head 'nwe' does not exist: did you mean 'new'?"),
   ):
     with pytest.raises(ConfigError) as error:
-      loop.train(tiny(**changes), tmp_path / "run")
+      api.train(tiny(**changes), tmp_path / "run")
     assert str(error.value).startswith(sentence) and not (tmp_path / "run").exists()
   # A network from scratch has a new head as it is, and a teacher without a name is the student's.
   found = start.named(tiny(teacher__name="", teacher__head="new", student__name="resnet14"))
@@ -253,15 +254,15 @@ def test_a_student_with_a_new_head_trains_by_the_smaller_recipe(pretrained, tmp_
   config = tiny(scheme="baseline", student__init=str(pretrained), student__head="new")
   config.recipe.student.update(epochs=1.2, learning_rate=0.2, warmup_epochs=0.1)
   config.recipe.finetune.update(epochs=0.5, learning_rate=0.02, warmup_epochs=0.0)
-  assert loop.train(config, tmp_path)["steps"] == round(0.5 * 1437 / 64)
-  assert max(r.get("learning_rate", 0) for r in metrics.read(tmp_path)) <= 0.02
+  assert api.train(config, tmp_path)["steps"] == round(0.5 * 1437 / 64)
+  assert max(r.get("learning_rate", 0) for r in read_records(tmp_path)) <= 0.02
 
 
 def test_the_student_of_scheme_c_with_a_new_head_is_trained_first(pretrained, tmp_path):
   config = scheme_config("C", pretrained)
   config.student.head, config.recipe.finetune.epochs = "new", 0.3
   config.recipe.finetune.warmup_epochs = 0.0
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   assert start.workdir_config(tmp_path / "student").precision == "32A,32W"
   first = saved.read(str(tmp_path / "student"))[0].params["head"]["kernel"]
   original = saved.read(str(pretrained))[0].params["head"]["kernel"]

@@ -8,7 +8,7 @@ import pytest
 from runs import assert_same_run, begin, named_torch, scheme_config, tiny
 
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import loop, saved
+from apprentice_jax.training import api, saved
 from apprentice_jax.training.checkpoint import Checkpoints
 
 OTHER = "belongs to a run that starts from another network: config.{}.init ("
@@ -31,7 +31,7 @@ def test_a_run_goes_on_with_its_teacher_in_another_place(
   begin(config, tmp_path / "run", monkeypatch, 15)
   (tmp_path / "teacher").rename(tmp_path / "moved")
   with pytest.raises(ConfigError) as error:
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   assert str(error.value) == (
     f"config.teacher.init={tmp_path}/teacher is not there any more: bring the network back, or say "
     "where it is now; the "
@@ -39,10 +39,10 @@ def test_a_run_goes_on_with_its_teacher_in_another_place(
   )
   config.teacher.init = other
   with pytest.raises(ConfigError) as error:
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   assert OTHER.format("teacher") in str(error.value)
   config.teacher.init = os.path.relpath(tmp_path / "moved")
-  loop.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   assert_same_run(tmp_path / "run", unbroken("B"))
 
 
@@ -52,14 +52,14 @@ def test_a_finished_run_is_compared_too(unbroken, pretrained, other, tmp_path):
     for which in ("teacher", *(["student"] if kind == "C" else [])):
       config = scheme_config(kind, pretrained)
       config[which].init = moved
-      assert loop.train(config, unbroken(kind)) == loop.result(unbroken(kind))
+      assert api.train(config, unbroken(kind)) == api.result(unbroken(kind))
       config[which].init = other
       with pytest.raises(ConfigError) as error:
-        loop.train(config, unbroken(kind))
+        api.train(config, unbroken(kind))
       assert OTHER.format(which) in str(error.value)
   config = scheme_config("B", "")
   with pytest.raises(ConfigError, match="another network"):  # it would train one of its own
-    loop.train(config, unbroken("B"))
+    api.train(config, unbroken("B"))
 
 
 def test_where_students_and_joint_teachers_start_is_noted(
@@ -72,18 +72,18 @@ def test_where_students_and_joint_teachers_start_is_noted(
   begin(config, tmp_path / "run", monkeypatch, 15)
   scratch = tiny(scheme="A", student__init=str(place))
   with pytest.raises(ConfigError, match="another network: config.teacher.init"):
-    loop.train(scratch, tmp_path / "run")
+    api.train(scratch, tmp_path / "run")
   shutil.rmtree(place)
   shutil.copy(other, place)
   with pytest.raises(
     ConfigError, match="its (student|teacher) does not start from the network it began with"
   ):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   # And a run from scratch has no such networks.
   with pytest.raises(ConfigError, match="another network: config.teacher.init"):
-    loop.train(tiny(scheme="A", teacher__init=str(pretrained)), unbroken("A"))
+    api.train(tiny(scheme="A", teacher__init=str(pretrained)), unbroken("A"))
   with pytest.raises(ConfigError, match="another network: config.student.init"):
-    loop.train(tiny(scheme="A", student__init=str(pretrained)), unbroken("A"))
+    api.train(tiny(scheme="A", student__init=str(pretrained)), unbroken("A"))
 
 
 def test_runs_of_earlier_versions_go_on(unbroken, pretrained, tmp_path, monkeypatch):
@@ -97,10 +97,10 @@ def test_runs_of_earlier_versions_go_on(unbroken, pretrained, tmp_path, monkeypa
 
   monkeypatch.setattr(Checkpoints, "contents", earlier)
   config = scheme_config("C", pretrained)
-  assert loop.train(config, unbroken("C")) == loop.result(unbroken("C"))
+  assert api.train(config, unbroken("C")) == api.result(unbroken("C"))
   config.student.init = str(shutil.copytree(pretrained, tmp_path / "moved"))
   with pytest.raises(ConfigError, match="another network: config.student.init"):
-    loop.train(config, unbroken("C"))
+    api.train(config, unbroken("C"))
 
 
 def test_the_network_of_a_new_head_may_move(pretrained, other, tmp_path):
@@ -113,12 +113,12 @@ def test_the_network_of_a_new_head_may_move(pretrained, other, tmp_path):
     recipe__finetune__epochs=0.2,
     recipe__finetune__warmup_epochs=0.1,
   )
-  done = loop.train(config, tmp_path / "run")
+  done = api.train(config, tmp_path / "run")
   file.rename(tmp_path / "moved")
   config.teacher.init = str(tmp_path / "moved")
-  assert loop.train(config, tmp_path / "run") == done
+  assert api.train(config, tmp_path / "run") == done
   config.teacher.init = other
   with pytest.raises(
     ConfigError, match="/run/teacher belongs to a run that starts from another network"
   ):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")

@@ -11,8 +11,9 @@ from runs import STEPS, TIMING, final_state, scheme_config, tiny
 import apprentice_jax
 from apprentice_jax.data import sources
 from apprentice_jax.errors import ConfigError, NonFiniteLoss
-from apprentice_jax.training import loop, metrics, run, start
+from apprentice_jax.training import api, run, start
 from apprentice_jax.training.program import Program, program
+from apprentice_jax.training.records import read_records
 
 
 def test_what_a_checkpoint_holds(unbroken):
@@ -28,8 +29,8 @@ def test_what_a_checkpoint_holds(unbroken):
 
 def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):
   workdir = unbroken("B")
-  monkeypatch.setattr(loop, "Run", None)  # whatever would be started fails
-  assert loop.train(scheme_config("B", pretrained), workdir) == loop.result(workdir)
+  monkeypatch.setattr(api, "Run", None)  # whatever would be started fails
+  assert api.train(scheme_config("B", pretrained), workdir) == api.result(workdir)
 
 
 def test_rates_where_the_next_steps_are_under_way(tmp_path, monkeypatch):
@@ -39,10 +40,10 @@ def test_rates_where_the_next_steps_are_under_way(tmp_path, monkeypatch):
   monkeypatch.setattr(Program, "__init__", lambda self, settings: init(self, settings, loop=True))
   program.cache_clear()
   try:
-    result = loop.train(tiny(scheme="baseline", checkpoint__every_epochs=0.0), tmp_path)
+    result = api.train(tiny(scheme="baseline", checkpoint__every_epochs=0.0), tmp_path)
   finally:
     program.cache_clear()
-  records = [r for r in metrics.read(tmp_path) if "loss" in r]
+  records = [r for r in read_records(tmp_path) if "loss" in r]
   assert [r["step"] for r in records] == [5, 10, 15, 20, 25, 27]
   rates = [r["images_per_second"] for r in records]
   assert rates[-1] == rates[-2]
@@ -54,7 +55,7 @@ def test_what_a_run_leaves(unbroken):
   workdir, expected = unbroken("A"), {"config.json", "metrics.jsonl", "result.json"}
   assert expected <= {p.name for p in workdir.iterdir()}
   assert list((workdir / "tensorboard").glob("*tfevents*"))
-  records = metrics.read(workdir)
+  records = read_records(workdir)
   assert [r["step"] for r in records] == [5, 10, 15, 20, 25, 27, 27]
   for record in records[:-1]:
     assert {
@@ -75,14 +76,14 @@ def test_what_a_run_leaves(unbroken):
     )
     np.testing.assert_allclose(record["epoch"], record["step"] * 64 / 1437)
   assert records[5]["loss"] < records[0]["loss"]  # it learns
-  result = loop.result(workdir)
+  result = api.result(workdir)
   assert (result["steps"], result["examples"]) == (STEPS, STEPS * 64)
   assert result["test_count"] == result["test_teacher_count"] == 360
 
 
 def test_evaluation_needs_the_workdir_alone(unbroken):
   workdir = unbroken("C")
-  result, found = loop.result(workdir), apprentice_jax.evaluate(workdir)
+  result, found = api.result(workdir), apprentice_jax.evaluate(workdir)
   assert found == {k: result[f"test_{k}"] for k in ("accuracy", "loss", "count")}
   assert found["count"] == 360 and jax.device_count() == 8
   assert apprentice_jax.evaluate(workdir, "train")["count"] == 1437
@@ -104,7 +105,7 @@ def test_accuracy_is_that_of_the_restored_network(unbroken):
   )
   accuracy = np.mean(np.argmax(logits, -1) == data.labels)
   # Of 360, an image on the edge between two classes may fall either way.
-  assert abs(accuracy - loop.result(workdir)["test_accuracy"]) < 1.5 / 360
+  assert abs(accuracy - api.result(workdir)["test_accuracy"]) < 1.5 / 360
   assert accuracy > 0.2
 
 
@@ -112,7 +113,7 @@ def test_another_config_is_refused_naming_what_differs(unbroken, pretrained):
   config = scheme_config("B", pretrained)
   config.seed, config.recipe.student.learning_rate = 7, 0.2
   with pytest.raises(ConfigError) as error:
-    loop.train(config, unbroken("B"))
+    api.train(config, unbroken("B"))
   assert "config.seed (0 there, 7 now)" in str(error.value)
   assert "config.recipe.student.learning_rate (0.1 there, 0.2 now)" in str(error.value)
   assert "config.scheme" not in str(error.value)
@@ -121,7 +122,7 @@ def test_another_config_is_refused_naming_what_differs(unbroken, pretrained):
 def test_what_does_not_change_the_result_may_change(unbroken, pretrained):
   config = scheme_config("B", pretrained)
   config.checkpoint.keep, config.eval.batch_size, config.study.seeds = 5, 100, (7,)
-  assert loop.train(config, unbroken("B")) == loop.result(unbroken("B"))
+  assert api.train(config, unbroken("B")) == api.result(unbroken("B"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
@@ -137,12 +138,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
 
   monkeypatch.setattr(run, "learning_rates", explode)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
-    loop.train(config, tmp_path)
+    api.train(config, tmp_path)
   step, state = final_state(tmp_path)
   assert step == 10 and all(np.isfinite(leaf).all() for leaf in state.values())
-  assert [r["step"] for r in metrics.read(tmp_path)] == [5, 10]
+  assert [r["step"] for r in read_records(tmp_path)] == [5, 10]
   monkeypatch.undo()
-  assert loop.train(config, tmp_path)["steps"] == STEPS  # goes on from there
+  assert api.train(config, tmp_path)["steps"] == STEPS  # goes on from there
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_a_teacher_of_another_architecture_is_refused(
   config = scheme_config("B", pretrained)
   config.teacher[field] = value
   with pytest.raises(ConfigError) as error:
-    loop.train(config, tmp_path)
+    api.train(config, tmp_path)
   sentence = str(error.value)
   assert sentence.startswith(f"{pretrained} holds another network: ") and difference in sentence
   assert "\n" not in sentence
@@ -183,10 +184,10 @@ def test_a_teacher_of_other_classes_is_refused(pretrained):
 )
 def test_what_does_not_fit_the_data_is_refused(changes, sentence, tmp_path):
   with pytest.raises(ValueError) as error:
-    loop.train(tiny(**changes), tmp_path)
+    api.train(tiny(**changes), tmp_path)
   assert sentence in str(error.value)
   # Before any long work, not at the end of it.
-  assert not metrics.read(tmp_path) and not (tmp_path / "teacher" / "metrics.jsonl").exists()
+  assert not read_records(tmp_path) and not (tmp_path / "teacher" / "metrics.jsonl").exists()
 
 
 def test_an_unfinished_teacher_is_refused(pretrained, tmp_path):
@@ -194,12 +195,12 @@ def test_an_unfinished_teacher_is_refused(pretrained, tmp_path):
   shutil.copytree(pretrained, begun)
   (begun / "result.json").unlink()
   with pytest.raises(ConfigError, match="has not finished training"):
-    loop.train(tiny(scheme="B", teacher__init=str(begun)), tmp_path / "run")
+    api.train(tiny(scheme="B", teacher__init=str(begun)), tmp_path / "run")
 
 
 def test_a_network_of_another_precision_is_not_scored(pretrained):
   with pytest.raises(ConfigError, match="it holds a network of another precision"):
-    loop.evaluate_network(tiny(precision="8A,2W"), str(pretrained))
+    api.evaluate_network(tiny(precision="8A,2W"), str(pretrained))
 
 
 def test_a_workdir_without_checkpoint_is_no_teacher(pretrained, tmp_path):
@@ -212,12 +213,12 @@ def test_a_workdir_without_checkpoint_is_no_teacher(pretrained, tmp_path):
 
 def test_scheme_b_trains_the_teacher_it_is_not_given(tmp_path):
   config = tiny(scheme="B", recipe__student__epochs=0.3, recipe__teacher__epochs=0.7, seed=3)
-  assert loop.train(config, tmp_path)["steps"] == round(0.3 * 1437 / 64)
+  assert api.train(config, tmp_path)["steps"] == round(0.3 * 1437 / 64)
   teacher = tmp_path / "teacher"
-  assert loop.result(teacher)["steps"] == round(0.7 * 1437 / 64)
+  assert api.result(teacher)["steps"] == round(0.7 * 1437 / 64)
   facts = json.loads((teacher / "config.json").read_text())
   assert (facts["scheme"], facts["precision"], facts["seed"]) == ("baseline", "32A,32W", 3)
-  assert apprentice_jax.evaluate(teacher)["accuracy"] == loop.result(teacher)["test_accuracy"]
+  assert apprentice_jax.evaluate(teacher)["accuracy"] == api.result(teacher)["test_accuracy"]
   assert not (tmp_path / "student").exists()
 
 
@@ -244,9 +245,9 @@ def test_validation_images_are_held_out_and_scored_on_the_way(tmp_path):
     eval__final="validation",
     recipe__student__epochs=1.0,
   )
-  result = loop.train(config, tmp_path)
+  result = api.train(config, tmp_path)
   assert result["steps"] == round(1300 / 64) and result["validation_count"] == 137
   assert not any(k.startswith("test") for k in result)  # the test set stays unseen
-  scored = [r for r in metrics.read(tmp_path) if "validation_accuracy" in r]
+  scored = [r for r in read_records(tmp_path) if "validation_accuracy" in r]
   assert sorted({r["step"] for r in scored}) == [15, 20]  # and at the end
   assert scored[-1]["validation_accuracy"] == result["validation_accuracy"]

@@ -22,7 +22,8 @@ from runs import final_state, untimed
 from apprentice_jax import cli, environment
 from apprentice_jax.deploy import formats
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import loop, metrics, processes
+from apprentice_jax.training import api, processes
+from apprentice_jax.training.records import read_records
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = (
@@ -125,7 +126,7 @@ def worker_of(guard):
 
 
 def records(workdir):
-  return [untimed(r) for r in metrics.read(workdir)]
+  return [untimed(r) for r in read_records(workdir)]
 
 
 def assert_close(workdir, expected):
@@ -139,7 +140,7 @@ def assert_close(workdir, expected):
       np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-3, err_msg=name)
   for a, b in zip(found, wanted):
     np.testing.assert_allclose(a.get("loss", 0), b.get("loss", 0), rtol=1e-5)
-  assert untimed(loop.result(workdir)).keys() == untimed(loop.result(expected)).keys()
+  assert untimed(api.result(workdir)).keys() == untimed(api.result(expected)).keys()
   assert formats.load(workdir / "student.packed").class_names == tuple("0123456789")
 
 
@@ -155,7 +156,7 @@ def test_two_processes_train_as_one(pair, tmp_path):
   train(tmp_path, 1, 4, STREAMED)
   assert_close(pair, tmp_path)
   assert [r["step"] for r in records(pair) if "loss" in r] == list(range(1, 23))
-  assert loop.result(pair)["test_count"] == 360
+  assert api.result(pair)["test_count"] == 360
 
 
 def test_one_process_writes(pair):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from apprentice_jax.training import compile_times, progress
+from apprentice_jax.training import compiled, progress
 from apprentice_jax.training.progress import Progress, clock_time
 
 
@@ -127,13 +127,13 @@ def test_what_takes_long_is_announced_and_goes_on(capsys, monkeypatch):
 
 def test_how_long_the_compiler_may_take(tmp_path):
   what = "the training step"
-  expected = lambda size: compile_times.expected(tmp_path / "programs", what, size)
+  expected = lambda size: compiled.expected(tmp_path / "programs", what, size)
   assert expected(200) == ", first time on this machine: about 10 seconds"  # the usual, on CPU
-  compile_times.note(tmp_path / "programs", what, 100, 60.0)
+  compiled.note(tmp_path / "programs", what, 100, 60.0)
   assert expected(100) == ", first time on this machine: about a minute"
   assert expected(500) == ", first time on this machine: about 5 minutes"
   assert (
-    compile_times.expected(tmp_path / "programs", "something else", 100)
+    compiled.expected(tmp_path / "programs", "something else", 100)
     == ", first time on this machine"
   )
   (tmp_path / "programs" / "seconds.json").write_text('["damaged"')

@@ -16,7 +16,8 @@ from runs import assert_same_run, begin, final_state, scheme_config, tiny, untim
 from apprentice_jax import config as configs
 from apprentice_jax.data import order
 from apprentice_jax.errors import ConfigError, NonFiniteLoss, Preempted
-from apprentice_jax.training import inputs, loop, metrics, run
+from apprentice_jax.training import api, inputs, run
+from apprentice_jax.training.records import read_records
 
 RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
 KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27
@@ -37,16 +38,16 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(
 ):
   config = scheme_config(kind, pretrained)
   begin(config, tmp_path, monkeypatch, killed_at)
-  assert [r["step"] for r in metrics.read(tmp_path)] == left
+  assert [r["step"] for r in read_records(tmp_path)] == left
   assert final_state(tmp_path)[0] == saved
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 27, "lo')  # and torn in the middle of a line
   config.data.threads = 3  # how many read the images is of no account
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   assert_same_run(tmp_path, unbroken(kind))
-  seconds = [r["seconds"] for r in metrics.read(tmp_path) if "seconds" in r]
+  seconds = [r["seconds"] for r in read_records(tmp_path) if "seconds" in r]
   assert seconds == sorted(seconds)  # the clock goes on from where it was
-  assert [r["examples"] for r in metrics.read(tmp_path)[:-1]] == [64 * s for s in RECORDS[:-1]]
+  assert [r["examples"] for r in read_records(tmp_path)[:-1]] == [64 * s for s in RECORDS[:-1]]
 
 
 @pytest.mark.parametrize("kind", ["B", "A streamed"])
@@ -57,7 +58,7 @@ def test_the_position_in_the_data_matters(kind, unbroken, pretrained, tmp_path, 
   monkeypatch.setattr(
     order, "examples", lambda seed, size, start, count: examples(seed, size, start - 20 * 64, count)
   )
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   with pytest.raises(AssertionError, match="Arrays are not equal"):
     assert_same_run(tmp_path, expected)
 
@@ -70,8 +71,8 @@ def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained
   code = textwrap.dedent(f"""
       import json, os, signal, sys
       from apprentice_jax import config as configs
-      from apprentice_jax.training import loop
-      from apprentice_jax.training.metrics import MetricsWriter
+      from apprentice_jax.training import api
+      from apprentice_jax.training.records import MetricsWriter
       config = configs.base()
       flat = json.load(open(sys.argv[1]))
       config.update_from_flattened_dict(
@@ -82,7 +83,7 @@ def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained
         if step == {KILLED_AT}:
           os.kill(os.getpid(), signal.SIGKILL)
       MetricsWriter.write = killed
-      loop.train(config, sys.argv[2])
+      api.train(config, sys.argv[2])
   """)
   process = subprocess.run(
     [sys.executable, "-c", code, tmp_path / "flat.json", workdir],
@@ -91,8 +92,8 @@ def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained
     env=dict(os.environ),
   )
   assert process.returncode == -signal.SIGKILL, process.stderr
-  assert loop.result(workdir) is None
-  loop.train(config, workdir)
+  assert api.result(workdir) is None
+  api.train(config, workdir)
   assert_same_run(workdir, unbroken("B"))
 
 
@@ -115,12 +116,12 @@ def test_a_run_that_is_told_to_stop_saves_at_once(
     with pytest.raises(
       Preempted, match=f"stopped by {number.name} and saved at step 14 of 27"
     ) as stop:
-      loop.train(config, tmp_path)
+      api.train(config, tmp_path)
   assert stop.value.exit_code == code
   assert final_state(tmp_path)[0] == 14
-  assert [r["step"] for r in metrics.read(tmp_path)] == [5, 10]
+  assert [r["step"] for r in read_records(tmp_path)] == [5, 10]
   assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
-  loop.train(config, tmp_path)
+  api.train(config, tmp_path)
   assert_same_run(tmp_path, unbroken(kind))
 
 
@@ -128,7 +129,7 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
   config = scheme_config("B", pretrained)
   config.data.validation, config.eval.every_epochs, config.eval.final = 137, 0.5, "validation"
   config.recipe.student.epochs, config.eval.batch_size = 1.0, 64
-  loop.train(config, tmp_path / "unbroken")
+  api.train(config, tmp_path / "unbroken")
   score = run.score
 
   def interrupted(*args):
@@ -139,11 +140,11 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
   with monkeypatch.context() as patch:
     patch.setattr(run, "score", interrupted)
     with pytest.raises(Preempted, match="saved at step 15"):
-      loop.train(config, tmp_path / "run")
-  records = [metrics.read(tmp_path / name) for name in ("run", "unbroken")]
+      api.train(config, tmp_path / "run")
+  records = [read_records(tmp_path / name) for name in ("run", "unbroken")]
   assert [r["step"] for r in records[0]] == [5, 10, 15]  # step 15 is not scored
-  loop.train(config, tmp_path / "run")
-  records = [[untimed(r) for r in metrics.read(tmp_path / name)] for name in ("run", "unbroken")]
+  api.train(config, tmp_path / "run")
+  records = [[untimed(r) for r in read_records(tmp_path / name)] for name in ("run", "unbroken")]
   assert records[0] == records[1] and [r["step"] for r in records[0]] == [
     5,
     10,
@@ -184,7 +185,7 @@ def test_a_damaged_checkpoint_is_passed_over(how, unbroken, pretrained, tmp_path
   with pytest.warns(
     UserWarning, match="checkpoint of step 20 is damaged .* continuing from step 10"
   ):
-    loop.train(config, tmp_path)
+    api.train(config, tmp_path)
   assert_same_run(tmp_path, unbroken("B"))
   assert (tmp_path / "broken_checkpoint_20").is_dir()  # nothing is deleted
 
@@ -196,7 +197,7 @@ def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkey
     damage(tmp_path / "checkpoints" / step, "a file gone")
   kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
   with pytest.raises(ValueError, match="none of the checkpoints in .* can be read"):
-    loop.train(config, tmp_path)
+    api.train(config, tmp_path)
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
 
 
@@ -205,7 +206,7 @@ def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkey
 )
 def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monkeypatch):
   config = tiny(scheme="baseline", precision=precision, recipe__student__epochs=0.3, im2col=im2col)
-  loop.train(config, tmp_path / "unbroken")
+  api.train(config, tmp_path / "unbroken")
   advance = run.Run._advance
 
   def interrupted(self, state, batch, step, end):
@@ -218,12 +219,12 @@ def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monke
     with pytest.raises(
       Preempted, match="saved at step 1 of 7"
     ):  # the first dispatch is of one step
-      loop.train(config, tmp_path / "run")
-  loop.train(config, tmp_path / "run")
+      api.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   states = [final_state(tmp_path / name)[1] for name in ("run", "unbroken")]
   for name, leaf in states[1].items():
     np.testing.assert_array_equal(states[0][name], leaf)
-  records = [[untimed(r) for r in metrics.read(tmp_path / name)] for name in ("run", "unbroken")]
+  records = [[untimed(r) for r in read_records(tmp_path / name)] for name in ("run", "unbroken")]
   assert records[0] == records[1]
 
 
@@ -246,7 +247,7 @@ def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
   monkeypatch.setattr(run, "learning_rates", explode)
   monkeypatch.setattr(run.Run, "_advance", interrupted)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
-    loop.train(config, tmp_path)
+    api.train(config, tmp_path)
   assert told and final_state(tmp_path)[0] == 10
 
 
@@ -257,15 +258,15 @@ def test_another_teacher_or_other_data_is_noticed(pretrained, tmp_path, monkeypa
   config.teacher.init = str(teacher)
   begin(config, tmp_path / "run", monkeypatch, 15)
   shutil.rmtree(teacher)
-  loop.train(
+  api.train(
     tiny(scheme="baseline", precision="32A,32W", recipe__student__epochs=0.5, seed=1), teacher
   )
   with pytest.raises(ConfigError, match="its fixed teacher is not the one it began with"):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   damage(teacher / "checkpoints" / "11", "half written")
   with pytest.raises(ConfigError, match="the last checkpoint of .*, of step 11, is damaged"):
     with pytest.warns(UserWarning, match="damaged"):
-      loop.train(config, tmp_path / "run")
+      api.train(config, tmp_path / "run")
 
 
 def test_a_dataset_that_changed_is_noticed(tmp_path):
@@ -293,13 +294,13 @@ def test_a_dataset_that_changed_is_noticed(tmp_path):
   shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "more.png")
   inputs._split.cache_clear()  # as in another process
   with pytest.raises(ConfigError, match="began with 40 training images, and there are 41 now"):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   for split in ("train", "val"):
     (photos / split / "cat").rename(photos / split / "zebra")
   inputs._split.cache_clear()
   for call in (
-    lambda: loop.train(config, tmp_path / "run"),
-    lambda: loop.evaluate(tmp_path / "run"),
+    lambda: api.train(config, tmp_path / "run"),
+    lambda: api.evaluate(tmp_path / "run"),
   ):
     with pytest.raises(ConfigError, match="classes .*cat.*zebra"):
       call()

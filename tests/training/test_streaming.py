@@ -12,8 +12,8 @@ from runs import scheme_config, tiny
 import apprentice_jax
 from apprentice_jax.data import sources
 from apprentice_jax.data.augment import normalise
-from apprentice_jax.training import loop, metrics, start
-from apprentice_jax.training.metrics import HealthWatch
+from apprentice_jax.training import api, start
+from apprentice_jax.training.records import HealthWatch, read_records
 
 
 def test_evaluation_is_exact(unbroken):
@@ -30,7 +30,7 @@ def test_evaluation_is_exact(unbroken):
   )
   losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(360), data.labels]
   for batch in (1000, 100, 8):
-    found = loop.evaluate_network(_batched(config, batch), str(workdir))
+    found = api.evaluate_network(_batched(config, batch), str(workdir))
     assert found["count"] == 360
     assert abs(found["accuracy"] - np.mean(logits.argmax(-1) == data.labels)) < 1.5 / 360
     np.testing.assert_allclose(found["loss"], losses.mean(), rtol=1e-3)
@@ -46,7 +46,7 @@ def _batched(config, batch):
 def test_what_a_streamed_run_leaves(unbroken):
   workdir = unbroken("A streamed")
   assert json.loads((workdir / "classes.json").read_text()) == [str(d) for d in range(10)]
-  records = metrics.read(workdir)[:-1]
+  records = read_records(workdir)[:-1]
   for record in records:
     assert 0 <= record["data_wait"] <= 1 and record["unreadable_images"] == 0
     assert record["examples"] == 64 * record["step"]
@@ -62,7 +62,7 @@ def test_what_a_streamed_run_leaves(unbroken):
 
 
 def test_every_run_says_how_long_it_waited_for_data(unbroken):
-  assert all(0 <= r["data_wait"] <= 1 for r in metrics.read(unbroken("B"))[:-1])
+  assert all(0 <= r["data_wait"] <= 1 for r in read_records(unbroken("B"))[:-1])
 
 
 def test_validation_images_are_held_out_of_a_stream(tmp_path):
@@ -74,7 +74,7 @@ def test_validation_images_are_held_out_of_a_stream(tmp_path):
     eval__final="validation",
     recipe__student__epochs=0.1,
   )
-  result = loop.train(config, tmp_path)
+  result = api.train(config, tmp_path)
   assert result["validation_count"] == 137 and result["steps"] == round(0.1 * 1300 / 64)
   assert apprentice_jax.evaluate(tmp_path, "train")["count"] == 1300
 
@@ -128,8 +128,8 @@ def test_a_run_warns_of_weights_that_are_all_zero(tmp_path):
     recipe__student__epochs=0.3,
   )
   with pytest.warns(UserWarning, match="all of stage3_block1/conv1 is zero at step 5"):
-    loop.train(config, tmp_path)
-  assert metrics.read(tmp_path)[0]["zeros/stage3_block1/conv1"] == 1
+    api.train(config, tmp_path)
+  assert read_records(tmp_path)[0]["zeros/stage3_block1/conv1"] == 1
 
 
 def test_the_stream_feeds_every_device_its_share():

@@ -10,15 +10,8 @@ from runs import final_state, tiny, untimed
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.errors import ConfigError, Preempted
-from apprentice_jax.training import (
-  inputs,
-  loop,
-  metrics,
-  preemption,
-  program,
-  start,
-  teacher_logits,
-)
+from apprentice_jax.training import api, inputs, preemption, program, start, teacher_logits
+from apprentice_jax.training.records import read_records
 
 # The teacher was trained on images of another normalisation (0.5, 0.5). A student in full
 # precision, at a low rate: levels that round otherwise would be differences of their own.
@@ -45,7 +38,7 @@ def config_of(pretrained, **changes):
 
 
 def losses(workdir, name="loss"):
-  return np.array([r[name] for r in metrics.read(workdir) if name in r])
+  return np.array([r[name] for r in read_records(workdir) if name in r])
 
 
 def logits_by_hand(config, epoch, indices):
@@ -75,12 +68,12 @@ def kept(cache, epoch):
 def computed(pretrained, tmp_path_factory):
   """A run of 2.4 epochs whose teacher runs in every step."""
   workdir = tmp_path_factory.mktemp("computed")
-  loop.train(config_of(pretrained), workdir)
+  api.train(config_of(pretrained), workdir)
   return workdir
 
 
 def test_a_run_with_kept_logits_is_the_run_without(computed, pretrained, cache, tmp_path, capsys):
-  result = loop.train(config_of(pretrained, teacher_input__cached=True), tmp_path / "run")
+  result = api.train(config_of(pretrained, teacher_input__cached=True), tmp_path / "run")
   # As many epochs as the run begins; what they take is said first.
   assert sorted(p.name[:5] for p in cache.glob("*/*")) == ["00000", "00001", "00002"]
   said = capsys.readouterr().out
@@ -90,7 +83,7 @@ def test_a_run_with_kept_logits_is_the_run_without(computed, pretrained, cache, 
       losses(tmp_path / "run", name), losses(computed, name), rtol=1e-4, atol=1e-6
     )
   assert np.ptp(losses(computed)) > 0.1
-  without = loop.result(computed)
+  without = api.result(computed)
   assert result.keys() == without.keys()
   assert result["test_teacher_accuracy"] == without["test_teacher_accuracy"]
   assert abs(result["test_accuracy"] - without["test_accuracy"]) < 0.02
@@ -101,7 +94,7 @@ def test_a_run_with_kept_logits_is_the_run_without(computed, pretrained, cache, 
       kept(cache, epoch)[indices], logits_by_hand(config, epoch, indices), atol=1e-4
     )
   # Another run finds them there.
-  again = loop.train(config_of(pretrained, teacher_input__cached=True), tmp_path / "again")
+  again = api.train(config_of(pretrained, teacher_input__cached=True), tmp_path / "again")
   assert (
     "3 epochs of them are there" not in capsys.readouterr().out
   )  # nothing is said where nothing is to be done
@@ -128,7 +121,7 @@ def test_agreement_and_the_teachers_accuracy_by_hand(computed, pretrained):
       )
     )
   labels = np.concatenate([labels for _, labels in data.batches(config)])
-  result = loop.result(computed)
+  result = api.result(computed)
   assert abs(result["test_teacher_accuracy"] - np.mean(predicted[1] == labels)) < 1e-6
   assert (
     abs(result["test_agreement"] - np.mean(predicted[0] == predicted[1])) < 0.006
@@ -146,7 +139,7 @@ def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path,
 
   config = config_of(pretrained, teacher_input__cached=True, data__augmentation_epochs=1)
   monkeypatch.setattr(program.Program, "train", look)
-  loop.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   assert {shape for *_, shape in seen} == {(1, 1437, 10)}
   assert max(epoch.max() for _, epoch, _ in seen) == 2  # each epoch has an order of its own
   # The images of epoch 1 are those of epoch 0: the teacher's accuracy on both is the same but for
@@ -161,8 +154,8 @@ def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path,
 
 def test_a_teacher_that_sees_images_as_they_are(pretrained, cache, tmp_path):
   plain = dict(teacher_input__augmented=False)
-  loop.train(config_of(pretrained, **plain), tmp_path / "computed")
-  loop.train(config_of(pretrained, teacher_input__cached=True, **plain), tmp_path / "kept")
+  api.train(config_of(pretrained, **plain), tmp_path / "computed")
+  api.train(config_of(pretrained, teacher_input__cached=True, **plain), tmp_path / "kept")
   assert len(list(cache.glob("*/*"))) == 1
   np.testing.assert_allclose(
     losses(tmp_path / "kept"), losses(tmp_path / "computed"), rtol=1e-4, atol=1e-6
@@ -178,21 +171,21 @@ def test_the_teachers_own_normalisation(computed, pretrained, tmp_path):
   named = config_of(
     pretrained, teacher_input__mean=(0.5,), teacher_input__std=(0.5,), recipe__student__epochs=0.3
   )
-  loop.train(named, tmp_path)
+  api.train(named, tmp_path)
   assert losses(tmp_path, "teacher_ce")[0] == losses(computed, "teacher_ce")[0]
-  right = loop.result(pretrained)["test_accuracy"]
+  right = api.result(pretrained)["test_accuracy"]
   assert (
-    loop.result(tmp_path)["test_teacher_accuracy"]
-    == loop.result(computed)["test_teacher_accuracy"]
+    api.result(tmp_path)["test_teacher_accuracy"]
+    == api.result(computed)["test_teacher_accuracy"]
     == right
   )
   assert (
-    loop.evaluate_network(start.full_precision(named, "teacher"), str(pretrained))["accuracy"]
+    api.evaluate_network(start.full_precision(named, "teacher"), str(pretrained))["accuracy"]
     == right
   )
   wrong = config_of(pretrained, teacher_input__mean=(0.2,), teacher_input__std=(0.3,))
   assert (
-    loop.evaluate_network(start.full_precision(wrong, "teacher"), str(pretrained))["accuracy"]
+    api.evaluate_network(start.full_precision(wrong, "teacher"), str(pretrained))["accuracy"]
     != right
   )
 
@@ -212,22 +205,22 @@ def test_finished_epochs_survive_a_stop_and_damage(pretrained, cache, tmp_path, 
   with pytest.raises(
     Preempted, match="while computing the teacher's logits; finished epochs are kept"
   ):
-    loop.train(config, tmp_path / "run")
+    api.train(config, tmp_path / "run")
   monkeypatch.setattr(preemption, "requested", usual)
   (file,) = cache.glob(f"*/{stopped[0]:05d}-*")
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
-  loop.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   (missing,) = {0, 1, 2} - set(stopped[:2])
   assert len(stopped) == 4 and set(stopped[2:]) == {stopped[0], missing}
-  loop.train(config, tmp_path / "unbroken")
+  api.train(config, tmp_path / "unbroken")
   assert losses(tmp_path / "run").tolist() == losses(tmp_path / "unbroken").tolist()
 
 
 def test_what_another_run_has_computed_by_then(pretrained, cache, tmp_path, monkeypatch):
   config = config_of(pretrained, teacher_input__cached=True)
-  loop.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   (folder,) = cache.iterdir()
   expected = [kept(cache, epoch) for epoch in range(3)]
   for path in folder.iterdir():
@@ -241,14 +234,14 @@ def test_what_another_run_has_computed_by_then(pretrained, cache, tmp_path, monk
     return compute(logits_of, teacher, data, epoch, *rest)
 
   monkeypatch.setattr(teacher_logits, "_epoch", beside_another)
-  loop.train(config, tmp_path / "again")
+  api.train(config, tmp_path / "again")
   assert len(computed) == 1
   assert losses(tmp_path / "again").tolist() == losses(tmp_path / "run").tolist()
 
 
 def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
   config = config_of(pretrained, teacher_input__cached=True, recipe__student__epochs=2.4)
-  loop.train(config, tmp_path / "unbroken")
+  api.train(config, tmp_path / "unbroken")
   requested = []
 
   def once(together=True):
@@ -258,8 +251,8 @@ def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(preemption, "requested", once)
     with pytest.raises(Preempted, match="saved at step 29 of"):
-      loop.train(config, tmp_path / "run")
-  loop.train(config, tmp_path / "run")
+      api.train(config, tmp_path / "run")
+  api.train(config, tmp_path / "run")
   (step, state), (_, expected) = (final_state(tmp_path / name) for name in ("run", "unbroken"))
   assert step == 54
   for name, leaf in expected.items():
@@ -273,7 +266,7 @@ def test_no_room(pretrained, tmp_path, monkeypatch):
   with pytest.raises(
     ConfigError, match="the teacher's logits take 0.1 MB, and .* has 0.0 MB free: make room"
   ):
-    loop.train(
+    api.train(
       config_of(pretrained, teacher_input__cached=True, data__augmentation_epochs=1),
       tmp_path / "run",
     )

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from apprentice_jax import environment
-from apprentice_jax.training import aot, parallel
+from apprentice_jax.training import compiled, parallel
 
 
 @pytest.fixture
 def folder(tmp_path):
-  aot.keep_in(tmp_path)
+  compiled.keep_in(tmp_path)
   yield tmp_path
-  aot.keep_in(None)
+  compiled.keep_in(None)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class Counted:
       return state + factor * jax.lax.pmean(x.sum(), parallel.AXIS)
 
     self.traces = 0
-    self.call = aot.Kept(
+    self.call = compiled.Kept(
       parallel.over_replicas(function, (False, True), donate=(0,)), "function", *made_of
     )
 
@@ -68,7 +68,7 @@ def test_other_programs_are_not_taken_for_it(folder, unkept):
 
 def test_a_change_of_the_package_makes_other_programs(folder, unkept, monkeypatch):
   Counted("a")()
-  monkeypatch.setattr(aot, "_surroundings", lambda: "another source, flag or version")
+  monkeypatch.setattr(compiled, "_surroundings", lambda: "another source, flag or version")
   changed = Counted("a", factor=3.0)
   assert changed() == 1 + 3 * np.arange(24).sum() / 8 and changed.traces == 1
 
@@ -84,11 +84,11 @@ def test_a_damaged_file_is_made_anew(folder, unkept):
 
 def test_nothing_is_kept_unless_asked():
   function = Counted("a")
-  assert function() > 1 and aot.folder() is None
+  assert function() > 1 and compiled.folder() is None
 
 
 def test_one_device(folder, unkept):
-  made = lambda: aot.Kept(jax.jit(lambda x: x * 3), "one device")
+  made = lambda: compiled.Kept(jax.jit(lambda x: x * 3), "one device")
   np.testing.assert_array_equal(made()(jnp.arange(4)), [0, 3, 6, 9])
   np.testing.assert_array_equal(made()(jnp.arange(4)), [0, 3, 6, 9])
   assert len(list(folder.glob("*.program"))) == 1
@@ -121,5 +121,5 @@ def test_what_is_thorough_is_compiled_at_the_default_level(
   for _ in range(2):  # a child process finds its parent's flags there
     environment.set_xla_flags(quick=True)
   function = parallel.over_replicas(lambda x: jax.lax.pmean(x, parallel.AXIS) * 3, (True,))
-  found = aot.Kept(function, "mean", thorough=thorough)(np.arange(8.0, dtype=np.float32))
+  found = compiled.Kept(function, "mean", thorough=thorough)(np.arange(8.0, dtype=np.float32))
   assert float(found) == 10.5 and seen == [expected]

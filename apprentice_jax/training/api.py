@@ -33,7 +33,7 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
   It runs on all of ``jax.devices()``, and each normalises its own share of a batch, so their number
   matters; the command sets it to ``config.cpu_devices`` where there is no accelerator. The command
   also keeps compiled programs for the next start, which is the caller's choice here:
-  ``jax_compilation_cache_dir``, and `training.aot.keep_in`.
+  ``jax_compilation_cache_dir``, and `training.compiled.keep_in`.
 
   Args:
     config: see `apprentice_jax.config.base`.

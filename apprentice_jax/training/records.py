@@ -51,7 +51,7 @@ class MetricsWriter:
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / "metrics.jsonl"
-    kept = [r for r in read(workdir) if r["step"] <= step] if processes.first() else []
+    kept = [r for r in read_records(workdir) if r["step"] <= step] if processes.first() else []
     # The records of one step; the same for every process, though one alone writes.
     self._latest = processes.share([r for r in kept if r["step"] == step])
     self._file, self._events = None, functools.cache(lambda: _events(workdir / "tensorboard", step))
@@ -175,7 +175,7 @@ class HealthWatch:
       warnings.warn(f"{self._name}: {sentence}", stacklevel=3)
 
 
-def read(workdir) -> list[dict]:
+def read_records(workdir) -> list[dict]:
   """The records of a workdir's metrics.jsonl; torn and damaged lines are left out."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
   records = []
