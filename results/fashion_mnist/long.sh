@@ -15,5 +15,7 @@ for seed in "$@"; do
     --config.teacher_input.cached --config.data.augmentation_epochs=10 --config.eval.every_epochs=0 --config.cpu_devices=1 --config.study.jobs=2 \
     --config.study.seeds="($seed,)" --workdir="$piece"
   bash results/keep_study.sh "$piece" "$kept/seed$seed"
+  rm "$kept/seed$seed"/report.md "$kept/seed$seed"/*.png
 done
 "$python" -m apprentice_jax report --workdir="$(echo $kept/seed* | tr ' ' ,)" --out=$kept
+rm $kept/report.html

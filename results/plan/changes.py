@@ -1,5 +1,4 @@
-"""Steps before and after changes, and quantized beside full-precision ones, from the plans' JSON
-files."""
+"""Quantized steps beside full-precision ones, from the plans' JSON files."""
 
 import json
 import pathlib
@@ -24,8 +23,7 @@ def main():
   )
   for path in sorted(HERE.glob("resnet20-*.json")):
     name = path.stem
-    _, _, dtype = name.removesuffix("-before").split("-")
-    plain = f"resnet20-32A32W-{dtype}" + "-before" * name.endswith("-before")
+    plain = f"resnet20-32A32W-{name.split('-')[-1]}"
     print(f"| {name} | " + " | ".join(row(name, plain)) + " |")
 
 

@@ -25,8 +25,7 @@ for scheme in A B; do
 done
 python compare.py > compare.md
 
-# A small network, 512 images a chip: what quantization costs. The files named "before" are of the same command
-# before quantizers kept less for the backward pass.
+# A small network, 512 images a chip: what quantization costs.
 for dtype in bfloat16 float32; do
   for precision in 32A32W 8A2W 8A4W; do
     name=resnet20-$precision-$dtype
