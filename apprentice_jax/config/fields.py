@@ -106,7 +106,7 @@ def base() -> ml_collections.ConfigDict:
       sync_batch_norm=False,  # normalise by the moments of all replicas instead of each one's own
       steps_per_dispatch=20,
       cpu_devices=2,  # host devices to run on where there is no accelerator
-      im2col=True,  # on CPU, convolutions of models/convolution.py: faster, equal up to rounding
+      im2col=True,  # on CPU, convolutions of models/cpu.py: faster, equal up to rounding
       # What the backward pass computes again instead of keeping it, in the networks that train:
       # "none"; of each residual block, "elementwise" all but the convolutions, "blocks" all but its
       # input.

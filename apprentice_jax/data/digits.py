@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from apprentice_jax import files
-from apprentice_jax.data import sources
+from apprentice_jax.data import order
 
 TEST_SIZE = 360  # Of 1,797; the other 1,437 are the train split.
 
@@ -68,12 +68,14 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     data = datasets.load_digits()
     images = scale(data.images)[..., None]
     labels = data.target.astype(np.int32)
-    names = tuple(str(name) for name in data.target_names)
-    train, test = sources.hold_out(sources.Dataset(images, labels, names), TEST_SIZE)
-    return {"train": self._generate_examples(train), "test": self._generate_examples(test)}
+    test = order.held_out(labels, TEST_SIZE)
+    return {
+      split: self._generate_examples(images[mask], labels[mask])
+      for split, mask in (("train", ~test), ("test", test))
+    }
 
-  def _generate_examples(self, dataset: sources.Dataset):
-    for key, (image, label) in enumerate(zip(dataset.images, dataset.labels)):
+  def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
+    for key, (image, label) in enumerate(zip(images, labels)):
       encoded = io.BytesIO()
       Image.fromarray(image[..., 0]).save(encoded, format="PNG")
       yield key, {"image": encoded.getvalue(), "label": int(label)}
@@ -141,7 +143,7 @@ def prepare(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
       ) from None
     warnings.warn(
       f"'digits' cannot be kept in {root} ({error}) and will be prepared again next time: set "
-      "$APPRENTICE_CACHE to a folder that can be written."
+      "APPRENTICE_CACHE to a folder that can be written."
     )
     root = pathlib.Path(_temporary_dir().name)
     _write(root)

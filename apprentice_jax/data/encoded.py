@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from apprentice_jax.data import sources
+from apprentice_jax.data import order
 from apprentice_jax.data.folder import FOLDER, Folder
 from apprentice_jax.data.records import ArrayRecords
 
@@ -72,5 +72,5 @@ class Subset:
 def hold_out(examples: Examples, count: int) -> tuple[Subset, Subset]:
   """As `sources.hold_out`; where labels are not known, classes are not kept in proportion."""
   labels = np.zeros(len(examples), np.int32) if examples.labels is None else examples.labels
-  held = sources.held_out(labels, count)
+  held = order.held_out(labels, count)
   return Subset(examples, np.flatnonzero(~held)), Subset(examples, np.flatnonzero(held))

@@ -1,4 +1,4 @@
-"""Which example comes when: a function of the seed and the position alone.
+"""Which example comes when, and which are held out: functions of seed and position alone.
 
 Training reads one endless stream of examples: epoch after epoch, each a permutation of the whole
 set. A batch is the next ``batch_size`` of the stream, so batches run over the end of an epoch and
@@ -6,6 +6,7 @@ every example is used exactly once in each. The position is the number of exampl
 """
 
 import functools
+import operator
 
 import numpy as np
 
@@ -47,3 +48,23 @@ def padded(size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
   batches = -(-size // batch)
   position = np.arange(batches * batch).reshape(batches, batch)
   return np.minimum(position, size - 1).astype(np.int32), (position < size).astype(np.float32)
+
+
+def held_out(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+  """The examples to hold out, each class in proportion to its size: bool (N,), for labels of (N,).
+
+  They depend on the labels, ``count`` and ``seed`` alone; see `sources.hold_out`.
+  """
+  count = operator.index(count)
+  if not 0 <= count <= len(labels):
+    raise ValueError(f"cannot hold out {count} of {len(labels)} examples.")
+  classes, sizes = np.unique(labels, return_counts=True)
+  # Integer arithmetic, so that no rounding error decides between two classes.
+  shares, fractions = np.divmod(sizes.astype(np.int64) * count, max(len(labels), 1))
+  shares[np.argsort(-fractions, kind="stable")[: count - shares.sum()]] += 1
+  # RandomState rather than default_rng: its stream is the same in every version of NumPy.
+  random = np.random.RandomState(seed)
+  held = np.zeros(len(labels), bool)
+  for label, share in zip(classes, shares):
+    held[random.permutation(np.flatnonzero(labels == label))[:share]] = True
+  return held

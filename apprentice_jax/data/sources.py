@@ -7,7 +7,6 @@ size or the time (in seconds) of a file of the dataset changes.
 
 import hashlib
 import itertools
-import operator
 import pathlib
 import zlib
 from concurrent import futures
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apprentice_jax.data import images as pictures
+from apprentice_jax.data import order
 from apprentice_jax.data.prepared import (
   check_split,
   damage,
@@ -95,28 +95,11 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> tuple[Dataset, Data
     (rest, held_out), N - count and count examples, both copies in the dataset's order.
   """
   labels = np.asarray(dataset.labels)
-  held = held_out(labels, count, seed)
+  held = order.held_out(labels, count, seed)
   rest, held_part = (
     Dataset(dataset.images[mask], labels[mask], dataset.class_names) for mask in (~held, held)
   )
   return rest, held_part
-
-
-def held_out(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-  """Which examples `hold_out` splits off: bool (N,), for labels of (N,)."""
-  count = operator.index(count)
-  if not 0 <= count <= len(labels):
-    raise ValueError(f"cannot hold out {count} of {len(labels)} examples.")
-  classes, sizes = np.unique(labels, return_counts=True)
-  # Integer arithmetic, so that no rounding error decides between two classes.
-  shares, fractions = np.divmod(sizes.astype(np.int64) * count, max(len(labels), 1))
-  shares[np.argsort(-fractions, kind="stable")[: count - shares.sum()]] += 1
-  # RandomState rather than default_rng: its stream is the same in every version of NumPy.
-  random = np.random.RandomState(seed)
-  held = np.zeros(len(labels), bool)
-  for label, share in zip(classes, shares):
-    held[random.permutation(np.flatnonzero(labels == label))[:share]] = True
-  return held
 
 
 def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:

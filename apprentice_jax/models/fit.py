@@ -37,7 +37,7 @@ def expected(network: ResNet, image_shape: tuple[int, int, int]) -> Shapes:
   return shapes(variables["params"], variables["batch_stats"])
 
 
-def trouble(
+def mismatch(
   have: Shapes,
   network: ResNet,
   image_shape,

@@ -228,7 +228,7 @@ def resnet(
     zero_init: start each block as the identity.
     dtype: of the computation, float32 or bfloat16.
     norm_axis: mesh axis for synchronised batch norm.
-    im2col: whether convolutions on CPU are computed in the ways of `models.convolution`, which are
+    im2col: whether convolutions on CPU are computed in the ways of `models.cpu`, which are
       faster there.
     remat: "none", "elementwise" (of a block, only convolutions are kept for the backward pass) or
       "blocks" (nothing but its input): memory for time.

@@ -17,7 +17,7 @@ def check(path: str, params: Any, batch_stats: Any, spelled: Spelled | None = No
   Args:
     path: of the file or the workdir, for messages.
     params, batch_stats: trees of arrays under our names.
-    spelled: see `fit.trouble`.
+    spelled: see `fit.mismatch`.
   """
   name_of = lambda name, array: spelled(name, array.shape)[0] if spelled else name
   variables = _named(params) | _named(batch_stats)

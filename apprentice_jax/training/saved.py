@@ -9,7 +9,7 @@ import numpy as np
 
 from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.models import pretrained
+from apprentice_jax.models.pytorch import pretrained
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.workdir import result
 

@@ -299,7 +299,7 @@ def load(
 
   Args:
     path: a workdir of ours (its student is taken), or a checkpoint of the same network by PyTorch's
-      names; see `models.pretrained`.
+      names; see `models.pytorch`.
     network: what they are for; where it has quantizer parameters that the file does not, these are
       left out, for `initialiser` to fill in.
     image_shape: (height, width, channels).
@@ -325,8 +325,8 @@ def load(
   have = fit.shapes(found.params, found.batch_stats)
   if head.mode == "new":
     have = heads.shapes(have, network.num_classes)
-  if trouble := fit.trouble(have, network, image_shape, which, complete, spelled):
-    raise ConfigError(f"{path} {trouble}")
+  if mismatch := fit.mismatch(have, network, image_shape, which, complete, spelled):
+    raise ConfigError(f"{path} {mismatch}")
   try:
     sound.check(path, found.params, found.batch_stats, spelled)
   except ValueError as error:

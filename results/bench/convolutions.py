@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.bench.machine import machine, sentence
-from apprentice_jax.models import convolution as module
+from apprentice_jax.models import cpu
+from apprentice_jax.models.convolution import convolution
 
 BATCH, ROUNDS = 64, 15
 LAYERS = (
@@ -66,7 +67,7 @@ def layer(size: int, channels: int, features: int, strides: int) -> list[float]:
   x, w = array(BATCH, size, size, channels), array(3, 3, channels, features)
   g = array(BATCH, size // strides, size // strides, features)
   ours, xlas = (
-    functools.partial(module.convolution, strides=strides, im2col=own) for own in (True, False)
+    functools.partial(convolution, strides=strides, im2col=own) for own in (True, False)
   )
   of_input = lambda f: lambda x, w, g: jax.vjp(lambda x: f(x, w), x)[1](g)
   of_filter = lambda f: lambda x, w, g: jax.vjp(lambda w: f(x, w), w)[1](g)
@@ -76,9 +77,9 @@ def layer(size: int, channels: int, features: int, strides: int) -> list[float]:
     for what in (forward, of_input, of_filter)
     for f in (ours, xlas)
   ]
-  module.WIDE_FILTERS, usual = features + 1, module.WIDE_FILTERS
+  cpu.WIDE_FILTERS, usual = features + 1, cpu.WIDE_FILTERS
   compiled.insert(5, jax.jit(of_filter(ours)).lower(x, w, g).compile())
-  module.WIDE_FILTERS = usual
+  cpu.WIDE_FILTERS = usual
   return in_turns([functools.partial(f, x, w, g) for f in compiled])
 
 

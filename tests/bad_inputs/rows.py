@@ -16,7 +16,7 @@ import numpy as np
 import torch_writer
 from safetensors.numpy import save_file
 
-from apprentice_jax.models import pretrained
+from apprentice_jax.models.pytorch import pretrained
 from apprentice_jax.training.checkpoint import Checkpoints
 
 SMALL = "student=resnet8,teacher=resnet8,width=0.25"

@@ -106,7 +106,7 @@ def test_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
   monkeypatch.setenv("APPRENTICE_CACHE", str(tmp_path / "file"))
   with pytest.warns(UserWarning) as warned:
     assert len(sources.load("digits", "test").labels) == 360
-  assert ["set $APPRENTICE_CACHE" in str(warning.message) for warning in warned] == [True, True]
+  assert ["set APPRENTICE_CACHE" in str(warning.message) for warning in warned] == [True, True]
 
 
 def test_loading_leaves_tensorflow_alone(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apprentice_jax.models import state_dict
+from apprentice_jax.models.pytorch import state_dict
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax.models import convolution as module
-from apprentice_jax.models.convolution import convolution, filter_gradient
+from apprentice_jax.models import cpu
+from apprentice_jax.models.convolution import convolution
+from apprentice_jax.models.cpu import filter_gradient
 from apprentice_jax.models.residual import resnet
 
 SHAPES = [  # batch, height, width, channels, features, size, strides
@@ -102,8 +103,8 @@ def test_output_and_gradients_are_pytorchs(shape, im2col):
 )
 def test_narrow_layers_and_tiny_images_are_computed_another_way(shape, expected):
   height, width, channels, features, size, strides = shape
-  way = module._way((4, height, width, channels), (size, size, channels, features), strides)
-  assert (way and ("product" if way is module.as_product else way.keywords["count"])) == expected
+  way = cpu._way((4, height, width, channels), (size, size, channels, features), strides)
+  assert (way and ("product" if way is cpu.as_product else way.keywords["count"])) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_sums_of_whole_numbers_are_exact(shape):
 @pytest.mark.parametrize("patch_bytes", [1, 2000, 10**9])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_few_images_at_a_time_are_all_images(shape, patch_bytes, monkeypatch):
-  monkeypatch.setattr(module, "PATCH_BYTES", patch_bytes)
+  monkeypatch.setattr(cpu, "PATCH_BYTES", patch_bytes)
   x, w, g = arrays(shape)
   expected = jax.vjp(lambda w: convolution(x, w, strides=shape[-1], im2col=False), w)[1](g)[0]
   found = filter_gradient(jnp.asarray(x), jnp.asarray(g), strides=shape[-1], size=w.shape[:2])
@@ -133,7 +134,7 @@ def test_a_few_images_at_a_time_are_all_images(shape, patch_bytes, monkeypatch):
   "n, limit, expected", [(64, 5, 4), (64, 100, 64), (7, 5, 1), (12, 6, 6), (5, 1, 1)]
 )
 def test_images_are_divided_evenly(n, limit, expected):
-  assert module._divisor(n, limit) == expected
+  assert cpu._divisor(n, limit) == expected
 
 
 @pytest.mark.parametrize(

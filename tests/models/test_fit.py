@@ -5,14 +5,15 @@ import jax
 import numpy as np
 import pytest
 
-from apprentice_jax.models import ResNet, fit, pretrained, resnet
+from apprentice_jax.models import ResNet, fit, resnet
+from apprentice_jax.models.pytorch import pretrained
 
 SHAPE = (16, 16, 3)
 
 
 def said(found, wanted, which="teacher", shape=SHAPE):
   """What is said of a network where another is wanted, by our names."""
-  return fit.trouble(fit.expected(found, SHAPE), wanted, shape, which)
+  return fit.mismatch(fit.expected(found, SHAPE), wanted, shape, which)
 
 
 def of_pytorch(network, prefix="", projection="downsample", head="fc"):
@@ -45,7 +46,7 @@ def of_pytorch(network, prefix="", projection="downsample", head="fc"):
 
 def said_of_pytorch(found, wanted, which="teacher"):
   have = fit.shapes(found.params, found.batch_stats)
-  return fit.trouble(have, wanted, SHAPE, which, spelled=found.spelled)
+  return fit.mismatch(have, wanted, SHAPE, which, spelled=found.spelled)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_network_fits_itself(name, precision):
   wanted = resnet(name, 10, precision)
   assert said(resnet(name, 10), wanted) == ""
   assert said_of_pytorch(of_pytorch(resnet(name, 10)), wanted) == ""
-  left_out = fit.trouble(
+  left_out = fit.mismatch(
     fit.expected(resnet(name, 10), SHAPE), wanted, SHAPE, "student", complete=True
   )
   assert ("it holds a network of another precision" in left_out) == (precision != "32A,32W")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from apprentice_jax.data import class_names
-from apprentice_jax.models import ResNet, fit, heads, pretrained, resnet, state_dict
+from apprentice_jax.models import ResNet, fit, heads, resnet
 from apprentice_jax.models.heads import Head
+from apprentice_jax.models.pytorch import pretrained, state_dict
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 

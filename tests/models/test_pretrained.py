@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from apprentice_jax.models import fit, pretrained, resnet, state_dict
+from apprentice_jax.models import fit, resnet
+from apprentice_jax.models.pytorch import pretrained, state_dict
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
@@ -49,7 +50,7 @@ def _assert_logits(net, path, name, size, **kind):
     np.float32
   )
   have = fit.shapes(found.params, found.batch_stats)
-  assert fit.trouble(have, model, images.shape[1:], "student", complete=True) == ""
+  assert fit.mismatch(have, model, images.shape[1:], "student", complete=True) == ""
   # Operation by operation: the compiler takes longer over a deep network than it takes to run once.
   ours = model.apply(
     {"params": found.params, "batch_stats": found.batch_stats}, jnp.asarray(images), False

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apprentice_jax.models import resnet, sound
-from apprentice_jax.models.pretrained import Pretrained
+from apprentice_jax.models.pytorch.pretrained import Pretrained
 
 
 @pytest.fixture

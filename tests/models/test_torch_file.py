@@ -9,7 +9,7 @@ import pytest
 import torch_writer
 from torch_writer import Call, Global, Tensor, new, old, plain
 
-from apprentice_jax.models import state_dict
+from apprentice_jax.models.pytorch import state_dict
 
 CONTAINERS = {"new": new, "old": old}
 TENSORS = "torch._utils._rebuild_tensor_v2"

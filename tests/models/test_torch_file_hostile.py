@@ -13,7 +13,7 @@ import pytest
 import torch_writer
 from torch_writer import Call, Global, Tensor, new, old
 
-from apprentice_jax.models import pickles, state_dict
+from apprentice_jax.models.pytorch import pickles, state_dict
 
 CONTAINERS = {"new": new, "old": old}
 TENSORS = "torch._utils._rebuild_tensor_v2"

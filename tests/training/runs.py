@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from apprentice_jax import config as configs
-from apprentice_jax.models.pretrained import Pretrained
+from apprentice_jax.models.pytorch.pretrained import Pretrained
 from apprentice_jax.training import api
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.records import MetricsWriter, read_records

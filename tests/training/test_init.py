@@ -11,7 +11,7 @@ from runs import tiny
 from safetensors.numpy import save_file
 
 from apprentice_jax import cli
-from apprentice_jax.models.pretrained import Pretrained
+from apprentice_jax.models.pytorch.pretrained import Pretrained
 from apprentice_jax.training import start
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"

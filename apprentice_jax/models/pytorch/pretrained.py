@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.models import state_dict as state_dicts
+from apprentice_jax.models.pytorch import state_dict as state_dicts
 
 # What holds the network in a script's own module: DataParallel, Lightning, torch.compile, and
 # people's names.

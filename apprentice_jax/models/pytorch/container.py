@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apprentice_jax.models import torch_pickle
-from apprentice_jax.models.pickles import Malformed
-from apprentice_jax.models.torch_pickle import Storage, Tensor, item_size
+from apprentice_jax.models.pytorch import tensors
+from apprentice_jax.models.pytorch.pickles import Malformed
+from apprentice_jax.models.pytorch.tensors import Storage, Tensor, item_size
 
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the old container
 _SPARE = 2**16  # elements that views may have beyond the number of bytes in the file
@@ -40,7 +40,7 @@ class TorchFile(NamedTuple):
 
   Attributes:
     content: plain Python objects, and a `Tensor` or an `Unread` for each tensor; see
-      `torch_pickle`.
+      `tensors`.
     array: array(tensor) reads a `Tensor` as a NumPy array of its shape, bfloat16 as float32, while
       the file is open. It raises Malformed where the numbers are not in the file.
   """
@@ -95,7 +95,7 @@ class _Container(NamedTuple):
 
 def _zipped(file) -> tuple[Any, _Container]:
   archive = _Archive(file)
-  content = torch_pickle.load(io.BytesIO(archive.read("data.pkl")))
+  content = tensors.load(io.BytesIO(archive.read("data.pkl")))
   order = archive.read("byteorder") if archive.has("byteorder") else b"little"
   if order not in (b"little", b"big"):
     raise Malformed("is damaged: its byteorder is neither little nor big")
@@ -164,17 +164,17 @@ def _old(file) -> tuple[Any, _Container]:
   storages = {}
 
   def stored(*identity) -> Storage:
-    storage = torch_pickle.storage(*identity)
+    storage = tensors.storage(*identity)
     _, code, count, *_ = storages.setdefault(storage.key, storage)
     if (code, count) != (storage.code, storage.count):
       raise Malformed("is damaged: two of its storages have the same key")
     return storage
 
-  if torch_pickle.load(data) != _MAGIC or torch_pickle.load(data) != _VERSION:
+  if tensors.load(data) != _MAGIC or tensors.load(data) != _VERSION:
     raise Malformed("is a pickle that torch.save did not write: write the tensors with torch.save")
-  torch_pickle.load(data)  # of the machine that wrote it; numbers are little-endian on all
-  content = torch_pickle.load(data, stored)
-  places = _places(data, torch_pickle.load(data), storages)
+  tensors.load(data)  # of the machine that wrote it; numbers are little-endian on all
+  content = tensors.load(data, stored)
+  places = _places(data, tensors.load(data), storages)
 
   def numbers(storage: Storage) -> bytes:
     if storage.key not in places:

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 
-from apprentice_jax.models import pickles, torch_file
-from apprentice_jax.models.torch_pickle import Tensor, Unread
+from apprentice_jax.models.pytorch import container, pickles
+from apprentice_jax.models.pytorch.tensors import Tensor, Unread
 
 # Under which a training script keeps the network's state dict beside others; the first that there
 # is counts. Averaged weights come first, as timm's `load_state_dict` and torchvision's and YOLO's
@@ -90,7 +90,7 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _torch(path: pathlib.Path, file) -> dict[str, np.ndarray]:
   try:
-    content, array = torch_file.load(file)
+    content, array = container.load(file)
     tensors = _state_dict(path, content)
     return {name: _as_float32(array(tensor)) for name, tensor in tensors.items()}
   except pickles.Refused as error:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apprentice_jax.models import pickles
-from apprentice_jax.models.pickles import Global, Malformed
+from apprentice_jax.models.pytorch import pickles
+from apprentice_jax.models.pytorch.pickles import Global, Malformed
 
 _MOST_AXES, _TOO_LARGE = 32, 2**63  # NumPy 1's axes; what counts, strides and offsets stay below
 
