@@ -111,7 +111,7 @@ def test_grammar(text, expected):
 def test_wrong_grids_are_refused_in_one_sentence(text, sentence):
   config = valid(grid=text)
   with pytest.raises(ConfigError) as error:
-    configs.checked(config, config.study.precisions)
+    grid.check(config, config.study.precisions)
   assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
@@ -120,17 +120,17 @@ def test_a_quantizer_has_to_do_the_studys_precisions_and_no_other():
   with pytest.raises(
     ConfigError, match="grid at quantization.weights=twn: weight quantizer 'twn' cannot do 4 bits"
   ):
-    configs.checked(config, config.study.precisions)
+    grid.check(config, config.study.precisions)
   config.study.precisions, config.precision = ("8A,2W",), "8A,4W"
-  configs.checked(config, config.study.precisions)
+  grid.check(config, config.study.precisions)
 
 
 def test_batch_sizes_beside_a_batch_that_follows_the_devices():
   config = valid(grid="batch_size=32|64")
-  configs.checked(config, config.study.precisions)
+  grid.check(config, config.study.precisions)
   config.batch_per_device = 8
   with pytest.raises(ConfigError, match="varies batch_size, but the batch follows the devices"):
-    configs.checked(config, config.study.precisions)
+    grid.check(config, config.study.precisions)
 
 
 def test_points_and_their_names():

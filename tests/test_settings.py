@@ -1,6 +1,5 @@
 """Settings that run and cannot be meant, paths, and flags that are given more than once."""
 
-import inspect
 import os
 import pathlib
 import re
@@ -18,6 +17,7 @@ from apprentice_jax.data.augment import normalise
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import norm
 from apprentice_jax.models.residual import resnet
+from apprentice_jax.study import grid
 from apprentice_jax.training import moments, warmups
 from apprentice_jax.training.optimizer import learning_rates, shortened
 from apprentice_jax.training.workdir import local
@@ -99,7 +99,7 @@ def test_normalisations_of_0_to_255_are_refused_with_what_they_should_be(
 def test_every_point_of_a_grid_is_in_the_images_scale():
   config = valid(data__mean=(127.5,), data__std=(127.5,), study__grid="loss.gamma=0.1|0.2")
   with pytest.raises(ConfigError, match="images are scaled to"):
-    configs.validate(config, ("8A,2W",))
+    grid.check(config, ("8A,2W",))
 
 
 # Paths.
@@ -135,19 +135,16 @@ def test_a_workdir_knows_its_data_from_any_folder(monkeypatch, tmp_path):
     assert configs.checked(valid(data__dir=kept)).data.dir == kept
 
 
-def test_path_fields_are_all_known():
-  """A field whose comment speaks of a file, a folder or a workdir is expanded."""
-  lines = inspect.getsource(configs.base).splitlines()
+def test_every_path_is_expanded():
+  """A field whose help speaks of a file, a folder or a workdir is a path."""
   named = {
-    re.search(r"(\w+)=\"\"", line)[1]
-    for line in lines
-    if re.search(r"=\"\".*#.*\b(workdir|folder|file)\b", line)
+    field.path
+    for field in configs.FIELDS.values()
+    if field.default == "" and re.search(r"\b(file|folder|workdir)\b", field.help)
   }
-  fields = {
-    key for key in configs.flat(configs.base()) if key.rpartition(".")[2] in {*named, "dir"}
-  }
-  config = configs.checked(valid(**{key.replace(".", "__"): "~/x" for key in fields}))
-  assert named and all(configs.flat(config)[key] == os.path.expanduser("~/x") for key in fields)
+  assert named == configs.paths("is_path") and len(named) == 5
+  config = configs.checked(valid(**{key.replace(".", "__"): "~/x" for key in named}))
+  assert all(configs.flat(config)[key] == os.path.expanduser("~/x") for key in named)
 
 
 # Flags that are given more than once.

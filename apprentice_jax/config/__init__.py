@@ -5,22 +5,8 @@ colon in ``--config=FILE:key=value,...``. Any field can be overridden by ``--con
 """
 
 from apprentice_jax.config.arguments import ARGUMENTS, PRESETS, apply_argument, parse
-from apprentice_jax.config.derived import checked, expanded, quantization, scaled, validate
-from apprentice_jax.config.fields import CELLS, PATHS, base, flat, recipe
-
-__all__ = (
-  "ARGUMENTS",
-  "CELLS",
-  "PATHS",
-  "PRESETS",
-  "apply_argument",
-  "base",
-  "checked",
-  "expanded",
-  "flat",
-  "parse",
-  "quantization",
-  "recipe",
-  "scaled",
-  "validate",
-)
+from apprentice_jax.config.checks import checked, validate
+from apprentice_jax.config.derived import expanded, quantization, scaled
+from apprentice_jax.config.fields import CELLS, FIELDS, base, describe, flat, paths, recipe
+from apprentice_jax.config.readers import reads, unread
+from apprentice_jax.config.saved import current, restored

@@ -1,88 +1,69 @@
-"""The checks of a config: what `config.validate` calls."""
+"""The checks of a config, one field at a time and then what spans fields."""
 
 import math
+import os
 
-from apprentice_jax.config import CELLS, base, flat, quantization
-from apprentice_jax.deploy.formats import FORMATS
+from apprentice_jax.config import references
+from apprentice_jax.config.derived import expanded, quantization
+from apprentice_jax.config.fields import FIELDS, flat
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError, nearest
 from apprentice_jax.models.precision import FULL, Precision
-from apprentice_jax.study import grid, references
 
-DTYPES = ("float32", "bfloat16")
-SCHEDULES = ("cosine", "step", "constant")
-PARAMETERS = (
-  "kernel",
-  "bias",
-  "scale",
-  "clip",
-  "positive",
-  "negative",
-  "weight_step",
-  "activation_step",
-)
-HEADS = ("", "new", "match")
-CHOICES = {
-  "scheme": SCHEMES,
-  "teacher.head": HEADS,
-  "student.head": HEADS,
-  "dtype": DTYPES,
-  "eval.final": ("test", "validation"),
-  "data.unreadable": ("stop", "skip"),
-  **{f"recipe.{name}.schedule": SCHEDULES for name in ("student", "teacher", "finetune")},
-}
 MOST_ZEROS = 0.9  # of a layer's trained weights, for fine-tuning to go on from them
-# The least value of a field; a field of a recipe without its recipe.
-LEAST = {
-  "batch_size": 1,
-  "batch_per_device": 0,
-  "largest_batch": 0,
-  "steps_per_dispatch": 1,
-  "cpu_devices": 1,
-  "eval.batch_size": 1,
-  "eval.every_epochs": 0,
-  "checkpoint.every_epochs": 0,
-  "checkpoint.keep": 1,
-  "data.validation": 0,
-  "data.test_share": 0,
-  "data.pad": 0,
-  "data.image_size": 0,
-  "data.threads": 0,
-  "data.workers": 0,
-  "seed": 0,
-  "study.jobs": 1,
-  "data.augmentation_epochs": 0,
-  "loss.alpha": 0,
-  "loss.beta": 0,
-  "loss.gamma": 0,
-  "epochs": 0,
-  "learning_rate": 0,
-  "warmup_epochs": 0,
-  "weight_decay": 0,
-  "settle_steps": 0,
-  "momentum": 0,
-}
 
 
-def check(config, precisions=()):
-  """Raises ConfigError for a config that cannot run; see `config.validate`."""
-  _check_names(config)
-  for field, known in CHOICES.items():
-    _choice(config, field, known)
-  _check_numbers(config)
+def checked(config, precisions=()):
+  """Returns a copy of a config that can run; see `validate`.
+
+  Its precisions are spelled one way, `~` in its paths is expanded, and ``data.dir`` is absolute, so
+  that its workdir can be used from any folder.
+  """
+  validate(config, precisions)
+  result = config.copy_and_resolve_references()
+  result.precision = str(Precision.parse(config.precision))
+  if precisions:
+    result.study.precisions = tuple(str(Precision.parse(p)) for p in precisions)
+  result.update_from_flattened_dict(
+    {field: expanded(value) for field, value in flat(result).items() if FIELDS[field].tags.is_path}
+  )
+  if result.data.dir and "://" not in result.data.dir:
+    result.data.dir = os.path.abspath(result.data.dir)
+  return result
+
+
+def validate(config, precisions=()):
+  """Raises ConfigError, with one sentence that names the field, for a config that cannot run.
+
+  Args:
+    config: the config.
+    precisions: those of a study, which it has to be able to do beside ``config.precision``.
+  """
+  values = flat(config)
+  for path in values:
+    if path not in FIELDS:
+      raise ConfigError(f"config.{path} does not exist: {nearest(path, FIELDS)}")
+  for path, field in FIELDS.items():
+    missing = f"config.{path} is missing: build the config on apprentice_jax.config.base()."
+    _ensure(path in values, missing)
+    _check_field(field, values[path])
   _ensure(config.data.name, "config.data.name is empty: name a tfds dataset, such as 'digits'.")
   _check_study(config)
-  _check_grid(config, precisions)
-  for name in config.recipe:
-    _check_recipe(config, name)
+  for name, recipe in config.recipe.items():
+    _ensure(
+      all(0 < m < 1 for m in recipe.milestones),
+      f"config.recipe.{name}.milestones is {recipe.milestones!r}: they are fractions of the run, "
+      "between 0 and 1.",
+    )
   _check_networks(config, precisions)
   _check_trained_start(config, precisions)
-  _check_least(config)
+  _ensure(
+    config.loss.temperature > 0,
+    f"config.loss.temperature is {config.loss.temperature}: it must be above 0.",
+  )
   _check_images(config)
   _check_streaming(config.data)
   _check_scores(config)
-  for name in config.export:
-    _ensure(name in FORMATS, f"config.export has {name!r}: {nearest(name, FORMATS)}")
 
 
 def _ensure(ok, sentence):
@@ -90,97 +71,44 @@ def _ensure(ok, sentence):
     raise ConfigError(sentence)
 
 
-def _choice(config, field, known):
-  value = flat(config)[field]
-  if value not in known:  # not `_ensure`: looking for what is nearest takes its time
-    raise ConfigError(f"config.{field} {value!r} does not exist: {nearest(value, known)}")
+def _check_field(field, value):
+  """Raises ConfigError for a value that the field's row does not allow."""
+  name, many = f"config.{field.path}", isinstance(field.default, tuple)
+  for item in (value if many else (value,)) if field.choices else ():
+    if item not in field.choices:  # not `_ensure`: looking for what is nearest takes its time
+      what = f"has {item!r}" if many else f"{item!r} does not exist"
+      raise ConfigError(f"{name} {what}: {nearest(item, field.choices)}")
+  if isinstance(field.default, float) and _is_number(value):
+    _ensure(math.isfinite(value), f"{name} is {value}: it must be finite.")
+  if field.is_numbers:
+    finite = all(_is_number(v) and math.isfinite(v) for v in value)
+    _ensure(finite, f"{name} is {value!r}: it must be a list of numbers.")
+  if field.least is not None:
+    _ensure(value >= field.least, f"{name} is {value}: it must be at least {field.least}.")
 
 
-def _check_names(config):
-  known, own = flat(base()), flat(config)
-  for key in own:
-    if key not in known:
-      raise ConfigError(f"config.{key} does not exist: {nearest(key, known)}")
-  for key in known:
-    _ensure(
-      key in own, f"config.{key} is missing: build the config on apprentice_jax.config.base()."
-    )
-
-
-def _check_numbers(config):
-  number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
-  own = flat(config)
-  for key, default in flat(base()).items():
-    value = own[key]
-    if isinstance(default, float) and number(value):
-      _ensure(math.isfinite(value), f"config.{key} is {value}: it must be finite.")
-    if isinstance(default, (tuple, list)) and (
-      number(default[0]) if default else key.startswith("teacher_input.")
-    ):
-      _ensure(
-        all(number(v) and math.isfinite(v) for v in value),
-        f"config.{key} is {value!r}: it must be a list of numbers.",
-      )
-  seeds = tuple(config.study.seeds)
-  _ensure(
-    max(config.seed, *seeds, 0) < 2**32,
-    f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.",
-  )
+def _is_number(value) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_study(config):
-  for cell in config.study.cells:
-    _ensure(cell in CELLS, f"config.study.cells has {cell!r}: {nearest(cell, CELLS)}")
   for field in ("seeds", "precisions", "cells"):
     values = config.study[field]
     _ensure(
       values and len(set(values)) == len(values),
       f"config.study.{field} is {values!r}: it must name at least one, and none twice.",
     )
+  seeds = tuple(config.study.seeds)
   _ensure(
-    all(isinstance(s, int) and s >= 0 for s in config.study.seeds),
+    all(isinstance(s, int) and s >= 0 for s in seeds),
     f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.",
   )
-
-
-def _check_grid(config, precisions):
-  """Raises ConfigError for a wrong grid or reference; every point of a study has to be able to
-  run."""
-  try:
-    for text in config.study.references:
-      references.parse(text)
-    points = grid.points(config.study.grid, flat(base()))
-  except ValueError as error:
-    raise ConfigError(str(error)) from None
-  if not config.study.grid or not precisions:
-    return
-  if config.batch_per_device and any(key == "batch_size" for key, _ in points[0]):
-    raise ConfigError(
-      "config.study.grid varies batch_size, but the batch follows the devices: set "
-      "config.batch_per_device=0."
-    )
-  for point in points:
-    at = grid.applied(config, point)
-    at.study.grid, at.precision = "", precisions[0]
-    try:
-      check(at, precisions)
-    except ConfigError as error:
-      raise ConfigError(
-        f"config.study.grid at {grid.label(point)}: {str(error).removeprefix('config: ')}"
-      ) from None
-
-
-def _check_recipe(config, name):
-  recipe = config.recipe[name]
-  for leaf in recipe.decay:
-    _ensure(
-      leaf in PARAMETERS, f"config.recipe.{name}.decay has {leaf!r}: {nearest(leaf, PARAMETERS)}"
-    )
   _ensure(
-    all(0 < m < 1 for m in recipe.milestones),
-    f"config.recipe.{name}.milestones is {recipe.milestones!r}: they are fractions of the run, "
-    "between 0 and 1.",
+    max(config.seed, *seeds) < 2**32,
+    f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.",
   )
+  for text in config.study.references:
+    references.parse(text)
 
 
 def _check_networks(config, precisions):
@@ -192,13 +120,8 @@ def _check_networks(config, precisions):
     for p in (config.precision, *precisions):
       quantization(config, p)
     for network in (config.student, config.teacher):
-      resnet(
-        network.name or "resnet20",
-        2,
-        width=network.width,
-        shortcut=network.shortcut or None,
-        remat=config.remat,
-      )
+      settings = dict(width=network.width, shortcut=network.shortcut or None, remat=config.remat)
+      resnet(network.name or "resnet20", 2, **settings)
   except ValueError as error:
     raise ConfigError(f"config: {error}") from None
 
@@ -216,8 +139,7 @@ def _check_trained_start(config, precisions):
     _ensure(
       zeros <= MOST_ZEROS,
       f"scheme {trained[0]} at {q.precision} starts from trained weights, of which WRPN's grid to "
-      "1 rounds about "
-      f"{zeros:.1%} to zero in the widest layers of {config.student.name}: set "
+      f"1 rounds about {zeros:.1%} to zero in the widest layers of {config.student.name}: set "
       "config.quantization.wrpn_scale=max"
       + (", or leave the scheme out of config.study.cells." if precisions else "."),
     )
@@ -237,24 +159,12 @@ def _zeros_on_unit_grid(student, bits: int) -> float:
   return math.erf(half_a_level / math.sqrt(2 * 2 / (9 * channels)))
 
 
-def _check_least(config):
-  for field, least in LEAST.items():
-    for key, value in flat(config).items():
-      if key == field or key.startswith("recipe.") and key.endswith("." + field):
-        _ensure(value >= least, f"config.{key} is {value}: it must be at least {least}.")
-  _ensure(
-    config.loss.temperature > 0,
-    f"config.loss.temperature is {config.loss.temperature}: it must be above 0.",
-  )
-
-
 def _check_images(config):
   held_out, share = config.data.validation, config.data.test_share
   _ensure(
     held_out < 1 or held_out == int(held_out),
     f"config.data.validation is {held_out}: below 1 it is a share of the training images, from 1 "
-    "on a "
-    "whole number of them.",
+    "on a whole number of them.",
   )
   _ensure(share < 1, f"config.data.test_share is {share}: it is a share of the images, below 1.")
   for field in ("data", "teacher_input"):

@@ -1,9 +1,8 @@
-"""What follows from a config: its quantization, its batch on the devices there are, its paths."""
+"""What follows from a config: its quantization, its batch on the devices, its paths."""
 
 import math
 import os
 
-from apprentice_jax.config.fields import PATHS, flat
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.precision import Precision, Quantization
 
@@ -44,29 +43,6 @@ def quantization(config, precision=None) -> Quantization:
   )
 
 
-def checked(config, precisions=()):
-  """Returns a copy of a config that can run; see `validate`.
-
-  Its precisions are spelled one way, `~` in its paths is expanded, and ``data.dir`` is absolute, so
-  that its workdir can be used from any folder.
-  """
-  validate(config, precisions)
-  result = config.copy_and_resolve_references()
-  result.precision = str(Precision.parse(config.precision))
-  if precisions:
-    result.study.precisions = tuple(str(Precision.parse(p)) for p in precisions)
-  result.update_from_flattened_dict(
-    {
-      field: expanded(value)
-      for field, value in flat(result).items()
-      if field.rpartition(".")[2] in PATHS
-    }
-  )
-  if result.data.dir and "://" not in result.data.dir:
-    result.data.dir = os.path.abspath(result.data.dir)
-  return result
-
-
 def expanded(path: str) -> str:
   """A path with a leading ``~`` or ``~user`` replaced by the home folder, which shells leave inside
   ``--flag=~/x``.
@@ -82,15 +58,3 @@ def expanded(path: str) -> str:
       f"./{path}."
     )
   return result
-
-
-def validate(config, precisions=()):
-  """Raises ConfigError, with one sentence that names the field, for a config that cannot run.
-
-  Args:
-    config: the config.
-    precisions: what it has to be able to do beside ``config.precision``: those of a study.
-  """
-  from apprentice_jax.config import checks  # here, not above: it reads this module
-
-  checks.check(config, precisions)

@@ -1,135 +1,258 @@
-"""The configuration: every field with its default."""
+"""Every field of the config, stated once: its default, its check, its help, and its tags.
+
+A new field takes one row here, and the code that reads it. `base` is built from the rows. The
+checks, resuming, studies, hints and docs/config.md ask the rows.
+"""
+
+from typing import Any, NamedTuple
 
 import ml_collections
 
-PATHS = ("dir", "init", "classes")  # the names of fields that have the path of a file or a folder
-CELLS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
+from apprentice_jax.distill.schemes import SCHEMES
+
+CELLS = ("teacher", "student", *SCHEMES)  # of a study
+FORMATS = ("packed", "onnx", "stablehlo")  # of exported files: see `deploy.formats`
+_STEPS = ("weight_step", "activation_step")
+PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", *_STEPS)
+# Fields of recipe.finetune that bound those of a trained network with a new head.
+HEAD_BOUNDS = ("epochs", "warmup_epochs", "learning_rate")
 
 
-def recipe(**changes) -> ml_collections.ConfigDict:
-  """How one network is trained; `training.optimizer` says what each field does."""
-  fields = ml_collections.ConfigDict(
-    dict(
-      epochs=30.0,
-      learning_rate=0.1,
-      schedule="cosine",
-      warmup_epochs=1.0,
-      milestones=(0.5, 0.75),
-      factor=0.1,
-      settle_steps=50,
-      momentum=0.9,
-      nesterov=True,
-      weight_decay=1e-4,
-      decay=("kernel", "clip"),
+class Tags(NamedTuple):
+  """What a field may do, and whom it concerns.
+
+  Attributes:
+    part: the part of the config that it belongs to, which not every run reads: see `readers.parts`.
+    shared: why all cells of a study share it; "": a study may vary it.
+    free: whether it may change between two starts of a run, since the result stays.
+    merges: whether it may differ between studies that become one report.
+    is_path: whether it is the path of a file or a folder.
+  """
+
+  part: str = ""
+  shared: str = ""
+  free: bool = False
+  merges: bool = False
+  is_path: bool = False
+
+
+class Field(NamedTuple):
+  """A field of the config.
+
+  Attributes:
+    path: its name, such as "data.name"; in the table, without the prefix of its group.
+    default: its value in `base`, which also has the field's type.
+    help: one sentence for the reader of `describe` and docs/config.md.
+    choices: the values that it, or each item of it, may have; (): any.
+    least: the least value that it may have; None: any.
+    items: the type of its items, where the default is an empty tuple.
+    tags: those of its group.
+  """
+
+  path: str
+  default: Any
+  help: str
+  choices: tuple = ()
+  least: float | None = None
+  items: type = str
+  tags: Tags = Tags()
+
+  @property
+  def is_numbers(self) -> bool:
+    """Whether it is a list of numbers."""
+    items = (
+      type(self.default[0]) if isinstance(self.default, tuple) and self.default else self.items
     )
-  )
-  fields.update(changes)
-  return fields
+    return isinstance(self.default, tuple) and items in (int, float)
+
+
+# Why all cells of a study share a field.
+_IMAGES = "cells would train on, or be scored on, different images: run a study for each"
+_GIVEN = "a network that is given is given to all cells: run a study for each"
+_HEAD = "what becomes of a given network is the same for all cells: run a study for each"
+_TOGETHER = "the two go together, and with the teacher"
+_DEVICES = "the devices are the same for all cells: vary batch_size"
+_STARTED = "devices are started once, before any cell"
+_HARMLESS = "it does not change a result"
+_STUDY = "that is what the study is made of"
+
+
+def _network(which: str) -> dict:
+  """The groups of the config's "student" or "teacher"."""
+  init, heads = f"{which}.init", ("", "new", "match")
+  return {
+    (f"{which}.", Tags(which)): [
+      Field("name", "resnet20", f"The architecture; empty: that of the network in {init}."),
+      Field("width", 1.0, "The factor that multiplies the architecture's channels."),
+      Field("shortcut", "", "Shortcuts where shapes differ: pad or conv; empty: the usual ones."),
+    ],
+    (f"{which}.", Tags(which, _GIVEN, merges=True, is_path=True)): [
+      Field("init", "", "A workdir or a checkpoint to start from; empty: made on the way."),
+    ],
+    (f"{which}.", Tags(which, _HEAD)): [
+      Field("head", "", f"The head of {init}: kept, new, or match: of the same classes.", heads),
+    ],
+    (f"{which}.", Tags(which, _HEAD, is_path=True)): [
+      Field("classes", "", f"A file with {init}'s classes, one a line, or imagenet."),
+    ],
+  }
+
+
+def _recipe(name: str, rate: float = 0.1) -> dict:
+  """The group of a recipe, by which a network is trained; see `training.optimizer`."""
+  return {
+    (f"recipe.{name}.", Tags(name)): [
+      Field("epochs", 30.0, "Epochs to train.", least=0),
+      Field("learning_rate", rate, "The highest rate, stated for batch_size.", least=0),
+      Field("schedule", "cosine", "The rate after its warm-up.", ("cosine", "step", "constant")),
+      Field("warmup_epochs", 1.0, "Epochs in which the rate rises from 0.", least=0),
+      Field("milestones", (0.5, 0.75), "Fractions of the run at which schedule step is lowered."),
+      Field("factor", 0.1, "The factor by which schedule step is lowered."),
+      Field("settle_steps", 50, "Last steps, a tenth at most, that only settle norms.", least=0),
+      Field("momentum", 0.9, "The momentum of the gradients' running sum.", least=0),
+      Field("nesterov", True, "Whether the momentum is Nesterov's."),
+      Field("weight_decay", 1e-4, "The weight decay.", least=0),
+      Field("decay", ("kernel", "clip"), "The kinds of parameters that decay.", PARAMETERS),
+    ]
+  }
+
+
+_TABLE = {
+  ("", Tags("", "list schemes in study.cells", merges=True)): [
+    Field("scheme", "B", "The paper's scheme, or a control without a teacher.", tuple(SCHEMES)),
+  ],
+  ("", Tags("", "list precisions in study.precisions", merges=True)): [
+    Field("precision", "8A,2W", "The student's bits of activations and weights; 32: all of them."),
+  ],
+  ("", Tags("", "list seeds in study.seeds", merges=True)): [
+    Field("seed", 0, "The seed of all that is random.", least=0),
+  ],
+  ("", Tags()): [
+    Field("batch_size", 128, "Images a batch, on all devices, which the rates are for.", least=1),
+    Field("dtype", "float32", "The type of activations and gradients.", ("float32", "bfloat16")),
+    Field("sync_batch_norm", False, "Whether batch norms use the moments of all devices together."),
+    Field("steps_per_dispatch", 20, "Steps that an accelerator takes at once.", least=1),
+    Field("im2col", True, "Whether a CPU's convolutions take a faster way, equal up to rounding."),
+    Field("remat", "none", "What the backward pass computes again: none, elementwise or blocks."),
+  ],
+  ("", Tags("", _DEVICES)): [
+    Field("batch_per_device", 0, "Images a device, which batch and rates follow; 0: no.", least=0),
+    Field("largest_batch", 8192, "The largest batch of batch_per_device; 0: no limit.", least=0),
+  ],
+  ("", Tags("", _STARTED, free=True)): [
+    Field("cpu_devices", 2, "Host devices to run on where there is no accelerator.", least=1),
+  ],
+  ("", Tags("", _HARMLESS, free=True, merges=True)): [
+    Field("export", (), "Formats in which train leaves the student in the workdir.", FORMATS),
+    Field("note", "", "A sentence that train and study print before they start."),
+    Field("checkpoint.every_epochs", 10.0, "Epochs between checkpoints; 0: at the end.", least=0),
+    Field("checkpoint.keep", 2, "Checkpoints that are kept.", least=1),
+    Field("eval.batch_size", 1000, "Images evaluated at once.", least=1),
+  ],
+  ("eval.", Tags("", _HARMLESS, free=True)): [
+    Field("every_epochs", 0.0, "Epochs between scores of held-out images; 0: never.", least=0),
+  ],
+  ("eval.", Tags("", _IMAGES)): [
+    Field("final", "test", "The images scored at the end.", ("test", "validation")),
+  ],
+  ("data.", Tags("", _IMAGES)): [
+    Field("name", "", "The dataset: a name of tensorflow-datasets, or image_folder."),
+    Field("train_split", "train", "The split to train on, or a slice such as train[:80%]."),
+    Field("test_split", "test", "The split to test on; empty: see data.test_share."),
+    Field("test_share", 0.0, "The share of images to test on, where no split is.", least=0),
+    Field("validation", 0.0, "Images held out for choices: a share below 1, or a number.", least=0),
+  ],
+  ("data.", Tags("", _IMAGES, free=True, merges=True, is_path=True)): [
+    Field("dir", "", "The folder of the images, or of prepared datasets; empty: the usual one."),
+  ],
+  ("data.", Tags()): [
+    Field("mean", (0.5,), "The mean of each channel, of images scaled to [0, 1]."),
+    Field("std", (0.5,), "The standard deviation of each channel, of images scaled to [0, 1]."),
+    Field("flip", True, "Whether half of the training images are mirrored."),
+    Field("image_size", 0, "The side of streamed images; 0: images live on the device.", least=0),
+  ],
+  ("data.", Tags("resident")): [
+    Field("pad", 4, "Training images are shifted by up to so many pixels.", least=0),
+    Field("augmentation_epochs", 0, "Epochs until augmentations repeat; 0: never.", least=0),
+  ],
+  ("data.", Tags("streamed")): [
+    Field("resize", 256, "The short side to which an image is resized before its centre is cut."),
+    Field("crop_area", (0.08, 1.0), "The least and largest share of an image in a training crop."),
+    Field("crop_ratio", (3 / 4, 4 / 3), "The least and largest width by height of such a crop."),
+  ],
+  ("data.", Tags("streamed", _HARMLESS, free=True, merges=True)): [
+    Field("unreadable", "stop", "At an unreadable image, stop, or skip it.", ("stop", "skip")),
+    Field("threads", 0, "Threads in each process that decode images; 0: one a core.", least=0),
+    Field("workers", 0, "Processes that decode images.", least=0),
+  ],
+  **_network("student"),
+  **_network("teacher"),
+  ("teacher_input.", Tags("teacher", _TOGETHER)): [
+    Field("mean", (), "The mean of the teacher's images; empty: its own or data's.", items=float),
+    Field("std", (), "The deviation of the teacher's images; empty: as the mean.", items=float),
+  ],
+  ("teacher_input.", Tags("fixed teacher")): [
+    Field("augmented", True, "Whether a fixed teacher sees images augmented, as the student does."),
+    Field("cached", False, "Whether a fixed teacher's logits are computed once, not every step."),
+  ],
+  ("quantization.", Tags("quantized weights")): [
+    Field("weights", "default", "The weights' quantizer, or default, or paper."),
+    Field("per_channel", True, "Whether each output channel has a weight scale of its own."),
+    Field("wrpn_scale", "max", "WRPN's largest weight: max, the largest magnitude, or unit, 1."),
+  ],
+  ("quantization.", Tags("quantized activations")): [
+    Field("activations", "default", "The activations' quantizer, or default, or paper."),
+  ],
+  ("quantization.", Tags("quantized")): [
+    Field("full_precision", ("stem", "head"), "Layers whose weights are not quantized."),
+    Field("residual", False, "Whether residual branches are quantized before the addition."),
+    Field("compute", "auto", "Products of convolutions on int8, in float, or auto, the faster."),
+  ],
+  ("loss.", Tags("joint teacher")): [
+    Field("alpha", 1.0, "The weight of a joint teacher's cross-entropy.", least=0),
+  ],
+  ("loss.", Tags("distillation")): [
+    Field("beta", 0.5, "The weight of the student's cross-entropy.", least=0),
+    Field("gamma", 0.5, "The weight of the distillation term.", least=0),
+    Field("temperature", 1.0, "The temperature that softens outputs in the distillation term."),
+    Field("teacher_gradient", False, "Whether the distillation term trains a joint teacher."),
+  ],
+  **_recipe("student"),
+  **_recipe("teacher"),
+  **_recipe("finetune", rate=0.01),
+  ("study.", Tags("", _STUDY, free=True, merges=True)): [
+    Field("precisions", ("8A,2W", "8A,4W"), "The precisions of a study."),
+    Field("seeds", (0, 1), "The seeds of a study."),
+    Field("cells", CELLS, "The networks and schemes of a study.", CELLS),
+    Field("jobs", 1, "Cells trained at once, each in a process, on a CPU or one GPU.", least=1),
+    Field("grid", "", "Further fields and the values to train at, such as loss.gamma=0.25|0.5."),
+    Field("references", (), "Published accuracies: NETWORK|PRECISION|ACCURACY|SOURCE."),
+  ],
+}
+FIELDS = {
+  prefix + row.path: row._replace(path=prefix + row.path, tags=tags)
+  for (prefix, tags), rows in _TABLE.items()
+  for row in rows
+}
 
 
 def base() -> ml_collections.ConfigDict:
   """Returns a config with every field at its default."""
-  network = dict(
-    name="resnet20",
-    width=1.0,  # name "": that of the network in init
-    shortcut="",  # "pad" or "conv"; "": the family's own
-    init="",  # a workdir or a checkpoint to start from; "": from scratch, or made on the way
-    # Of ``init``, the classifier: as it is (""), "new" of this data's size, or "match": the outputs
-    # of the same classes.
-    head="",
-    classes="",
-  )  # names of init's outputs: a file with one a line, or "imagenet"; "": those of a workdir
-  return ml_collections.ConfigDict(
-    dict(
-      data=dict(
-        name="",
-        dir="",  # a tfds dataset, and where it is prepared ("": the tfds default); or
-        # "image_folder", and the folder that holds train/CLASS/*.jpg
-        train_split="train",
-        test_split="test",  # of a tfds dataset also slices: "train[:80%]"
-        # Held out from the training split, for making choices: a share below 1, or a number of
-        # examples.
-        validation=0.0,
-        # Where a folder has no test_split, or test_split is "": this share of the training images;
-        # 0: none.
-        test_share=0.0,
-        pad=4,
-        flip=True,  # shift by up to pad pixels, and mirror, on the device
-        # after so many epochs the same shifts and mirrorings again, in another order; 0: never
-        augmentation_epochs=0,
-        mean=(0.5,),
-        std=(0.5,),  # per channel, of images scaled to [0, 1]
-        # Images of any size, streamed: random crops of this side to train and, after a resize of
-        # the short side, the centre to evaluate. 0: images are as stored and live on the device.
-        image_size=0,
-        resize=256,
-        crop_area=(0.08, 1.0),
-        crop_ratio=(3 / 4, 4 / 3),  # fraction of the area; width / height
-        unreadable="stop",  # at an image that cannot be read: "stop", or "skip" it and count
-        threads=0,
-        workers=0,
-      ),  # that decode: threads per process (0: one a core), processes
-      student=dict(network),
-      teacher=dict(network),
-      # How the teacher sees the images.
-      teacher_input=dict(
-        mean=(),
-        std=(),  # that it was trained with; (): as data.mean and data.std, or those of its workdir
-        augmented=True,  # as the student does; False: a fixed teacher sees them as they are stored
-        # Compute a fixed teacher's logits once, of every epoch (of data.augmentation_epochs, if
-        # that is not 0; of one where it sees no augmentation), instead of in every step; see
-        # `training.teacher_logits`.
-        cached=False,
-      ),
-      precision="8A,2W",
-      quantization=dict(
-        weights="default",
-        activations="default",
-        per_channel=True,
-        wrpn_scale="max",
-        full_precision=("stem", "head"),
-        residual=False,
-        # Forward products of convolutions: "int8", "float", or "auto", on int8 where that is
-        # faster.
-        compute="auto",
-      ),
-      scheme="B",
-      loss=dict(alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0, teacher_gradient=False),
-      recipe=dict(student=recipe(), teacher=recipe(), finetune=recipe(learning_rate=0.01)),
-      batch_size=128,
-      seed=0,
-      dtype="float32",
-      # Not 0: batch_size is for one chip or a pod alike, and what the learning rates are stated
-      # for; the batch is this times the devices, at most largest_batch (0: no limit). See `scaled`.
-      batch_per_device=0,
-      largest_batch=8192,
-      sync_batch_norm=False,  # normalise by the moments of all replicas instead of each one's own
-      steps_per_dispatch=20,
-      cpu_devices=2,  # host devices to run on where there is no accelerator
-      im2col=True,  # on CPU, convolutions of models/cpu.py: faster, equal up to rounding
-      # What the backward pass computes again instead of keeping it, in the networks that train:
-      # "none"; of each residual block, "elementwise" all but the convolutions, "blocks" all but its
-      # input.
-      remat="none",
-      checkpoint=dict(every_epochs=10.0, keep=2),  # 0: at the end only
-      eval=dict(
-        every_epochs=0.0,  # of the validation split while training; 0: never
-        batch_size=1000,
-        final="test",
-      ),  # the split scored at the end: "test" or "validation"
-      export=(),  # formats in which `train` leaves the student in the workdir: see `deploy.formats`
-      note="",  # a sentence that `train` and `study` print before they start
-      study=dict(
-        precisions=("8A,2W", "8A,4W"),
-        seeds=(0, 1),
-        cells=CELLS,
-        # cells trained at once, each in a process: on CPU, or on one GPU; see study/jobs.py
-        jobs=1,
-        grid="",  # further fields, and the values to train at: see `study.grid`
-        references=(),
-      ),
-    )
-  )  # published accuracies to compare with: see `study.references`
+  nested = {}
+  for field in FIELDS.values():
+    *groups, name = field.path.split(".")
+    place = nested
+    for group in groups:
+      place = place.setdefault(group, {})
+    place[name] = field.default
+  return ml_collections.ConfigDict(nested)
+
+
+def recipe(**changes) -> ml_collections.ConfigDict:
+  """How one network is trained: the fields of a recipe, some of them changed."""
+  result = base().recipe.student
+  result.update(changes)
+  return result
 
 
 def flat(config) -> dict:
@@ -141,3 +264,23 @@ def flat(config) -> dict:
     else:
       result[key] = value
   return result
+
+
+def paths(tag: str) -> frozenset[str]:
+  """The fields that have a tag: "free", "merges" or "is_path"."""
+  return frozenset(field.path for field in FIELDS.values() if getattr(field.tags, tag))
+
+
+def describe(config, all: bool = False) -> list[tuple[str, Any, str]]:
+  """Name, value and help of the config's fields, in the order of the table.
+
+  Args:
+    config: from `base`.
+    all: every field; otherwise the fields that differ from their defaults.
+  """
+  values = flat(config)
+  return [
+    (field.path, values[field.path], field.help)
+    for field in FIELDS.values()
+    if all or values[field.path] != field.default
+  ]

@@ -12,51 +12,10 @@ import re
 import urllib.parse
 from typing import Any
 
-from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.errors import nearest
-from apprentice_jax.models.precision import FULL, Precision
+from apprentice_jax import config as configs
+from apprentice_jax.errors import ConfigError, nearest
 
 Point = tuple[tuple[str, Any], ...]
-
-_IMAGES = "cells would train on, or be scored on, different images: run a study for each"
-_NO_DIFFERENCE = "it does not change a result"
-# Fields, or beginnings of fields, that are the same for a whole study, and why.
-_REFUSED = {
-  "study.": "that is what the study is made of",
-  "seed": "list seeds in study.seeds",
-  "scheme": "list schemes in study.cells",
-  "precision": "list precisions in study.precisions",
-  "cpu_devices": "devices are started once, before any cell",
-  "batch_per_device": "the devices are the same for all cells: vary batch_size",
-  "largest_batch": "the devices are the same for all cells: vary batch_size",
-  "teacher.init": "a network that is given is given to all cells: run a study for each",
-  "student.init": "a network that is given is given to all cells: run a study for each",
-  **{
-    f"{which}.{field}": (
-      "what becomes of a given network is the same for all cells: run a study for each"
-    )
-    for which in ("teacher", "student")
-    for field in ("head", "classes")
-  },
-  **dict.fromkeys(
-    (
-      "data.name",
-      "data.dir",
-      "data.train_split",
-      "data.test_split",
-      "data.validation",
-      "data.test_share",
-      "eval.final",
-    ),
-    _IMAGES,
-  ),
-  **dict.fromkeys(
-    ("teacher_input.mean", "teacher_input.std"), "the two go together, and with the teacher"
-  ),
-  **dict.fromkeys(
-    ("checkpoint.", "eval.", "data.threads", "data.workers", "data.unreadable"), _NO_DIFFERENCE
-  ),
-}
 
 
 def parse(text: str, defaults: dict[str, Any]) -> dict[str, tuple]:
@@ -83,9 +42,8 @@ def parse(text: str, defaults: dict[str, Any]) -> dict[str, tuple]:
       raise ValueError(
         f"config.study.grid has {key!r}, which is no field of the config: {nearest(key, defaults)}"
       )
-    for field, why in _REFUSED.items():
-      if key == field or field.endswith(".") and key.startswith(field):
-        raise ValueError(f"config.study.grid cannot vary {key}: {why}.")
+    if why := configs.FIELDS[key].tags.shared:
+      raise ValueError(f"config.study.grid cannot vary {key}: {why}.")
     if key in result:
       raise ValueError(
         f"config.study.grid has {key} twice: write all its values together, {key}=VALUE|VALUE."
@@ -101,6 +59,33 @@ def points(text: str, defaults: dict[str, Any]) -> list[Point]:
   nothing."""
   fields = parse(text, defaults)
   return [tuple(sorted(zip(fields, values))) for values in itertools.product(*fields.values())]
+
+
+def check(config, precisions):
+  """Raises ConfigError for a wrong grid: every point of a study has to be able to run.
+
+  Args:
+    config: the study's.
+    precisions: of its cells.
+  """
+  try:
+    found = points(config.study.grid, configs.flat(configs.base()))
+  except ValueError as error:
+    raise ConfigError(str(error)) from None
+  if config.batch_per_device and any(key == "batch_size" for key, _ in found[0]):
+    raise ConfigError(
+      "config.study.grid varies batch_size, but the batch follows the devices: set "
+      "config.batch_per_device=0."
+    )
+  for point in found if config.study.grid else ():
+    at = applied(config, point)
+    at.precision = precisions[0]
+    try:
+      configs.validate(at, precisions)
+    except ConfigError as error:
+      raise ConfigError(
+        f"config.study.grid at {label(point)}: {str(error).removeprefix('config: ')}"
+      ) from None
 
 
 def applied(config, point: Point):
@@ -125,8 +110,7 @@ def restricted(point: Point, kind: str, precision: str) -> Point:
     kind: of the cell, one of `config.CELLS`.
     precision: of the cell.
   """
-  unused = _unused(kind, Precision.parse(precision))
-  return tuple((key, value) for key, value in point if not key.startswith(unused))
+  return tuple((key, value) for key, value in point if configs.reads(key, kind, precision))
 
 
 def label(point: Point) -> str:
@@ -142,28 +126,6 @@ def unlabelled(text: str) -> Point:
 def name(point: Point) -> str:
   """A point as a part of a file's name; no two have the same."""
   return "+".join(f"{key}={urllib.parse.quote(_text(value), safe='(),')}" for key, value in point)
-
-
-def _unused(kind: str, precision: Precision) -> tuple[str, ...]:
-  """The beginnings of the fields that a kind of cell does not read."""
-  scheme = SCHEMES.get(kind)
-  view = "teacher_input.augmented", "teacher_input.cached"  # of a fixed teacher
-  if scheme is None:
-    other = "student" if kind == "teacher" else "teacher"
-    seen = view if kind == "teacher" else ("teacher_input.",)
-    return f"{other}.", f"recipe.{other}.", "recipe.finetune.", "loss.", "quantization.", *seen
-  unused = () if scheme.teacher else ("teacher.", "teacher_input.", "recipe.teacher.")
-  unused += () if scheme.teacher == "fixed" else view
-  unused += () if scheme.recipe == "finetune" else ("recipe.finetune.",)
-  unused += () if scheme.distills else ("loss.",)
-  unused += () if scheme.teacher == "joint" else ("loss.alpha",)
-  if precision == Precision():
-    return *unused, "quantization."
-  if precision.weights == FULL:
-    unused += ("quantization.weights", "quantization.per_channel", "quantization.wrpn_scale")
-  if precision.activations == FULL:
-    unused += ("quantization.activations",)
-  return unused
 
 
 def _split(text: str) -> list[str]:

@@ -4,8 +4,8 @@ import pathlib
 import statistics
 
 from apprentice_jax import plots
-from apprentice_jax.config import CELLS
-from apprentice_jax.study import document, grid, origin, references, summary, verdict
+from apprentice_jax.config import CELLS, references
+from apprentice_jax.study import document, grid, origin, summary, verdict
 from apprentice_jax.study.document import Heading, Picture, Table, Text
 from apprentice_jax.training.records import read_records
 

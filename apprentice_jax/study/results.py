@@ -6,9 +6,10 @@ import pathlib
 from typing import Any, NamedTuple
 
 from apprentice_jax import config as configs
+from apprentice_jax.config import references
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
-from apprentice_jax.study import cells, references
+from apprentice_jax.study import cells
 from apprentice_jax.training import start, workdir
 
 FIELDS = (
@@ -33,14 +34,6 @@ FIELDS = (
 )
 _INTEGERS = ("seed", "count", "steps", "parameters", "bytes", "bops", "peak_bytes")
 _NUMBERS = ("accuracy", "loss", "teacher_accuracy", "agreement", "epochs", "seconds")
-# What may differ between parts of one study, beside what each cell has of its own.
-_FREE = tuple(key for key in workdir.FREE if key not in ("cpu_devices", "eval.every_epochs")) + (
-  "seed",
-  "scheme",
-  "precision",
-  "teacher.init",
-  "student.init",
-)
 
 
 class Study(NamedTuple):
@@ -135,7 +128,7 @@ def _changes(own: dict, config) -> dict:
     for key, value in configs.flat(config).items()
     if key in own
     and listed(own[key]) != listed(value)
-    and not key.startswith(workdir.FREE)
+    and key not in configs.paths("free")
     and key not in ("seed", "scheme", "precision")
   }
 
@@ -193,7 +186,7 @@ def _check_same(one: Study, other: Study):
   differing = [
     f"config.{key} ({there[key]!r} and {here[key]!r})"
     for key in there
-    if there[key] != here[key] and not key.startswith(_FREE)
+    if there[key] != here[key] and key not in configs.paths("merges")
   ]
   if differing:
     raise ConfigError(

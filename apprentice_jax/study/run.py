@@ -5,10 +5,11 @@ import sys
 
 from apprentice_jax import config as configs
 from apprentice_jax import export
+from apprentice_jax.config import references
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import grid, jobs, progress, references, report, results
+from apprentice_jax.study import grid, jobs, progress, report, results
 from apprentice_jax.study.cells import (
   ALONE,
   Cell,
@@ -51,6 +52,7 @@ def run(config, workdir) -> str:
     ConfigError: the config cannot run, or workdir belongs to another study.
   """
   config = configs.checked(config, config.study.precisions)
+  grid.check(config, config.study.precisions)
   for kind in config.study.cells:
     for other in starts_from(kind):
       if other not in config.study.cells and not (

@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 
+from apprentice_jax import config as configs
 from apprentice_jax.files import cache_dir
 from apprentice_jax.training import compiled
 from apprentice_jax.training.workdir import read_config
@@ -23,7 +24,7 @@ def start(cpu_devices: int | None, workdir="", jobs: int = 1):
   if jobs > 1:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
-    cpu_devices = read_config(pathlib.Path(workdir))["cpu_devices"]
+    cpu_devices = configs.restored(read_config(pathlib.Path(workdir))).cpu_devices
   if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
   if not jax.config.jax_compilation_cache_dir:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax import config as configs
+from apprentice_jax.config.fields import HEAD_BOUNDS
 from apprentice_jax.data import class_names
 from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
@@ -60,12 +61,7 @@ def recipe(config, name: str):
   if name == "finetune" or config[name].head != "new":
     return own
   result = own.copy_and_resolve_references()
-  result.update(
-    {
-      field: min(own[field], config.recipe.finetune[field])
-      for field in ("epochs", "warmup_epochs", "learning_rate")
-    }
-  )
+  result.update({field: min(own[field], config.recipe.finetune[field]) for field in HEAD_BOUNDS})
   return result
 
 
@@ -442,11 +438,4 @@ def recipes_of(config) -> list[str]:
 
 def workdir_config(workdir):
   """The config a workdir was trained with."""
-  config = configs.base()
-  config.update_from_flattened_dict(
-    {
-      k: tuple(v) if isinstance(v, list) else v
-      for k, v in read_config(pathlib.Path(workdir)).items()
-    }
-  )
-  return config
+  return configs.restored(read_config(pathlib.Path(workdir)))

@@ -14,23 +14,6 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
 from apprentice_jax.training import processes
 
-# Fields that may change between one start of a run and the next: they do not change its result.
-FREE = (
-  "study.",
-  "checkpoint.",
-  "cpu_devices",
-  "eval.every_epochs",
-  "eval.batch_size",
-  "data.dir",
-  "data.threads",
-  "data.workers",
-  "data.unreadable",
-  "export",
-  "note",
-)
-# What a run starts from. These are known by their content: see `identity.check`.
-STARTS = ("teacher.init", "student.init", "teacher.classes", "student.classes")
-
 
 def claim(workdir: pathlib.Path, config):
   """Writes the config into workdir, or checks that it is the one already there.
@@ -51,10 +34,12 @@ def claim(workdir: pathlib.Path, config):
   old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
   # A run of before the field had a test split, and keeps it.
   old["data.test_share"] = found.get("data.test_share", new["data.test_share"])
+  # Networks that a run starts from are known by their content: see `identity.check`.
+  ignored = configs.paths("free") | configs.paths("is_path")
   differing = [
     f"config.{k} ({old.get(k)!r} there, {new.get(k)!r} now)"
     for k in sorted({*old, *new})
-    if old.get(k) != new.get(k) and not k.startswith((*FREE, *STARTS))
+    if old.get(k) != new.get(k) and k not in ignored
   ]
   if differing:
     raise ConfigError(
@@ -69,10 +54,11 @@ def write_config(workdir: pathlib.Path, config):
 
 
 def read_config(workdir: pathlib.Path) -> dict:
-  """The flat config of workdir's run.
+  """The flat config of workdir's run, without the fields that have gone since.
 
   Raises:
-    ConfigError: it is no workdir, or its config.json is damaged or cannot be read.
+    ConfigError: it is no workdir, its config.json is damaged or cannot be read, or it has a field
+      that this version does not.
   """
   path = workdir / "config.json"
   try:
@@ -81,12 +67,14 @@ def read_config(workdir: pathlib.Path) -> dict:
     raise ConfigError(f"{workdir} is not a workdir: it has no config.json.") from None
   except OSError as error:
     raise ConfigError(f"cannot read or write {path}: {error.strerror}.") from None
+  saved = None
   with contextlib.suppress(ValueError):
-    if isinstance(found := json.loads(text), dict):
-      return found
-  raise ConfigError(
-    f"{path} is damaged: write it anew with the run's own config, or choose another --workdir."
-  )
+    saved = json.loads(text)
+  if not isinstance(saved, dict):
+    raise ConfigError(
+      f"{path} is damaged: write it anew with the run's own config, or choose another --workdir."
+    )
+  return configs.current(saved, path)
 
 
 @contextlib.contextmanager

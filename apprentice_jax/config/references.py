@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.precision import Precision
 
 
@@ -25,7 +26,7 @@ def parse(text: str) -> Reference:
   """Reads ``NETWORK|PRECISION|ACCURACY|SOURCE``, such as "resnet20|32A,2W|91.13|TTQ, best epoch".
 
   Raises:
-    ValueError: one sentence about what is wrong.
+    ConfigError: one sentence about what is wrong.
   """
   parts = [part.strip() for part in str(text).split("|", 3)]
   try:
@@ -33,19 +34,18 @@ def parse(text: str) -> Reference:
       raise ValueError
     accuracy = float(parts[2])
   except ValueError:
-    raise ValueError(
+    raise ConfigError(
       f"config.study.references has {text!r}: write NETWORK|PRECISION|ACCURACY|SOURCE, the "
-      "accuracy "
-      "in percent, such as 'resnet20|32A,2W|91.13|TTQ, best epoch'."
+      "accuracy in percent, such as 'resnet20|32A,2W|91.13|TTQ, best epoch'."
     ) from None
   if not 0 <= accuracy <= 100:
-    raise ValueError(
+    raise ConfigError(
       f"config.study.references has {text!r}: an accuracy in percent is between 0 and 100."
     )
   try:
     return Reference(parts[0], str(Precision.parse(parts[1])), accuracy, parts[3])
   except ValueError as error:
-    raise ValueError(f"config.study.references has {text!r}: {error}") from None
+    raise ConfigError(f"config.study.references has {text!r}: {error}") from None
 
 
 def network(config) -> str:
