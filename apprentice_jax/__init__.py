@@ -14,7 +14,6 @@ _SUBMODULES = (
   "data",
   "deploy",
   "distill",
-  "export",
   "models",
   "plan",
   "quantizers",
@@ -24,6 +23,8 @@ _SUBMODULES = (
 _HOME = {
   "apprentice_loss": "apprentice_jax.distill.loss",
   "evaluate": "apprentice_jax.training.api",
+  "export": "apprentice_jax.training.export",
+  "load": "apprentice_jax.deploy.registry",
   "train": "apprentice_jax.training.api",
 }
 

@@ -11,8 +11,8 @@ from ml_collections import config_flags
 
 from apprentice_jax.bench import MOVED
 from apprentice_jax.config import base, expanded, flat
-from apprentice_jax.deploy.formats import FORMATS
 from apprentice_jax.deploy.network import ENDS
+from apprentice_jax.deploy.registry import FORMATS
 from apprentice_jax.errors import ConfigError, nearest
 
 # Of one of several processes; see `training.processes`.

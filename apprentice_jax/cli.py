@@ -200,8 +200,7 @@ def _train(command: str, config, workdir: str) -> int:
   with preemption.listening():  # also while devices start, programs compile, and between runs
     devices.start(config.cpu_devices, workdir, config.study.jobs if command == "study" else 1)
     if command == "train":
-      from apprentice_jax import finish
-      from apprentice_jax.training import api
+      from apprentice_jax.training import api, finish
       from apprentice_jax.training.workdir import result
 
       finished = result(pathlib.Path(workdir)) is not None
@@ -231,20 +230,19 @@ def _read_study(command: str, workdir: str, out: str) -> str:
 
 
 def _eval(config, given):
-  from apprentice_jax import export
-  from apprentice_jax.deploy import cost
+  from apprentice_jax.deploy import cost, registry
   from apprentice_jax.errors import ConfigError
-  from apprentice_jax.training import processes, start
+  from apprentice_jax.training import export, processes, start
 
   if given.workdir and (given.model or config is not None):
     raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
   path, packing = given.model or _need(given.workdir, "workdir"), "bits"
   config = _need(config, "config") if given.model else start.workdir_config(path)
   network, why = None, ""
-  if given.model and export.exported(path):
+  if given.model and registry.recognised(path):
     if given.lowered:
       print("note: --lowered changes nothing: an exported file is scored as it is.", flush=True)
-    predictor = export.load(path)
+    predictor = registry.load(path)
     found = export.evaluate(predictor, config, given.split, given.data_dir)
     network, packing = predictor.network, predictor.packing
   elif given.lowered:
@@ -265,12 +263,12 @@ def _eval(config, given):
 
 
 def _export(given):
-  from apprentice_jax import export
-  from apprentice_jax.deploy import cost, formats
+  from apprentice_jax.deploy import cost, registry
+  from apprentice_jax.training import export
 
   workdir, out = _need(given.workdir, "workdir"), _need(given.out, "out")
   _check_folder(out)
-  options = {name: getattr(given, name) for name in formats.OPTIONS[given.format]}
+  options = {name: getattr(given, name) for name in registry.FORMATS[given.format]}
   network = export.export(
     workdir, given.format, out, ends=given.ends, data_dir=given.data_dir, **options
   )
@@ -279,10 +277,9 @@ def _export(given):
 
 
 def _predict(given) -> int:
-  from apprentice_jax import export
-  from apprentice_jax.deploy import predict
+  from apprentice_jax.deploy import predict, registry
   from apprentice_jax.errors import ConfigError
-  from apprentice_jax.training import start
+  from apprentice_jax.training import export, start
 
   if given.workdir and given.model:
     raise ConfigError("predict takes --model or --workdir, not both.")
@@ -297,7 +294,7 @@ def _predict(given) -> int:
     config = start.workdir_config(given.workdir)
     predictor = export.predictor(config, given.workdir, data_dir=given.data_dir)
   else:
-    predictor = export.load(_need(given.model, "model"))
+    predictor = registry.load(_need(given.model, "model"))
   status = 0
   for answer in predict.predict(predictor, files.paths, given.top):
     if answer.trouble:

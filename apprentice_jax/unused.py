@@ -2,7 +2,7 @@
 read."""
 
 from apprentice_jax.config import unread
-from apprentice_jax.deploy import formats
+from apprentice_jax.deploy import registry
 
 
 def sentences(command: str, values, arguments: list[str]) -> list[str]:
@@ -35,6 +35,6 @@ def _flags(command: str, values) -> list[tuple[str, str]]:
     return [("config", "--status reads the study's own")]
   if command == "predict" and values.model:
     return [("data_dir", "an exported file needs no dataset")]
-  if command == "export" and "form" not in formats.OPTIONS[values.format]:
+  if command == "export" and "form" not in registry.FORMATS[values.format]:
     return [("form", f"{values.format} files have one form")]
   return []

@@ -10,7 +10,7 @@ import pytest
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import fields, saved
-from apprentice_jax.deploy import formats
+from apprentice_jax.deploy import registry
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import devices, start
@@ -58,7 +58,7 @@ def test_every_default_passes_its_own_check_and_has_known_tags(field):
 
 
 def test_lists_that_the_config_has_of_its_own_are_those_of_their_owners():
-  assert set(fields.FORMATS) == set(formats.FORMATS)
+  assert set(fields.FORMATS) == set(registry.FORMATS)
   assert configs.CELLS == ("teacher", "student", *SCHEMES)
 
 

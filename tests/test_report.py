@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from apprentice_jax import cli
+from apprentice_jax import cli, document
 from apprentice_jax import config as configs
 from apprentice_jax.config import references
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import cells, document, merge, progress, results
+from apprentice_jax.study import cells, merge, progress, results
 from apprentice_jax.study.report import NAMES
 from apprentice_jax.training.workdir import write_config
 

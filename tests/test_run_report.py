@@ -12,9 +12,8 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from apprentice_jax import config as configs
-from apprentice_jax import report
 from apprentice_jax.distill.step import Predicted
-from apprentice_jax.training import predictions, starts
+from apprentice_jax.training import predictions, report, starts
 from apprentice_jax.training.workdir import write_config
 
 NAMES = ["a cat", "<b>dog</b>", "it's | a fox", "wolf"]

@@ -7,11 +7,32 @@ code i, and bit b of the stream is bit ``b % 8`` of byte ``b // 8``. In base 3, 
 or jax arrays: exported programs unpack their weights with them.
 """
 
+import dataclasses
+
 import numpy as np
 
-from apprentice_jax.deploy.nodes import Weights
-
 BASE3 = "base3"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+  """The weights of a convolution.
+
+  Attributes:
+    levels: (height, width, in, out): int8 (int16 where they do not fit) levels, or float32 values.
+    bits: 1 to 8; 32 for float32 values.
+    odd: whether the levels are the odd numbers of magnitude up to ``2**bits - 1`` (DoReFa's), and
+      not those of magnitude up to ``2**(bits-1) - 1``.
+  """
+
+  levels: np.ndarray
+  bits: int
+  odd: bool = False
+
+  @property
+  def top(self) -> int:
+    """The largest magnitude a level can have."""
+    return 2**self.bits - 1 if self.odd else 2 ** (self.bits - 1) - 1
 
 
 def packings(weights: Weights) -> tuple[str, ...]:

@@ -10,9 +10,19 @@ import jax
 import numpy as np
 
 from apprentice_jax.deploy import packed
-from apprentice_jax.deploy.fold import lower
-from apprentice_jax.deploy.network import FULL, Network, check
-from apprentice_jax.deploy.nodes import Conv, Image, MaxPool, Mean, Quantize, Relu, inputs
+from apprentice_jax.deploy.lower import lower
+from apprentice_jax.deploy.network import (
+  FULL,
+  Conv,
+  Image,
+  MaxPool,
+  Mean,
+  Network,
+  Quantize,
+  Relu,
+  check,
+  inputs,
+)
 from apprentice_jax.models.residual import variable_shapes
 
 
@@ -176,7 +186,7 @@ def blank(model: nn.Module, image_shape, **about) -> Network:
   Args:
     model: as `models.resnet` makes it.
     image_shape: (height, width, channels).
-    **about: further arguments of `fold.lower`.
+    **about: further arguments of `lower.lower`.
   """
 
   def fill(path, leaf):

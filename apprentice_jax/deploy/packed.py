@@ -21,8 +21,7 @@ import struct
 import numpy as np
 
 from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.network import FULL, BadNetwork, Network, check
-from apprentice_jax.deploy.nodes import KINDS, Node, Weights
+from apprentice_jax.deploy.network import FULL, KINDS, BadNetwork, Network, Node, Weights, check
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.files import write_whole
 
@@ -49,7 +48,7 @@ def write(network: Network, path, packing: str = "bits"):
   """Writes a network to a file.
 
   Args:
-    network: from `fold.lower`.
+    network: from `lower.lower`.
     path: of the file.
     packing: of ternary weights: "bits", 2 each, or "base3", five to a byte.
   """

@@ -108,7 +108,7 @@ def predict(predictor: Predictor, paths: Sequence, top: int = 5) -> Iterator[Ans
   """Answers for image files, in their order; a file without an answer does not end the others'.
 
   Args:
-    predictor: from `export.load`.
+    predictor: from `registry.load`.
     paths: of files in any common image format, prepared as evaluation prepares images.
     top: how many classes to name.
 
@@ -134,7 +134,7 @@ def check(predictor: Predictor):
   if channels not in CHANNELS:
     raise ConfigError(
       f"this network takes images of {channels} channels, and pictures have 1 (grey) or 3 (RGB): "
-      "call it on arrays, see `apprentice_jax.export.load`."
+      "call it on arrays, see `apprentice_jax.load`."
     )
 
 

@@ -1,52 +1,28 @@
-"""A deployed network as a jax function: the numbers of `integer`, compiled.
+"""A deployed network as a jax function: the numbers of `interpret`, compiled.
 
-Sums of levels are computed by float32 convolutions, as whole numbers below 2**24, which no order of
-summation changes, nor the bfloat16 or TF32 in which accelerators multiply by default. Weights are
-constants in their packed form, unpacked by the program.
+Sums of levels are computed by float32 convolutions, as whole numbers below 2**24. No order of
+summation changes these, nor do the bfloat16 or TF32 in which accelerators multiply by default.
+Weights are constants in their packed form, which the program unpacks.
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.network import FRACTION, FULL, BadNetwork, Network, Value, check
-from apprentice_jax.deploy.nodes import (
-  Add,
+from apprentice_jax.deploy import bits, interpret
+from apprentice_jax.deploy.network import (
+  EXACT,
+  FULL,
+  BadNetwork,
   Conv,
-  Image,
-  MaxPool,
-  Mean,
-  Node,
-  Quantize,
-  Relu,
-  Rescale,
-  inputs,
+  Network,
+  Value,
+  check,
+  largest_sum,
 )
 from apprentice_jax.deploy.predictor import Predictor
-
-EXACT = 2**24  # float32 has all whole numbers up to here
-
-
-def run(network: Network, images, given: dict | None = None, observe: Callable | None = None):
-  """The logits of images; see `integer.run`, whose arguments and results these are, as jax
-  arrays."""
-  known, results = check(network), {}
-  for node in network.nodes:
-    arrays = [results[name] for name in inputs(node)] or [images]
-    accumulators = None
-    if isinstance(node, Conv):
-      accumulators = _accumulate(node, arrays[0], known[node.input])
-      result = _scaled(node, accumulators.astype(jnp.float32))
-    else:
-      result = _RULES[type(node)](node, *arrays)
-    if observe:
-      observe(node.name, accumulators, result)
-    results[node.name] = (given or {}).get(node.name, result)
-  return result.reshape(-1, result.shape[-1])
 
 
 def predictor(network: Network) -> Predictor:
@@ -55,11 +31,11 @@ def predictor(network: Network) -> Predictor:
   Raises:
     BadNetwork: float32 cannot hold its sums.
   """
-  known = check(network)
+  values = check(network)
   for node in network.nodes:
-    if isinstance(node, Conv) and node.weights.bits != FULL and known[node.input].kind == "levels":
-      _largest_sum(node)
-  compiled = jax.jit(functools.partial(run, network))
+    if isinstance(node, Conv) and node.weights.bits != FULL and values[node.input].kind == "levels":
+      _bounded_sum(node)
+  compiled = jax.jit(functools.partial(logits, network))
   return Predictor(
     network.image_shape,
     network.class_names,
@@ -70,6 +46,7 @@ def predictor(network: Network) -> Predictor:
 
 
 def _accumulate(node: Conv, x, value: Value):
+  """See `interpret.accumulate`."""
   w, rows = node.weights, len(node.multiplier)
   convolve = functools.partial(_convolve, stride=node.stride)
   if w.bits == FULL:
@@ -82,13 +59,13 @@ def _accumulate(node: Conv, x, value: Value):
   if value.kind == "float":
     sums = convolve(x, kernel, precision="highest")
   else:
-    sums = _exact(convolve, x, kernel, value, _largest_sum(node))
+    sums = _exact(convolve, x, kernel, value, _bounded_sum(node))
   return jnp.stack(jnp.split(sums, rows, -1))
 
 
-def _largest_sum(node: Conv) -> int:
-  """The largest sum of the magnitudes of a channel's weights."""
-  weight = int(np.sum(np.abs(node.weights.levels), (0, 1, 2), np.int64).max())
+def _bounded_sum(node: Conv) -> int:
+  """`largest_sum`, if float32 can hold it."""
+  weight = largest_sum(node)
   if weight > EXACT:
     raise BadNetwork(
       f"a convolution whose weights' magnitudes add up to {weight:,}, more than {EXACT:,}"
@@ -126,44 +103,12 @@ def _convolve(x, kernel, stride, precision=None):
 
 
 def _constant(array: np.ndarray):
-  return jax.lax.optimization_barrier(
-    jnp.asarray(array)
-  )  # or it would be unpacked before it is exported
+  # The barrier keeps an export from unpacking the weights beforehand.
+  return jax.lax.optimization_barrier(jnp.asarray(array))
 
 
-def _scaled(node, values):
-  products = [rows * multiplier for rows, multiplier in zip(values, node.multiplier)]
-  if node.fixed:
-    products = list(map(jnp.rint, products))
-  return functools.reduce(jnp.add, products) + node.addend
-
-
-def _image(node: Image, images):
-  return _scaled(node, images[None].astype(jnp.float32))
-
-
-def _rescale(node: Rescale, x):
-  subsampled = x[:, :: node.stride, :: node.stride].astype(jnp.float32)
-  if x.dtype != jnp.float32:
-    subsampled = jnp.rint(subsampled * np.float32(node.multiplier))
-  extra = node.channels - x.shape[-1]
-  return jnp.pad(subsampled, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
-
-
-def _add(node: Add, a, b):
-  return a + b
-
-
-def _quantize(node: Quantize, x):
-  levels = jnp.clip(jnp.rint(x * np.float32(1 / FRACTION)), node.low, node.high)
-  return levels.astype(jnp.int8 if node.signed else jnp.uint8)
-
-
-def _relu(node: Relu, x):
-  return jnp.maximum(x, 0)
-
-
-def _max_pool(node: MaxPool, x):
+def _max_pool(x):
+  """See `interpret.max_pool`."""
   return jax.lax.reduce_window(
     x,
     np.zeros((), x.dtype),
@@ -174,18 +119,6 @@ def _max_pool(node: MaxPool, x):
   )
 
 
-def _mean(node: Mean, x):
-  dtype = jnp.float32 if x.dtype == jnp.float32 else jnp.int32
-  mean = jnp.sum(x, (1, 2), dtype, keepdims=True).astype(jnp.float32) * np.float32(node.multiplier)
-  return jnp.rint(mean) if node.fixed else mean
-
-
-_RULES: dict[type[Node], Callable] = {
-  Image: _image,
-  Rescale: _rescale,
-  Add: _add,
-  Quantize: _quantize,
-  Relu: _relu,
-  MaxPool: _max_pool,
-  Mean: _mean,
-}
+JAX = interpret.Backend(jnp, _accumulate, _max_pool)
+# `interpret.logits` of jax arrays, which can be traced.
+logits = functools.partial(interpret.logits, backend=JAX)

@@ -71,9 +71,9 @@ def export(network: Network) -> jax.export.Exported:
   """The program of uint8 images (batch, height, width, channels), of any batch."""
   (batch,) = jax.export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)
-  return jax.export.export(jax.jit(functools.partial(program.run, network)), platforms=PLATFORMS)(
-    images
-  )
+  return jax.export.export(
+    jax.jit(functools.partial(program.logits, network)), platforms=PLATFORMS
+  )(images)
 
 
 def load(path) -> Predictor:

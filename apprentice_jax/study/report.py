@@ -3,11 +3,12 @@
 import pathlib
 import statistics
 
-from apprentice_jax import plots
+from apprentice_jax import document, plots
 from apprentice_jax.config import CELLS, references
-from apprentice_jax.study import document, grid, origin, summary, verdict
-from apprentice_jax.study.document import Heading, Picture, Table, Text
+from apprentice_jax.document import Heading, Picture, Table, Text
+from apprentice_jax.study import grid, summary, verdict
 from apprentice_jax.training.records import read_records
+from apprentice_jax.training.report import origin
 
 NAMES = {
   "teacher": "teacher, full precision",
@@ -97,7 +98,7 @@ def write(
     *tradeoffs(found, what, out),
     *agreement(found, runs, what),
     *everything(found, what),
-    *origin.blocks(*folders),
+    *origin(*folders),
   ]
   (out / "report.md").write_text(document.markdown(blocks), "utf-8")
   (out / "report.html").write_text(document.page(blocks, out), "utf-8")

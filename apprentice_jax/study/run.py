@@ -4,7 +4,6 @@ import pathlib
 import sys
 
 from apprentice_jax import config as configs
-from apprentice_jax import export
 from apprentice_jax.config import references
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
@@ -22,6 +21,7 @@ from apprentice_jax.study.cells import (
 )
 from apprentice_jax.training import (
   api,
+  export,
   inputs,
   inventory,
   preemption,

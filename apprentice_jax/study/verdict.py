@@ -6,8 +6,8 @@ import math
 import numpy as np
 from scipy import special
 
+from apprentice_jax.document import Heading, Text
 from apprentice_jax.study import summary
-from apprentice_jax.study.document import Heading, Text
 
 # The teacher's effect: each scheme and its control.
 EFFECTS = (("A", "baseline"), ("B", "baseline"), ("C", "C-control"))

@@ -22,13 +22,12 @@ import tempfile
 import jax
 import numpy as np
 
-from apprentice_jax import export
 from apprentice_jax.data.augment import normalise
-from apprentice_jax.deploy import integer, packed, program, stablehlo
-from apprentice_jax.deploy.nodes import Conv, Quantize, Weights
+from apprentice_jax.deploy import interpret, packed, program, stablehlo
+from apprentice_jax.deploy.network import Conv, Quantize, Weights
 from apprentice_jax.models.layers import QuantActivation
 from apprentice_jax.quantizers import Quantized
-from apprentice_jax.training import inputs, start
+from apprentice_jax.training import export, inputs, start
 
 BATCH = 500
 
@@ -81,7 +80,7 @@ def lowered(network):
       if accumulators is not None:
         sums[name] = accumulators
 
-    return program.run(network, images, given, observe), sums, results
+    return program.logits(network, images, given, observe), sums, results
 
   return run
 
@@ -148,7 +147,7 @@ def compare(workdir, data_dir=""):
     # End to end.
     by_numpy = {}
     logits["numpy, of the packed file"].append(
-      integer.run(
+      interpret.logits(
         read, images, observe=lambda name, sums, result: by_numpy.update({name: (sums, result)})
       )
     )

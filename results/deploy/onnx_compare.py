@@ -23,11 +23,10 @@ import onnx as library
 import onnxruntime
 from compare import BATCH, trained
 
-from apprentice_jax import export
-from apprentice_jax.deploy import integer, onnx
+from apprentice_jax.deploy import interpret, onnx
 from apprentice_jax.deploy import network as networks
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import inputs, start
+from apprentice_jax.training import export, inputs, start
 
 FORMS = (
   ("exact", "exact", "float"),
@@ -95,7 +94,7 @@ def compare(workdir, data_dir):
     ours = np.asarray(reference(images)[0])
     for form, (predictor, observed, network) in forms.items():
       logits[form].append(predictor.logits(images))
-      wanted[form].append(integer.run(network, images) if "ends" in form else ours)
+      wanted[form].append(interpret.logits(network, images) if "ends" in form else ours)
       levels, own, count = observed(images), {}, counts[form]
       if not levels:
         continue
@@ -104,7 +103,7 @@ def compare(workdir, data_dir):
         for k, v in levels.items()
         if form.startswith("fast") or form == "exact" and k == "stem_act"
       }
-      integer.run(network, images, given, lambda name, _, value: own.update({name: value}))
+      interpret.logits(network, images, given, lambda name, _, value: own.update({name: value}))
       for name, x in levels.items():
         difference = np.abs(x.astype(np.int16) - own[name])
         kind = "stem's levels" if name == "stem_act" else "levels"

@@ -35,7 +35,7 @@ def networks(name: str, precision: str, *ends: str, **quantization):
   """Lowered networks of random weights, with each of the ends."""
   import jax
 
-  from apprentice_jax.deploy import fold
+  from apprentice_jax.deploy import lower
   from apprentice_jax.models import resnet
 
   side, classes = NETWORKS[name]
@@ -56,7 +56,7 @@ def networks(name: str, precision: str, *ends: str, **quantization):
     mean=(0.5,) * 3,
     std=(0.25,) * 3,
   )
-  return [fold.lower(model, made["params"], stats, ends=kind, **about) for kind in ends]
+  return [lower.lower(model, made["params"], stats, ends=kind, **about) for kind in ends]
 
 
 def make(folder):

@@ -10,9 +10,8 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.deploy import bits, fold, packed
-from apprentice_jax.deploy.network import FULL
-from apprentice_jax.deploy.nodes import Conv
+from apprentice_jax.deploy import bits, lower, packed
+from apprentice_jax.deploy.network import FULL, Conv
 from apprentice_jax.models import resnet
 
 SHAPE = (224, 224, 3)
@@ -30,7 +29,7 @@ def main(out):
     "float32 bytes of its parameters": floats,
   }
   for ends in ("float", "8bit"):
-    network = fold.lower(
+    network = lower.lower(
       model,
       variables["params"],
       variables["batch_stats"],

@@ -7,8 +7,8 @@ import re
 from PIL import Image
 from rows import DIGITS, Row, file, half
 
-from apprentice_jax import export
 from apprentice_jax.deploy import stablehlo
+from apprentice_jax.training import export
 
 PREDICT = "predict --model={place}/student "
 

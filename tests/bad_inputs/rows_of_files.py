@@ -34,7 +34,7 @@ from rows import (
   torch_file,
 )
 
-from apprentice_jax import export
+from apprentice_jax.training import export
 
 ROWS = [
   # Data.

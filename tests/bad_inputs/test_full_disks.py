@@ -13,8 +13,8 @@ import pytest
 from checks import CONTINUED, Began, assert_kept, assert_same_end, assert_sentence, began, files
 from rows import GO_ON, KEPT, steps
 
-from apprentice_jax import cli, report
-from apprentice_jax.training import records
+from apprentice_jax import cli
+from apprentice_jax.training import records, report
 from apprentice_jax.training import run as running
 
 

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from apprentice_jax.deploy import integer, packed
+from apprentice_jax.deploy import interpret, packed
 from apprentice_jax.deploy.predictor import BadFile
 
 WORDS = [
@@ -115,7 +115,7 @@ def outcome(data: bytes) -> str:
   except BadFile:
     return "refused"
   with np.errstate(all="ignore"):  # 1e38 in a scale is a number
-    logits = integer.run(network, np.zeros((1, *network.image_shape), np.uint8))
+    logits = interpret.logits(network, np.zeros((1, *network.image_shape), np.uint8))
   assert logits.shape == (1, len(network.class_names))
   return "read"
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from apprentice_jax.deploy import fold
+from apprentice_jax.deploy import lower
 from apprentice_jax.models import resnet
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "results" / "deploy"))
@@ -58,6 +58,6 @@ def _filled(bits, path, leaf):
 def lowered(ends="float", **which):
   """The network of `made`, lowered."""
   model, params, stats, _ = made(**which)
-  return fold.lower(
+  return lower.lower(
     model, params, stats, image_shape=SHAPE, class_names=NAMES, mean=MEAN, std=STD, ends=ends
   )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from networks import lowered, made
 
-from apprentice_jax.deploy import integer
-from apprentice_jax.deploy.nodes import Add, Conv, Image, MaxPool, Mean, Quantize, Rescale
+from apprentice_jax.deploy import interpret
+from apprentice_jax.deploy.network import Add, Conv, Image, MaxPool, Mean, Quantize, Rescale
 
 FRACTION = 2**20  # of a step of the grid that comes next
 
@@ -150,7 +150,7 @@ def by_hand(network, pixels_of_image) -> dict:
 )
 def test_every_node_is_what_plain_python_computes(kind):
   network, images, results = lowered("8bit", **kind), made(**kind)[3][:1], {}
-  integer.run(network, images, observe=lambda name, _, value: results.update({name: value[0]}))
+  interpret.logits(network, images, observe=lambda name, _, value: results.update({name: value[0]}))
   wanted = by_hand(network, images[0].tolist())
   assert results.keys() == wanted.keys()
   for name, value in wanted.items():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from networks import lowered
 
-from apprentice_jax import export
 from apprentice_jax.config import checked
 from apprentice_jax.deploy import bits, cost, packed
-from apprentice_jax.deploy.nodes import Conv
+from apprentice_jax.deploy.network import Conv
 from apprentice_jax.models import resnet
+from apprentice_jax.training import export
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apprentice_jax import cli, export
+from apprentice_jax import cli
 from apprentice_jax import config as configs
 from apprentice_jax.data import sources
-from apprentice_jax.deploy import fold, packed, predict
+from apprentice_jax.deploy import lower, packed, predict, registry
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, start
+from apprentice_jax.training import api, export, start
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 
@@ -140,7 +140,7 @@ def test_a_network_that_cannot_be_lowered_is_scored(workdir, command, monkeypatc
   def bad(*_, **__):
     raise BadNetwork("stem: weights that are not finite")
 
-  monkeypatch.setattr(fold, "lower", bad)
+  monkeypatch.setattr(lower, "lower", bad)
   status, said, err = command("eval", f"--workdir={workdir}")
   assert status == 0, err
   assert re.search("test: accuracy.*", said)[0] == re.search("test: accuracy.*", wanted)[0]
@@ -199,7 +199,7 @@ def test_predict_names_classes_as_evaluation_would(workdir, command, tmp_path):
   for i in range(5):
     files.append(tmp_path / f"{i}.png")
     Image.fromarray(data.images[i, ..., 0]).save(files[-1])
-  predictor = export.load(out)
+  predictor = registry.load(out)
   logits = predictor.logits(data.images[:5])
   status, said, err = command("predict", f"--model={out}", *files)
   assert status == 0, err

@@ -7,9 +7,8 @@ import pytest
 from networks import MEAN, STD, lowered, made
 
 from apprentice_jax import config as configs
-from apprentice_jax.deploy import fold, integer
-from apprentice_jax.deploy.network import FRACTION, BadNetwork
-from apprentice_jax.deploy.nodes import Conv, Quantize
+from apprentice_jax.deploy import interpret, lower
+from apprentice_jax.deploy.network import FRACTION, BadNetwork, Conv, Quantize
 from apprentice_jax.distill.step import Network as Variables
 
 KINDS = [
@@ -45,7 +44,7 @@ def test_each_layer_computes_what_it_was_trained_to(kind):
     for name, theirs in ours.items()
   }
   found, results = {}, {}
-  logits = integer.run(
+  logits = interpret.logits(
     network,
     images,
     given,
@@ -97,7 +96,7 @@ def test_ttqs_two_rows_of_multipliers_by_hand(per_channel):
   params = jax.tree.map(np.array, params)
   params["stage1_block1"]["conv1"]["negative"][0] = -0.1  # acts as the floor
   block, s = params["stage1_block1"], stats["stage1_block1"]
-  network = fold.lower(
+  network = lower.lower(
     model,
     params,
     stats,
@@ -134,7 +133,7 @@ def test_integer_ends(bits):
     assert np.all(np.abs(difference) <= scale / 2 * 1.0001)
   names = [n.name for n in eight.nodes if isinstance(n, Quantize)]
   assert names[0] == "image_act" and names[-1] == "mean_act"
-  a, b = integer.run(float_ends, images), integer.run(eight, images)
+  a, b = interpret.logits(float_ends, images), interpret.logits(eight, images)
   assert 0 < np.abs(a - b).max() < 0.2 * np.abs(a).max()
   with pytest.raises(BadNetwork, match=f"{bits}-bit ends are for networks with quantized weights"):
     lowered(f"{bits}bit", precision="32A,32W")
@@ -157,7 +156,7 @@ def test_what_cannot_be_lowered_is_said(path, value, sentence):
     lambda p, a: np.full_like(a, value) if "/".join(k.key for k in p) == path else a, params
   )
   with pytest.raises(BadNetwork, match=sentence), np.errstate(all="ignore"):
-    fold.lower(
+    lower.lower(
       model,
       spoilt,
       stats,

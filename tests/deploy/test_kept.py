@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from networks import lowered, made
 
-from apprentice_jax.deploy import formats, integer, packed
+from apprentice_jax.deploy import interpret, packed, registry
 
 KEPT = pathlib.Path(__file__).parent / "kept"
 # The ends and the network of each file, by its name.
@@ -43,13 +43,13 @@ def write():
   for name, (ends, kind) in KINDS.items():
     network = lowered(ends, **kind)
     packed.write(network, KEPT / f"{name}.packed")
-    arrays[f"{name}/interpreted"] = integer.run(network, images)
+    arrays[f"{name}/interpreted"] = interpret.logits(network, images)
     for what, (form, options) in FORMATS.items():
       if what != "fast" or "residual" in kind:
         path = KEPT / f"{name}.{what}"
         if what == "packed" or what in ("exact", "fast") and name in ONNX:
-          formats.write(network, form, path, **options)
-          arrays[f"{name}/{what}"] = formats.load(path).logits(images)
+          registry.write(network, form, path, **options)
+          arrays[f"{name}/{what}"] = registry.load(path).logits(images)
         else:
           arrays[f"{name}/{what}"] = exported(network, form, options, images)
   np.savez_compressed(KEPT / "logits.npz", **arrays)
@@ -59,8 +59,8 @@ def exported(network, form: str, options: dict, images: np.ndarray) -> np.ndarra
   """The logits of a network that is written to a file and read again."""
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "student"
-    formats.write(network, form, path, **options)
-    return formats.load(path).logits(images)
+    registry.write(network, form, path, **options)
+    return registry.load(path).logits(images)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_kept_file_is_read_and_written_as_it_was(name, kept):
   data = (KEPT / f"{name}.packed").read_bytes()
   network = packed.decode(data)
   assert packed.encode(network) == data
-  assert_equal(integer.run(network, kept["images"]), kept[f"{name}/interpreted"], network)
+  assert_equal(interpret.logits(network, kept["images"]), kept[f"{name}/interpreted"], network)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -110,7 +110,7 @@ def test_every_format_computes_what_it_did(name, what, kept):
   found = exported(network, form, options, kept["images"])
   np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
   if what in ("exact", "fast") and name in ONNX:
-    before = formats.load(KEPT / f"{name}.{what}").logits(kept["images"])
+    before = registry.load(KEPT / f"{name}.{what}").logits(kept["images"])
     np.testing.assert_array_equal(before, found)
 
 

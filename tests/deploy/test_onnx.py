@@ -16,20 +16,13 @@ import pytest
 from networks import NAMES, made
 from onnx.reference import ReferenceEvaluator
 
-from apprentice_jax.deploy import (
-  fold,
-  formats,
-  integer,
-  onnx,
-  onnx_exact,
-  onnx_fast,
-  packed,
-)
+from apprentice_jax.deploy import interpret, lower, onnx, packed, registry
 from apprentice_jax.deploy import (
   network as networks,
 )
-from apprentice_jax.deploy.nodes import Conv, Weights
-from apprentice_jax.deploy.onnx_graph import Graph
+from apprentice_jax.deploy.network import Conv, Weights
+from apprentice_jax.deploy.onnx import exact, fast
+from apprentice_jax.deploy.onnx.graph import Graph
 from apprentice_jax.deploy.predictor import BadFile
 from apprentice_jax.errors import ConfigError
 
@@ -80,14 +73,14 @@ def reference(network, images, given):
   """(logits, levels) of the NumPy reference, from the levels of the first activation on."""
   found = {}
   given = {k: v.astype(np.uint8) for k, v in given.items() if k == "stem_act"}
-  return integer.run(
+  return interpret.logits(
     network, images, given, lambda name, _, value: found.update({name: value})
   ), found
 
 
 def predicted(data, folder, images):
   (folder / "x").write_bytes(data)
-  return formats.load(folder / "x").logits(images)
+  return registry.load(folder / "x").logits(images)
 
 
 def optimized(data: bytes, folder):
@@ -120,8 +113,8 @@ def test_the_exact_form_is_equal_in_every_bit_after_the_stem(kind, tmp_path):
 )
 def test_integer_and_float_convolutions_give_the_same_bits(kind, monkeypatch):
   images, network, found = made(**kind)[3], lowered("8bit", **kind), []
-  for exact, op in ((2**24, "Conv"), (0, "ConvInteger")):
-    monkeypatch.setattr(onnx_exact, "EXACT", exact)
+  for bound, op in ((2**24, "Conv"), (0, "ConvInteger")):
+    monkeypatch.setattr(exact, "EXACT", bound)
     data = onnx.encode(network, "exact")
     assert {
       n.op_type for n in library.load_from_string(data).graph.node if "Conv" in n.op_type
@@ -143,7 +136,7 @@ def test_integer_and_float_convolutions_give_the_same_bits(kind, monkeypatch):
 )
 def test_float_activations(kind, tmp_path):
   images, network = made(**kind)[3], lowered(**kind)
-  wanted = integer.run(network, images)
+  wanted = interpret.logits(network, images)
   np.testing.assert_allclose(
     predicted(onnx.encode(network), tmp_path, images), wanted, atol=1e-5 * np.abs(wanted).max()
   )
@@ -160,7 +153,9 @@ def misses(data, network, images):
   found, own = levels(data, network, images), {}
   known = networks.check(network)
   given = {k: v.astype(np.int8 if known[k].low < 0 else np.uint8) for k, v in found.items()}
-  logits = integer.run(network, images, given, lambda name, _, value: own.update({name: value}))
+  logits = interpret.logits(
+    network, images, given, lambda name, _, value: own.update({name: value})
+  )
   return logits, np.concatenate([np.abs(x - own[name]).ravel() for name, x in found.items()])
 
 
@@ -190,7 +185,7 @@ def test_the_fast_form_misses_few_levels_by_one(kind, tmp_path):
     np.testing.assert_allclose(
       predicted(data, tmp_path, images), wanted, rtol=1e-5, atol=1e-5 + half
     )
-    free = integer.run(network, images)
+    free = interpret.logits(network, images)
     np.testing.assert_allclose(wanted, free, atol=0.02 * np.abs(free).max())
 
 
@@ -205,7 +200,7 @@ def test_channels_that_batch_norm_has_all_but_switched_off(weights):
     return leaf
 
   params = jax.tree_util.tree_map_with_path(quiet, params)
-  network = fold.lower(
+  network = lower.lower(
     model, params, stats, image_shape=small.SHAPE, class_names=NAMES, mean=small.MEAN, std=small.STD
   )
   difference = misses(onnx.encode(network, "fast"), network, images)[1]
@@ -302,7 +297,7 @@ def test_8_bit_weights_throughout_want_vnni_or_the_exact_form():
 )
 def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch, tmp_path):
   """Of levels of 255 and of the largest weights, which pairs of products in 16 bits cannot hold."""
-  monkeypatch.setattr(onnx_exact, "EXACT", 0)
+  monkeypatch.setattr(exact, "EXACT", 0)
   top = 2**bits - 1 if odd else 2 ** (bits - 1) - 1
   weights = Weights(np.full((1, 1, 64, 24), top, np.int16 if top > 127 else np.int8), bits, odd)
   weights.levels[..., ::2] = -top
@@ -314,9 +309,9 @@ def test_the_largest_sums_are_exact_on_this_processor(op, bits, odd, monkeypatch
     Graph(form="fast" if op == "QGemm" else "exact"),
   )
   logits = {
-    "MatMulInteger": lambda: onnx_exact.dense(g, node, value, "x"),
-    "QGemm": lambda: onnx_fast.dense(g, node, value, 1),
-    "ConvInteger": lambda: onnx_exact.rule(g, node, [value], ["x"]),
+    "MatMulInteger": lambda: exact.dense(g, node, value, "x"),
+    "QGemm": lambda: fast.dense(g, node, value, 1),
+    "ConvInteger": lambda: exact.rule(g, node, [value], ["x"]),
   }[op]()
   g.add("Identity", logits, name="y")
   shape = [3, 24, 1, 1] if op == "ConvInteger" else [3, 24]
@@ -384,8 +379,8 @@ def test_weights_are_packed():
 
 def test_a_file_says_what_it_takes(tmp_path):
   network = lowered()
-  formats.write(network, "onnx", tmp_path / "student")
-  assert formats.recognised(tmp_path / "student") == "onnx"
+  registry.write(network, "onnx", tmp_path / "student")
+  assert registry.recognised(tmp_path / "student") == "onnx"
   said = _said((tmp_path / "student").read_bytes())
   assert (
     said["architecture"] == "resnet"
@@ -395,7 +390,7 @@ def test_a_file_says_what_it_takes(tmp_path):
   assert json.loads(said["class_names"]) == list(NAMES) and json.loads(said["std"]) == list(
     network.std
   )
-  predictor = formats.load(tmp_path / "student")
+  predictor = registry.load(tmp_path / "student")
   assert predictor[:3] == (network.image_shape, network.class_names, network.resize)
   images = made()[3]
   np.testing.assert_array_equal(predictor.logits(images[:2]), predictor.logits(images)[:2])
@@ -410,8 +405,8 @@ def test_damage_is_noticed(tmp_path):
     hurt.append(bytes(changed))
   for changed in hurt:
     (tmp_path / "x").write_bytes(changed)
-    with pytest.raises(BadFile, match="damaged"):
-      formats.load(tmp_path / "x")
+    with pytest.raises(ConfigError, match="damaged"):
+      registry.load(tmp_path / "x")
   packed.write(lowered(), tmp_path / "packed")
   assert not onnx.recognises(tmp_path / "packed")
 

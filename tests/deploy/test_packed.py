@@ -11,8 +11,7 @@ import pytest
 from networks import lowered
 
 from apprentice_jax.deploy import bits, packed
-from apprentice_jax.deploy.network import BadNetwork, check
-from apprentice_jax.deploy.nodes import Weights
+from apprentice_jax.deploy.network import BadNetwork, Weights, check
 from apprentice_jax.deploy.predictor import BadFile
 
 PACKINGS = [f"{k}bit" for k in range(2, 9)] + [f"{k}bit-odd" for k in range(1, 9)] + ["base3"]

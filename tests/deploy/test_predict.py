@@ -14,9 +14,9 @@ import pytest
 from networks import NAMES, made
 from PIL import Image
 
-from apprentice_jax import cli, export
+from apprentice_jax import cli
 from apprentice_jax.data import files, folder
-from apprentice_jax.deploy import fold, onnx, packed, predict, preprocessing
+from apprentice_jax.deploy import lower, onnx, packed, predict, preprocessing, registry
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
 
@@ -31,7 +31,7 @@ def network(shape=(16, 16, 3), resize=20):
   model, params, stats, _ = made()
   if channels == 1:
     params = {**params, "stem": {"kernel": params["stem"]["kernel"][:, :, :1]}}
-  return fold.lower(
+  return lower.lower(
     model,
     params,
     stats,
@@ -290,7 +290,7 @@ def test_json_has_a_line_for_every_image(student, command, tmp_path):
   assert status == 2 and f"{tmp_path}/b.png is no image" in err
   assert second["path"] == f"{tmp_path}/b.png" and second["error"] in err
   assert first["path"] == f"{tmp_path}/a.png" and len(first["classes"]) == 3
-  predictor = export.load(student)
+  predictor = registry.load(student)
   logits = predictor.logits(predict.prepared(tmp_path / "a.png", predictor)[None])[0].astype(float)
   odds = np.exp(logits) / np.exp(logits).sum()
   best = np.argsort(-odds)[:3]

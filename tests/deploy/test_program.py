@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from networks import lowered, made
 
-from apprentice_jax.deploy import integer, program
-from apprentice_jax.deploy.network import Value, accumulator_bound
-from apprentice_jax.deploy.nodes import Conv, MaxPool, Mean, Weights
+from apprentice_jax.deploy import interpret, program
+from apprentice_jax.deploy.network import Conv, Mean, Value, Weights, accumulator_bound
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ from apprentice_jax.deploy.nodes import Conv, MaxPool, Mean, Weights
 def test_with_8_bit_ends_every_bit_is_equal(kind):
   images = made(**kind)[3]
   network, found = lowered("8bit", **kind), {}
-  logits = integer.run(
+  logits = interpret.logits(
     network, images, observe=lambda name, acc, value: found.update({name: (acc, value)})
   )
   compiled, sums, values = compare.lowered(network)(images, {})
@@ -42,7 +41,7 @@ def test_with_8_bit_ends_every_bit_is_equal(kind):
 @pytest.mark.parametrize("kind", [dict(), dict(precision="32A,2W", weights="ttq")], ids=str)
 def test_float_ends_agree_but_for_the_order_of_their_sums(kind):
   images, network = made(**kind)[3], lowered(**kind)
-  wanted = integer.run(network, images)
+  wanted = interpret.logits(network, images)
   found = program.predictor(network).logits(images)
   np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-5 * np.abs(wanted).max())
 
@@ -76,7 +75,7 @@ def test_accumulators_by_hand(size, stride, rows, top, low, high):
   zeros = np.zeros((rows, 3), np.float32)
   node = Conv("c", "x", stride, False, Weights(levels, 2 if top == 1 else 8), zeros, zeros[0])
   sides = [levels] if rows == 1 else [np.maximum(levels, 0), np.maximum(-levels, 0)]
-  found = integer.accumulate(node, x, Value((5, 4, 2), "levels", low, high, 8))
+  found = interpret.accumulate(node, x, Value((5, 4, 2), "levels", low, high, 8))
   assert found.dtype == np.int32
   for side, sums in zip(sides, found, strict=True):
     np.testing.assert_array_equal(sums, by_hand(x, side, stride))
@@ -96,7 +95,7 @@ def test_sums_beyond_float32_are_put_together_from_digits(low, high, channels, t
   value = Value((1, 1, channels), "levels", low, high, 8)
   wanted = (x[0, 0, 0].astype(object) @ levels[0, 0].astype(object)).astype(np.int64)
   assert accumulator_bound(node, value) > 2**24
-  np.testing.assert_array_equal(integer.accumulate(node, x, value)[0, 0, 0, 0], wanted)
+  np.testing.assert_array_equal(interpret.accumulate(node, x, value)[0, 0, 0, 0], wanted)
   found = jax.jit(
     lambda x: program._exact(
       lambda x, k: program._convolve(x, k, 1),
@@ -111,10 +110,10 @@ def test_sums_beyond_float32_are_put_together_from_digits(low, high, channels, t
 
 def test_pools_and_means_by_hand():
   x = np.random.default_rng(0).integers(0, 256, (1, 5, 6, 2)).astype(np.uint8)
-  pooled = integer._max_pool(MaxPool("p", "x"), x)
+  pooled = interpret.max_pool(x)
   assert pooled.shape == (1, 3, 3, 2)
   for i, j in np.ndindex(3, 3):
     window = x[0, max(2 * i - 1, 0) : 2 * i + 2, max(2 * j - 1, 0) : 2 * j + 2]
     np.testing.assert_array_equal(pooled[0, i, j], window.max((0, 1)))
-  mean = integer._mean(Mean("m", "x", False, 1 / 30), x)
+  mean = interpret._mean(np, Mean("m", "x", False, 1 / 30), x)
   np.testing.assert_allclose(mean[0, 0, 0], x.mean((0, 1, 2)), rtol=1e-6)

@@ -11,8 +11,9 @@ from networks import lowered, made
 from PIL import Image
 
 from apprentice_jax import cli
-from apprentice_jax.deploy import formats, onnx, packed, program, stablehlo
+from apprentice_jax.deploy import onnx, packed, program, registry, stablehlo
 from apprentice_jax.deploy.predictor import BadFile
+from apprentice_jax.errors import ConfigError
 
 STRANGER = """
 import sys, jax, numpy as np
@@ -182,7 +183,7 @@ def test_files_of_before_are_read(written, tmp_path):
 def test_a_file_beside_some_other_json_is_no_program(written, tmp_path):
   onnx.write(written[0], tmp_path / "student.onnx")
   (tmp_path / "student.onnx.json").write_text("{}")
-  assert formats.recognised(tmp_path / "student.onnx") == "onnx"
+  assert registry.recognised(tmp_path / "student.onnx") == "onnx"
 
 
 def test_files_are_told_apart(written, tmp_path):
@@ -191,9 +192,9 @@ def test_files_are_told_apart(written, tmp_path):
   (tmp_path / "text").write_text("no network")
   (tmp_path / "empty").write_bytes(b"")
   names = [
-    formats.recognised(p)
+    registry.recognised(p)
     for p in (path, tmp_path / "packed", tmp_path / "text", tmp_path / "empty")
   ]
   assert names == ["stablehlo", "packed", "", ""]
-  with pytest.raises(BadFile, match="of no format that export writes"):
-    formats.load(tmp_path / "text")
+  with pytest.raises(ConfigError, match="of no format that export writes"):
+    registry.load(tmp_path / "text")

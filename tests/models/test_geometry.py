@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from apprentice_jax import quantizers
-from apprentice_jax.deploy.fold import lower
+from apprentice_jax.deploy.lower import lower
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.models import Precision, QuantActivation, QuantConv, Quantization, resnet
 from apprentice_jax.models.layers import encode_weights

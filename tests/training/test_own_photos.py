@@ -11,7 +11,7 @@ from runs import named_torch
 from test_config import FILES, get_config
 
 from apprentice_jax import cli, environment
-from apprentice_jax.deploy import formats
+from apprentice_jax.deploy import registry
 from apprentice_jax.distill.step import Network
 from apprentice_jax.models import resnet
 
@@ -69,7 +69,7 @@ def test_the_whole_way(photos, tmp_path, capsys):
   assert "| red apples |" in report and "## Which class is taken for which" in report
   assert json.loads((run / "result.json").read_text())["test_count"] == 6  # a fifth of each class
   for name in ("packed", "onnx"):
-    network = formats.load(run / f"student.{name}")
+    network = registry.load(run / f"student.{name}")
     assert network.class_names == tuple(sorted(COLOURS))
     assert network.image_shape == (16, 16, 3)
   # The report and files of a finished run are written anew where they are missing.

@@ -20,7 +20,7 @@ import pytest
 from runs import final_state, untimed
 
 from apprentice_jax import cli, environment
-from apprentice_jax.deploy import formats
+from apprentice_jax.deploy import registry
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import api, processes
 from apprentice_jax.training.records import read_records
@@ -141,7 +141,7 @@ def assert_close(workdir, expected):
   for a, b in zip(found, wanted):
     np.testing.assert_allclose(a.get("loss", 0), b.get("loss", 0), rtol=1e-5)
   assert untimed(api.result(workdir)).keys() == untimed(api.result(expected)).keys()
-  assert formats.load(workdir / "student.packed").class_names == tuple("0123456789")
+  assert registry.load(workdir / "student.packed").class_names == tuple("0123456789")
 
 
 @pytest.fixture(scope="module")

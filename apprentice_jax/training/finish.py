@@ -39,7 +39,7 @@ def write(config, workdir: pathlib.Path):
 
 
 def _report(config, workdir: pathlib.Path):
-  from apprentice_jax import report  # here: it loads matplotlib
+  from apprentice_jax.training import report  # here: it loads matplotlib
 
   images = lambda index: inputs.split(config, config.eval.final).sample(index)
   print(report.write_run(workdir, None if (workdir / report.MISTAKES_FILE).exists() else images))
@@ -52,7 +52,8 @@ def _file(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 def _export(config, workdir: pathlib.Path, names: list[str]):
   """Writes the student in the formats of these names; one that cannot be written is warned of."""
-  from apprentice_jax import export  # here: few runs need it
+  from apprentice_jax.deploy import registry  # here: few runs need it
+  from apprentice_jax.training import export
 
   try:
     network = export.lowered(config, str(workdir))
@@ -64,6 +65,6 @@ def _export(config, workdir: pathlib.Path, names: list[str]):
   for name in names:
     path = _file(workdir, name)
     try:
-      export.write(network, name, path)
+      registry.write(network, name, path)
     except ConfigError as error:
       warnings.warn(f"there is no {path.name}: {error}")

@@ -9,7 +9,7 @@ may get the other one. Float ends are float operators; of 8-bit ends, the mean a
 
 Weights of convolutions are int8 whatever the bits of their levels. What is left of int8 is used:
 the levels times a whole *gain*, so that the units of the bias are as much finer, but not beyond
-`onnx_exact.LARGEST_WEIGHT`, so that no processor saturates. Levels of 8 bits are beyond it by
+`exact.LARGEST_WEIGHT`, so that no processor saturates. Levels of 8 bits are beyond it by
 themselves: `needs_vnni` names their layers. The classifier's are uint8, which all processors add up
 right, and too slow for more than a classifier.
 """
@@ -19,10 +19,22 @@ import dataclasses
 
 import numpy as np
 
-from apprentice_jax.deploy import onnx_exact
-from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value
-from apprentice_jax.deploy.nodes import Add, Conv, Image, Mean, Quantize, Rescale, Weights, inputs
-from apprentice_jax.deploy.onnx_exact import (
+from apprentice_jax.deploy.network import (
+  FRACTION,
+  FULL,
+  Add,
+  Conv,
+  Image,
+  Mean,
+  Network,
+  Quantize,
+  Rescale,
+  Value,
+  Weights,
+  inputs,
+)
+from apprentice_jax.deploy.onnx import exact
+from apprentice_jax.deploy.onnx.exact import (
   LARGEST_WEIGHT,
   filters,
   subsampled,
@@ -30,7 +42,7 @@ from apprentice_jax.deploy.onnx_exact import (
   windows,
   zero,
 )
-from apprentice_jax.deploy.onnx_graph import ZERO, Graph
+from apprentice_jax.deploy.onnx.graph import ZERO, Graph
 
 LARGEST_BIAS = 2.0**30
 NEGLIGIBLE = 2.0**-10  # of a level
@@ -89,7 +101,7 @@ def needs_vnni(network: Network, known: dict[str, Value]) -> list[str]:
 
 
 def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
-  """As `onnx_exact.build`; but what is quantized is one with its Quantize, and nothing else has its
+  """As `exact.build`; but what is quantized is one with its Quantize, and nothing else has its
   result."""
   steps, by_name = {}, {node.name: node for node in network.nodes}
   for node in network.nodes[:-1]:
@@ -103,11 +115,11 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
       elif isinstance(before, Conv):
         _convolution(g, node, before, known[before.input], steps)
       elif isinstance(before, Mean):
-        onnx_exact.on_grid(
+        exact.on_grid(
           g, node, _mean(g, before, known[before.input], node.step / FRACTION), node.step
         )
       else:
-        onnx_exact.rule(g, node, values, names)
+        exact.rule(g, node, values, names)
     elif isinstance(node, Rescale) and of_levels:
       _rescale(g, node, values[0])
     elif isinstance(node, Mean) and of_levels:
@@ -115,9 +127,9 @@ def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> s
         _mean(g, node, values[0])
     elif isinstance(node, Image):
       unrounded = dataclasses.replace(node, fixed=False)  # a pass over all pixels less
-      onnx_exact.rule(g, unrounded, [known[node.name]], names)
+      exact.rule(g, unrounded, [known[node.name]], names)
     elif not isinstance(node, Add) and not (isinstance(node, Conv) and node.fixed):
-      onnx_exact.rule(g, node, values, names)
+      exact.rule(g, node, values, names)
       steps[node.name] = steps.get(names[0])
   head = network.nodes[-1]
   return dense(g, head, known[head.input], steps.get(head.input))
@@ -146,7 +158,7 @@ def _addition(g, node: Quantize, add: Add, by_name, known):
   for rescale in (by_name[name] for name in inputs(add)):
     step = np.float32(rescale.multiplier / FRACTION * node.step)
     values.append(g.add("DequantizeLinear", rescale.name, step, zero(known[rescale.input])))
-  onnx_exact.on_grid(g, node, g.add("Add", *values, name=add.name), node.step)
+  exact.on_grid(g, node, g.add("Add", *values, name=add.name), node.step)
 
 
 def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
@@ -155,10 +167,10 @@ def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
   )  # in levels
   if value.kind == "float":
     x = conv.input
-    weights = onnx_exact.weights(g, conv, filters, (multiplier * node.step).astype(np.float32))
+    weights = exact.weights(g, conv, filters, (multiplier * node.step).astype(np.float32))
     bias = (addend * node.step).astype(np.float32)
     y = g.add("Conv", x, weights, bias, name=conv.name, **window(conv))
-    _channels_last(g, onnx_exact.on_grid(g, node, y, node.step, named=False), node.name)
+    _channels_last(g, exact.on_grid(g, node, y, node.step, named=False), node.name)
   else:
     step = np.float32(steps[conv.input])
     x = g.add("DequantizeLinear", conv.input, step, zero(value))
@@ -166,7 +178,7 @@ def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
     scale = (scale * node.step / step).astype(np.float32)
     weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
     bias = g.add("DequantizeLinear", bias, scale * step, np.zeros(len(scale), np.int32), axis=0)
-    onnx_exact.on_grid(
+    exact.on_grid(
       g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step
     )
 
@@ -182,7 +194,7 @@ def _mean(g: Graph, node: Mean, value: Value, unit: float = 1.0) -> str:
 
 def dense(g: Graph, node: Conv, value: Value, step: float | None) -> str:
   """The logits: of levels, a Gemm between scales. Weights of 8 bits are uint8, see
-  `onnx_exact.as_uint8`."""
+  `exact.as_uint8`."""
   multiplier, addend, w = node.multiplier[0], node.addend, node.weights
   scales = (
     len(node.multiplier) == 1
@@ -190,10 +202,10 @@ def dense(g: Graph, node: Conv, value: Value, step: float | None) -> str:
     and np.all(np.abs(addend) < LARGEST_BIAS * multiplier)
   )
   if value.kind != "levels" or w.bits == FULL or not scales:
-    return onnx_exact.dense(g, node, value, node.input)
+    return exact.dense(g, node, value, node.input)
   each = lambda point: np.full(len(multiplier), point)
   numbers, point = (
-    (onnx_exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO))
+    (exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO))
     if w.top > LARGEST_WEIGHT
     else (g.levels(w, w.levels[0, 0]), np.int8(0))
   )

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.nodes import Weights
+from apprentice_jax.deploy.network import Weights
 
 # By form, an operator set and the IR version of its ONNX release. ONNX Runtime 1.12 and later read
 # set 17. The fast form is of set 19, which ONNX Runtime 1.15 and later read: ONNX's own evaluator

@@ -13,18 +13,23 @@ import math
 import jax
 import numpy as np
 
-from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Network, check
-from apprentice_jax.deploy.nodes import (
+from apprentice_jax.deploy.network import (
+  ENDS,
+  FRACTION,
+  FULL,
   Add,
+  BadNetwork,
   Conv,
   Image,
   MaxPool,
   Mean,
+  Network,
   Node,
   Quantize,
   Relu,
   Rescale,
   Weights,
+  check,
 )
 from apprentice_jax.models.layers import QuantActivation, QuantConv, encode_weights
 from apprentice_jax.models.norm import EPSILON
@@ -58,7 +63,7 @@ def lower(
       are put on a signed 8-bit grid that holds all normalised pixels, and the mean before the
       classifier on an unsigned one. "7bit": likewise with weights of 7 bits, of which two products
         with 8-bit activations fit 16 bits: processors without VNNI
-      add them so (see `onnx_fast`).
+      add them so (see `fast`).
 
   Raises:
     BadNetwork: a number is not finite, or a grid has no positive step.

@@ -9,9 +9,9 @@ import numpy as np
 
 from apprentice_jax.data.channels import grey
 from apprentice_jax.data.class_names import difference
-from apprentice_jax.deploy import cost, fold, formats, preprocessing, program
+from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
 from apprentice_jax.deploy.network import BadNetwork, Network
-from apprentice_jax.deploy.predictor import BadFile, Predictor
+from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.distill import step
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import ResNet
@@ -25,9 +25,9 @@ def export(
 
   Args:
     workdir: of a run; its newest checkpoint is taken.
-    name: of the format, see `formats.FORMATS`.
+    name: of the format, see `registry.FORMATS`.
     out: the file.
-    ends: of the layers in full precision; see `fold.lower`.
+    ends: of the layers in full precision; see `lower.lower`.
     data_dir: where the dataset is prepared, if not where the run had it; its images' shape is asked
       for.
     **options: of the format.
@@ -39,16 +39,8 @@ def export(
     ConfigError: the network cannot be lowered, or the file not be written.
   """
   network = lowered(start.workdir_config(workdir), str(workdir), ends=ends, data_dir=data_dir)
-  write(network, name, out, **options)
+  registry.write(network, name, out, **options)
   return network
-
-
-def write(network: Network, name: str, out, **options):
-  """Writes a lowered network to a file; see `export`."""
-  try:
-    formats.write(network, name, out, **options)
-  except OSError as error:
-    raise ConfigError(f"cannot write {out}: {error.strerror}.") from None
 
 
 def lowered(
@@ -59,7 +51,7 @@ def lowered(
   Args:
     config: the config.
     path: of the network.
-    ends: see `fold.lower`.
+    ends: see `lower.lower`.
     split: of the dataset, which is asked for the shape of images and the names of classes where the
       workdir does not know them.
     data_dir: where the dataset is prepared, if not where the config says.
@@ -116,7 +108,7 @@ class _Trained(NamedTuple):
   network: step.Network
 
   def lower(self, ends: str) -> Network:
-    return fold.lower(
+    return lower.lower(
       self.model,
       self.network.params,
       self.network.batch_stats,
@@ -150,7 +142,7 @@ def _known_images(config, path: str) -> _Images | None:
 
 
 def about(config, data) -> dict:
-  """What `fold.lower` is told of the config's student beside its variables."""
+  """What `lower.lower` is told of the config's student beside its variables."""
   width = "" if config.student.width == 1 else f" at width {config.student.width:g}"
   return {
     "image_shape": tuple(map(int, data.image_shape)),
@@ -160,29 +152,6 @@ def about(config, data) -> dict:
     "resize": config.data.resize if config.data.image_size else 0,
     "architecture": config.student.name + width,
   }
-
-
-def load(path) -> Predictor:
-  """Reads an exported file.
-
-  Raises:
-    ConfigError: it is none, or damaged.
-  """
-  try:
-    return formats.load(path)
-  except (BadFile, OSError) as error:
-    why = error.strerror if isinstance(error, OSError) else error
-    if pathlib.Path(path).is_dir():
-      why = "it is a folder; `apprentice predict --workdir=DIR` takes a workdir"
-    raise ConfigError(f"cannot read {path}: {why}.") from None
-
-
-def exported(path: str) -> bool:
-  """Whether path is a file that `export` wrote, and no workdir or checkpoint."""
-  try:
-    return pathlib.Path(path).is_file() and bool(formats.recognised(path))
-  except OSError as error:
-    raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
 
 
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:

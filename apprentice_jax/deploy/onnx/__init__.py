@@ -8,8 +8,8 @@ people. docs/onnxruntime.md has a script.
 All operators are standard ones, and their optional attributes are written out. ONNX's reference
 evaluator runs both forms. Forms:
 
-- "exact": the numbers of `integer`, see `onnx_exact`; of networks with float activations, float
-convolutions. - "fast": 8 bits between all layers, see `onnx_fast`, for students trained with
+- "exact": the numbers of `integer`, see `exact`; of networks with float activations, float
+convolutions. - "fast": 8 bits between all layers, see `fast`, for students trained with
 quantization.residual.
 
 In both, weights of up to 4 bits are packed (of 3 bits, in 4), and restored to int8 or float32 when
@@ -54,17 +54,17 @@ def write(network: Network, path, form: str = "auto", packing: str = "bits"):
 def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes:
   """The bytes of the file; see `write`."""
   _import("onnx")
-  from apprentice_jax.deploy import onnx_exact, onnx_fast
-  from apprentice_jax.deploy.onnx_graph import Graph
+  from apprentice_jax.deploy.onnx import exact, fast
+  from apprentice_jax.deploy.onnx.graph import Graph
 
   if form not in FORMS:
     raise ValueError(f"form {form!r} does not exist: choose one of {', '.join(FORMS)}.")
   known = check(network)
-  why = onnx_fast.unfit(network, known)
+  why = fast.unfit(network, known)
   if form == "fast" and why:
     raise ConfigError(f"the network has no fast form: {why}.")
   form = ("exact" if why else "fast") if form == "auto" else form
-  saturating = onnx_fast.needs_vnni(network, known) if form == "fast" else []
+  saturating = fast.needs_vnni(network, known) if form == "fast" else []
   if saturating:
     fitting = "--ends=7bit or --form=exact" if saturating == ["stem"] else "--form=exact"
     warnings.warn(
@@ -73,7 +73,7 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
       f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is {fitting}."
     )
   graph = Graph(packing, form)
-  head = (onnx_fast if form == "fast" else onnx_exact).build(graph, network, known, "images")
+  head = (fast if form == "fast" else exact).build(graph, network, known, "images")
   graph.add("Identity", head, name="logits")
   model = graph.model(
     [("images", np.uint8, ["batch", *network.image_shape])],

@@ -14,19 +14,23 @@ import functools
 
 import numpy as np
 
-from apprentice_jax.deploy.network import FRACTION, FULL, Network, Value, accumulator_bound
-from apprentice_jax.deploy.nodes import (
+from apprentice_jax.deploy.network import (
+  FRACTION,
+  FULL,
   Add,
   Conv,
   Image,
   MaxPool,
   Mean,
+  Network,
   Quantize,
   Relu,
   Rescale,
+  Value,
+  accumulator_bound,
   inputs,
 )
-from apprentice_jax.deploy.onnx_graph import ZERO, Graph
+from apprentice_jax.deploy.onnx.graph import ZERO, Graph
 
 EXACT = 2**24  # float32 has all whole numbers up to here
 SPATIAL = np.array([2, 3])

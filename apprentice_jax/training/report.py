@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from apprentice_jax import plots
-from apprentice_jax.study import document, origin
-from apprentice_jax.study.document import Heading, Picture, Table, Text
-from apprentice_jax.training import predictions
+from apprentice_jax import document, plots
+from apprentice_jax.document import Heading, Picture, Table, Text
+from apprentice_jax.training import predictions, starts
 from apprentice_jax.training.records import read_records
 
 LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it is a picture
@@ -18,6 +17,8 @@ LARGEST_PICTURE = 100
 LISTED = 30  # classes or pairs of classes, at most
 MISTAKES = 12  # pictures
 MISTAKES_FILE = "mistakes.png"
+START = ("date", "command", "folder", "commit", "version", "jax", "devices")  # of a start
+STARTS = 5  # that a report shows
 
 
 def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
@@ -58,7 +59,7 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
       )
   blocks += _answers(workdir, config["eval.final"], images)
   blocks += _health(records)
-  blocks += origin.blocks(workdir)
+  blocks += origin(workdir)
   (workdir / "report.md").write_text(document.markdown(blocks), "utf-8")
   (workdir / "report.html").write_text(document.page(blocks, workdir), "utf-8")
   return document.markdown(head)
@@ -230,3 +231,12 @@ def _health(records: list[dict]) -> list:
       rows,
     ),
   ]
+
+
+def origin(*workdirs) -> list:
+  """The last starts of workdirs, which say where their numbers come from; [] without a record."""
+  records = [start for workdir in workdirs for start in starts.read(workdir)]
+  records.sort(key=lambda start: start["date"])
+  rows = [[str(start.get(field, "")) for field in START] for start in records[-STARTS:]]
+  caption = f"The last {STARTS} of {len(records)} starts." if len(records) > STARTS else ""
+  return [Heading("How it was made"), Table(caption, START, rows)] if rows else []

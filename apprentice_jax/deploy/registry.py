@@ -1,0 +1,65 @@
+"""The formats of exported files: writing one, telling which one a file has, and loading it.
+
+Each format is a module of this package. Its `write(network, path, **options)` writes a file, its
+`load(path)` gives a Predictor or raises BadFile. Its `recognises(path)` tells whether a file is its
+own, without reading all of it.
+"""
+
+import importlib
+import pathlib
+import stat
+from types import ModuleType
+
+from apprentice_jax.deploy.network import Network
+from apprentice_jax.deploy.predictor import BadFile, Predictor
+from apprentice_jax.errors import ConfigError
+
+# The options of each format's `write`. StableHLO comes last: the file beside it says what it is.
+FORMATS = {"packed": ("packing",), "onnx": ("packing", "form"), "stablehlo": ()}
+
+
+def _module(name: str) -> ModuleType:
+  return importlib.import_module(f"apprentice_jax.deploy.{name}")
+
+
+def write(network: Network, name: str, path, **options):
+  """Writes a network in the format of this name; see the format's module for its options.
+
+  Raises:
+    ConfigError: the file cannot be written.
+  """
+  try:
+    _module(name).write(network, path, **options)
+  except OSError as error:
+    raise ConfigError(f"cannot write {path}: {error.strerror}.") from None
+
+
+def recognised(path) -> str:
+  """The format of the file at path; "" if it is of none, or there is no file.
+
+  Raises:
+    ConfigError: the file cannot be read.
+  """
+  try:
+    formats = FORMATS if pathlib.Path(path).is_file() else ()
+    return next((name for name in formats if _module(name).recognises(path)), "")
+  except OSError as error:
+    raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
+
+
+def load(path) -> Predictor:
+  """Reads an exported file of any format.
+
+  Raises:
+    ConfigError: the file cannot be read, is damaged, or is of no format.
+  """
+  name = recognised(path)
+  try:
+    if name:
+      return _module(name).load(path)
+    if stat.S_ISDIR(pathlib.Path(path).stat().st_mode):
+      raise BadFile("it is a folder; `apprentice predict --workdir=DIR` takes a workdir")
+    raise BadFile(f"it is of no format that export writes ({', '.join(FORMATS)})")
+  except (BadFile, OSError) as error:
+    why = error.strerror if isinstance(error, OSError) else error
+    raise ConfigError(f"cannot read {path}: {why}.") from None
