@@ -2,15 +2,15 @@
 
     apprentice study --config=configs/digits.py --workdir=runs/digits
 
-63 to 157 seconds on two CPU cores with nothing compiled before: 24 runs, two at once. The README
-has the table.
+The study has 24 runs, two at once, and takes a minute or two on two CPU cores. The README has its
+table.
 """
 
-from apprentice_jax import config as base
+from apprentice_jax.config import apply_argument, base
 
 
 def get_config(argument=""):
-  config = base.base()
+  config = base()
   config.data.name = "digits"
   config.data.pad, config.data.flip = 1, False
   config.data.mean, config.data.std = (0.3053,), (0.3763,)
@@ -21,11 +21,10 @@ def get_config(argument=""):
   config.recipe.student.epochs = config.recipe.teacher.epochs = 12.0
   config.recipe.finetune.epochs = 6.0
   for recipe in config.recipe.values():
-    recipe.settle_steps = (
-      0  # they would be a tenth of so short a run, which cost 0.4 points on average
-    )
-  config.cpu_devices, config.study.jobs = 1, 2  # networks this small do not use two cores together
-  return base.apply_argument(
+    recipe.settle_steps = 0  # they would be a tenth of so short a run
+  # Networks this small do not use two cores together.
+  config.cpu_devices, config.study.jobs = 1, 2
+  return apply_argument(
     config,
     argument,
     runlocal={

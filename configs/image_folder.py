@@ -13,26 +13,28 @@ Without a folder for the test, a fifth of the photos is kept for it (data.test_s
 Sizes fit the machine. On a CPU images are 32x32 pixels and the student is a ResNet-20: some hundred
 photos take minutes. With a GPU or TPU images are 224x224 pixels and the student is a ResNet-18, as
 for some thousand photos. `student=NAME` and any field of the config say otherwise; data.resize
-follows data.image_size. A teacher that knows these very classes keeps its head with
---config.teacher.head= (empty). The temperature of 4 is that of configs/cifar10.py, not tried on
-photos. Photos are streamed: random crops to train; to evaluate, the centre after a resize of the
-short side to data.resize. The mean and std are ImageNet's, for its checkpoints as teachers.
+follows data.image_size.
+
+A teacher that knows these very classes keeps its head with --config.teacher.head= (empty). The
+temperature of 4 is that of configs/cifar10.py, not tried on photos. Photos are streamed: random
+crops to train, and to evaluate the centre after a resize of the short side to data.resize. The mean
+and std are ImageNet's, so that its checkpoints can be teachers.
 """
 
 import importlib.util
 
-from apprentice_jax import config as base
 from apprentice_jax import environment
+from apprentice_jax.config import apply_argument, base, parse
 
 SMALL = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
 
 def get_config(argument=""):
-  config = base.base()
+  config = base()
   config.data.name, config.data.test_split, config.data.test_share = "image_folder", "val", 0.2
   config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
   accelerator = environment.has_accelerator()
-  student = base.parse(argument).get("student", "resnet18" if accelerator else "resnet20")
+  student = parse(argument).get("student", "resnet18" if accelerator else "resnet20")
   config.student.name = student
   config.teacher.name, config.teacher.head = "", "new"
   if student in SMALL:  # CIFAR-10's networks divide the sides by 4, ImageNet's by 32
@@ -54,7 +56,7 @@ def get_config(argument=""):
   config.study.precisions, config.study.seeds = ("8A,2W",), (0,)
   config.export = ("packed", "onnx") if importlib.util.find_spec("onnx") else ("packed",)
   config.note = _note(config, accelerator)
-  return base.apply_argument(
+  return apply_argument(
     config,
     argument,
     runlocal={
@@ -81,8 +83,7 @@ def _note(config, accelerator: bool) -> str:
   else:
     note = (
       "sizes for a CPU, as jax has no GPU or TPU here. For larger ones put student=resnet18 after "
-      "a colon in "
-      "--config, or set --config.data.image_size."
+      "a colon in --config, or set --config.data.image_size."
     )
     if environment.has_gpu():
       note += " There is a GPU that jax cannot use: pip install 'apprentice-jax[cuda]'."

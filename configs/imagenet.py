@@ -15,15 +15,15 @@ The set is prepared once, with ImageNet's two tar files downloaded by hand (the 
 and then streamed without TensorFlow:
 
     apprentice prepare --dataset=imagenet2012 --data_dir=DATA
-    apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W --config.data.dir=DATA
-    --workdir=...
+    apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W \\
+        --config.data.dir=DATA --workdir=runs/imagenet
 
 Not run on the real set yet. runlocal is the recipe on digits, in seconds, through the same stream:
 
     apprentice train --config=configs/imagenet.py:scheme=A,precision=8A4W,runlocal --workdir=runs/im
 """
 
-from apprentice_jax import config as base
+from apprentice_jax.config import apply_argument, base, parse
 
 # Top-1 accuracies of the paper's table (Mishra & Marr, 2018): 100 less the errors that it gives.
 REFERENCES = (
@@ -42,11 +42,11 @@ TEACHERS = {"resnet18": "resnet34", "resnet34": "resnet50", "resnet50": "resnet1
 
 
 def get_config(argument=""):
-  config = base.base()
+  config = base()
   config.data.name, config.data.test_split = "imagenet2012", "validation"
   config.data.image_size, config.data.resize = 224, 256
   config.data.mean, config.data.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-  config.student.name = base.parse(argument).get("student", "resnet50")
+  config.student.name = parse(argument).get("student", "resnet50")
   config.teacher.name = TEACHERS.get(config.student.name, "resnet101")
   for recipe in (config.recipe.student, config.recipe.teacher, config.recipe.finetune):
     recipe.schedule, recipe.milestones, recipe.factor = "step", (0.25, 0.5, 0.75), 0.1
@@ -60,7 +60,7 @@ def get_config(argument=""):
   config.study.precisions = ("32A,2W", "8A,4W", "8A,2W")
   config.study.seeds = (0,)
   config.study.references = REFERENCES
-  return base.apply_argument(
+  return apply_argument(
     config,
     argument,
     runlocal={

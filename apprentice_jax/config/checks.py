@@ -16,8 +16,8 @@ MOST_ZEROS = 0.9  # of a layer's trained weights, for fine-tuning to go on from 
 def checked(config, precisions=()):
   """Returns a copy of a config that can run; see `validate`.
 
-  Its precisions are spelled one way, `~` in its paths is expanded, and ``data.dir`` is absolute, so
-  that its workdir can be used from any folder.
+  In the copy precisions are spelled one way and `~` in paths is expanded. ``data.dir`` is absolute,
+  so that the run's workdir can be used from any folder.
   """
   validate(config, precisions)
   result = config.copy_and_resolve_references()
@@ -187,9 +187,9 @@ def _check_images(config):
 def _check_scale(field, mean, std):
   """Raises ConfigError for a normalisation of images that are not scaled to [0, 1].
 
-  Their standard deviations are at most 0.5. Those of networks for other inputs may be larger (1
-  leaves images as they are) or tiny (1/255 is for inputs of 0 to 255), and a mean of 0 or 1 is
-  black or white.
+  Scaled images have standard deviations of at most 0.5. Networks for other inputs may state larger
+  ones, since 1 leaves images as they are, or tiny ones: 1/255 is for inputs of 0 to 255. A mean of
+  0 or 1 is black or white.
   """
   far_mean, far_std = any(not -1 <= m <= 1 for m in mean), any(s > 2 for s in std)
   if not far_mean and not far_std:

@@ -1,4 +1,4 @@
-"""What follows from a config: its quantization, its batch on the devices, its paths."""
+"""Values that follow from a config: its quantization, its batch on the devices, its paths."""
 
 import math
 import os
@@ -10,11 +10,10 @@ from apprentice_jax.models.precision import Precision, Quantization
 def scaled(config, devices: int, batch: int = 0):
   """The config with its batch and learning rates following the number of devices.
 
-  Where ``batch_per_device`` is set, the batch is that times the devices, at most ``largest_batch``,
-  and every recipe's learning rate is multiplied by what the batch is of ``batch_size``: the linear
-  scaling rule, which with a warm-up keeps ImageNet's accuracy up to batches of about 8,192 (Goyal
-  et al., "Accurate, Large Minibatch SGD", 2017, https://arxiv.org/abs/1706.02677). Epochs stay as
-  they are.
+  Where ``batch_per_device`` is set, the batch is that times the devices, at most ``largest_batch``.
+  Every recipe's learning rate is then multiplied by batch / ``batch_size``; epochs stay as they
+  are. With a warm-up this linear scaling rule keeps ImageNet's accuracy up to large batches (Goyal
+  et al., "Accurate, Large Minibatch SGD", 2017, https://arxiv.org/abs/1706.02677).
 
   Args:
     config: the config.

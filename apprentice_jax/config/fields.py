@@ -90,7 +90,7 @@ def _network(which: str) -> dict:
       Field("init", "", "A workdir or a checkpoint to start from; empty: made on the way."),
     ],
     (f"{which}.", Tags(which, _HEAD)): [
-      Field("head", "", f"The head of {init}: kept, new, or match: of the same classes.", heads),
+      Field("head", "", f"The head of {init}: empty keeps it, new, or match by classes.", heads),
     ],
     (f"{which}.", Tags(which, _HEAD, is_path=True)): [
       Field("classes", "", f"A file with {init}'s classes, one a line, or imagenet."),
@@ -106,9 +106,9 @@ def _recipe(name: str, rate: float = 0.1) -> dict:
       Field("learning_rate", rate, "The highest rate, stated for batch_size.", least=0),
       Field("schedule", "cosine", "The rate after its warm-up.", ("cosine", "step", "constant")),
       Field("warmup_epochs", 1.0, "Epochs in which the rate rises from 0.", least=0),
-      Field("milestones", (0.5, 0.75), "Fractions of the run at which schedule step is lowered."),
-      Field("factor", 0.1, "The factor by which schedule step is lowered."),
-      Field("settle_steps", 50, "Last steps, a tenth at most, that only settle norms.", least=0),
+      Field("milestones", (0.5, 0.75), "Fractions of the run where schedule step lowers the rate."),
+      Field("factor", 0.1, "The factor by which schedule step multiplies the rate."),
+      Field("settle_steps", 50, "Last steps at rate 0, at most a tenth of all.", least=0),
       Field("momentum", 0.9, "The momentum of the gradients' running sum.", least=0),
       Field("nesterov", True, "Whether the momentum is Nesterov's."),
       Field("weight_decay", 1e-4, "The weight decay.", least=0),
@@ -122,7 +122,7 @@ _TABLE = {
     Field("scheme", "B", "The paper's scheme, or a control without a teacher.", tuple(SCHEMES)),
   ],
   ("", Tags("", "list precisions in study.precisions", merges=True)): [
-    Field("precision", "8A,2W", "The student's bits of activations and weights; 32: all of them."),
+    Field("precision", "8A,2W", "The student's bits of activations and weights; 32 is full."),
   ],
   ("", Tags("", "list seeds in study.seeds", merges=True)): [
     Field("seed", 0, "The seed of all that is random.", least=0),
@@ -133,10 +133,10 @@ _TABLE = {
     Field("sync_batch_norm", False, "Whether batch norms use the moments of all devices together."),
     Field("steps_per_dispatch", 20, "Steps that an accelerator takes at once.", least=1),
     Field("im2col", True, "Whether a CPU's convolutions take a faster way, equal up to rounding."),
-    Field("remat", "none", "What the backward pass computes again: none, elementwise or blocks."),
+    Field("remat", "none", "Parts that the backward pass recomputes: none, elementwise or blocks."),
   ],
   ("", Tags("", _DEVICES)): [
-    Field("batch_per_device", 0, "Images a device, which batch and rates follow; 0: no.", least=0),
+    Field("batch_per_device", 0, "Images for each device, or 0 for batch_size as it is.", least=0),
     Field("largest_batch", 8192, "The largest batch of batch_per_device; 0: no limit.", least=0),
   ],
   ("", Tags("", _STARTED, free=True)): [
