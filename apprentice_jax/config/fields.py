@@ -145,7 +145,6 @@ _TABLE = {
   ("", Tags("", _HARMLESS, free=True, merges=True)): [
     Field("export", (), "Formats in which train leaves the student in the workdir.", FORMATS),
     Field("note", "", "A sentence that train and study print before they start."),
-    Field("farewell", "", "A sentence that train prints when it has finished."),
     Field("checkpoint.every_epochs", 10.0, "Epochs between checkpoints; 0: at the end.", least=0),
     Field("checkpoint.keep", 2, "Checkpoints that are kept.", least=1),
     Field("eval.batch_size", 1000, "Images evaluated at once.", least=1),

@@ -36,8 +36,6 @@ def write(config, workdir: pathlib.Path):
   for path in (_file(workdir, name) for name in config.export):
     if processes.first() and path.exists():
       print(f"student: {path}, {path.stat().st_size:,} bytes")
-  if config.farewell and processes.first():
-    print(config.farewell)
 
 
 def _report(config, workdir: pathlib.Path):
