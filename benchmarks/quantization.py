@@ -11,11 +11,12 @@ import statistics
 
 import command
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, settings, stepper, synthetic
-from apprentice_jax.training.program import Program
+from apprentice_jax.training.dispatch import NOBODY, Program, dispatch
 
 
 def plain_conv(
@@ -32,10 +33,8 @@ def plain_act(quantization=None, name=None):
 
 def _alike(built) -> Program:
   """On CPU step by step, as the plain one has to be."""
-  program = Program(built)
-  if not program.asynchronous:
-    program.together = 1
-  return program
+  row = dispatch(built, jax.devices())
+  return Program(built, row if row.waits == NOBODY else row._replace(loop="", steps=1))
 
 
 def run(config) -> dict:

@@ -11,7 +11,7 @@ import pytest
 from apprentice_jax import config as configs
 from apprentice_jax.bench import machine, step, training
 from apprentice_jax.training import compiled
-from apprentice_jax.training.program import HOST_STEPS
+from apprentice_jax.training.dispatch import HOST_STEPS
 
 ROOT = pathlib.Path(__file__).parents[1]
 

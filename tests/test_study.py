@@ -19,7 +19,7 @@ from apprentice_jax.errors import ConfigError, Preempted
 from apprentice_jax.study import cells, jobs
 from apprentice_jax.study import report as study_report
 from apprentice_jax.study import run as study
-from apprentice_jax.training import api, devices, program
+from apprentice_jax.training import api, devices, dispatch
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
 
@@ -63,9 +63,9 @@ def finished(tmp_path_factory):
     }
     return train(config, place, **starts)
 
-  program.program.cache_clear()
+  dispatch.program.cache_clear()
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(program, "Program", counted("programs", program.Program))
+    patch.setattr(dispatch, "Program", counted("programs", dispatch.Program))
     patch.setattr(Trainer, "step", counted("traces", Trainer.step))
     patch.setattr(api, "train", noted)
     table = study.run(tiny(), workdir)

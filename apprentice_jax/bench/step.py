@@ -11,11 +11,12 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import parallel, start
+from apprentice_jax.training.dispatch import HOST_STEPS, Program
 from apprentice_jax.training.program import (
-  HOST_STEPS,
   DeviceBatch,
   DeviceData,
-  Program,
+  Hyperparameters,
+  Part,
   Settings,
   example_indices,
   initialiser,
@@ -114,31 +115,23 @@ def stepper(
   if streamed:
     shares = [a[:batch_size].reshape(jax.device_count(), -1, *a.shape[1:]) for a in data[:2]]
     batch = DeviceBatch(*map(parallel.join, (*shares, np.ones(shares[1].shape, np.float32))))
-    rate = Rates(np.float32(0.01), np.float32(0.01))
+    hyper = Hyperparameters(weights, Rates(np.float32(0.01), np.float32(0.01)))
 
     def dispatch(state):
       for _ in range(steps):
-        state, _ = taken.feed(state, batch, weights, rate, observe=False)
+        state, _ = taken.feed(state, batch, hyper, observe=False)
       return state
   else:
     data = parallel.replicate(data)
-    index, epoch = example_indices(0, size, 0, steps, built, batch_size)
+    chunk = example_indices(0, size, 0, steps, built.steps_per_dispatch, batch_size)
     rates = parallel.replicate(Rates(*[np.full(built.steps_per_dispatch, 0.01, np.float32)] * 2))
+    hyper = Hyperparameters(weights, rates, key)
 
     def dispatch(state):
-      for i in range(0, steps, taken.together):
-        state, _ = taken.train(
-          state,
-          data,
-          index,
-          epoch,
-          min(taken.together, steps - i),
-          weights,
-          rates,
-          key,
-          observe=False,
-          first=i,
-        )
+      most = taken.row.steps
+      for i in range(0, steps, most):
+        part = Part(i, min(most, steps - i), observe=False)
+        state, _ = taken.train(state, data, chunk, hyper, part)
       return state
 
   def step():

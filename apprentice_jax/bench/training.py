@@ -32,13 +32,8 @@ from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper,
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import compiled, inputs, parallel, start
 from apprentice_jax.training import run as running
-from apprentice_jax.training.program import (
-  HOST_STEPS,
-  Program,
-  example_indices,
-  initialiser,
-  program,
-)
+from apprentice_jax.training.dispatch import HOST_STEPS, THIS, Program, program
+from apprentice_jax.training.program import Step, example_indices, initialiser
 from apprentice_jax.training.records import read_records
 
 CHUNKS = 6  # of the loop, of which the first compiles
@@ -62,8 +57,9 @@ def run(config) -> dict:
   built, streamed = settings(config, classes), bool(config.data.image_size)
   make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, streamed)
   first = _first_step(functools.partial(make, count=1))
-  seconds = in_turns({"step": make(), "idle": make(program=_Idle)})
-  step = statistics.median(seconds["step"])
+  idle = functools.partial(Program, step=_IdleStep)
+  seconds = in_turns({"step": make(), "idle": make(program=idle)})
+  step, row = statistics.median(seconds["step"]), program(built).row
   report = {
     "student": config.student.name,
     "teacher": config.teacher.name if built.teacher else None,
@@ -76,8 +72,8 @@ def run(config) -> dict:
     "step_seconds": step,
     "images_per_second": config.batch_size / step,
     "dispatch_share": statistics.median(i / s for i, s in zip(seconds["idle"], seconds["step"])),
-    "dispatch_hidden": program(built).ahead,
-    "steps_per_dispatch": 1 if streamed else program(built).together,
+    "dispatch_hidden": row.waits != THIS,
+    "steps_per_dispatch": 1 if streamed else row.steps,
     **first,
     "machine": machine(),
   }
@@ -131,14 +127,14 @@ def table(report: dict) -> str:
   return "\n".join([*lines, *(f"  {name:14s} {what}" for name, what in rows)])
 
 
-class _Idle(Program):
-  """Takes and returns what the program of a step does, and does nothing."""
+class _IdleStep(Step):
+  """Takes and returns what the step does, and does nothing."""
 
-  def _step(self, state, *rest):
-    return state, self._zeros(super()._step, state, *rest)
+  def resident(self, state, *rest):
+    return state, self._zeros(super().resident, state, *rest)
 
-  def _fed_step(self, state, *rest):
-    return state, self._zeros(super()._fed_step, state, *rest)
+  def fed(self, state, *rest):
+    return state, self._zeros(super().fed, state, *rest)
 
   def _zeros(self, step, *args):
     return jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(step, *args)[1])
@@ -248,10 +244,9 @@ def _input(config, data) -> dict:
     built = start.settings(config, len(data.class_names))
     steps = built.steps_per_dispatch
     while time.perf_counter() - began < ENOUGH / 10:
+      first = done // config.batch_size
       jax.block_until_ready(
-        example_indices(
-          config.seed, data.size, done // config.batch_size, steps, built, config.batch_size
-        )
+        example_indices(config.seed, data.size, first, steps, steps, config.batch_size)
       )
       done += steps * config.batch_size
   return {"images_per_second": done / (time.perf_counter() - began)}

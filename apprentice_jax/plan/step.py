@@ -9,7 +9,8 @@ from apprentice_jax.data.splits import held
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import inputs, start
-from apprentice_jax.training.program import DeviceBatch, DeviceData, Program
+from apprentice_jax.training.dispatch import Program
+from apprentice_jax.training.program import Chunk, DeviceBatch, DeviceData, Hyperparameters
 
 # Training examples, classes and (stored) image shape of sets that need not be there to plan for.
 KNOWN = {
@@ -98,7 +99,8 @@ def lower(config, data: Data, devices) -> Step:
       _array((count, share), jnp.int32),
       _array((count, share)),
     )
-    lowered = program.lower_feed(state, batch, weights, Rates(_scalar(), _scalar()))
+    hyper = Hyperparameters(weights, Rates(_scalar(), _scalar()))
+    lowered = program.lower_feed(state, batch, hyper)
     size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
   else:
     stored = DeviceData(
@@ -112,9 +114,8 @@ def lower(config, data: Data, devices) -> Step:
     )
     steps = (built.steps_per_dispatch,)
     index = _array((count, *steps, share), jnp.int32)
-    lowered = program.lower_train(
-      state, stored, index, index, weights, Rates(_array(steps), _array(steps))
-    )
+    hyper = Hyperparameters(weights, Rates(_array(steps), _array(steps)))
+    lowered = program.lower_train(state, stored, Chunk(index, index), hyper)
     size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(stored))
   return Step(lowered, state, trained, size)
 

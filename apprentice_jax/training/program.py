@@ -1,8 +1,8 @@
-"""What is compiled: one program per pair of networks and way of training them.
+"""What is compiled: one training step, and a loop of steps, on one replica.
 
 Learning rates, the loss's weights, seeds and the number of steps are arguments of a program, not
-constants in it, so runs that differ in these alone (schemes B and C, the baseline and C's control,
-seeds) share one, and `program` hands out the same one to all of them.
+constants in it. Runs that differ in these alone (schemes B and C, the baseline and C's control,
+seeds) share one program. This module knows no platform: `dispatch` says what runs where.
 """
 
 import functools
@@ -17,15 +17,10 @@ from apprentice_jax.data.augment import Augmentation, augmented, normalise
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
-from apprentice_jax.models.layers import QuantConv
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.optimizer import SGD
-
-HOST_STEPS = (
-  4  # of one dispatch on CPU: what a step takes of memory it takes once, and a stop waits for few
-)
 
 
 class View(NamedTuple):
@@ -52,8 +47,8 @@ class Settings(NamedTuple):
     teacher_gradient: whether the distillation term trains the teacher too.
     augmentation, mean, std: of the images.
     view: how the teacher sees them.
-    steps_per_dispatch: steps that a call is given; on CPU it takes a few of them, see
-      `Program.together`.
+    steps_per_dispatch: steps of a chunk, whose examples and rates are given together; see
+      `dispatch.Dispatch` for how many of them one dispatch takes.
   """
 
   student: ResNet
@@ -87,10 +82,42 @@ class DeviceBatch(NamedTuple):
   mask: Any
 
 
-@functools.lru_cache(maxsize=32)
-def program(settings: Settings) -> "Program":
-  """The program of these settings, compiled once per process."""
-  return Program(settings)
+class Chunk(NamedTuple):
+  """The examples of a chunk of steps_per_dispatch steps, split among the devices.
+
+  Attributes:
+    index, epoch: int32 (devices, steps, share), on the devices; (steps, share) on one replica.
+  """
+
+  index: Any
+  epoch: Any
+
+
+class Hyperparameters(NamedTuple):
+  """The numbers that a program is run with and does not contain; the same on every device.
+
+  Attributes:
+    weights: of the loss's terms, and the temperature: float32 scalars.
+    rates: learning rates, float32: (steps,) of a chunk, scalars of a batch that is fed.
+    key: random key of the augmentation; None where images come augmented.
+  """
+
+  weights: dict
+  rates: Rates
+  key: Any = None
+
+
+class Part(NamedTuple):
+  """The steps of a chunk that one dispatch takes.
+
+  Attributes:
+    first, count: the first of them, and how many they are.
+    observe: whether to look at the health of activations, in the last of them.
+  """
+
+  first: Any
+  count: Any
+  observe: Any = True
 
 
 def make_apply(model: ResNet):
@@ -106,295 +133,94 @@ def make_apply(model: ResNet):
   return apply
 
 
-def _loops_on_cpu(settings: Settings) -> bool:
-  """Whether XLA:CPU has fast convolutions for these networks inside loops, too: it has none of
-  integers there, nor those with which it computes gradients by itself, some of which take a hundred
-  times as long."""
-  return all(
-    model.conv is QuantConv
-    and model.im2col
-    and model.dtype == jnp.float32
-    and model.quantization.compute != "int8"
-    for model in (settings.student, settings.teacher)
-    if model
-  )
-
-
-class Program:
-  """The compiled training step of one setting.
+class Step:
+  """The training step of some settings, as pure functions of one replica.
 
   Args:
-    settings: what it depends on.
-    backend, devices: see `parallel.over_replicas`.
-    loop: whether a dispatch may take all of steps_per_dispatch steps, and nobody waits for it;
-      default: except on CPU.
-    fixed: whether that loop takes as many turns for any number of steps, and a step has no branch
-      and as few kernels as may be; default: on GPUs, whose host would have to wait for the device
-      in every step, to read what decides.
+    settings: what the step depends on.
+    few_kernels: whether sums are gathered in as few kernels as may be.
   """
 
-  def __init__(
-    self, settings: Settings, backend: str = "pmap", devices=None, loop=None, fixed=None
-  ):
+  def __init__(self, settings: Settings, few_kernels: bool = False):
     self.settings = settings
-    platform = (devices or jax.devices())[0].platform
-    self._fixed = platform == "gpu" if fixed is None else fixed
-    # A kernel takes a few microseconds on a GPU, whatever its size.
-    few_kernels = lambda model: model.clone(paired_sums=True) if self._fixed else model
+    apply = lambda model: make_apply(model.clone(paired_sums=few_kernels))
     self.trainer = Trainer(
-      student=make_apply(few_kernels(settings.student)),
+      student=apply(settings.student),
       student_optimizer=settings.student_optimizer.build(),
-      teacher=settings.teacher and make_apply(few_kernels(settings.teacher)),
+      teacher=settings.teacher and apply(settings.teacher),
       teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
       teacher_gradient=settings.teacher_gradient,
       weight_health=functools.partial(health.weights, settings.student.quantization),
       activation_health=functools.partial(health.activations_of, settings.student),
       axis=parallel.AXIS,
-      norm=(lambda tree: global_norm(flat.pack(tree)[0])) if self._fixed else global_norm,
+      norm=_packed_norm if few_kernels else global_norm,
     )
 
-    def kept(name: str, function, mapped, donate=(0,), what="the training step"):
-      over = parallel.over_replicas(
-        function, mapped=mapped, donate=donate, backend=backend, devices=devices
-      )
-      return (
-        over
-        if devices
-        else Kept(over, type(self), name, settings, backend, what=what, thorough=True)
-      )
-
-    dispatched, fed = (False, False, True, True, *[False] * 6), (False, True, False, False, False)
-    self._one = kept("one of few kernels" if self._fixed else "one", self._step, dispatched)
-    self._many = (
-      kept("turns", self._turns, dispatched)
-      if self._fixed
-      else kept("many", self._steps, dispatched)
-    )
-    self._fed = (
-      kept("fed blindly", self._fed_blindly, fed)
-      if self._fixed
-      else kept("fed", self._fed_step, fed)
-    )
-    self._look = kept(
-      "look", self._look_at, (False, False, True), donate=(), what="the look at activations"
-    )
-    #: Whether `train` does not wait for what it dispatches.
-    self.asynchronous = platform != "cpu" if loop is None else loop
-    alone = (jax.device_count() if devices is None else len(devices)) == 1
-    #: Whether a step is dispatched while the devices take the one before.
-    self.ahead = self.asynchronous or alone
-    #: The most steps of one dispatch.
-    self.together = (
-      settings.steps_per_dispatch
-      if self.asynchronous
-      else 1
-      if alone or not _loops_on_cpu(settings)
-      else min(HOST_STEPS, settings.steps_per_dispatch)
-    )
-    self._before = None  # the losses of the last dispatch
-
-  def train(
-    self,
-    state: State,
-    data: DeviceData,
-    index,
-    epoch,
-    count: int,
-    weights: dict,
-    rates: Rates,
-    key,
-    observe: bool = True,
-    first: int = 0,
-  ):
-    """Up to ``together`` training steps in one dispatch, on all devices.
-
-    Args:
-      state: as `Trainer.step` takes it; its buffers are given up.
-      data: the training set.
-      index, epoch: the examples of steps_per_dispatch steps, see `example_indices`.
-      count: how many of the steps to take, at most ``together``.
-      weights: of the loss's terms, and the temperature.
-      rates: learning rates, float32 (steps_per_dispatch,) each.
-      key: random key of the augmentation.
-      observe: whether to look at the health of activations, in the last of these steps.
-      first: the first of them.
+  def fed(self, state: State, batch: DeviceBatch, hyper: Hyperparameters, observe):
+    """The step on images that were read, cropped and flipped for it.
 
     Returns:
-      The new state, and the metrics of each step: dict of (steps_per_dispatch,) arrays, of which
-        the
-      first ``count`` count, or of lists of one.
+      The new state, and the step's metrics; see `Trainer.step`.
     """
-    assert 1 <= count <= self.together
-    by_one = self.together == 1 and not self.asynchronous
-    state, metrics = (self._one if by_one else self._many)(
-      state,
-      data,
-      index,
-      epoch,
-      np.int32(first),
-      np.int32(count),
-      weights,
-      rates,
-      key,
-      np.bool_(observe),
-    )
-    if not self.asynchronous:
-      self._wait(metrics)
-    return state, {k: [m] for k, m in metrics.items()} if by_one else metrics
+    seen = self._batch(batch.images, batch.images, batch.labels)
+    return self.trainer.step(state, seen, hyper.weights, hyper.rates, observe)
 
-  def feed(
-    self, state: State, batch: DeviceBatch, weights: dict, rates: Rates, observe: bool = True
+  def resident(
+    self, state: State, data: DeviceData, chunk: Chunk, hyper: Hyperparameters, part: Part
   ):
-    """One training step, on all devices, on images that were read, cropped and flipped for it.
-
-    Args:
-      state: as `Trainer.step` takes it; its buffers are given up.
-      batch: a share for each device, without gaps.
-      weights: of the loss's terms, and the temperature.
-      rates: learning rates, float32 scalars.
-      observe: whether to look at the health of activations.
-
-    Returns:
-      The new state, and the step's metrics.
-    """
-    # Before the step, which takes the state.
-    seen = self._look(*_health_of(state.student), batch.images) if self._fixed and observe else None
-    state, metrics = self._fed(state, batch, weights, rates, np.bool_(observe))
-    if seen is not None:
-      metrics = {**metrics, "activations": seen}
-    if not self.asynchronous:
-      self._wait(metrics)
-    return state, metrics
-
-  def _wait(self, metrics: dict):
-    """Waits on CPU for a dispatch; on a single device for the one before it, so that to start one
-    costs no time. Several host devices share threads: a replica waiting in an all-reduce of one
-    step can hold the thread that another needs to get there from the step before."""
-    self._before, before = metrics["loss"], self._before
-    jax.block_until_ready(before if self.ahead else metrics)
-
-  def lower_train(self, state, data, index, epoch, weights, rates):
-    """`train` for arguments of which only shapes and dtypes are given; to be compiled."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    return self._many.lower(
-      state,
-      data,
-      index,
-      epoch,
-      number,
-      number,
-      weights,
-      rates,
-      key,
-      jax.ShapeDtypeStruct((), jnp.bool_),
-    )
-
-  def lower_feed(self, state, batch, weights, rates):
-    """`feed` for arguments of which only shapes and dtypes are given; to be compiled."""
-    return self._fed.lower(state, batch, weights, rates, jax.ShapeDtypeStruct((), jnp.bool_))
-
-  def _fed_step(self, state, batch, weights, rates, observe):
-    """The step of `feed`, on one replica."""
-    return self.trainer.step(
-      state, self._seen(batch.images, batch.images, batch.labels), weights, rates, observe
-    )
-
-  def _fed_blindly(self, state, batch, weights, rates, _):
-    """`_fed_step` without a look at activations, nor a branch."""
-    return self._fed_step(state, batch, weights, rates, False)
-
-  def _look_at(self, params, batch_stats, images):
-    """The health of activations on a batch of uint8 images, on one replica."""
-    s = self.settings
-    return self.trainer.look(params, batch_stats, normalise(images, s.mean, s.std, s.student.dtype))
-
-  def _step(self, state, data, index, epoch, i, _, weights, rates, key, observe):
-    """Step ``i`` of a dispatch, on one replica."""
-    view, index, epoch = self.settings.view, index[i], epoch[i]
+    """Step ``part.first`` of a chunk, on images that live on the device; returns as `fed` does."""
+    i, view = part.first, self.settings.view
+    index, epoch = chunk.index[i], chunk.epoch[i]
     logits = None
     if data.logits is not None:
       logits = data.logits[epoch % len(data.logits), index]
-    images = augmented(data.images, index, epoch, key, self.settings.augmentation)
+    images = augmented(data.images, index, epoch, hyper.key, self.settings.augmentation)
     stored = images if view.augmented else jnp.take(data.images, index, axis=0)
-    batch = self._seen(images, stored, jnp.take(data.labels, index), logits)
-    return self.trainer.step(
-      state, batch, weights, Rates(rates.student[i], rates.teacher[i]), observe
-    )
+    batch = self._batch(images, stored, jnp.take(data.labels, index), logits)
+    rates = Rates(hyper.rates.student[i], hyper.rates.teacher[i])
+    return self.trainer.step(state, batch, hyper.weights, rates, part.observe)
 
-  def _seen(self, images, stored, labels, logits=None) -> Batch:
-    """The batch of uint8 images as each network sees them; ``stored``: those for the teacher."""
-    s, view = self.settings, self.settings.view
-    batch = Batch(normalise(images, s.mean, s.std, s.student.dtype), labels, teacher_logits=logits)
-    mean, std = view.mean or s.mean, view.std or s.std
-    if (
-      s.teacher is None
-      or logits is not None
-      or (stored is images and (mean, std) == (s.mean, s.std))
-    ):
-      return batch
-    return batch._replace(teacher_images=normalise(stored, mean, std, s.teacher.dtype))
+  def loop(self, state: State, data: DeviceData, chunk: Chunk, hyper: Hyperparameters, part: Part):
+    """The steps of a part of a chunk, in a loop whose length is an argument.
 
-  def _steps(self, state, data, index, epoch, first, count, weights, rates, key, observe):
-    """``count`` steps of a dispatch from step ``first``, on one replica."""
-    rest = (weights, rates, key)
-    step = jax.jit(self._step, inline=True)  # traced once, for its shapes and in the loop
+    Returns:
+      The new state, and the metrics of each step: dict of (steps, ...) arrays, of which the first
+      ``part.count`` count.
+    """
+    step = jax.jit(self.resident, inline=True)  # traced once, for its shapes and in the loop
 
     def body(i, carry):
       state, history = carry
-      state, metrics = step(
-        state, data, index, epoch, first + i, 1, *rest, observe & (i == count - 1)
-      )
+      one = Part(part.first + i, 1, part.observe & (i == part.count - 1))
+      state, metrics = step(state, data, chunk, hyper, one)
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
-    metrics = jax.eval_shape(step, state, data, index, epoch, first, 1, *rest, observe)[1]
-    history = jax.tree.map(lambda m: jnp.zeros((index.shape[0], *m.shape), m.dtype), metrics)
-    return jax.lax.fori_loop(0, count, body, (state, history))
+    one = Part(part.first, 1, part.observe)
+    metrics = jax.eval_shape(step, state, data, chunk, hyper, one)[1]
+    steps = len(chunk.index)
+    history = jax.tree.map(lambda m: jnp.zeros((steps, *m.shape), m.dtype), metrics)
+    return jax.lax.fori_loop(0, part.count, body, (state, history))
 
-  def _turns(self, state, data, index, epoch, first, count, weights, rates, key, observe):
-    """`_steps` in as many turns as there are steps in a dispatch: what those beyond ``count``
-    change is dropped, and activations are looked at after the loop, whatever ``observe`` is. From
-    turn to turn the state is packed: see `_packed`."""
-    del observe
-    start, unpack = _packed(state)
+  def watch(self, params, batch_stats, images: jax.Array) -> jax.Array:
+    """The health of the student's activations on a batch of uint8 images."""
+    s = self.settings
+    return self.trainer.look(params, batch_stats, normalise(images, s.mean, s.std, s.student.dtype))
 
-    def turn(carry, i):
-      packed, seen = carry  # seen: the student that the last step that counts began with
-      new, metrics = self._step(
-        unpack(packed), data, index, epoch, first + i, 1, weights, rates, key, False
-      )
-      keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(i < count, new, old))
-      return (keep(_packed(new)[0], packed), keep(packed[0], seen)), metrics
-
-    (packed, seen), history = jax.lax.scan(turn, (start, start[0]), jnp.arange(index.shape[0]))
-    last = first + count - 1
-    images = augmented(data.images, index[last], epoch[last], key, self.settings.augmentation)
-    watched = self._look_at(*_health_of(unpack((seen, packed[1])).student), images)
-    return unpack(packed), {
-      **history,
-      "activations": history["activations"].at[count - 1].set(watched),
-    }
+  def _batch(self, images, stored, labels, logits=None) -> Batch:
+    """The batch of uint8 images as each network sees them; ``stored``: those for the teacher."""
+    s, view = self.settings, self.settings.view
+    batch = Batch(normalise(images, s.mean, s.std, s.student.dtype), labels, teacher_logits=logits)
+    if s.teacher is None or logits is not None:
+      return batch
+    mean, std = view.mean or s.mean, view.std or s.std
+    if stored is images and (mean, std) == (s.mean, s.std):
+      return batch
+    return batch._replace(teacher_images=normalise(stored, mean, std, s.teacher.dtype))
 
 
-def _packed(state: State):
-  """What changes of the state, packed: what the health of the student's activations depends on, and
-  the rest; and the function from these two back to the state. A fixed teacher is not in it, so that
-  what follows from its weights alone is computed once and not in every turn."""
-  student, teacher = state
-  fixed = teacher is None or teacher.opt_state is None
-  watched, unpack_watched = flat.pack(_health_of(student))
-  rest, unpack_rest = flat.pack((student.opt_state, None if fixed else teacher))
-
-  def unpack(packed):
-    optimizer, trained = unpack_rest(packed[1])
-    return State(Network(*unpack_watched(packed[0]), optimizer), teacher if fixed else trained)
-
-  return (watched, rest), unpack
-
-
-def _health_of(student: Network) -> tuple:
-  """What the health of its activations depends on."""
-  return student.params, student.batch_stats
+def _packed_norm(tree: Any) -> jax.Array:
+  """`global_norm`, of the small arrays as one vector."""
+  return global_norm(flat.pack(tree)[0])
 
 
 @functools.lru_cache(maxsize=32)
@@ -421,14 +247,17 @@ def initialiser(model: ResNet):
   return Kept(initialise, "initialise", model, what="the start of a network")
 
 
-def example_indices(seed: int, size: int, first: int, count: int, settings: Settings, batch: int):
-  """Index and epoch of ``count`` steps from step ``first``, split among the devices.
+def example_indices(seed: int, size: int, first: int, count: int, steps: int, batch: int) -> Chunk:
+  """The examples of ``count`` steps from step ``first``, split among the devices.
 
-  Returns:
-    int32 (devices, steps_per_dispatch, share) each, on the devices; steps beyond count hold zeros.
+  Args:
+    seed, size: of the run; examples of the set.
+    first, count: which steps.
+    steps: places for steps; those beyond ``count`` hold zeros.
+    batch: examples of a step.
   """
   index, epoch = order.examples(seed, size, first * batch, count * batch)
-  full = np.zeros((2, settings.steps_per_dispatch, batch), np.int32)
+  full = np.zeros((2, steps, batch), np.int32)
   full[0, :count] = index.reshape(count, batch)
   full[1, :count] = epoch.reshape(count, batch)
-  return parallel.split(full[0]), parallel.split(full[1])
+  return Chunk(parallel.split(full[0]), parallel.split(full[1]))

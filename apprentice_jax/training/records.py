@@ -190,16 +190,13 @@ def joined(history) -> dict[str, np.ndarray]:
   """The metrics of all steps of a chunk: arrays of (steps, ...); {} of none.
 
   Args:
-    history: (count, metrics) of each dispatch, arrays of (count or more, ...); or (None, metrics)
-      of one step.
+    history: (count, metrics) of each dispatch: arrays of (count or more, ...), or one step's.
   """
-  parts = [
-    {
-      k: np.asarray(v)[None] if count is None else np.asarray(v)[:count]
-      for k, v in jax.device_get(metrics).items()
-    }
-    for count, metrics in history
-  ]
+  parts = []
+  for count, metrics in history:
+    metrics = jax.device_get(metrics)
+    one = np.ndim(metrics["loss"]) == 0
+    parts.append({k: v[None] if one else v[:count] for k, v in metrics.items()})
   return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]} if parts else {}
 
 

@@ -33,9 +33,10 @@ from apprentice_jax.training import (
   teacher_logits,
 )
 from apprentice_jax.training.checkpoint import Checkpoints
+from apprentice_jax.training.dispatch import NOBODY, THIS, program
 from apprentice_jax.training.evaluation import agreement, score
 from apprentice_jax.training.optimizer import learning_rates, shortened
-from apprentice_jax.training.program import example_indices, program
+from apprentice_jax.training.program import Hyperparameters, Part, example_indices
 from apprentice_jax.training.progress import EVERY, Progress
 from apprentice_jax.training.records import (
   HealthWatch,
@@ -89,8 +90,7 @@ class Run:
     self.key = parallel.replicate(jax.random.fold_in(jax.random.key(config.seed), 3))
     self.names = health.names(self.settings.student, self.data.image_shape)
     self.health = HealthWatch(str(workdir), self.per_epoch)
-    # Of the dispatches of the chunk so far: (count, metrics), arrays of (count or more, ...); or
-    # (None, metrics) of one step.
+    # (count, metrics) of the dispatches of the chunk so far; see `records.joined`.
     self.history = []
     # What a run must find again when it continues, beside its config.
     self.identity = {
@@ -217,7 +217,7 @@ class Run:
           "--workdir."
         )
     self.history = [
-      (None, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
+      (1, {k: np.asarray(v, np.float32) for k, v in metrics.items()})
       for metrics in meta.get("history", ())
     ]
     # JSON does not tell (0, 2) from (0,).
@@ -253,7 +253,7 @@ class Run:
       if step == end:
         chunks, pending, self.history = [pending], (step, self.history), []
       save = step == end and self._due(self.config.checkpoint.every_epochs, step)
-      if save or not self.program.asynchronous or self._scores_due(step):
+      if save or self.program.row.waits != NOBODY or self._scores_due(step):
         chunks, pending = [*chunks, pending], None  # see above
       self._record(*chunks)
       if processes.first():
@@ -276,65 +276,51 @@ class Run:
     """Takes steps, at least one and at most to ``end``; returns the new state and how many."""
     began = time.monotonic()
     if batch is not None:
+      rates = Rates(self.rates[step], self.teacher_rates[step])
       state, metrics = self.program.feed(
-        state,
-        batch,
-        self.weights,
-        Rates(self.rates[step], self.teacher_rates[step]),
-        observe=step + 1 == end,
+        state, batch, Hyperparameters(self.weights, rates), observe=step + 1 == end
       )
       self.inflight.append(metrics["loss"])
       if len(self.inflight) > inputs.AHEAD:  # batches wait in the devices' memory
         jax.block_until_ready(self.inflight.popleft())
-      self.history.append((None, metrics))
+      self.history.append((1, metrics))
       return state, 1
     count = self._count(step, end)
-    first, index, epoch, rates = self._prepared(self._chunk(step), end)
+    first, chunk, hyper = self._prepared(self._chunk(step), end)
     self.waited += time.monotonic() - began
-    state, metrics = self.program.train(
-      state,
-      self.data.on_devices._replace(logits=self.logits),
-      index,
-      epoch,
-      count,
-      self.weights,
-      rates,
-      self.key,
-      observe=step + count == end,
-      first=step - first,
-    )
+    data = self.data.on_devices._replace(logits=self.logits)
+    part = Part(step - first, count, observe=step + count == end)
+    state, metrics = self.program.train(state, data, chunk, hyper, part)
     self.history.append((count, metrics))
     return state, count
 
   def _count(self, step: int, end: int) -> int:
     """How many steps to dispatch: one at first, and where they are slow, so that the progress is
     seen."""
-    most = min(end - step, self.program.together)
-    if self.program.asynchronous or jax.process_count() > 1:
+    row = self.program.row
+    most = min(end - step, row.steps)
+    if row.waits == NOBODY or jax.process_count() > 1:
       return most
     return 1 if self.pace is None or self.pace * most > EVERY else most
 
   def _done(self, step: int) -> int:
     """The last step that the devices are known to have taken, of those dispatched up to ``step``;
     0: not known."""
-    if not self.program.asynchronous:
-      return step - self.program.ahead
+    if self.program.row.waits != NOBODY:
+      return step if self.program.row.waits == THIS else step - 1
     return step - len(self.inflight) if self.feed is not None else 0
 
   def _prepared(self, first: int, end: int):
     """``first``, and what the steps from there to ``end`` take: examples and rates, placed once for
     all of them."""
     if self.chunk is None or self.chunk[0] != first:
-      config, s = self.config, self.settings
-      examples = example_indices(
-        config.seed, self.data.size, first, end - first, s, config.batch_size
+      config, steps = self.config, self.settings.steps_per_dispatch
+      chunk = example_indices(
+        config.seed, self.data.size, first, end - first, steps, config.batch_size
       )
-      fill = lambda rates: np.pad(rates[first:end], (0, s.steps_per_dispatch - (end - first)))
-      self.chunk = (
-        first,
-        *examples,
-        parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates))),
-      )
+      fill = lambda rates: np.pad(rates[first:end], (0, steps - (end - first)))
+      rates = parallel.replicate(Rates(fill(self.rates), fill(self.teacher_rates)))
+      self.chunk = first, chunk, Hyperparameters(self.weights, rates, self.key)
     return self.chunk
 
   def _record(self, *chunks):

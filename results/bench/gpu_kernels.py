@@ -63,7 +63,8 @@ def lowered(spec: str, changes):
   from apprentice_jax.bench import step
   from apprentice_jax.distill.step import Network, Rates, State
   from apprentice_jax.models.residual import variable_shapes
-  from apprentice_jax.training.program import DeviceData, Program
+  from apprentice_jax.training.dispatch import NOBODY, Dispatch, Program
+  from apprentice_jax.training.program import Chunk, DeviceData, Hyperparameters
 
   config = sibling("gpu_step").config_of(spec, changes)
   shape, classes = step.synthetic(config)
@@ -86,10 +87,10 @@ def lowered(spec: str, changes):
   data = DeviceData(array((size, *shape), jnp.uint8), array((size,), jnp.int32))
   index = array((1, steps, config.batch_size), jnp.int32)
   weights = {name: array((), jnp.float32) for name in step.loss_weights(config)}
-  program = Program(settings, "shard_map", devices=[device()], loop=True, fixed=True)
-  return program.lower_train(
-    state, data, index, index, weights, Rates(*[array((steps,), jnp.float32)] * 2)
-  )
+  row = Dispatch("scan", steps, NOBODY)  # a described device calls itself "cuda"
+  program = Program(settings, row, "shard_map", devices=[device()])
+  hyper = Hyperparameters(weights, Rates(*[array((steps,), jnp.float32)] * 2))
+  return program.lower_train(state, data, Chunk(index, index), hyper)
 
 
 def sibling(name: str):

@@ -76,7 +76,7 @@ def measured(devices: int, most: int) -> dict:
   from apprentice_jax import config as configs
   from apprentice_jax.bench.machine import machine
   from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper
-  from apprentice_jax.training.program import HOST_STEPS
+  from apprentice_jax.training.dispatch import HOST_STEPS
 
   config = configs.base()
   config.scheme, config.precision, config.student.width = "baseline", "8A,2W", WIDTH

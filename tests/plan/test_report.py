@@ -14,7 +14,6 @@ from apprentice_jax.plan import chips, report
 from apprentice_jax.plan import step as plan_step
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit
 from apprentice_jax.training import inputs, run
-from apprentice_jax.training.program import Program
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A"
@@ -54,10 +53,8 @@ def test_the_step_is_the_one_that_train_runs(streamed, tmp_path, monkeypatch):
 
     return call
 
-  program = Program(run_.settings, loop=True)
-  for name in ("_many", "_fed"):
-    monkeypatch.setattr(program, name, instead(getattr(program, name)))
-  monkeypatch.setattr(run_, "program", program)
+  for name in ("_resident", "_fed"):
+    monkeypatch.setattr(run_.program, name, instead(getattr(run_.program, name)))
   batch = None
   if streamed:
     with inputs.split(config, "train").training(config, 0, 1) as feed:

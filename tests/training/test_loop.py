@@ -11,8 +11,8 @@ from runs import STEPS, TIMING, final_state, scheme_config, tiny
 import apprentice_jax
 from apprentice_jax.data import sources
 from apprentice_jax.errors import ConfigError, NonFiniteLoss
-from apprentice_jax.training import api, run, start
-from apprentice_jax.training.program import Program, program
+from apprentice_jax.training import api, dispatch, run, start
+from apprentice_jax.training.dispatch import NOBODY, program
 from apprentice_jax.training.records import read_records
 
 
@@ -36,8 +36,11 @@ def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):
 def test_rates_where_the_next_steps_are_under_way(tmp_path, monkeypatch):
   """Metrics are then read late, the last two chunks' together: neither's rate is the time between
   two readings."""
-  init = Program.__init__
-  monkeypatch.setattr(Program, "__init__", lambda self, settings: init(self, settings, loop=True))
+  chosen = dispatch.dispatch
+  asynchronous = lambda settings, devices: chosen(settings, devices)._replace(
+    steps=settings.steps_per_dispatch, waits=NOBODY
+  )
+  monkeypatch.setattr(dispatch, "dispatch", asynchronous)
   program.cache_clear()
   try:
     result = api.train(tiny(scheme="baseline", checkpoint__every_epochs=0.0), tmp_path)

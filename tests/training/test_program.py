@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import NamedTuple
 
 import chex
 import jax
@@ -9,21 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax.data.augment import Augmentation, training_batch
+from apprentice_jax.data.augment import Augmentation, augmented, normalise
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
+from apprentice_jax.training.dispatch import (
+  HOST_STEPS,
+  NEXT,
+  NOBODY,
+  THIS,
+  Dispatch,
+  Program,
+  dispatch,
+)
 from apprentice_jax.training.evaluation import evaluator
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import (
-  HOST_STEPS,
+  Chunk,
   DeviceBatch,
   DeviceData,
-  Program,
+  Hyperparameters,
+  Part,
   Settings,
+  Step,
   example_indices,
   initialiser,
   make_apply,
@@ -39,6 +51,9 @@ LOW = NET.clone(quantization=Quantization(Precision(32, 2)))
 PLAIN = Settings(
   NET, SGD(), augmentation=Augmentation(1, True), mean=(0.4,), std=(0.3,), steps_per_dispatch=CHUNK
 )
+ONE = Dispatch("", 1, THIS)
+# As on a TPU, and as on a GPU: nobody waits, and a dispatch takes all steps of a chunk.
+DYNAMIC, FIXED = Dispatch("while", CHUNK, NOBODY), Dispatch("scan", CHUNK, NOBODY)
 JOINT = PLAIN._replace(student=LOW, teacher=NET, teacher_optimizer=SGD())
 
 
@@ -66,8 +81,9 @@ def initial(settings, data):
 
 
 def test_training_steps_are_compiled_to_be_fast():
-  program = Program(PLAIN)
-  assert all(step.thorough for step in (program._one, program._many, program._fed))
+  for row in (ONE, DYNAMIC, FIXED):
+    program = Program(PLAIN, row)
+    assert program._resident.thorough and program._fed.thorough
   assert not initialiser(NET).thorough
 
 
@@ -76,31 +92,27 @@ def sorted_indices(count=1):
   index = np.stack([np.arange(4) + 12 * r for r in range(DEVICES)])[:, None]
   index = np.concatenate([index + 4 * s for s in range(count)], 1)
   index = np.pad(index, ((0, 0), (0, CHUNK - count), (0, 0)))
-  return index.astype(np.int32), np.zeros_like(index, np.int32)
+  return Chunk(index.astype(np.int32), np.zeros_like(index, np.int32))
 
 
 def rates(student=0.1, teacher=0.05):
   return Rates(np.full(CHUNK, student, np.float32), np.full(CHUNK, teacher, np.float32))
 
 
-def train(program, settings, data, count=1, seed=0, **kwargs):
-  state, parts = parallel.replicate(initial(settings, data)), []
-  for first in range(0, count, program.together):
-    taken = min(program.together, count - first)
-    state, metrics = program.train(
-      state,
-      parallel.replicate(data),
-      *sorted_indices(count),
-      taken,
-      dict(WEIGHTS, **kwargs),
-      rates(),
-      jax.random.key(seed),
-      first + taken == count,
-      first,
-    )
-    parts.append(metrics)
-  return state, metrics if len(parts) == 1 else {
-    k: [m for part in parts for m in part[k][:taken]] for k in metrics
+def hyper(seed=0, **weights):
+  return Hyperparameters(dict(WEIGHTS, **weights), rates(), jax.random.key(seed))
+
+
+def train(program, settings, data, count=1, seed=0, **weights):
+  """The state after some steps, and their metrics, step by step."""
+  state, parts, most = parallel.replicate(initial(settings, data)), [], program.row.steps
+  for first in range(0, count, most):
+    part = Part(first, min(most, count - first), first + most >= count)
+    chunk, numbers = sorted_indices(count), hyper(seed, **weights)
+    state, metrics = program.train(state, parallel.replicate(data), chunk, numbers, part)
+    parts.append({k: m if program.row.loop else m[None] for k, m in metrics.items()})
+  return state, metrics if program.row.loop and len(parts) == 1 else {
+    k: [m for part in parts for m in part[k][:most]] for k in metrics
   }
 
 
@@ -116,11 +128,11 @@ def assert_close(a, b, **tolerance):
 def joint():
   """Scheme A of a low-precision student, compiled once; its step may be traced once."""
 
-  class Traced(Program):
-    _step = chex.assert_max_traces(Program._step, n=1)
+  class Traced(Step):
+    resident = chex.assert_max_traces(Step.resident, n=1)
 
   chex.clear_trace_counter()
-  return Traced(JOINT)
+  return Program(JOINT, step=Traced)
 
 
 @pytest.fixture(scope="module")
@@ -130,20 +142,11 @@ def after_one(joint, data):
 
 def shares(data, settings, seed=0):
   """What each replica is given in the first step, as one device would compute it."""
-  index, epoch = sorted_indices()
-  for r in range(DEVICES):
+  chunk, key = sorted_indices(), jax.random.key(seed)
+  for index, epoch in zip(chunk.index[:, 0], chunk.epoch[:, 0]):
+    images = augmented(jnp.asarray(data.images), index, epoch, key, settings.augmentation)
     yield Batch(
-      *training_batch(
-        jnp.asarray(data.images),
-        jnp.asarray(data.labels),
-        index[r, 0],
-        epoch[r, 0],
-        jax.random.key(seed),
-        settings.augmentation,
-        settings.mean,
-        settings.std,
-        jnp.float32,
-      )
+      normalise(images, settings.mean, settings.std, jnp.float32), jnp.asarray(data.labels[index])
     )
 
 
@@ -222,7 +225,7 @@ def test_state_is_the_same_on_every_device(after_one):
 def test_buffers_are_given_up(joint, data):
   state = parallel.replicate(initial(JOINT, data))
   on_device = parallel.replicate(data)
-  new, _ = joint.train(state, on_device, *sorted_indices(), 1, WEIGHTS, rates(), jax.random.key(0))
+  new, _ = joint.train(state, on_device, sorted_indices(), hyper(), Part(0, 1))
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((new, on_device)))
 
@@ -245,15 +248,13 @@ def test_shard_map_gives_the_same_numbers(joint, data):
 
 @pytest.fixture(scope="module")
 def plain_one_by_one(data):
-  program = Program(PLAIN)
-  program.together = 1
-  return train(program, PLAIN, data, 2)
+  return train(Program(PLAIN, ONE), PLAIN, data, 2)
 
 
-@pytest.mark.parametrize("loop", [None, True])
-def test_a_loop_on_the_devices_gives_the_same_numbers(loop, plain_one_by_one, data):
-  program = Program(PLAIN, loop=loop)
-  assert program.together == CHUNK <= HOST_STEPS
+@pytest.mark.parametrize("row", [None, DYNAMIC])
+def test_a_loop_on_the_devices_gives_the_same_numbers(row, plain_one_by_one, data):
+  program = Program(PLAIN, row)
+  assert program.row.steps == CHUNK <= HOST_STEPS
   state, metrics = train(program, PLAIN, data, 2)
   # Other convolution kernels inside a loop, hence other roundings.
   assert_close(state, plain_one_by_one[0], rtol=1e-3, atol=1e-4)
@@ -267,12 +268,9 @@ def test_a_loop_of_fixed_length_takes_as_many_steps(first, count, loops, data):
     program.train(
       parallel.replicate(initial(settings, data)),
       parallel.replicate(data),
-      *sorted_indices(CHUNK),
-      count,
-      WEIGHTS,
-      rates(),
-      jax.random.key(0),
-      first=first,
+      sorted_indices(CHUNK),
+      hyper(),
+      Part(first, count),
     )
     for program in (dynamic, fixed)
   ]
@@ -284,16 +282,11 @@ def test_a_loop_of_fixed_length_takes_as_many_steps(first, count, loops, data):
 
 def test_a_batch_that_is_fed_without_a_branch_is_looked_at_as_well(loops, data):
   settings, dynamic, fixed = loops
-  index = sorted_indices()[0][:, 0]
+  index = sorted_indices().index[:, 0]
+  numbers = Hyperparameters(WEIGHTS, Rates(np.float32(0.1), np.float32(0)))
   batch = DeviceBatch(data.images[index], data.labels[index], np.ones(index.shape, np.float32))
   found = [
-    program.feed(
-      parallel.replicate(initial(settings, data)),
-      batch,
-      WEIGHTS,
-      Rates(np.float32(0.1), np.float32(0)),
-      observe=observe,
-    )
+    program.feed(parallel.replicate(initial(settings, data)), batch, numbers, observe)
     for program in (dynamic, fixed)
     for observe in (True, False)
   ]
@@ -314,16 +307,14 @@ def test_a_teacher_goes_through_a_loop_of_fixed_length(trains, data, monkeypatch
     start = start._replace(teacher=start.teacher._replace(opt_state=None))
   assert {leaf.size < 100 for leaf in jax.tree.leaves(start.student.params)} == {True, False}
   found = [
-    Program(settings, loop=True, fixed=fixed).train(
+    Program(settings, row).train(
       parallel.replicate(start),
       parallel.replicate(data),
-      *sorted_indices(CHUNK),
-      2,
-      WEIGHTS,
-      rates(),
-      jax.random.key(0),
+      sorted_indices(CHUNK),
+      hyper(),
+      Part(0, 2),
     )
-    for fixed in (True, False)
+    for row in (FIXED, DYNAMIC)
   ]
   assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-5)
   assert_close(history(found[0][1], 2), history(found[1][1], 2), rtol=1e-4, atol=1e-5)
@@ -338,19 +329,16 @@ def test_a_teacher_goes_through_a_loop_of_fixed_length(trains, data, monkeypatch
 def test_a_loop_of_fixed_length_has_no_branch(fixed, loops, data, monkeypatch):
   conditionals, cond = [], jax.lax.cond
   monkeypatch.setattr(jax.lax, "cond", lambda *args: conditionals.append(args) or cond(*args))
-  settings, arguments = (
-    loops[0],
-    (initial(loops[0], data), data, *sorted_indices(CHUNK), np.int32(0), np.int32(2)),
-  )
-  program = Program(settings, loop=True, fixed=fixed)
-  lowered = program._many.lower(*arguments, WEIGHTS, rates(), jax.random.key(0), np.bool_(True))
+  settings, chunk = loops[0], sorted_indices(CHUNK)
+  program = Program(settings, FIXED if fixed else DYNAMIC)
+  lowered = program.lower_train(initial(settings, data), data, chunk, hyper())
   assert bool(conditionals) != fixed
   # And few kernels: batch norm's sums are in pairs, the gradients' norm is that of a vector.
   assert (
     bool(re.search(r"stablehlo.reduce\(.*\), \(.*tensor<f32>, tensor<f32>\)", lowered.as_text()))
     == fixed
   )
-  assert (program.trainer.norm is global_norm) != fixed
+  assert (program.step.trainer.norm is global_norm) != fixed
 
 
 @pytest.fixture(scope="module")
@@ -358,7 +346,7 @@ def loops():
   """Settings of quantized activations, and their program in a loop: of a length that varies, and of
   a fixed one."""
   settings = PLAIN._replace(student=NET.clone(quantization=Quantization(Precision(2, 32))))
-  return settings, *(Program(settings, loop=True, fixed=fixed) for fixed in (False, True))
+  return settings, *(Program(settings, row) for row in (DYNAMIC, FIXED))
 
 
 @pytest.mark.parametrize(
@@ -371,18 +359,36 @@ def loops():
 )
 def test_what_is_slow_in_a_loop_on_cpu_is_dispatched_step_by_step(changed):
   for which in ("student", "teacher"):
-    assert Program(JOINT._replace(**{which: NET.clone(**changed)})).together == 1
-  assert Program(JOINT, devices=jax.devices()[:1]).together == 1
-  assert (
-    Program(JOINT).together == CHUNK
-    and Program(JOINT._replace(steps_per_dispatch=9)).together == HOST_STEPS
-  )
+    assert dispatch(JOINT._replace(**{which: NET.clone(**changed)}), jax.devices()) == ONE
+
+
+class Device(NamedTuple):
+  platform: str
+
+
+@pytest.mark.parametrize(
+  "platform, devices, chunk, expected",
+  [
+    ("gpu", 1, 9, Dispatch("scan", 9, NOBODY)),
+    ("gpu", 8, 9, Dispatch("scan", 9, NOBODY)),
+    ("tpu", 1, 9, Dispatch("while", 9, NOBODY)),
+    ("tpu", 8, 9, Dispatch("while", 9, NOBODY)),
+    ("cpu", 1, 9, Dispatch("", 1, NEXT)),
+    ("cpu", 8, 9, Dispatch("while", HOST_STEPS, THIS)),
+    ("cpu", 8, CHUNK, Dispatch("while", CHUNK, THIS)),
+  ],
+)
+def test_the_table_of_dispatches(platform, devices, chunk, expected):
+  settings = JOINT._replace(steps_per_dispatch=chunk)
+  assert dispatch(settings, [Device(platform)] * devices) == expected
+  if (platform, chunk) == ("cpu", 9):
+    assert Program(settings, devices=jax.devices()[:devices]).row == expected
 
 
 def test_step_by_step_gives_the_same_numbers(joint, data):
   single = Program(JOINT._replace(student=LOW.clone(im2col=False)))
   (state, metrics), expected = train(single, JOINT, data, 2), train(joint, JOINT, data, 2)
-  assert single.together == 1
+  assert single.row == ONE
   assert_close(state, expected[0], rtol=1e-3, atol=1e-4)
   assert_close(history(metrics, 2), history(expected[1], 2), rtol=1e-3, atol=1e-4)
 
@@ -419,38 +425,25 @@ def test_synchronised_batch_norm_is_that_of_the_whole_batch(plain_one_by_one, da
 
 def test_fewer_devices_may_be_chosen(data):
   devices = jax.devices()[2:4]
-  index, epoch = (a.reshape(2, 4, CHUNK, 4)[:, 0] for a in sorted_indices(2))
+  chunk = Chunk(*(a.reshape(2, 4, CHUNK, 4)[:, 0] for a in sorted_indices(2)))
   program = Program(PLAIN, devices=devices)
   state = parallel.replicate(initial(PLAIN, data), devices)
-  new, _ = program.train(
-    state, parallel.replicate(data, devices), index, epoch, 1, WEIGHTS, rates(), jax.random.key(0)
-  )
+  new, _ = program.train(state, parallel.replicate(data, devices), chunk, hyper(), Part(0, 1))
   assert all(leaf.devices() == set(devices) for leaf in jax.tree.leaves(new))
 
 
 def test_on_one_device_the_next_step_is_dispatched_while_one_runs(data, monkeypatch):
   devices = jax.devices()[:1]
-  index, epoch = (np.asarray(a)[:1] for a in sorted_indices(CHUNK))
-  program, found, waited = Program(PLAIN, devices=devices), [], []
+  chunk = Chunk(*(np.asarray(a)[:1] for a in sorted_indices(CHUNK)))
+  resident, found, waited = parallel.replicate(data, devices), [], []
   wait = jax.block_until_ready
   monkeypatch.setattr(jax, "block_until_ready", lambda what: waited.append(what) or wait(what))
-  assert program.ahead and not Program(PLAIN).ahead
-  for program.ahead in (True, False):
+  for waits in (NEXT, THIS):
+    program = Program(PLAIN, ONE._replace(waits=waits), devices=devices)
     state, metrics = parallel.replicate(initial(PLAIN, data), devices), []
     for i in range(CHUNK):
-      state, found_metrics = program.train(
-        state,
-        parallel.replicate(data, devices),
-        index,
-        epoch,
-        1,
-        WEIGHTS,
-        rates(),
-        jax.random.key(0),
-        i == CHUNK - 1,
-        i,
-      )
-      metrics.append(found_metrics["loss"][0])
+      state, one = program.train(state, resident, chunk, hyper(), Part(i, 1, i == CHUNK - 1))
+      metrics.append(one["loss"])
     found.append((state, metrics))
   losses = found[0][1]
   assert (
@@ -492,11 +485,10 @@ def test_split_gives_each_device_its_part_of_the_batch():
 
 
 def test_indices_of_a_dispatch_are_the_stream():
-  settings = PLAIN._replace(steps_per_dispatch=4)
-  index, epoch = example_indices(0, SIZE, 2, 3, settings, BATCH)
+  index, epoch = example_indices(0, SIZE, 2, 3, 4, BATCH)
   assert index.shape == epoch.shape == (DEVICES, 4, BATCH // DEVICES)
   whole = np.moveaxis(index, 0, 1).reshape(4, BATCH)
-  in_order, _ = example_indices(0, SIZE, 0, 4, settings, BATCH)
+  in_order, _ = example_indices(0, SIZE, 0, 4, 4, BATCH)
   np.testing.assert_array_equal(whole[:2], np.moveaxis(in_order, 0, 1).reshape(4, BATCH)[2:])
   epochs = np.moveaxis(epoch, 0, 1).reshape(4, BATCH)[:3].ravel()
   # Steps 2 to 4 are examples 64 to 159: the first epoch ends after 100.
