@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from apprentice_jax.bench import MOVED
 from apprentice_jax.config import base, expanded, flat
+from apprentice_jax.config.saved import REMOVED
 from apprentice_jax.deploy.network import ENDS
 from apprentice_jax.deploy.registry import FORMATS
 from apprentice_jax.errors import ConfigError, nearest
@@ -114,6 +115,8 @@ def _check(command: str, arguments: list[str]):
       raise ConfigError(f"unexpected argument {argument!r}: flags are written --name=value.")
     if name == "--what" and command == "bench":
       raise ConfigError(_moved(argument.partition("=")[2]))
+    if (field := name.removeprefix("--config.")) in REMOVED:
+      raise ConfigError(f"flag {name} has gone: {REMOVED[field][1]}.")
     if name not in known:
       raise ConfigError(f"flag {name} does not exist: {nearest(name, known)}")
     if name.removeprefix("--").partition(".")[0] not in FLAGS[command]:

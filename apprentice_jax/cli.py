@@ -26,8 +26,8 @@ USAGE = """usage: apprentice COMMAND [flags]
   predict  --model=FILE|--workdir=DIR IMAGE|FOLDER... [--top=5] [--json]
                                          what a network sees on images
   study    --config=FILE[:key=value,...] --workdir=DIR [--data_dir=DIR] [--config.a.b=value ...]
-           [--config.study.grid="loss.gamma=0.25|0.5, recipe.student.epochs=5|10"]
-                                         at these settings, each
+           [--config.study.variations="'tau4: loss.temperature=4','long: recipe.student.epochs=90'"]
+                                         beside the config's own settings
            --status --workdir=DIR                               how far a study is, running or not
   report   --workdir=DIR[,DIR,...] [--out=DIR]          a study's report anew, or one of its parts
   prepare  --dataset=NAME [--data_dir=DIR]
@@ -210,9 +210,9 @@ def _train(command: str, config, workdir: str) -> int:
         print(f"{workdir} had finished before: nothing was trained.")
       finish.write(config, pathlib.Path(workdir))
     else:
-      from apprentice_jax.study import run as study
+      from apprentice_jax.study.run import run_study
 
-      table = study.run(config, workdir)
+      table = run_study(config, workdir)
       if processes.first():
         print(table)
   return 0
@@ -226,7 +226,7 @@ def _read_study(command: str, workdir: str, out: str) -> str:
     return progress.status(workdir)
   from apprentice_jax.study import merge
 
-  return merge.run([workdir] if pathlib.Path(workdir).exists() else workdir.split(","), out)
+  return merge.report_on([workdir] if pathlib.Path(workdir).exists() else workdir.split(","), out)
 
 
 def _eval(config, given):
@@ -311,7 +311,7 @@ def _plan(config, given):
 
   _check_folder(given.out)
   config = start.named(config)
-  found = report.run(
+  found = report.plan_on(
     config,
     _need(given.topology, "topology"),
     examples=given.examples,
@@ -343,7 +343,7 @@ def _bench(config, given):
   from apprentice_jax.training import start
 
   _check_folder(given.out)
-  report = training.run(start.named(_need(config, "config")))
+  report = training.measure(start.named(_need(config, "config")))
   print(training.table(report))
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(report, indent=1))

@@ -45,19 +45,18 @@ def _markdown(block) -> str:
     return f"![{_escaped(block.caption)}]({block.name})"
   if isinstance(block, Text):
     return _escaped(block.text)
-  return "\n\n".join(filter(None, (_escaped(block.caption), table(block))))
+  return "\n\n".join(filter(None, (_escaped(block.caption), table(block.columns, block.rows))))
 
 
-def table(block: Table) -> str:
-  """A table in Markdown, without its caption."""
-  lines = [block.columns, *block.rows]
-  lines = ["| " + " | ".join(map(_escaped_cell, line)) + " |" for line in lines]
-  return "\n".join([lines[0], "|" + "---|" * len(block.columns), *lines[1:]])
+def table(columns: Sequence, rows: Sequence[Sequence]) -> str:
+  """A table in Markdown; its cells are texts or numbers."""
+  head, *lines = ["| " + " | ".join(map(_escaped_cell, line)) + " |" for line in [columns, *rows]]
+  return "\n".join([head, "|" + "---|" * len(columns), *lines])
 
 
-def _escaped_cell(text: str) -> str:
+def _escaped_cell(content) -> str:
   """A cell's text, on one line: a name may have several."""
-  return _escaped(" ".join(text.splitlines())).replace("|", r"\|")
+  return _escaped(" ".join(str(content).splitlines())).replace("|", r"\|")
 
 
 def _escaped(text: str) -> str:

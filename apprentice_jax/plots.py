@@ -123,7 +123,7 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
   Args:
     by_cell: cell -> the `summary.Curve` of each seed's run.
     names: what the cells are called.
-    title: the precision, and the point of the grid.
+    title: the precision, and the variation.
     path: PNG to write.
 
   Returns:

@@ -40,7 +40,7 @@ def tiny(name, argument=""):
 
 
 def test_a_config_with_its_data():
-  report = training.run(tiny("digits", ",scheme=baseline"))
+  report = training.measure(tiny("digits", ",scheme=baseline"))
   json.dumps(report, allow_nan=False)
   assert (
     report["data"] == "digits" and report["image_shape"] == [8, 8, 1] and report["teacher"] is None
@@ -90,7 +90,7 @@ def test_the_first_step_cold_and_warm():
 
 
 def test_a_streamed_config():
-  report = training.run(tiny("imagenet", ",student=resnet8,scheme=baseline,precision=32A2W"))
+  report = training.measure(tiny("imagenet", ",student=resnet8,scheme=baseline,precision=32A2W"))
   assert report["image_shape"] == [16, 16, 3] and report["data"] == "digits"
   assert min(report[k]["images_per_second"] for k in ("loop", "input", "evaluation")) > 0
 
@@ -98,7 +98,7 @@ def test_a_streamed_config():
 def test_without_its_data():
   config = tiny("cifar10", ",scheme=baseline")
   config.data.dir = "/nowhere"
-  report = training.run(config)
+  report = training.measure(config)
   assert report["data"].startswith("synthetic (") and "loop" not in report
   assert training.table(report).splitlines()[-1] == (
     "  first step     2.0 s with nothing compiled (1.0 s of it in the compiler), 0.50 s from the "

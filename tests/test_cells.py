@@ -29,8 +29,8 @@ def starts(config, kind):
 
 def test_a_given_network_stands_for_its_cell():
   config = given(teacher__head="match", student__classes="imagenet")
-  assert cells.given(config, Cell("teacher", "32A,32W", 0)) == "T"
-  assert cells.given(config, Cell("student", "32A,32W", 0)) == "S"
+  assert cells.own_network(config, "teacher") == "T"
+  assert cells.own_network(config, "student") == "S"
   # Scored as it is given: its outputs are put in order.
   assert starts(config, "teacher") == (("", ""), ("T", "match"))
   assert starts(config, "B") == (("T", "match"), ("", ""))
@@ -42,7 +42,7 @@ def test_a_given_network_stands_for_its_cell():
 def test_a_new_head_is_trained_in_its_cell():
   config = given(teacher__head="new", student__head="new")
   for kind, path in (("teacher", "T"), ("student", "S")):
-    assert cells.given(config, Cell(kind, "32A,32W", 0)) == ""
+    assert cells.own_network(config, kind) == ""
     found = cells.cell_config(config, Cell(kind, "32A,32W", 0))
     assert (found.student.init, found.student.head, found.teacher.init) == (path, "new", "")
     assert (found.recipe.student.epochs, found.recipe.student.learning_rate) == (5.0, 0.01)

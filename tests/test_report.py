@@ -17,8 +17,10 @@ from apprentice_jax.config import references
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import cells, merge, progress, results
 from apprentice_jax.study.report import NAMES
+from apprentice_jax.study.variations import Variation
 from apprentice_jax.training.workdir import write_config
 
+QUARTER = "quarter: loss.gamma=0.25"
 CURVES = {
   "baseline": (20, 60, 80, 80),
   "A": (20, 50, 70, 79),
@@ -37,7 +39,9 @@ def config_of(**fields):
 def accuracy(cell):
   """Of a made study, in percent; no two alike."""
   kind = configs.CELLS.index(cell.kind)
-  return 80 + kind + 0.25 * cell.seed + 0.01 * kind**2 * cell.seed**2 + 0.3 * len(cell.at)
+  return (
+    80 + kind + 0.25 * cell.seed + 0.01 * kind**2 * cell.seed**2 + 0.3 * len(cell.variation.label)
+  )
 
 
 def made(folder, config, leave=lambda cell: False):
@@ -83,7 +87,7 @@ def made(folder, config, leave=lambda cell: False):
       {
         "cell": cell.kind,
         "precision": cell.precision,
-        "point": cell.at,
+        "point": cell.variation.label,
         "seed": cell.seed,
         "accuracy": found["test_accuracy"],
         "loss": 1.0,
@@ -119,11 +123,11 @@ def table_after(text, heading):
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-  """(workdir, text, table) of a study with a grid and references."""
+  """(workdir, text, table) of a study with a variation and references."""
   workdir = made(
     tmp_path_factory.mktemp("report") / "study",
     config_of(
-      grid="loss.gamma=0.25|0.5",
+      variations=("quarter: loss.gamma=0.25",),
       references=(
         "resnet20|8A2W|83.5|TTQ, best epoch",
         "resnet20|8A,2W|84|another",
@@ -132,7 +136,7 @@ def reported(tmp_path_factory):
       ),
     ),
   )
-  table = merge.run([str(workdir)])
+  table = merge.report_on([str(workdir)])
   return workdir, (workdir / "report.md").read_text(), table
 
 
@@ -146,8 +150,8 @@ def test_every_number_of_the_significance_table(reported):
   names = {name: kind for kind, name in NAMES.items()}
   columns, *lines = table_after(text, "## Which differences are significant")
   assert columns == ["difference of", "setting", "points", "95% interval", "p", "p, Holm", "seeds"]
-  # Three schemes at two points against two others, C against its control, and the two without a
-  # point.
+  # Three schemes at the base and the variation against two others, C against its control, and the
+  # two that the variation does not concern.
   assert len(lines) == 3 * 2 * 2 + 2 + 1 + 2
   values = []
   for what, point, points, interval, p, _, seeds in lines:
@@ -167,6 +171,26 @@ def test_every_number_of_the_significance_table(reported):
     shown(max(s for s, q in zip(steps, values) if q <= p)) for p in values
   ]
   assert "corrected for the 17 tests of this table" in text
+
+
+def test_each_variation_stands_beside_the_base(reported):
+  workdir, text, _ = reported
+  with (workdir / "results.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  columns, *lines = table_after(text, "## What each variation changes")
+  assert columns == ["difference of", "setting", "points", "95% interval", "p", "p, Holm", "seeds"]
+  assert [line[:2] for line in lines] == [
+    [f"scheme {kind} − scheme {kind} at the base", QUARTER] for kind in "ABC"
+  ]
+  for kind, line in zip("ABC", lines):
+    at = lambda point, kind=kind: {
+      r["seed"]: 100 * float(r["accuracy"])
+      for r in rows
+      if (r["cell"], r["point"]) == (kind, point)
+    }
+    one, base = at(QUARTER), at("")
+    assert one.keys() == base.keys() == {"0", "1", "2"} and line[-1] == "0, 1, 2"
+    assert line[2] == f"{np.mean([one[s] - base[s] for s in one]):+.2f}"
 
 
 def test_references_stand_beside_what_they_are_of(reported):
@@ -189,35 +213,25 @@ def test_references_stand_beside_what_they_are_of(reported):
 def test_agreement_fronts_convergence_and_the_list_of_runs(reported):
   workdir, text, _ = reported
   for line in table_after(text, "## Agreement")[1:]:
-    assert line[0] in ("scheme A", "scheme B", "scheme C") and line[2] in (
-      "loss.gamma=0.25",
-      "loss.gamma=0.5",
-    )
+    assert line[0] in ("scheme A", "scheme B", "scheme C") and line[2] in ("", QUARTER)
     assert line[3] == "91.00 ± 1.00" and line[5] == "95.00 ± 0.00"
     assert line[6:] == ["98.00", "0.0250"]  # of the fourth epoch
   for title in ("accuracy-size.png", "accuracy-bops.png"):
-    # C at the point of the longer name is the best of its size, by the formula; full precision is
-    # larger and worse.
-    assert [(line[0], line[2]) for line in table_after(text, title)[1:]] == [
-      ("scheme C", "loss.gamma=0.25")
-    ]
+    # C at the variation is the best of its size, by the formula; full precision is larger and
+    # worse.
+    assert [(line[0], line[2]) for line in table_after(text, title)[1:]] == [("scheme C", QUARTER)]
   converged = {
     (line[0], line[2]): line[3:] for line in table_after(text, "## Which scheme converges")[1:]
   }
-  assert converged["scheme B", "loss.gamma=0.5"] == [
-    "scheme A, loss.gamma=0.5",
-    "3.0",
-    "4.0",
-    "0.75",
-    "3",
-  ]
+  numbers = ["3.0", "4.0", "0.75", "3"]
+  assert converged["scheme B", ""] == ["scheme A", *numbers]
+  assert converged["scheme B", QUARTER] == [f"scheme A, {QUARTER}", *numbers]
   ran = {(line[0], line[2]): line[3:] for line in table_after(text, "## All that was run")[1:]}
   assert len(ran) == 10
-  assert ran["scheme B", "loss.gamma=0.25"] == [
+  quarter = Variation("quarter", (("loss.gamma", 0.25),))
+  assert ran["scheme B", QUARTER] == [
     "0, 1, 2",
-    ", ".join(
-      f"{accuracy(cells.Cell('B', '8A,2W', s, (('loss.gamma', 0.25),))):.2f}" for s in range(3)
-    ),
+    ", ".join(f"{accuracy(cells.Cell('B', '8A,2W', s, quarter)):.2f}" for s in range(3)),
     "4.0",
     "40",
     "10, 20, 30",
@@ -276,7 +290,7 @@ def test_the_page_needs_nothing_else(reported):
   # It says what the Markdown says.
   for cell in (c for line in table.splitlines()[2:] for c in line.strip("|").split(" | ")):
     assert cell.strip() in page.words
-  assert page.tags.count("h2") == text.count("\n## ") and page.tags.count("table") == 7
+  assert page.tags.count("h2") == text.count("\n## ") and page.tags.count("table") == 8
 
 
 def test_what_is_written_is_what_is_read():
@@ -300,7 +314,7 @@ def test_parts_make_the_report_of_the_whole(tmp_path):
   ]
   out = tmp_path / "out"
   assert cli.main(["report", f"--workdir={','.join(map(str, parts))}", f"--out={out}"]) == 0
-  table = merge.run([str(whole)])
+  table = merge.report_on([str(whole)])
   text, expected = ((p / "report.md").read_text() for p in (out, whole))
   assert table in text
   # But for the order of the seeds, in which each is listed.
@@ -310,7 +324,7 @@ def test_parts_make_the_report_of_the_whole(tmp_path):
     assert sorted((r["cell"], r["seed"]) for r in csv.DictReader(file)) == sorted(
       (k, s) for k in configs.CELLS for s in "012"
     )
-  merge.run([str(p) for p in parts], str(out))  # anew, over the old one
+  merge.report_on([str(p) for p in parts], str(out))  # anew, over the old one
 
 
 def test_a_report_of_what_there_is(tmp_path):
@@ -319,7 +333,7 @@ def test_a_report_of_what_there_is(tmp_path):
   )
   (study / "cells" / "C-control-8A2W-seed0" / "metrics.jsonl").unlink()
   shutil.rmtree(study / "cells" / "baseline-8A2W-seed0")
-  text = merge.run([str(study)]) and (study / "report.md").read_text()
+  text = merge.report_on([str(study)]) and (study / "report.md").read_text()
   assert "Not finished: A-8A2W-seed1, B-8A2W-seed1, C-8A2W-seed1." in text
   lines = table_after(text, "## Which differences are significant")[1:]
   found = {line[0]: line[1:] for line in lines}
@@ -336,7 +350,7 @@ def test_a_report_of_what_there_is(tmp_path):
   )  # the baseline and C's control against the student, and each other
   for path in (study / "cells").rglob("metrics.jsonl"):
     path.unlink()
-  merge.run([str(study)])
+  merge.report_on([str(study)])
   assert "There are no records of the runs." in (study / "report.md").read_text()
 
 
@@ -344,7 +358,7 @@ def test_means_over_unequal_seeds_say_so(tmp_path):
   study = made(
     tmp_path / "study", config_of(seeds=(0, 1)), leave=lambda c: c.seed == 1 and c.kind in "ABC"
   )
-  shown = merge.run([str(study)])
+  shown = merge.report_on([str(study)])
   text = (study / "report.md").read_text()
   for heading in ("## Accuracy", "## Accuracy against cost", "## Agreement of student and teacher"):
     head, *lines = table_after(text, heading)
@@ -354,7 +368,7 @@ def test_means_over_unequal_seeds_say_so(tmp_path):
       alone = row.get("network", row.get("scheme")) in ("scheme A", "scheme B", "scheme C")
       assert row["n"] == ("1 (seed 0)" if alone else "2 (seeds 0, 1)")
   assert "| n |" in shown
-  assert "| n |" not in merge.run([str(made(tmp_path / "whole", config_of(seeds=(0, 1))))])
+  assert "| n |" not in merge.report_on([str(made(tmp_path / "whole", config_of(seeds=(0, 1))))])
 
 
 def test_results_of_earlier_versions_are_read(tmp_path):
@@ -380,14 +394,15 @@ def test_results_of_earlier_versions_are_read(tmp_path):
     writer.writeheader()
     writer.writerows(rows)
   text = (
-    merge.run([str(study)], str(tmp_path / "out")) and (tmp_path / "out" / "report.md").read_text()
+    merge.report_on([str(study)], str(tmp_path / "out"))
+    and (tmp_path / "out" / "report.md").read_text()
   )
   assert "accuracy-size.png" in text and "accuracy-bops.png" not in text and "Agreement" not in text
 
 
 def refused(sentence, *folders, out=""):
   with pytest.raises(ConfigError) as error:
-    merge.run([str(f) for f in folders], str(out))
+    merge.report_on([str(f) for f in folders], str(out))
   assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
@@ -413,7 +428,9 @@ def test_what_are_no_parts_of_one_study(tmp_path):
     out=out,
   )
   # What is a cell's own, or where things lie, may differ.
-  alike = config_of(seeds=(2,), precisions=("8A,4W",), cells=("baseline",), grid="batch_size=64")
+  alike = config_of(
+    seeds=(2,), precisions=("8A,4W",), cells=("baseline",), variations=("many: batch_size=64",)
+  )
   alike.update_from_flattened_dict(
     {
       "seed": 9,
@@ -425,7 +442,7 @@ def test_what_are_no_parts_of_one_study(tmp_path):
       "data.threads": 3,
     }
   )
-  merge.run([str(one), str(made(tmp_path / "alike", alike))], str(out))
+  merge.report_on([str(one), str(made(tmp_path / "alike", alike))], str(out))
   refused("names a study twice", one, tmp_path / "alike" / ".." / "one", out=out)
   refused("a report of several studies needs --out=DIR.", one, again)
   refused(f"{again} holds a run or a study of its own: choose another --out.", one, out=again)
@@ -469,18 +486,17 @@ def test_status_of_a_study_that_another_process_runs(tmp_path, capsys):
 def test_time_left_is_that_of_cells_alike():
   cell = cells.Cell
   done, waiting = lambda s: progress.Status("done", 50.0, s), progress.Status("waiting")
-  point = (("loss.gamma", 0.25),)
+  variation = Variation("quarter", (("loss.gamma", 0.25),))
   found = {cell("A", "8A,2W", 0): waiting, cell("teacher", "32A,32W", 0): progress.Status("given")}
   assert progress.time_left(found) is None and "left" not in progress.table(found)
   assert progress.table(found).splitlines()[0] == "0 of 1 cells done"
   found |= {
     cell("B", "8A,2W", 0): done(7),
     cell("A", "8A,4W", 0): done(30),
-    cell("A", "8A,2W", 1, point): done(20),
+    cell("A", "8A,2W", 1, variation): done(20),
   }
-  assert (
-    progress.time_left(found) == 20
-  )  # that of another point comes before that of another precision
+  # The time of another variation comes before that of another precision.
+  assert progress.time_left(found) == 20
   found |= {cell("A", "8A,2W", 2): done(10), cell("A", "8A,2W", 3): done(14)}
   assert progress.time_left(found) == 12
   found[cell("C", "8A,2W", 0)] = progress.Status("running", None, 6.2)
@@ -520,7 +536,7 @@ def test_cells_of_earlier_calls_are_named(tmp_path):
   write_config(workdir, config_of(seeds=(0,)))  # the same workdir again, with fewer seeds
   rows = [row for row in csv.DictReader((workdir / "results.csv").open()) if row["seed"] == "0"]
   results.write(workdir / "results.csv", rows)
-  merge.run([str(workdir)])
+  merge.report_on([str(workdir)])
   text = (workdir / "report.md").read_text()
   (line,) = (part for part in text.split("\n\n") if part.startswith("Trained by earlier calls"))
   for kind in configs.CELLS:

@@ -17,7 +17,7 @@ from apprentice_jax.data.augment import normalise
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import norm
 from apprentice_jax.models.residual import resnet
-from apprentice_jax.study import grid
+from apprentice_jax.study import variations
 from apprentice_jax.training import moments, warmups
 from apprentice_jax.training.optimizer import learning_rates, shortened
 from apprentice_jax.training.workdir import local
@@ -96,10 +96,10 @@ def test_normalisations_of_0_to_255_are_refused_with_what_they_should_be(
     np.testing.assert_allclose(found, meant, atol=2e-3 * np.abs(meant).max())
 
 
-def test_every_point_of_a_grid_is_in_the_images_scale():
-  config = valid(data__mean=(127.5,), data__std=(127.5,), study__grid="loss.gamma=0.1|0.2")
-  with pytest.raises(ConfigError, match="images are scaled to"):
-    grid.check(config, ("8A,2W",))
+def test_every_variation_is_in_the_images_scale():
+  config = valid(study__variations=("a: data.mean=(127.5)", "b: data.mean=(0.4)"))
+  with pytest.raises(ConfigError, match="variations at a: data.mean=.*images are scaled to"):
+    variations.check(config)
 
 
 # Paths.

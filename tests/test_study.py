@@ -18,7 +18,7 @@ from apprentice_jax.distill.step import Trainer
 from apprentice_jax.errors import ConfigError, Preempted
 from apprentice_jax.study import cells, jobs
 from apprentice_jax.study import report as study_report
-from apprentice_jax.study import run as study
+from apprentice_jax.study.run import run_study
 from apprentice_jax.training import api, devices, dispatch
 
 KINDS = ("teacher", "student", "baseline", "A", "B", "C", "C-control")
@@ -68,7 +68,7 @@ def finished(tmp_path_factory):
     patch.setattr(dispatch, "Program", counted("programs", dispatch.Program))
     patch.setattr(Trainer, "step", counted("traces", Trainer.step))
     patch.setattr(api, "train", noted)
-    table = study.run(tiny(), workdir)
+    table = run_study(tiny(), workdir)
   return workdir, table, counts
 
 
@@ -149,12 +149,12 @@ def test_a_second_run_trains_nothing_wherever_the_workdir_is(finished, tmp_path,
   moved = shutil.copytree(workdir, tmp_path / "moved")
   before = (workdir / "results.csv").read_text()
   monkeypatch.setattr(api, "Run", None)  # whatever would be started fails
-  assert study.run(tiny(), moved) == table
+  assert run_study(tiny(), moved) == table
   assert (moved / "results.csv").read_text() == before
   # A study of some of the cells and seeds is the same study.
   config = tiny()
   config.study.cells, config.study.seeds = ("student", "baseline"), (1,)
-  study.run(config, moved)
+  run_study(config, moved)
   assert [
     r
     for r in csv.DictReader(before.splitlines())
@@ -166,10 +166,10 @@ def test_another_studys_workdir_is_refused(finished):
   config = tiny()
   config.batch_size = 32
   with pytest.raises(ConfigError, match=r"config.batch_size \(64 there, 32 now\)"):
-    study.run(config, finished[0])
+    run_study(config, finished[0])
 
 
-def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(
+def test_variations_go_on_from_the_cells_that_they_do_not_concern(
   finished, tmp_path, monkeypatch, capsys
 ):
   moved = shutil.copytree(finished[0], tmp_path / "moved")
@@ -184,37 +184,37 @@ def test_a_grid_goes_on_from_the_cells_that_it_does_not_concern(
   )
   config = tiny()
   config.study.update(
-    dict(grid="loss.gamma=0.25|0.5", cells=("teacher", "student", "baseline", "B"), seeds=(1,))
+    dict(
+      variations=("quarter: loss.gamma=0.25", "same: loss.gamma=0.5"),
+      cells=("teacher", "student", "baseline", "B"),
+      seeds=(1,),
+    )
   )
-  table = study.run(config, moved)
-  names = [f"B-8A2W-loss.gamma={gamma}-seed1" for gamma in (0.25, 0.5)]
-  assert began == [(name, gamma, "teacher-32A32W-seed1") for name, gamma in zip(names, (0.25, 0.5))]
+  table = run_study(config, moved)
+  assert began == [
+    (f"B-8A2W-{name}-seed1", gamma, "teacher-32A32W-seed1")
+    for name, gamma in (("quarter", 0.25), ("same", 0.5))
+  ]
   found = rows(moved)
-  assert [r for r in found if r["cell"] != "B"] == [
-    r for r in before if r["cell"] in ("teacher", "student", "baseline") and r["seed"] == "1"
+  # The base is what was trained without variations.
+  assert [r for r in found if not r["point"]] == [
+    r for r in before if r["cell"] in ("teacher", "student", "baseline", "B") and r["seed"] == "1"
   ]
-  # The point at which nothing is changed is what was trained without a grid.
-  changed, same = (r for r in found if r["cell"] == "B")
-  (plain,) = (r for r in before if (r["cell"], r["seed"]) == ("B", "1"))
-  timed = ("seconds", "workdir", "point")
-  assert {k: v for k, v in same.items() if k not in timed} == {
-    k: v for k, v in plain.items() if k not in timed
+  plain, changed, same = (r for r in found if r["cell"] == "B")
+  own = ("seconds", "workdir", "point")
+  assert {k: v for k, v in same.items() if k not in own} == {
+    k: v for k, v in plain.items() if k not in own
   }
-  assert (changed["point"], same["point"]) == ("loss.gamma=0.25", "loss.gamma=0.5")
+  labels = ["quarter: loss.gamma=0.25", "same: loss.gamma=0.5"]
+  assert [changed["point"], same["point"]] == labels
   assert changed["loss"] != same["loss"]
-  assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == [
-    "",
-    "",
-    "",
-    "loss.gamma=0.25",
-    "loss.gamma=0.5",
-  ]
+  assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == ["", "", "", "", *labels]
   # The view, before the first cell that is trained and after each one; in a log, its table at the
   # end alone.
   said = capsys.readouterr().out.splitlines()
   views = [line for line in said if "cells done" in line]
   assert [line.startswith("network ") for line in said].count(True) == 1
-  assert [view.partition(",")[0] for view in views] == [f"{n} of 5 cells done" for n in (3, 4, 5)]
+  assert [view.partition(",")[0] for view in views] == [f"{n} of 6 cells done" for n in (4, 5, 6)]
   assert all("left" in view for view in views[:2]) and "left" not in views[2]
 
 
@@ -222,7 +222,7 @@ def test_what_cells_start_from_has_to_be_there(tmp_path):
   config = tiny()
   config.study.cells = ("student", "B")
   with pytest.raises(ConfigError, match="has 'B' without 'teacher'"):
-    study.run(config, tmp_path)
+    run_study(config, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +233,7 @@ def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
   config.teacher.init = str(workdir / "cells" / "teacher-32A32W-seed0")
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(api, "Run", None)
-    study.run(config, tmp_path)
+    run_study(config, tmp_path)
   (row,), original = rows(tmp_path), rows(workdir)[0]
   assert original["cell"] == "teacher" and row["accuracy"] == original["accuracy"]
   assert row["workdir"] == config.teacher.init
@@ -248,19 +248,19 @@ def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatc
     return signal.SIGTERM if len(begun) == 2 else None
 
   monkeypatch.setattr(jobs.preemption, "requested", stop)
-  run = jobs.run
+  run = jobs.train_cells
   monkeypatch.setattr(
     jobs,
-    "run",
+    "train_cells",
     lambda config, workdir, begins: run(
       config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))
     ),
   )
   with pytest.raises(Preempted, match="all that was begun is saved: the same command continues"):
-    study.run(config, tmp_path)
+    run_study(config, tmp_path)
   assert [cell.kind for cell in begun[1]] == ["teacher", "student"] and rows(tmp_path) == []
   begun.append(None)
-  study.run(config, tmp_path)
+  run_study(config, tmp_path)
   alone = {(r["cell"], r["precision"]): r for r in rows(finished[0]) if r["seed"] == "0"}
   found = {(r["cell"], r["precision"]): r for r in rows(tmp_path)}
   assert found.keys() == alone.keys()
@@ -279,7 +279,8 @@ def test_a_cell_goes_where_its_program_is():
   cells_of = {(c.kind, c.precision): c for c in cells.cells(config) if c.seed == 0}
   at = lambda kind, precision="8A,2W": cells_of[kind, precision]
   workers = [jobs._Worker(None, None, set()), jobs._Worker(None, None, set())]
-  order = lambda w, left, in_hand=(): jobs._next(workers[w], workers, left, in_hand)
+  needs = lambda left: {cell: set(cells.sources(config, cell).values()) for cell in left}
+  order = lambda w, left, in_hand=(): jobs._next(workers[w], workers, needs(left), in_hand)
   left = list(cells_of.values())
   assert order(0, left) == at("teacher", "32A,32W")
   waiting = [at("B"), at("C"), at("C-control")]
@@ -399,5 +400,5 @@ def test_whatever_fails_the_others_are_told_to_stop(fails, tmp_path, monkeypatch
   with pytest.raises(
     OSError if fails == "begins" else ConfigError, match="no space|ended without a word"
   ):
-    jobs.run(config, tmp_path, begins)
+    jobs.train_cells(config, tmp_path, begins)
   assert stopped == [2 if fails == "begins" else 1]

@@ -1,16 +1,14 @@
 """``apprentice bench``: how fast a config trains, and where the time goes that is not the step's.
 
 - The step: dispatched again and again on images that are on the devices.
-- Dispatch: the same calls, with the same arguments, of a program that hands its state back. What
-they take is what
-  Python, the arguments' transfer, and the start of a program cost. Where steps are dispatched
-  ahead, which they are
-  but on several host devices, it is hidden behind the step before: its share of the step is the
-    most that it can cost.
+- Dispatch: the same calls of a program that hands its state back. They cost what Python, the
+  arguments' transfer and the start of a program take. Steps are dispatched ahead, but on several
+  host devices: there the share is hidden behind the step before, and it is the most that dispatch
+  can cost.
 - The first step: from nothing compiled, and from the programs in a cache, as at the second start of
-a config. - With the config's data, where that is there: the loop of `train` itself, its metrics and
-waiting for data
-  included; the input alone; and scoring a split.
+  a config.
+- With the config's data, where that is there: the loop of `train` itself, its metrics and waiting
+  for data included; the input alone; and scoring a split.
 """
 
 import contextlib
@@ -40,7 +38,7 @@ CHUNKS = 6  # of the loop, of which the first compiles
 ENOUGH = 10.0  # seconds of reading, or of scoring
 
 
-def run(config) -> dict:
+def measure(config) -> dict:
   """Measures a config's training.
 
   Args:

@@ -6,6 +6,7 @@ import os
 from apprentice_jax.config import references
 from apprentice_jax.config.derived import expanded, quantization
 from apprentice_jax.config.fields import FIELDS, flat
+from apprentice_jax.config.saved import REMOVED
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError, nearest
 from apprentice_jax.models.precision import FULL, Precision
@@ -42,6 +43,8 @@ def validate(config, precisions=()):
   values = flat(config)
   for path in values:
     if path not in FIELDS:
+      if path in REMOVED:
+        raise ConfigError(f"config.{path} has gone: {REMOVED[path][1]}.")
       raise ConfigError(f"config.{path} does not exist: {nearest(path, FIELDS)}")
   for path, field in FIELDS.items():
     missing = f"config.{path} is missing: build the config on apprentice_jax.config.base()."

@@ -225,7 +225,7 @@ _TABLE = {
     Field("seeds", (0, 1), "The seeds of a study."),
     Field("cells", CELLS, "The networks and schemes of a study.", CELLS),
     Field("jobs", 1, "Cells trained at once, each in a process, on a CPU or one GPU.", least=1),
-    Field("grid", "", "Further fields and the values to train at, such as loss.gamma=0.25|0.5."),
+    Field("variations", (), "Other settings to train at, each NAME: FIELD=VALUE, FIELD=VALUE."),
     Field("references", (), "Published accuracies: NETWORK|PRECISION|ACCURACY|SOURCE."),
   ],
 }

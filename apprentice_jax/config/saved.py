@@ -6,6 +6,7 @@ from apprentice_jax.errors import ConfigError, nearest
 # Fields of earlier versions: their defaults, and what replaces them.
 REMOVED = {
   "teacher_input.cache_epochs": (0, "config.data.augmentation_epochs has the number of epochs"),
+  "study.grid": ("", "config.study.variations lists settings by name, as in 'a: loss.gamma=0.25'"),
 }
 # Types of a field's default, and of its values in JSON.
 _TYPES = {bool: bool, int: int, float: (float, int), str: str, tuple: list}

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from apprentice_jax import document
 from apprentice_jax.deploy import packed
 from apprentice_jax.deploy.lower import lower
 from apprentice_jax.deploy.network import (
@@ -160,17 +161,13 @@ def table(network: Network, packing: str = "bits", by_layer: bool = False) -> st
   if cost.sparsity is not None:
     lines.append(f"  integer weights    {cost.sparsity:.1%} are zero")
   if by_layer:
-    lines += [
-      "",
-      "| layer | weights | bits | input bits | multiply-adds | bit operations | zero |",
-      "|---|---|---|---|---|---|---|",
-    ]
+    columns = ("layer", "weights", "bits", "input bits", "multiply-adds", "bit operations", "zero")
+    rows = []
     for l in layers(network):
       zero = "" if l.zeros is None else f"{l.zeros / l.weights:.1%}"
-      lines.append(
-        f"| {l.path} | {l.weights:,} | {l.weight_bits} | {l.activation_bits} | {l.macs:,} | "
-        f"{l.bops:,} | {zero} |"
-      )
+      counts = (f"{l.macs:,}", f"{l.bops:,}")
+      rows.append((l.path, f"{l.weights:,}", l.weight_bits, l.activation_bits, *counts, zero))
+    lines += ["", document.table(columns, rows)]
   return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from apprentice_jax import config as configs
+from apprentice_jax import document
 from apprentice_jax.plan import hlo
 from apprentice_jax.plan.chips import Chip, bandwidth, slice_of, slice_with
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit, compiled
@@ -15,7 +16,7 @@ from apprentice_jax.training import start
 WEAK_SCALING = (8, 16, 32, 64, 128, 256)
 
 
-def run(
+def plan_on(
   config, topologies, *, examples: int = 0, classes: int = 0, max_batch: bool = False
 ) -> dict:
   """Plans a run on each of some slices.
@@ -227,9 +228,8 @@ def table(report: dict) -> str:
   add("images/s a chip", lambda p: f"{p['images_per_second_per_chip']:,.0f}")
   add("the run's steps", lambda p: f"{p['steps']:,}")
   add("· hours", lambda p: f"{p['steps'] * p['step_seconds'] / 3600:.3g}")
-  lines = ["| " + " | ".join(map(str, [name, *cells])) + " |" for name, cells in rows]
-  lines.insert(1, "|---" * (len(plans) + 1) + "|")
-  return "\n".join(lines)
+  head, *others = [[name, *cells] for name, cells in rows]
+  return document.table(head, others)
 
 
 def _amount(size: int) -> str:
@@ -238,20 +238,25 @@ def _amount(size: int) -> str:
 
 def scaling_table(rows: list[dict]) -> str:
   """`weak_scaling` as Markdown."""
-  lines = [
-    "| chips | slice | batch | learning rate | all-reduce | images/s | efficiency |",
-    "|---" * 7 + "|",
-  ]
-  lines += [
-    f"| {r['chips']} | {r['topology']} | {r['batch']:,}{'' if r['by_itself'] else ' *'} | "
-    f"{r['learning_rate']:g} | "
-    f"{r['all_reduce_seconds'] * 1e3:.2f} ms | {r['images_per_second']:,.0f} | "
-    f"{r['efficiency']:.1%} |"
-    for r in rows
-  ]
+  columns = ("chips", "slice", "batch", "learning rate", "all-reduce", "images/s", "efficiency")
+  text = document.table(
+    columns,
+    [
+      [
+        r["chips"],
+        r["topology"],
+        f"{r['batch']:,}{'' if r['by_itself'] else ' *'}",
+        f"{r['learning_rate']:g}",
+        f"{r['all_reduce_seconds'] * 1e3:.2f} ms",
+        f"{r['images_per_second']:,.0f}",
+        f"{r['efficiency']:.1%}",
+      ]
+      for r in rows
+    ],
+  )
   if not all(r["by_itself"] for r in rows):
-    lines.append(
-      "\n\\* not what a run does by itself: it takes batch_per_device times the chips, at most "
+    text += (
+      "\n\n\\* not what a run does by itself: it takes batch_per_device times the chips, at most "
       "largest_batch; or batch_size, where there is no batch_per_device."
     )
-  return "\n".join(lines)
+  return text

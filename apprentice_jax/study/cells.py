@@ -3,15 +3,12 @@
 import pathlib
 from typing import NamedTuple
 
-from apprentice_jax import config as configs
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.study import grid
+from apprentice_jax.study import variations
+from apprentice_jax.study.variations import BASE, Variation
 from apprentice_jax.training import start
 
-ALONE = (
-  "teacher",
-  "student",
-)  # the kinds of cells that train at full precision and without a teacher
+ALONE = ("teacher", "student")  # cells that train at full precision and without a teacher
 
 
 class Cell(NamedTuple):
@@ -21,59 +18,70 @@ class Cell(NamedTuple):
     kind: one of `config.CELLS`.
     precision: such as "8A,2W".
     seed: the run's.
-    point: what of a point of the grid concerns it; see `grid.restricted`.
+    variation: the changes that the cell reads, by the name of the first variation with these.
   """
 
   kind: str
   precision: str
   seed: int
-  point: grid.Point = ()
+  variation: Variation = BASE
 
   @property
   def name(self) -> str:
-    """The name of its workdir."""
-    at = grid.name(self.point) + "-" if self.point else ""
-    return f"{self.kind}-{self.precision.replace(',', '')}-{at}seed{self.seed}"
-
-  @property
-  def at(self) -> str:
-    """Its point as text."""
-    return grid.label(self.point)
-
-  def source(self, which: str) -> "Cell":
-    """The cell of the full-precision "teacher" or "student" that this one starts from."""
-    return of(which, start.FULL_PRECISION, self.seed, self.point)
+    """The name of the cell's workdir."""
+    parts = (self.kind, self.precision.replace(",", ""), self.variation.name, f"seed{self.seed}")
+    return "-".join(filter(None, parts))
 
 
-def of(kind: str, precision: str, seed: int, point: grid.Point) -> Cell:
-  """The cell that has these at a point of the grid."""
-  return Cell(kind, precision, seed, grid.restricted(point, kind, precision))
-
-
-def points(config) -> list[grid.Point]:
-  """The points of the study's grid."""
-  return grid.points(config.study.grid, configs.flat(configs.base()))
+def of(config, kind: str, precision: str, seed: int, variation: Variation) -> Cell:
+  """The study's cell of these; variations that agree in what it reads share it."""
+  changes = variations.read_by(variation.changes, kind, precision)
+  for other in variations.of(config):
+    if variations.read_by(other.changes, kind, precision) == changes:
+      return Cell(kind, precision, seed, Variation(other.name if changes else "", changes))
+  raise ValueError(f"{variation} is no variation of the study")
 
 
 def cells(config) -> list[Cell]:
-  """The study's cells in the order in which they run: what others start from comes first."""
-  kinds, at, result = tuple(config.study.cells), points(config), []
-  for seed in config.study.seeds:
-    result += [of(k, start.FULL_PRECISION, seed, p) for p in at for k in ALONE if k in kinds]
+  """The study's cells in the order in which they run: cells that others start from come first."""
+  kinds, varied, result = tuple(config.study.cells), variations.of(config), []
   for seed in config.study.seeds:
     result += [
-      of(k, precision, seed, p)
-      for precision in config.study.precisions
-      for p in at
-      for k in kinds
-      if k not in ALONE
+      of(config, kind, start.FULL_PRECISION, seed, variation)
+      for variation in varied
+      for kind in ALONE
+      if kind in kinds
     ]
-  return list(dict.fromkeys(result))  # what is at several points the same is there once
+  for seed in config.study.seeds:
+    result += [
+      of(config, kind, precision, seed, variation)
+      for precision in config.study.precisions
+      for variation in varied
+      for kind in kinds
+      if kind not in ALONE
+    ]
+  return list(dict.fromkeys(result))
+
+
+def sources(config, cell: Cell) -> dict[str, Cell]:
+  """The full-precision "teacher" and "student" cells that a cell starts from."""
+  return {
+    kind: of(config, kind, start.FULL_PRECISION, cell.seed, cell.variation)
+    for kind in starts_from(cell.kind)
+  }
+
+
+def starts_from(kind: str) -> list[str]:
+  """The full-precision cells whose networks a kind of cell starts from."""
+  scheme = SCHEMES.get(kind)
+  if scheme is None:
+    return []
+  return ["teacher"] * (scheme.teacher == "fixed") + ["student"] * scheme.pretrained_student
 
 
 def cell_config(config, cell: Cell):
   """The config of one cell's training run."""
-  c = grid.applied(config, cell.point)
+  c = variations.applied(config, cell.variation)
   c.seed = cell.seed
   if cell.kind in ALONE:
     return start.full_precision(c, cell.kind)
@@ -91,15 +99,9 @@ def cell_dir(workdir, cell: Cell) -> pathlib.Path:
   return pathlib.Path(workdir) / "cells" / cell.name
 
 
-def given(config, cell: Cell) -> str:
-  """The path of the user's own network that stands for the cell; "": the cell is trained, if only
-  for its new head."""
-  return config[cell.kind].init if cell.kind in ALONE and config[cell.kind].head != "new" else ""
+def own_network(config, kind: str) -> str:
+  """The path of the user's own network that stands for the cells of a kind.
 
-
-def starts_from(kind: str) -> list[str]:
-  """The full-precision cells whose networks a cell starts from."""
-  scheme = SCHEMES.get(kind)
-  if scheme is None:
-    return []
-  return ["teacher"] * (scheme.teacher == "fixed") + ["student"] * scheme.pretrained_student
+  It is "" where the cells are trained, if only for their new head.
+  """
+  return config[kind].init if kind in ALONE and config[kind].head != "new" else ""

@@ -22,20 +22,11 @@ from typing import NamedTuple
 import jax
 
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.errors import (
-  BrokenCheckpoints,
-  ConfigError,
-  NonFiniteLoss,
-  Preempted,
-  UnreadableImage,
-)
+from apprentice_jax.errors import ApprenticeError, ConfigError, Preempted
 from apprentice_jax.study import cells
 from apprentice_jax.study.cells import Cell
 from apprentice_jax.training import api, devices, preemption, processes, start
 from apprentice_jax.training.workdir import result
-
-# What a run says of itself in one sentence; anything else is an error of ours.
-SENTENCES = (ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints, Preempted)
 
 
 class _Worker(NamedTuple):
@@ -48,26 +39,22 @@ def count(config) -> int:
   """How many cells to train at once: ``config.study.jobs`` on CPU or on one GPU; else one, which
   has all devices. (A process has TPUs to itself, and several programs on the same GPUs would wait
   for each other's all-reduces.)"""
-  shared = (
-    jax.devices()[0].platform == "cpu"
-    or jax.devices()[0].platform == "gpu"
-    and jax.device_count() == 1
-  )
+  platform = jax.devices()[0].platform
+  shared = platform == "cpu" or platform == "gpu" and jax.device_count() == 1
   return config.study.jobs if shared and jax.process_count() == 1 else 1
 
 
 def train(config, cell: Cell, workdir) -> dict:
   """Trains a cell, or finds it done; returns its result."""
   run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
-  sources = {kind: cell.source(kind) for kind in cells.starts_from(cell.kind)}
   paths = {
-    kind: cells.given(config, source) or str(cells.cell_dir(workdir, source))
-    for kind, source in sources.items()
+    kind: cells.own_network(config, kind) or str(cells.cell_dir(workdir, source))
+    for kind, source in cells.sources(config, cell).items()
   }
   return api.train(run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind)
 
 
-def run(config, workdir, begins: Callable[[list[Cell]], None]):
+def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
   """Trains the cells that are not finished, several at once.
 
   Args:
@@ -76,15 +63,15 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
     begins: called with the cells in hand whenever one begins.
 
   Raises:
-    ConfigError, NonFiniteLoss, UnreadableImage, BrokenCheckpoints: what the first run to fail
-      raised; the others have been told to stop, and have saved.
+    ApprenticeError: what the first run to fail raised; the others were told to stop, and have
+      saved.
     Preempted: SIGTERM or SIGINT came; all have saved.
   """
-  left = [
-    cell
+  left = {
+    cell: set(cells.sources(config, cell).values())
     for cell in cells.cells(config)
-    if not cells.given(config, cell) and result(cells.cell_dir(workdir, cell)) is None
-  ]
+    if not cells.own_network(config, cell.kind) and result(cells.cell_dir(workdir, cell)) is None
+  }
   with contextlib.ExitStack() as stack:
     workers = [
       stack.enter_context(_worker(config, workdir)) for _ in range(min(count(config), len(left)))
@@ -96,7 +83,7 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
           if worker.pipe not in in_hand and (
             cell := _next(worker, workers, left, in_hand.values())
           ):
-            left.remove(cell)
+            del left[cell]
             _hand(worker, cell, in_hand)
             begins(list(in_hand.values()))
         ended = pipes.wait(list(in_hand), timeout=0.2)
@@ -110,13 +97,10 @@ def run(config, workdir, begins: Callable[[list[Cell]], None]):
         if number:
           raise Preempted(
             f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same "
-            "command "
-            "continues.",
+            "command continues.",
             number,
           )
-    except (
-      BaseException
-    ):  # whatever it is, and wherever it comes from: nothing that was trained is lost
+    except BaseException:  # whatever it is: nothing that was trained is lost
       _stop(workers, in_hand)
       raise
 
@@ -131,12 +115,19 @@ def _hand(worker: _Worker, cell: Cell, in_hand: dict):
   in_hand[worker.pipe] = cell
 
 
-def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) -> Cell | None:
-  """The cell that a worker is to train now; None while what is left has to wait for others."""
-  waiting = {*left, *in_hand}
-  ready = [
-    c for c in left if not any(c.source(kind) in waiting for kind in cells.starts_from(c.kind))
-  ]
+def _next(
+  worker: _Worker, workers: list[_Worker], left: dict[Cell, set[Cell]], in_hand
+) -> Cell | None:
+  """The cell that a worker is to train now; None while the cells that are left wait for others.
+
+  Args:
+    worker: one of the workers.
+    workers: all of them.
+    left: each cell that no worker has begun, with the cells that it starts from.
+    in_hand: the cells that workers train now.
+  """
+  unfinished = {*left, *in_hand}
+  ready = [cell for cell, sources in left.items() if not sources & unfinished]
   others = set().union(*(w.programs for w in workers if w is not worker))
 
   def cost(cell: Cell) -> int:
@@ -149,7 +140,7 @@ def _next(worker: _Worker, workers: list[_Worker], left: list[Cell], in_hand) ->
 def _program(cell: Cell) -> tuple:
   """What cells with one compiled program have in common."""
   scheme = SCHEMES.get(cell.kind)
-  return (scheme.teacher if scheme else cell.kind), cell.precision, cell.point
+  return (scheme.teacher if scheme else cell.kind), cell.precision, cell.variation.changes
 
 
 def _received(pipe, cell: Cell) -> Exception | None:
@@ -171,9 +162,8 @@ def _stop(workers: list[_Worker], in_hand):
   """Tells the workers to stop, and waits until they have saved."""
   for worker in workers:
     if worker.pipe in in_hand and worker.process.is_alive():
-      os.kill(
-        worker.process.pid, signal.SIGTERM
-      )  # not SIGINT: they may have had one, and another acts at once
+      # not SIGINT: they may have had one, and another one acts at once
+      os.kill(worker.process.pid, signal.SIGTERM)
   for pipe in list(in_hand):
     with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
       pipe.recv()
@@ -210,13 +200,13 @@ def _error_of(config, cell: Cell, workdir: pathlib.Path) -> Exception | None:
   """Trains a cell; returns what was wrong, if anything was."""
   try:
     train(config, cell, workdir)
-  except SENTENCES as error:
+  except ApprenticeError as error:
     return error
   except Exception as error:
     if processes.out_of_memory(error):
       return ConfigError(
         f"the memory of a device is too small for {cell.name} beside the others: lower "
-        "config.study.jobs, "
-        f"now {config.study.jobs}, or take a smaller batch_size. What was saved is kept."
+        f"config.study.jobs, now {config.study.jobs}, or take a smaller batch_size. What was saved "
+        "is kept."
       )
     return RuntimeError(f"{cell.name}:\n{traceback.format_exc()}")

@@ -1,16 +1,16 @@
 """The report of studies that are there: of one anew, or one of several parts."""
 
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import cells, report, results
+from apprentice_jax.study import report, results
 from apprentice_jax.training.workdir import local, trouble
 
 
-def run(folders: list[str], out: str = "") -> str:
+def report_on(folders: list[str], out: str = "") -> str:
   """Writes results.csv, report.md, report.html and plots of studies.
 
   Args:
     folders: the workdirs of one study, or of its parts, which have the same config but for seeds,
-      precisions, cells, the grid and paths.
+      precisions, cells, variations and paths.
     out: where to; "": the workdir of the one study.
 
   Returns:
@@ -32,20 +32,14 @@ def run(folders: list[str], out: str = "") -> str:
   rows = results.merged(studies)
   config = studies[0].config.copy_and_resolve_references()
   config.study.references = _union(study.config.study.references for study in studies)
-  points = _union(cells.points(study.config) for study in studies)
-  done = {(row["cell"], row["precision"], row["point"], row["seed"]) for row in rows}
-  missing = [
-    cell.name
-    for study in studies
-    for cell in cells.cells(study.config)
-    if (cell.kind, cell.precision, cell.at, cell.seed) not in done
-  ]
+  config.study.variations = _union(study.config.study.variations for study in studies)
+  missing = [name for s in studies for name in results.missing(s.config, rows)]
   with trouble(out):
     out.mkdir(parents=True, exist_ok=True)
     if not own:  # it is there, and the study may be running and add to it
       results.write(out / "results.csv", rows)
     earlier = [name for study in studies for name in results.earlier(study.folder, study.config)]
-    return report.write(config, out, rows, points, folders, missing, earlier)
+    return report.write(config, out, rows, folders, missing, earlier)
 
 
 def _union(lists) -> tuple:

@@ -40,13 +40,13 @@ def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
     workdir: the study's.
     running: cells that begin now; those that have begun count as running, too.
   """
-  found = {}
+  statuses = {}
   for cell in cells.cells(config):
-    if cells.given(config, cell):
-      found[cell] = Status("given")
+    if cells.own_network(config, cell.kind):
+      statuses[cell] = Status("given")
     else:
-      found[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
-  return found
+      statuses[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
+  return statuses
 
 
 def _read(place: pathlib.Path, split: str, running: bool) -> Status:
@@ -60,11 +60,13 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
   return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
 
 
-def time_left(found: dict[Cell, Status], at_once: int = 1) -> float | None:
-  """Seconds until all cells are done, so many ``at_once``: from the mean of the finished ones that
-  are most like each, at the same point and precision, at the same precision, of the same kind, or
-  any; None before one is finished."""
-  done = {cell: p.seconds for cell, p in found.items() if p.state == "done"}
+def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
+  """Seconds until all cells are done, so many ``at_once``; None before one is finished.
+
+  A cell takes the mean time of the finished ones that are most like it: of the same kind, precision
+  and variation; else of the same kind and precision; else of the same kind; else of any.
+  """
+  done = {cell: p.seconds for cell, p in statuses.items() if p.state == "done"}
   if not done:
     return None
 
@@ -80,45 +82,33 @@ def time_left(found: dict[Cell, Status], at_once: int = 1) -> float | None:
 
   left = [
     max(expected(cell) - p.seconds, 0.0)
-    for cell, p in found.items()
+    for cell, p in statuses.items()
     if p.state in ("running", "waiting")
   ]
   return sum(left) / max(min(at_once, len(left)), 1)
 
 
-def table(found: dict[Cell, Status], at_once: int = 1) -> str:
+def table(statuses: dict[Cell, Status], at_once: int = 1) -> str:
   """The view of a study: what is done, how long it may take, and a row for each network, precision
-  and point with a column for each seed."""
-  trained = [p for p in found.values() if p.state != "given"]
-  lines = [f"{sum(p.state == 'done' for p in trained)} of {len(trained)} cells done"]
-  left = time_left(found, at_once)
-  if left:
-    lines[0] += f", about {_clock(left)} left"
-  seeds = sorted({cell.seed for cell in found})
-  rows, gridded = {}, any(cell.point for cell in found)
-  for cell, p in found.items():
-    key = (cell.kind, cell.precision, *([cell.at] if gridded else []))
+  and variation with a column for each seed."""
+  trained = [p for p in statuses.values() if p.state != "given"]
+  summary = f"{sum(p.state == 'done' for p in trained)} of {len(trained)} cells done"
+  if left := time_left(statuses, at_once):
+    summary += f", about {_clock(left)} left"
+  seeds = sorted({cell.seed for cell in statuses})
+  names = ["network", "precision"]
+  if any(cell.variation.changes for cell in statuses):
+    names.append("setting")
+  rows = {}
+  for cell, p in statuses.items():
+    key = (cell.kind, cell.precision, cell.variation.label)[: len(names)]
     rows.setdefault(key, {})[cell.seed] = p.state if p.accuracy is None else f"{p.accuracy:.2f}"
-  head = [
-    "network",
-    "precision",
-    *(["setting"] if gridded else []),
-    *(f"seed {seed}" for seed in seeds),
-  ]
-  grid = [
-    head,
-    *([*key, *(by_seed.get(seed, "") for seed in seeds)] for key, by_seed in rows.items()),
-  ]
-  widths = [max(map(len, column)) for column in zip(*grid)]
-  words = len(head) - len(seeds)
-  for row in grid:
-    lines.append(
-      "  ".join(
-        cell.ljust(w) if i < words else cell.rjust(w)
-        for i, (cell, w) in enumerate(zip(row, widths))
-      ).rstrip()
-    )
-  return "\n".join(lines)
+  lines = [[*names, *(f"seed {seed}" for seed in seeds)]]
+  lines += [[*key, *(by_seed.get(seed, "") for seed in seeds)] for key, by_seed in rows.items()]
+  widths = [max(map(len, column)) for column in zip(*lines)]
+  places = [str.ljust] * len(names) + [str.rjust] * len(seeds)
+  padded = [[place(*pair) for place, *pair in zip(places, line, widths)] for line in lines]
+  return "\n".join([summary, *("  ".join(line).rstrip() for line in padded)])
 
 
 def status(workdir) -> str:
@@ -128,19 +118,13 @@ def status(workdir) -> str:
     ConfigError: there is no study.
   """
   config = results.study_config(pathlib.Path(workdir))
-  found = read(config, workdir)
-  lines = [table(found, config.study.jobs)]
-  for cell, p in found.items():
+  statuses = read(config, workdir)
+  lines = [table(statuses, config.study.jobs)]
+  for cell, p in statuses.items():
     if p.state == "running":
       epochs = start.student_recipe(cells.cell_config(config, cell)).epochs
-      lines.append(
-        f"{cell.name}: "
-        + (
-          "no records yet"
-          if p.age is None
-          else f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age)} ago"
-        )
-      )
+      recorded = f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age or 0)} ago"
+      lines.append(f"{cell.name}: {'no records yet' if p.age is None else recorded}")
   return "\n".join(lines)
 
 

@@ -81,7 +81,7 @@ def read(folder, config) -> list[dict]:
   path = pathlib.Path(folder) / "results.csv"
   try:
     with path.open(newline="") as file:
-      return [_row(found, config) for found in csv.DictReader(file)]
+      return [_row(line, config) for line in csv.DictReader(file)]
   except OSError as error:
     raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
   except (ValueError, TypeError):
@@ -93,10 +93,10 @@ def read(folder, config) -> list[dict]:
 def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
   """The rows of the study in a folder, with two more fields: "place", the path of the cell's
   workdir, and "changes", the fields of the config in which the cell's differs from the study's."""
-  known = {(c.kind, c.precision, c.at, c.seed): c for c in cells.cells(config)}
+  by_key = {key_of(cell): cell for cell in cells.cells(config)}
   result = []
   for row in rows:
-    ours, cell = row["workdir"].startswith("cells/"), known.get(_key(row))
+    ours, cell = row["workdir"].startswith("cells/"), by_key.get(_key(row))
     place = folder / row["workdir"] if ours else pathlib.Path(row["workdir"])
     if ours and (place / "config.json").exists():
       own = workdir.read_config(place)
@@ -109,12 +109,20 @@ def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
 def earlier(folder: pathlib.Path, config) -> list[str]:
   """The finished cells in a study's folder that are not the study's: of earlier calls with other
   cells."""
-  known = {cell.name for cell in cells.cells(config)}
-  return sorted(
-    path.parent.name
-    for path in pathlib.Path(folder).glob("cells/*/result.json")
-    if path.parent.name not in known
-  )
+  own = {cell.name for cell in cells.cells(config)}
+  finished = {path.parent.name for path in pathlib.Path(folder).glob("cells/*/result.json")}
+  return sorted(finished - own)
+
+
+def missing(config, rows: list[dict]) -> list[str]:
+  """The names of a study's cells that have no row."""
+  there = set(map(_key, rows))
+  return [cell.name for cell in cells.cells(config) if key_of(cell) not in there]
+
+
+def key_of(cell: cells.Cell) -> tuple:
+  """What tells a cell's row of results.csv from the others."""
+  return cell.kind, cell.precision, cell.variation.label, cell.seed
 
 
 def _key(row: dict) -> tuple:
@@ -141,10 +149,10 @@ def study_config(folder: pathlib.Path):
   return config
 
 
-def _row(found: dict, config) -> dict:
+def _row(line: dict, config) -> dict:
   """A line of results.csv, its numbers as numbers; of earlier versions, too, which had fewer
   fields."""
-  row = {field: found.get(field) or "" for field in FIELDS}
+  row = {field: line.get(field) or "" for field in FIELDS}
   for kind, fields in ((int, _INTEGERS), (float, _NUMBERS)):
     row.update({field: kind(row[field]) for field in fields if row[field] != ""})
   for field in ("cell", "precision", "seed", "accuracy", "count", "bytes", "workdir"):

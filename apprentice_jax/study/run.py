@@ -8,15 +8,13 @@ from apprentice_jax.config import references
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import grid, jobs, progress, report, results
+from apprentice_jax.study import jobs, progress, report, results, variations
 from apprentice_jax.study.cells import (
-  ALONE,
   Cell,
   cell_config,
   cell_dir,
   cells,
-  given,
-  points,
+  own_network,
   starts_from,
 )
 from apprentice_jax.training import (
@@ -33,17 +31,17 @@ from apprentice_jax.training import (
 from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
 
 
-def run(config, workdir) -> str:
-  """Runs the cells that are not finished, then writes the report.
+def run_study(config, workdir) -> str:
+  """Trains the cells that are not finished, then writes the report.
+
+  On one GPU with ``config.study.jobs`` above 1, `devices.start` has to know of it before, as the
+  command does.
 
   Args:
-    config: ``config.study`` lists precisions, seeds, cells and a grid of further fields; the rest
-      is every cell's config.
+    config: ``config.study`` lists precisions, seeds, cells and variations; the rest is every cell's
+      config.
     workdir: gets ``cells/NAME`` (a training workdir each), results.csv, report.md, report.html and
       plots.
-
-  On one GPU, ``config.study.jobs`` above 1 wants `devices.start` to have been told of it, as the
-  command does.
 
   Returns:
     The report's table as text.
@@ -52,12 +50,11 @@ def run(config, workdir) -> str:
     ConfigError: the config cannot run, or workdir belongs to another study.
   """
   config = configs.checked(config, config.study.precisions)
-  grid.check(config, config.study.precisions)
-  for kind in config.study.cells:
+  variations.check(config)
+  kinds = config.study.cells
+  for kind in kinds:
     for other in starts_from(kind):
-      if other not in config.study.cells and not (
-        config[other].init and config[other].head != "new"
-      ):
+      if other not in kinds and not own_network(config, other):
         raise ConfigError(
           f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
           f"add it, or set config.{other}.init."
@@ -67,12 +64,10 @@ def run(config, workdir) -> str:
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
   shared = processes.agreed(lambda: start.scaled(config, workdir))
-  trained = lambda kind: (
-    kind in config.study.cells
-    and not (kind in ALONE and config[kind].init and config[kind].head != "new")
+  recipes = sorted(
+    {SCHEMES[k].recipe if k in SCHEMES else k for k in kinds if not own_network(config, k)}
   )
-  recipes = sorted({SCHEMES[k].recipe if k in SCHEMES else k for k in configs.CELLS if trained(k)})
-  at_points = [_preflight(config, point, workdir, recipes) for point in points(config)]
+  varied = [_preflight(config, v, workdir, recipes) for v in variations.of(config)]
   inventory.announce(shared)
   if config.note and processes.first():
     print(config.note, flush=True)
@@ -82,52 +77,41 @@ def run(config, workdir) -> str:
     processes.on_first(lambda: write_config(workdir, shared))
     processes.on_first(lambda: starts.record(workdir))
     if processes.first():
-      for at in at_points:
-        warmups.warn(at, [kind for kind in config.study.cells if kind in SCHEMES], recipes)
+      for each in varied:
+        warmups.warn(each, [kind for kind in kinds if kind in SCHEMES], recipes)
     rows = _rows(config, workdir)
     if not processes.first():
       return ""
-    return report.write(
-      shared,
-      workdir,
-      results.located(rows, shared, workdir),
-      points(config),
-      [workdir],
-      earlier=results.earlier(workdir, shared),
-    )
+    located = results.located(rows, shared, workdir)
+    earlier = results.earlier(workdir, shared)
+    return report.write(shared, workdir, located, [workdir], earlier=earlier)
 
 
-def _preflight(config, point: grid.Point, workdir, recipes):
-  """The config at a point of the grid, if it can run."""
-  at = processes.agreed(lambda: start.scaled(grid.applied(config, point), workdir))
-  if point:  # its quantizers need not be able to do the config's own precision
-    at.precision = config.study.precisions[0]
-  try:
-    start.preflight(at, recipes)
-  except ConfigError as error:
-    raise ConfigError(
-      f"config.study.grid at {grid.label(point)}: {error}" if point else str(error)
-    ) from None
-  return at
+def _preflight(config, variation: variations.Variation, workdir, recipes):
+  """The config at a variation, if it can run."""
+  varied = processes.agreed(lambda: start.scaled(variations.applied(config, variation), workdir))
+  if variation.changes:  # its quantizers need not be able to do the config's own precision
+    varied.precision = config.study.precisions[0]
+  with variations.naming(variation):
+    start.preflight(varied, recipes)
+  return varied
 
 
 def _rows(config, workdir: pathlib.Path) -> list[dict]:
   """The results of all cells; trains those that are not finished.
 
   Args:
-    config: before it is scaled for the devices: a learning rate of the grid is scaled as any other.
+    config: before it is scaled for the devices: a variation's learning rate is scaled as any other.
     workdir: the study's.
   """
-  rows = {}
+  every, rows = cells(config), {}
+  is_done = lambda cell: (
+    bool(own_network(config, cell.kind)) or result(cell_dir(workdir, cell)) is not None
+  )
 
   def note():
     """Adds the rows of the cells that are done, and writes all of them."""
-    done = processes.share(
-      [
-        cell in rows or bool(given(config, cell)) or result(cell_dir(workdir, cell)) is not None
-        for cell in every
-      ]
-    )
+    done = processes.share([cell in rows or is_done(cell) for cell in every])
     rows.update(
       {cell: _row(config, cell, workdir) for cell, d in zip(every, done) if d and cell not in rows}
     )
@@ -137,17 +121,15 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
   def begins(in_hand: list[Cell]):
     note()
     if processes.first():
-      found = progress.read(config, workdir, in_hand)
-      view = progress.table(found, jobs.count(config))
+      view = progress.table(progress.read(config, workdir, in_hand), jobs.count(config))
       if not sys.stdout.isatty():  # in a log the first line is enough; the whole comes at the end
         view = view.partition("\n")[0]
       print("\n".join([view, *(c.name for c in in_hand)]), flush=True)
 
-  every = cells(config)
   if jobs.count(config) > 1:
-    jobs.run(config, workdir, begins)
+    jobs.train_cells(config, workdir, begins)
   for cell in every:
-    if not given(config, cell) and processes.share(result(cell_dir(workdir, cell)) is None):
+    if processes.share(not is_done(cell)):
       begins([cell])
       rows[cell] = _row(config, cell, workdir)
   note()
@@ -157,29 +139,30 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
 
 
 def _row(config, cell: Cell, workdir) -> dict:
+  """The line of results.csv for a cell, which is trained if it is not finished."""
   run_config = processes.agreed(lambda: start.scaled(cell_config(config, cell), workdir))
-  own, final = given(config, cell), config.eval.final
+  own, final = own_network(config, cell.kind), config.eval.final
   if own:  # the user's own network: scored, not trained
     scores = api.evaluate_network(run_config, own, final)
-    found = {f"{final}_{k}": v for k, v in scores.items()}
+    ended = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    found = jobs.train(config, cell, workdir)
+    ended = jobs.train(config, cell, workdir)
   data = inputs.split(run_config, "train")
   model = start.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))
   return {
     "cell": cell.kind,
     "precision": cell.precision,
-    "point": cell.at,
+    "point": cell.variation.label,
     "seed": cell.seed,
-    "accuracy": found[f"{final}_accuracy"],
-    "loss": found[f"{final}_loss"],
-    "count": found[f"{final}_count"],
-    "teacher_accuracy": found.get(f"{final}_teacher_accuracy", ""),
-    "agreement": found.get(f"{final}_agreement", ""),
-    "epochs": round(found.get("examples", 0) / data.size, 2),
-    "steps": found.get("steps", 0),
-    "seconds": round(found.get("seconds", 0), 1),
+    "accuracy": ended[f"{final}_accuracy"],
+    "loss": ended[f"{final}_loss"],
+    "count": ended[f"{final}_count"],
+    "teacher_accuracy": ended.get(f"{final}_teacher_accuracy", ""),
+    "agreement": ended.get(f"{final}_agreement", ""),
+    "epochs": round(ended.get("examples", 0) / data.size, 2),
+    "steps": ended.get("steps", 0),
+    "seconds": round(ended.get("seconds", 0), 1),
     "parameters": cost.parameters(model, data.image_shape),
     "bytes": costs.bytes,
     "bops": costs.bops,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from apprentice_jax.study import grid
+from apprentice_jax.study import variations
 
 # Each kind of cell and what it is compared with, seed by seed.
 COMPARISONS = (
@@ -70,16 +70,16 @@ def entries(rows: list[dict]) -> list[Entry]:
   groups = {}
   for row in rows:
     groups.setdefault((row["cell"], row["precision"], row["point"]), []).append(row)
-  found = [
+  result = [
     Entry(
       *key, members[0]["network"], {r["seed"]: 100 * r["accuracy"] for r in members}, members, None
     )
     for key, members in groups.items()
   ]
-  order = {precision: i for i, precision in enumerate(dict.fromkeys(e.precision for e in found))}
-  found.sort(key=lambda e: order[e.precision])
-  students = [e for e in found if e.cell == "student"]
-  return [e._replace(gap=_gap(e, students)) for e in found]
+  order = {precision: i for i, precision in enumerate(dict.fromkeys(e.precision for e in result))}
+  result.sort(key=lambda e: order[e.precision])
+  students = [e for e in result if e.cell == "student"]
+  return [e._replace(gap=_gap(e, students)) for e in result]
 
 
 def _gap(entry: Entry, students: list[Entry]) -> float | None:
@@ -91,8 +91,8 @@ def _gap(entry: Entry, students: list[Entry]) -> float | None:
 
 
 def comparable(one: Entry, other: Entry) -> bool:
-  """Whether two entries are at the same values of every field of the grid that concerns both."""
-  common = lambda a, b: grid.restricted(grid.unlabelled(a.point), b.cell, b.precision)
+  """Whether two entries agree in every field that was varied and that both read."""
+  common = lambda a, b: variations.read_by(variations.changes_of(a.point), b.cell, b.precision)
   return common(one, other) == common(other, one)
 
 
@@ -138,23 +138,43 @@ class Comparison(NamedTuple):
 
   one: Entry
   other: Entry
-  found: Paired
+  test: Paired
   corrected: float | None
 
 
-def comparisons(found: list[Entry]) -> dict[str, list[Comparison]]:
+def comparisons(entries: list[Entry]) -> dict[str, list[Comparison]]:
   """Precision -> its COMPARISONS; the p-values of one precision are corrected together."""
+  return _tested(
+    (one, other)
+    for one_kind, other_kind in COMPARISONS
+    for one in entries
+    for other in entries
+    if (one.cell, other.cell) == (one_kind, other_kind)
+    and (other_kind == "student" or other.precision == one.precision)
+    and comparable(one, other)
+  )
+
+
+def variations_beside_base(entries: list[Entry]) -> dict[str, list[Comparison]]:
+  """Precision -> each cell at a variation, compared with the same cell at the base."""
+  return _tested(
+    (one, base)
+    for one in entries
+    for base in entries
+    if one.point and not base.point and one[:2] == base[:2]
+  )
+
+
+def _tested(pairs) -> dict[str, list[Comparison]]:
+  """The comparisons of pairs of entries that have a seed in common, by precision."""
   result = collections.defaultdict(list)
-  for one_kind, other_kind in COMPARISONS:
-    for one in (e for e in found if e.cell == one_kind):
-      for other in (e for e in found if e.cell == other_kind):
-        same = other_kind == "student" or other.precision == one.precision
-        if same and comparable(one, other) and (test := paired(one.accuracy, other.accuracy)):
-          result[one.precision].append(Comparison(one, other, test, None))
+  for one, other in pairs:
+    if test := paired(one.accuracy, other.accuracy):
+      result[one.precision].append(Comparison(one, other, test, None))
   for precision, members in result.items():
-    corrected = iter(holm([c.found.p for c in members if c.found.p is not None]))
+    corrected = iter(holm([c.test.p for c in members if c.test.p is not None]))
     result[precision] = [
-      c if c.found.p is None else c._replace(corrected=next(corrected)) for c in members
+      c if c.test.p is None else c._replace(corrected=next(corrected)) for c in members
     ]
   return dict(result)
 
@@ -192,13 +212,13 @@ def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Cur
     scored: whether to take validation accuracies where there are any.
   """
   at = {r["step"]: r["epoch"] for r in records if "epoch" in r}
-  found = {
+  scores = {
     at[r["step"]]: r["validation_accuracy"]
     for r in records
     if scored and "validation_accuracy" in r and r["step"] in at
   }
-  if len(found) > 1:
-    return Curve(np.array(list(found)), 100 * np.array(list(found.values())), "validation")
+  if len(scores) > 1:
+    return Curve(np.array(list(scores)), 100 * np.array(list(scores.values())), "validation")
   training = [r for r in records if "student_accuracy" in r and "epoch" in r]
   if not training:
     return None
@@ -216,13 +236,13 @@ def taught_by(records: list[dict]) -> tuple[float, float] | None:
   """The teacher on the training images of the last epoch, as they were augmented: its accuracy in
   percent, and its cross-entropy with the labels. None where the records of a metrics.jsonl have no
   teacher."""
-  found = [r for r in records if "teacher_ce" in r]
-  if not found:
+  taught = [r for r in records if "teacher_ce" in r]
+  if not taught:
     return None
-  weights = np.diff([0, *(r["step"] for r in found)])  # a record is the mean of so many steps
-  last = np.array([r["epoch"] > found[-1]["epoch"] - 1 for r in found])
+  weights = np.diff([0, *(r["step"] for r in taught)])  # a record is the mean of so many steps
+  last = np.array([r["epoch"] > taught[-1]["epoch"] - 1 for r in taught])
   accuracy, loss = (
-    np.average([r[k] for r in found], weights=weights * last)
+    np.average([r[k] for r in taught], weights=weights * last)
     for k in ("teacher_accuracy", "teacher_ce")
   )
   return 100 * float(accuracy), float(loss)
@@ -245,7 +265,7 @@ class Convergence(NamedTuple):
   seeds: int
 
 
-def convergence(found: list[Entry], curves) -> list[Convergence]:
+def convergence(entries: list[Entry], curves) -> list[Convergence]:
   """How soon each cell converges, beside scheme A of its precision (without one, beside the
   baseline).
 
@@ -254,12 +274,12 @@ def convergence(found: list[Entry], curves) -> list[Convergence]:
   converges nor one that ends higher is asked for more, and noise on the plateau does not decide.
 
   Args:
-    found: entries.
+    entries: of the study.
     curves: curves(row) is the smoothed `Curve` of a row's run, or None.
   """
   result = []
-  for precision in dict.fromkeys(e.precision for e in found):
-    here = [e for e in found if e.precision == precision and e.cell not in ("teacher", "student")]
+  for precision in dict.fromkeys(e.precision for e in entries):
+    here = [e for e in entries if e.precision == precision and e.cell not in ("teacher", "student")]
     kind = "A" if any(e.cell == "A" for e in here) else "baseline"
     for other in (e for e in here if e.cell == kind):
       for entry in (e for e in here if e.cell != kind and comparable(e, other)):

@@ -15,21 +15,19 @@ LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS = 1000
 
 
-def blocks(found: list[summary.Entry], names: dict[str, str]) -> list:
+def blocks(entries: list[summary.Entry], names: dict[str, str]) -> list:
   """One paragraph a precision; nothing where no scheme stands beside its control.
 
   Args:
-    found: entries of the study.
+    entries: of the study.
     names: of the cells, by their kind.
   """
   texts = []
-  for precision, members in summary.comparisons(found).items():
+  for precision, members in summary.comparisons(entries).items():
     effects = [c for c in members if (c.one.cell, c.other.cell) in EFFECTS]
     if effects:
-      said = (
-        sentence[0].upper() + sentence[1:] for sentence in _sentences(effects, members, names)
-      )
-      texts.append(Text(f"{precision}: " + " ".join(said)))
+      sentences = [s[0].upper() + s[1:] for s in _sentences(effects, members, names)]
+      texts.append(Text(f"{precision}: {' '.join(sentences)}"))
   return [Heading("Verdict"), *texts] if texts else []
 
 
@@ -37,48 +35,41 @@ def _sentences(effects, members, names) -> list[str]:
   """What a precision's comparisons say, the teacher's effects first."""
   title = lambda c: names[c.one.cell] + (f" at {c.one.point}" if c.one.point else "")
   proven = lambda c: c.corrected is not None and c.corrected < LEVEL
-  said = []
+  result = []
   for c in effects:
-    f = c.found
-    side = "above" if f.difference > 0 else "below"
-    what = f"{title(c)} is {abs(f.difference):.2f} points {side} {names[c.other.cell]}"
-    if f.p is None:
-      if len(f.seeds) == 1:
-        said.append(f"{what}, with one seed, which no test can tell from chance.")
-      else:
-        said.append(f"{what} with each of {len(f.seeds)} seeds.")
-    elif proven(c):
-      said.append(
-        f"{what}, which is significant (95% interval {f.low:+z.2f} to {f.high:+z.2f}, "
-        f"{len(f.seeds)} seeds, p after Holm's correction {c.corrected:.3f})."
-      )
+    test = c.test
+    seeds, difference = len(test.seeds), abs(test.difference)
+    side = "above" if test.difference > 0 else "below"
+    sentence = f"{title(c)} is {difference:.2f} points {side} {names[c.other.cell]}"
+    if test.p is None and seeds == 1:
+      sentence += ", with one seed, which no test can tell from chance."
+    elif test.p is None:
+      sentence += f" with each of {seeds} seeds."
     else:
-      said.append(
-        f"{what}, which is not significant (95% interval {f.low:+z.2f} to {f.high:+z.2f}, "
-        f"{len(f.seeds)} seeds); {_seeds_needed(f)}."
-      )
-  others = [c for c in members if c not in effects and proven(c)]
+      interval = f"(95% interval {test.low:+z.2f} to {test.high:+z.2f}, {seeds} seeds"
+      if proven(c):
+        corrected = f"p after Holm's correction {c.corrected:.3f}"
+        sentence += f", which is significant {interval}, {corrected})."
+      else:
+        sentence += f", which is not significant {interval}); {_seeds_needed(test)}."
+    result.append(sentence)
+  others = [
+    f"{title(c)} against {names[c.other.cell]} ({c.test.difference:+z.2f})"
+    for c in members
+    if c not in effects and proven(c)
+  ]
   if others:
-    said.append(
-      "Also significant: "
-      + "; ".join(
-        f"{title(c)} against {names[c.other.cell]} ({c.found.difference:+z.2f})" for c in others
-      )
-      + "."
-    )
-  return said
+    result.append(f"Also significant: {'; '.join(others)}.")
+  return result
 
 
-def _seeds_needed(found: summary.Paired) -> str:
+def _seeds_needed(test: summary.Paired) -> str:
   """How many seeds a difference of this mean and spread would take, in words."""
-  n = len(found.seeds)
-  spread = (found.high - found.low) / 2 / special.stdtrit(n - 1, 0.975) * math.sqrt(n)
-  count = seeds_needed(abs(found.difference) / spread)
-  return (
-    f"a difference of this size would take about {count:,} seeds to show"
-    if count
-    else (f"a difference of this size would take more than {MOST_SEEDS:,} seeds to show")
-  )
+  n = len(test.seeds)
+  spread = (test.high - test.low) / 2 / special.stdtrit(n - 1, 0.975) * math.sqrt(n)
+  count = seeds_needed(abs(test.difference) / spread)
+  seeds = f"about {count:,}" if count else f"more than {MOST_SEEDS:,}"
+  return f"a difference of this size would take {seeds} seeds to show"
 
 
 def seeds_needed(effect: float) -> int:

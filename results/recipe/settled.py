@@ -1,7 +1,7 @@
 """What runs that ended without `recipe.*.settle_steps` would have scored with batch norm's
 statistics of their last weights.
 
-    python results/recipe/settled.py OUT.csv WORKDIR...      workdirs of `search.py`
+    python results/recipe/settled.py OUT.csv WORKDIR...      workdirs of training runs
 
 For each run, on the split that it was scored on: its accuracy as it ended; with running statistics
 that have seen 50 batches of training images more; and with the mean of the moments of 64 batches in

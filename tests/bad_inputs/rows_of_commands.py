@@ -67,6 +67,12 @@ ROWS = [
     "cannot write {place}/none/bench.json: there is no folder {place}/none.",
   ),
   Row(
+    "the grid of earlier studies",
+    "study --config={digits} --workdir={run} --config.study.grid=loss.gamma=0.25|0.5",
+    "flag --config.study.grid has gone: config.study.variations lists settings by name, as in "
+    "'a: loss.gamma=0.25'.",
+  ),
+  Row(
     "a benchmark that is a program of its own",
     "bench --config={digits} --what=torch",
     "bench --what=torch is now `python benchmarks/beside_torch.py --config=...`, in the project's "

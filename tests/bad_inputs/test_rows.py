@@ -42,7 +42,7 @@ def marks(row):
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name, marks=marks(row)) for row in ROWS])
 def test_bad_input(row, made, names, command, tmp_path, monkeypatch):
-  monkeypatch.setattr(bench, "run", began)
+  monkeypatch.setattr(bench, "measure", began)
   monkeypatch.setattr(running.Run, "_advance", began)
   if row.absent:
     monkeypatch.setitem(sys.modules, row.absent, None)

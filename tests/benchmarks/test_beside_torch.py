@@ -231,5 +231,5 @@ def test_a_step_by_autocast_is_bfloat16(monkeypatch):
       student.float().square().mean(),
     )[1],
   )
-  step = beside_torch._torch_twinper(config, (8, 8, 3), 4, "channels_last", "cpu", 2)
+  step = beside_torch._torch_stepper(config, (8, 8, 3), 4, "channels_last", "cpu", 2)
   assert step() > 0 and seen == [(torch.bfloat16, torch.bfloat16)] * 2

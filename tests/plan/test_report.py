@@ -200,7 +200,7 @@ def test_weak_scaling_follows_the_linear_rule():
     communicating = 2 * (row["chips"] - 1) / row["chips"] * 10**8 / (links * 50e9)
     assert row["efficiency"] == pytest.approx(0.1 / (0.1 + communicating))
     assert row["images_per_second"] == pytest.approx(row["batch"] / (0.1 + communicating))
-  assert "16,384 *" in report.scaling_table(
+  assert r"16,384 \*" in report.scaling_table(
     rows
   ) and "at most largest_batch" in report.scaling_table(rows)
 
