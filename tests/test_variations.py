@@ -277,7 +277,6 @@ WORDS = {
   "quantization.weights": "lsq",
   "quantization.activations": "lsq",
   "quantization.wrpn_scale": "unit",
-  "quantization.compute": "float",
   "student.name": "resnet14",
   "teacher.name": "resnet14",
   "student.shortcut": "conv",

@@ -206,7 +206,6 @@ _TABLE = {
   ("quantization.", Tags("quantized")): [
     Field("full_precision", ("stem", "head"), "Layers whose weights are not quantized."),
     Field("residual", False, "Whether residual branches are quantized before the addition."),
-    Field("compute", "auto", "Products of convolutions on int8, in float, or auto, the faster."),
   ],
   ("loss.", Tags("joint teacher")): [
     Field("alpha", 1.0, "The weight of a joint teacher's cross-entropy.", least=0),

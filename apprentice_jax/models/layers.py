@@ -23,7 +23,6 @@ from apprentice_jax import quantizers
 from apprentice_jax.models import magnitudes
 from apprentice_jax.models.convolution import convolution, general_convolution
 from apprentice_jax.models.geometry import Geometry, Padding, geometry
-from apprentice_jax.models.integer import convolution_sums
 from apprentice_jax.models.precision import FULL, Quantization
 from apprentice_jax.quantizers import Quantized, decode, encode_ste
 from apprentice_jax.quantizers.rule import unforwarded
@@ -215,8 +214,7 @@ class QuantConv(_Weighted):
     kernel_dilation: of height and width, or one number for both.
     feature_group_count: groups of channels that are convolved apart; a kernel has
       channels / feature_group_count.
-    im2col: see `convolution`; other geometries than its own are XLA's, and computed in floats
-      whatever ``quantization.compute`` says, with the same sums.
+    im2col: see `convolution`; other geometries than its own are XLA's.
   """
 
   kernel_size: int | Sequence[int] = (3, 3)
@@ -261,16 +259,12 @@ class QuantConv(_Weighted):
     )
 
   def _sums(self, product, levels, weight_levels):
-    q, where = self.quantization, self._geometry(levels.shape)
+    where = self._geometry(levels.shape)
     if where.groups > 1 and weight_levels.shape[-1] != self.features:
       # TTQ's two sides: side by side they would be other groups.
       sides = jnp.split(weight_levels, 2, axis=-1)
       return jnp.concatenate([_accumulate(product, levels, side) for side in sides], axis=-1)
-    if q.compute == "float" or q.weight_level > 127 or not where.usual:
-      return _accumulate(product, levels, weight_levels)
-    return convolution_sums(
-      product, where.strides[0], 2**q.precision.activations - 1, q.compute, levels, weight_levels
-    )
+    return _accumulate(product, levels, weight_levels)
 
 
 class QuantDense(_Weighted):

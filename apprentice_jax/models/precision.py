@@ -23,7 +23,6 @@ ACTIVATION_QUANTIZERS = {
   "pact": range(1, 9),
   "lsq": range(1, 9),
 }
-COMPUTE = ("auto", "float", "int8")
 
 
 class Precision(NamedTuple):
@@ -71,9 +70,6 @@ class Quantization:
       whose weights are left in full precision.
     residual: also quantize each residual branch before the addition, at the activations' bits, with
       a signed `lsq` grid: for inference whose additions run on integers.
-    compute: one of COMPUTE: whether the forward products of convolutions of levels are computed on
-      "int8", in "float", or, with the same sums, "auto": on int8 where that is faster; see
-        `models.integer`.
   """
 
   precision: Precision = Precision()
@@ -83,7 +79,6 @@ class Quantization:
   wrpn_scale: str = "max"
   full_precision: tuple[str, ...] = ("stem", "head")
   residual: bool = False
-  compute: str = "auto"
 
   def __post_init__(self):
     weight_bits, activation_bits = self.precision.weights, self.precision.activations
@@ -99,8 +94,6 @@ class Quantization:
     _check("activation", self.activations, activation_bits, ACTIVATION_QUANTIZERS)
     if self.residual and activation_bits == 1:
       raise ValueError("residual quantization points have a sign and need 2 bits or more.")
-    if self.compute not in COMPUTE:
-      raise ValueError(f"compute {self.compute!r} does not exist: {nearest(self.compute, COMPUTE)}")
     if self.wrpn_scale not in ("max", "unit"):
       raise ValueError(f"wrpn_scale {self.wrpn_scale!r} is not one: choose 'max' or 'unit'.")
 

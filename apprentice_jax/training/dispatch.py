@@ -70,10 +70,7 @@ def _loops_on_cpu(settings: Settings) -> bool:
   take a hundred times as long.
   """
   return all(
-    model.conv is QuantConv
-    and model.im2col
-    and model.dtype == jnp.float32
-    and model.quantization.compute != "int8"
+    model.conv is QuantConv and model.im2col and model.dtype == jnp.float32
     for model in (settings.student, settings.teacher)
     if model
   )

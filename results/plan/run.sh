@@ -34,5 +34,4 @@ for dtype in bfloat16 float32; do
   done
 done
 python changes.py > changes.md
-python int8.py int8.json > int8.md
 python quantizer_bytes.py quantizer-bytes.json > quantizer-bytes.md

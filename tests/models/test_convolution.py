@@ -216,3 +216,41 @@ def test_gradients_are_those_of_differences():
     1, 2, 0, 1
   ]
   assert custom == pytest.approx(float(exact), rel=1e-4)
+
+
+LEVELS = [  # height, width, channels, features, size, strides
+  (8, 8, 32, 6, (3, 3), 1),
+  (8, 8, 32, 6, (3, 3), 2),
+  (7, 5, 16, 3, (3, 3), 2),
+  (6, 6, 40, 5, (1, 1), 1),
+  (7, 7, 8, 4, (1, 1), 2),
+  (9, 9, 3, 4, (7, 7), 2),
+  (5, 6, 4, 3, (5, 3), 1),
+  (1, 1, 4, 2, (3, 3), 1),
+]
+
+
+def by_numpy(levels, w, strides):
+  """The convolution in int64."""
+  levels, w = (np.asarray(a, np.float64).astype(np.int64) for a in (levels, w))
+  rows, columns = ((k - 1) // 2 for k in w.shape[:2])
+  x = np.pad(levels, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+  windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[:2], (1, 2))[
+    :, ::strides, ::strides
+  ]
+  return np.einsum("bhwcij,ijco->bhwo", windows, w)
+
+
+@pytest.mark.parametrize("top", [255, 127, 15])
+@pytest.mark.parametrize("shape", LEVELS, ids=str)
+def test_sums_of_levels_are_numpys(shape, top):
+  height, width, channels, features, size, strides = shape
+  r = np.random.default_rng(top)
+  x = r.integers(0, top + 1, (2, height, width, channels)).astype(np.float32)
+  x[0] = top  # with the largest weights
+  w = r.integers(-127, 128, (*size, channels, features)).astype(np.float32)
+  w[..., 0], w[..., 1] = 127, -127
+  product = functools.partial(convolution, strides=strides)
+  found = jax.jit(lambda x, w: product(x, w, preferred_element_type=jnp.float32))(x, w)
+  assert found.dtype == jnp.float32
+  np.testing.assert_array_equal(found, by_numpy(x, w, strides))

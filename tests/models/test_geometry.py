@@ -123,7 +123,7 @@ def integer_convolution(x, kernel, size, strides, padding, dilation, groups):
   ],
 )
 def test_accumulators_are_those_of_integers(options, plain, weights, bits, dtype):
-  q = setting(weights, bits, compute="int8")  # floats have the same sums
+  q = setting(weights, bits)
   layer, x = (
     QuantConv(8, q, dtype=dtype, **options),
     Quantized(levels_of((2, 9, 8, 32), dtype=dtype), jnp.float32(0.01)),

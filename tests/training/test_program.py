@@ -354,7 +354,6 @@ def loops():
   [
     {"im2col": False},
     {"dtype": jnp.bfloat16},
-    {"quantization": Quantization(Precision(8, 2), compute="int8")},
   ],
 )
 def test_what_is_slow_in_a_loop_on_cpu_is_dispatched_step_by_step(changed):
