@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 
 from apprentice_jax import environment
+from apprentice_jax.cli.flags import check_folder
 from apprentice_jax.errors import ApprenticeError, ConfigError
 
 
@@ -44,23 +45,15 @@ def of_config(run: Callable) -> Callable[[list[str]], tuple[dict, str]]:
   """
 
   def measure(arguments: list[str]) -> tuple[dict, str]:
-    from apprentice_jax.arguments import parse
-    from apprentice_jax.config import checked
+    from apprentice_jax.cli import config_file, parser
     from apprentice_jax.training import devices, start
 
-    flags = parse("bench", arguments)
-    if flags.config is None:
+    flags = parser.parse(["bench", *arguments])
+    if not flags.config:
       raise ConfigError("this benchmark needs --config=FILE:key=value,...")
+    config = config_file.load(flags)
     check_folder(flags.out)
-    config = checked(flags.config)
     devices.start(config.cpu_devices)
     return run(start.named(config)), flags.out
 
   return measure
-
-
-def check_folder(out: str):
-  """Raises ConfigError where the folder of a file to write does not exist."""
-  folder = pathlib.Path(out).parent
-  if out and not folder.is_dir():
-    raise ConfigError(f"cannot write {out}: there is no folder {folder}.")

@@ -11,6 +11,7 @@ import pytest
 
 import apprentice_jax
 from apprentice_jax import cli, environment
+from apprentice_jax.cli import parser
 from apprentice_jax.training import api
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -64,8 +65,8 @@ def test_another_configs_workdir(run, tmp_path, monkeypatch):
 def test_help(arguments, run):
   status, out, err = run(*arguments)
   assert status == 0 and err == ""
-  for command in cli.COMMANDS:
-    assert re.search(rf"^  {command} ", out, re.MULTILINE)
+  for command in parser.COMMANDS:
+    assert re.search(rf"^ +{command} ", out, re.MULTILINE)
 
 
 def test_main_takes_arguments_as_well_as_the_process_does(monkeypatch, capsys, tmp_path):
@@ -82,7 +83,7 @@ def command(*arguments, devices=None):
   """Runs the command as a user does, on devices host devices (None: as the config says)."""
   env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   env["PYTHONPATH"] = os.pathsep.join(
-    [str(pathlib.Path(cli.__file__).parents[1]), env.get("PYTHONPATH", "")]
+    [str(pathlib.Path(apprentice_jax.__file__).parents[1]), env.get("PYTHONPATH", "")]
   )
   if devices:
     env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"

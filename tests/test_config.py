@@ -13,7 +13,7 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.precision import Precision
 
-FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
 
 
 def get_config(path, argument=""):

@@ -25,7 +25,7 @@ ROWS = [
   Row(
     "a flag without a value",
     "train --config={digits} --workdir",
-    "Missing value for flag --workdir",
+    "Missing value for flag --workdir: write --workdir=VALUE.",
   ),
   Row(
     "a word without dashes",
@@ -33,9 +33,34 @@ ROWS = [
     "unexpected argument 'digits': flags are written --name=value.",
   ),
   Row(
-    "--config without =",
-    "train --config {digits}",
-    "a config is given as --config=FILE, with an equals sign.",
+    "a config by a wrong name",
+    "train --config digit --workdir {run}",
+    "there is no config 'digit': did you mean 'digits'?",
+  ),
+  Row(
+    "a field as a flag",
+    TRAIN + "--epochs=5",
+    "flag --epochs does not exist: did you mean '--config.recipe.student.epochs'?",
+  ),
+  Row(
+    "a field by another name",
+    TRAIN + "--lr 0.1",
+    "flag --lr does not exist: did you mean '--config.recipe.student.learning_rate'?",
+  ),
+  Row(
+    "a field with a dash",
+    TRAIN + "--batch-size=64",
+    "flag --batch_size does not exist: did you mean '--config.batch_size'?",
+  ),
+  Row(
+    "a field of a command without a config",
+    "predict --gamma=1 {place}",
+    "flag --gamma does not exist: choose one of --model, --workdir, --top, --json, --data_dir",
+  ),
+  Row(
+    "text for a switch",
+    "study --status=maybe --workdir={run}",
+    "flag --status=maybe: write true or false, or the flag alone",
   ),
   Row(
     "a field without a config",

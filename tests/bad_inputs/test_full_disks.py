@@ -105,7 +105,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(made, command, names, tmp_pat
       JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="1000",
       TFDS_DATA_DIR=str(tmp_path),
       PYTHONPATH=os.pathsep.join(
-        [str(pathlib.Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        [str(pathlib.Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
       ),
     ),
   )

@@ -1,0 +1,61 @@
+"""Scores a network on a split of its dataset: of a workdir, a checkpoint, or an exported file."""
+
+from apprentice_jax.cli import config_file
+from apprentice_jax.cli import flags as shared
+from apprentice_jax.errors import ConfigError
+
+HELP = "score a network on a split of a dataset"
+
+
+def flags(parser):
+  add = parser.add_argument
+  add("--workdir", default="", metavar="DIR", help="of a run: its network, at its own config")
+  add(
+    "--model",
+    default="",
+    metavar="FILE",
+    help="a checkpoint or an exported file, which has its own image sizes; needs --config",
+  )
+  shared.config(parser)
+  add("--split", default="", help="train, validation, test, or a split of the dataset")
+  shared.data_dir(parser)
+  add("--lowered", **shared.SWITCH, help="score the integer network that an export writes")
+  add("--layers", **shared.SWITCH, help="print the cost of each layer")
+  shared.processes(parser)
+
+
+def run(given):
+  if given.workdir and (given.model or given.config):
+    raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
+  shared.need(given, *(("config",) if given.model else ("workdir",)))
+  config = config_file.load(given) if given.model else None
+  shared.join(given)
+  from apprentice_jax.deploy import cost, registry
+  from apprentice_jax.training import devices, export, processes, start
+
+  devices.start(config and config.cpu_devices, given.workdir)
+  path, packing, why = given.model or given.workdir, "bits", ""
+  config = config or start.workdir_config(path)
+  file = given.model and registry.recognised(path)
+  if file and given.lowered:
+    shared.note("--lowered changes nothing: an exported file is scored as it is.")
+  if file or given.lowered:
+    predictor = (
+      registry.load(path)
+      if file
+      else export.predictor(config, path, split=given.split, data_dir=given.data_dir)
+    )
+    scores = export.evaluate(predictor, config, given.split, given.data_dir)
+    network, packing = predictor.network, predictor.packing
+  else:
+    scores, network, why = export.score(config, path, given.split, given.data_dir)
+  if not processes.first():
+    return
+  print(
+    f"{given.split or 'test'}: accuracy {scores['accuracy']:.2%}, loss {scores['loss']:.4f}, "
+    f"{scores['count']:,} examples"
+  )
+  if network is not None:
+    print(cost.table(network, packing, by_layer=given.layers))
+  elif why:
+    print(f"its cost is not known, since it cannot be lowered: {why}")

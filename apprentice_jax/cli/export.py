@@ -1,0 +1,48 @@
+"""Writes the network of a workdir to a file that runs with integer arithmetic."""
+
+import pathlib
+
+from apprentice_jax.cli import flags as shared
+from apprentice_jax.deploy.network import ENDS
+from apprentice_jax.deploy.registry import FORMATS
+
+HELP = "write a trained network to a file: packed, ONNX, StableHLO"
+
+
+def flags(parser):
+  add = parser.add_argument
+  add("--workdir", default="", metavar="DIR", help="of the run whose network it is")
+  add("--format", default="packed", **shared.one_of(FORMATS), help="of the file")
+  add("--out", default="", metavar="FILE", help="the file to write")
+  add("--ends", default="float", **shared.one_of(ENDS), help="arithmetic of stem and head")
+  add(
+    "--packing",
+    default="bits",
+    **shared.one_of(("bits", "base3")),
+    help="of ternary weights: two bits each, or five to a byte",
+  )
+  add(
+    "--form",
+    default="auto",
+    **shared.one_of(("auto", "exact", "fast")),
+    help="of an ONNX file: the same bits as the packed file's, or the operators that run fast",
+  )
+  add("--layers", **shared.SWITCH, help="print the cost of each layer")
+  shared.data_dir(parser)
+
+
+def run(given):
+  if "form" not in FORMATS[given.format]:
+    shared.unused(given, "form", f"{given.format} files have one form")
+  shared.need(given, "workdir", "out")
+  shared.check_folder(given.out)
+  from apprentice_jax.deploy import cost
+  from apprentice_jax.training import devices, export
+
+  devices.start(None, given.workdir)
+  options = {name: getattr(given, name) for name in FORMATS[given.format]}
+  network = export.export(
+    given.workdir, given.format, given.out, ends=given.ends, data_dir=given.data_dir, **options
+  )
+  print(cost.table(network, given.packing, by_layer=given.layers))
+  print(f"{given.out}: {pathlib.Path(given.out).stat().st_size:,} bytes, {given.format}")

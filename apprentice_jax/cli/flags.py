@@ -1,0 +1,125 @@
+"""What the commands share: types of flags, flags that several take, and their first steps."""
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from apprentice_jax.errors import ConfigError
+
+# Flags of one of several processes; see `training.processes`.
+PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
+
+# Types: each takes a flag's text and returns its value, or raises ArgumentTypeError.
+
+
+def whole(least: int) -> Callable[[str], int]:
+  """The type of a whole number that is at least ``least``, 0 or 1."""
+
+  def read(text: str) -> int:
+    try:
+      number = int(text)
+    except ValueError:
+      raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if number < least:
+      kind = "positive" if least else "non-negative"
+      raise argparse.ArgumentTypeError(f"{number} is not a {kind} integer")
+    return number
+
+  return read
+
+
+def one_of(names) -> dict:
+  """The type and the placeholder of a flag whose value is one of ``names``."""
+
+  def read(text: str) -> str:
+    if text not in names:
+      raise argparse.ArgumentTypeError(f"value should be one of <{'|'.join(names)}>")
+    return text
+
+  return dict(type=read, metavar="|".join(names))
+
+
+def switch(text: str) -> bool:
+  """The type of a flag that is on or off; the parser reads the bare flag as on."""
+  if text.lower() not in ("true", "t", "1", "false", "f", "0"):
+    raise argparse.ArgumentTypeError("write true or false, or the flag alone")
+  return text.lower() in ("true", "t", "1")
+
+
+SWITCH = dict(type=switch, default=False, nargs="?", metavar="true|false")
+
+# Flags.
+
+
+def config(parser):
+  parser.add_argument(
+    "--config",
+    default="",
+    metavar="NAME|FILE[:key=value,...]",
+    help="an installed config (`apprentice config --help` lists them) or a file, and arguments "
+    "after the colon: student, teacher, precision (8A2W), scheme, width, preset, runlocal",
+  )
+  parser.add_argument_group(
+    "fields of the config",
+    "--config.FIELD=VALUE sets any field, as in --config.recipe.student.epochs=5;\n"
+    "`apprentice config` lists the fields.",
+  )
+
+
+def data_dir(parser):
+  parser.add_argument(
+    "--data_dir", default="", metavar="DIR", help="where the images are, in place of the config's"
+  )
+
+
+def processes(parser):
+  """The flags of one of several processes."""
+  add = parser.add_argument
+  where = ", of several that neither a TPU pod nor SLURM started"
+  add("--coordinator_address", default="", metavar="HOST:PORT", help="that of process 0" + where)
+  add("--num_processes", type=whole(0), metavar="N", help="the number of processes" + where)
+  add("--process_id", type=whole(0), metavar="I", help="which process this is, from 0" + where)
+
+
+# First steps.
+
+
+def need(given, *names: str):
+  """Raises ConfigError unless the flags of these names have values."""
+  for name in names:
+    if not getattr(given, name):
+      raise ConfigError(f"this command needs --{name}=...; see apprentice --help.")
+
+
+def check_folder(out: str):
+  """Raises ConfigError where the folder of a file to write does not exist."""
+  folder = pathlib.Path(out).parent
+  if out and not folder.is_dir():
+    raise ConfigError(f"cannot write {out}: there is no folder {folder}.")
+
+
+def unused(given, name: str, why: str, file=None):
+  """Says that a flag changes nothing, if it is among those given."""
+  if name in given.names:
+    note(f"--{name} changes nothing: {why}.", file)
+
+
+def note(sentence: str, file=None):
+  """Prints a sentence that a reader of the command's output should see first."""
+  print(f"note: {sentence}", flush=True, file=file or sys.stdout)
+
+
+def without_devices():
+  """Keeps jax on the CPU: the command computes nothing, and a device may be in use."""
+  os.environ["JAX_PLATFORMS"] = "cpu"  # before jax starts
+
+
+def join(given):
+  """Joins the other processes of the run, where there are several."""
+  from apprentice_jax.training import processes
+
+  joined = [getattr(given, name) for name in PROCESS_FLAGS]
+  processes.check(*joined)
+  processes.join(*joined)

@@ -1,0 +1,58 @@
+"""Compiles a config's training step for TPU slices and says what each would make of it.
+
+No TPU is needed; the extra [plan] brings the compiler.
+"""
+
+import json
+import pathlib
+
+from apprentice_jax.cli import config_file
+from apprentice_jax.cli import flags as shared
+
+HELP = "say what a TPU slice would make of a config"
+
+
+def flags(parser):
+  add = parser.add_argument
+  shared.config(parser)
+  add(
+    "--topology",
+    type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+    default=[],
+    metavar="CHIP:SHAPE[,...]",
+    help="the slices, as in v5e:16x16,v4:4x4x4",
+  )
+  add("--max_batch", **shared.SWITCH, help="search the largest batch that fits")
+  add("--scaling", **shared.SWITCH, help="add a table of larger slices, on paper")
+  add("--examples", type=shared.whole(0), default=0, metavar="N", help="of a dataset not here")
+  add("--classes", type=shared.whole(0), default=0, metavar="N", help="of a dataset not here")
+  add("--out", default="", metavar="FILE.json", help="a file for all numbers")
+
+
+def run(given):
+  shared.without_devices()  # those that it compiles for are not there
+  shared.need(given, "config")
+  config = config_file.load(given)
+  shared.check_folder(given.out)
+  shared.need(given, "topology")
+  from apprentice_jax.plan import report
+  from apprentice_jax.training import start
+
+  config = start.named(config)
+  numbers = report.plan_on(
+    config,
+    given.topology,
+    examples=given.examples,
+    classes=given.classes,
+    max_batch=given.max_batch,
+  )
+  print(report.table(numbers))
+  if given.scaling:
+    for plan in filter(lambda p: "all_reduced" in p, numbers["plans"]):
+      plan["weak_scaling"] = report.weak_scaling(plan, config)
+      print(
+        f"\nOn paper, from {plan['topology']}: {plan['batch_per_chip']} images a chip\n\n"
+        + report.scaling_table(plan["weak_scaling"])
+      )
+  if given.out:
+    pathlib.Path(given.out).write_text(json.dumps(numbers, indent=1))

@@ -1,0 +1,26 @@
+"""Downloads a dataset of tensorflow-datasets and stores it as training reads it.
+
+It needs the extra [prepare]; training needs no TensorFlow.
+"""
+
+from apprentice_jax.cli import flags as shared
+from apprentice_jax.errors import ConfigError
+
+HELP = "download and convert a dataset of tensorflow-datasets"
+
+
+def flags(parser):
+  add = parser.add_argument
+  add("--dataset", default="", metavar="NAME", help="as tensorflow-datasets calls it: cifar10")
+  add("--data_dir", default="", metavar="DIR", help="where it goes; default: as tfds chooses")
+
+
+def run(given):
+  shared.need(given, "dataset")
+  from apprentice_jax.data.prepare import prepare
+
+  try:
+    folder = prepare(given.dataset, given.data_dir)
+  except ValueError as error:
+    raise ConfigError(str(error)) from None
+  print(f"{given.dataset} is in {folder}")

@@ -1,0 +1,22 @@
+"""Writes the report of a study anew, or one report of several parts of a study."""
+
+import pathlib
+
+from apprentice_jax.cli import flags as shared
+
+HELP = "write a study's report anew, or one of its parts"
+
+
+def flags(parser):
+  add = parser.add_argument
+  add("--workdir", default="", metavar="DIR[,DIR,...]", help="the study's folder, or its parts'")
+  add("--out", default="", metavar="DIR", help="a folder for the report; needed for several parts")
+
+
+def run(given):
+  shared.need(given, "workdir")
+  shared.without_devices()
+  from apprentice_jax.study import merge
+
+  one = pathlib.Path(given.workdir).exists()  # its name may have a comma
+  print(merge.report_on([given.workdir] if one else given.workdir.split(","), given.out))

@@ -1,0 +1,49 @@
+"""Trains every scheme of a config at each precision and seed of its study, and writes a report.
+
+The same command continues an interrupted study. --config.study.variations adds settings beside
+the config's own, each with a name: "'tau4: loss.temperature=4','long: recipe.student.epochs=90'".
+"""
+
+from apprentice_jax.cli import config_file
+from apprentice_jax.cli import flags as shared
+
+HELP = "compare the schemes of a config, over precisions and seeds"
+
+
+def flags(parser):
+  shared.config(parser)
+  parser.add_argument(
+    "--workdir", default="", metavar="DIR", help="a folder for all runs and the report"
+  )
+  shared.data_dir(parser)
+  parser.add_argument(
+    "--status", **shared.SWITCH, help="print how far the study in --workdir is, running or not"
+  )
+  shared.processes(parser)
+
+
+def run(given):
+  if given.status:
+    return _status(given)
+  shared.need(given, "config", "workdir")
+  config = config_file.load(given, data_dir=given.data_dir, study=True)
+  shared.join(given)
+  from apprentice_jax.training import preemption
+
+  with preemption.listening():  # also while devices start, and between runs
+    from apprentice_jax.study.run import run_study
+    from apprentice_jax.training import devices, processes
+
+    devices.start(config.cpu_devices, given.workdir, config.study.jobs)
+    table = run_study(config, given.workdir)
+    if processes.first():
+      print(table)
+
+
+def _status(given):
+  shared.unused(given, "config", "--status reads the study's own")
+  shared.need(given, "workdir")
+  shared.without_devices()
+  from apprentice_jax.study import progress
+
+  print(progress.status(given.workdir))

@@ -1,0 +1,45 @@
+"""Trains the student of a config, and the teacher that it needs, in a workdir.
+
+The same command continues an interrupted run, and trains nothing in a finished one.
+"""
+
+import pathlib
+
+from apprentice_jax.cli import config_file
+from apprentice_jax.cli import flags as shared
+
+HELP = "train a network"
+
+
+def flags(parser):
+  shared.config(parser)
+  parser.add_argument(
+    "--workdir", default="", metavar="DIR", help="a folder for checkpoints, metrics and the report"
+  )
+  shared.data_dir(parser)
+  shared.processes(parser)
+
+
+def run(given):
+  shared.need(given, "config", "workdir")
+  from apprentice_jax.config import unread
+
+  config = config_file.load(given, data_dir=given.data_dir)
+  changed = [name.removeprefix("config.") for name in given.names if name.startswith("config.")]
+  for sentence in unread(config, changed):
+    shared.note(sentence)
+  shared.join(given)
+  from apprentice_jax.training import preemption
+
+  with preemption.listening():  # also while devices start and programs compile
+    from apprentice_jax.training import api, devices, finish, processes
+    from apprentice_jax.training.workdir import result
+
+    devices.start(config.cpu_devices, given.workdir)
+    workdir = pathlib.Path(given.workdir)
+    finished = result(workdir) is not None
+    finish.check(config)
+    api.train(config, given.workdir)
+    if finished and processes.first():
+      print(f"{given.workdir} had finished before: nothing was trained.")
+    finish.write(config, workdir)
