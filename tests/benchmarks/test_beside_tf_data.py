@@ -8,6 +8,7 @@ import numpy as np
 import photos as made_photos
 import pytest
 import simplejpeg
+import tools
 from beside_tf_data import KINDS, Kind
 from PIL import Image
 
@@ -121,8 +122,9 @@ def test_table():
   ]
 
 
+@pytest.mark.slow
 def test_run(photos, tmp_path, monkeypatch):
-  pytest.importorskip("tensorflow")
+  tools.module("tensorflow")
   with pytest.raises(ConfigError, match="there is no folder"):
     beside_tf_data.run(str(tmp_path / "nowhere"))
   monkeypatch.setattr(

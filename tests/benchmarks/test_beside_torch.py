@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 
-torch = pytest.importorskip("torch")
+torch = tools.module("torch")
 
 import beside_torch  # noqa: E402
 import torch_twin  # noqa: E402
@@ -17,6 +18,8 @@ from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer  #
 from apprentice_jax.errors import ConfigError  # noqa: E402
 from apprentice_jax.models import resnet  # noqa: E402
 from apprentice_jax.training.optimizer import SGD  # noqa: E402
+
+pytestmark = pytest.mark.slow
 from apprentice_jax.training.program import make_apply  # noqa: E402
 
 WEIGHTS = {"alpha": 1.0, "beta": 0.5, "gamma": 0.7, "temperature": 2.0}

@@ -6,6 +6,7 @@ import sys
 import unicodedata
 
 import pytest
+import tools
 
 from apprentice_jax.data import class_names
 
@@ -176,7 +177,7 @@ def test_files_without_names(content, sentence, tmp_path):
 
 def test_imagenets_names_are_installed(tmp_path):
   """By the package's own build, which takes only what setup.cfg declares."""
-  pytest.importorskip("setuptools")
+  tools.module("setuptools")
   for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
     (tmp_path / name).write_bytes((ROOT / name).read_bytes())
   (tmp_path / "apprentice_jax").symlink_to(ROOT / "apprentice_jax")

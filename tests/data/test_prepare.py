@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
+import tools
 import urllib3
 from PIL import Image
 from tensorflow_datasets.core import dataset_info, file_adapters
@@ -96,7 +97,7 @@ def without_tensorflow(monkeypatch):
 
 @pytest.fixture
 def with_tensorflow():
-  return pytest.importorskip("tensorflow")
+  return tools.module("tensorflow")
 
 
 @pytest.fixture
@@ -202,6 +203,7 @@ def _check(data_dir, tmp_path):
     assert len(dataset.labels) == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["tfrecord", "parquet"])
 def test_another_format_is_converted(file_format, data_dir, tmp_path, with_tensorflow, no_download):
   folder = _generate(data_dir, file_format)
@@ -219,6 +221,7 @@ def test_another_format_is_converted(file_format, data_dir, tmp_path, with_tenso
   assert _state(folder) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0, 1, 3, "info"])
 def test_interrupted(stop, data_dir, tmp_path, monkeypatch, with_tensorflow, no_download):
   folder = _generate(data_dir, "tfrecord")
@@ -253,6 +256,7 @@ def test_interrupted(stop, data_dir, tmp_path, monkeypatch, with_tensorflow, no_
   assert all(after[name] == halfway[name] for name in halfway.keys() - {"dataset_info.json"})
 
 
+@pytest.mark.slow
 def test_a_file_that_lacks_examples(data_dir, with_tensorflow, no_download):
   folder = _generate(data_dir, "tfrecord")
   path = folder / "prepare_tiny-train.tfrecord-00001-of-00002"
@@ -269,6 +273,7 @@ def test_a_file_that_lacks_examples(data_dir, with_tensorflow, no_download):
   assert not (folder / path.name.replace("tfrecord", "array_record")).exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_file(data_dir, with_tensorflow, no_download):
   path = _generate(data_dir, "tfrecord") / "prepare_tiny-train.tfrecord-00001-of-00002"
   path.write_bytes(path.read_bytes()[:-5])
@@ -277,6 +282,7 @@ def test_a_damaged_file(data_dir, with_tensorflow, no_download):
   _fails("prepare_tiny", data_dir, f"'prepare_tiny' cannot be prepared: .*{path.name}; No such .*")
 
 
+@pytest.mark.slow
 def test_a_format_that_cannot_be_read(data_dir, with_tensorflow, no_download):
   _pretend(data_dir, "riegeli")
   _fails("pretended", data_dir, "preparing 'pretended' takes a missing package: .*'riegeli'")
@@ -285,6 +291,7 @@ def test_a_format_that_cannot_be_read(data_dir, with_tensorflow, no_download):
 # Downloading.
 
 
+@pytest.mark.slow
 def test_download(data_dir, tmp_path, with_tensorflow):
   assert prepare("prepare_tiny", str(data_dir / "new")) == str(
     data_dir / "new" / "prepare_tiny" / "1.0.0"
@@ -292,6 +299,7 @@ def test_download(data_dir, tmp_path, with_tensorflow):
   _check(data_dir / "new", tmp_path)
 
 
+@pytest.mark.slow
 def test_home(tmp_path, monkeypatch, with_tensorflow):
   monkeypatch.setenv("HOME", str(tmp_path))
   assert prepare("prepare_tiny", "~/data") == str(tmp_path / "data" / "prepare_tiny" / "1.0.0")
@@ -326,12 +334,14 @@ def test_failures(failure, sentence, data_dir, monkeypatch, with_tensorflow):
   prepare("prepare_tiny", str(data_dir))  # It goes through once the cause is gone.
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(tmp_path, with_tensorflow):
   (tmp_path / "file").touch()
   sentence = "'prepare_tiny' cannot be prepared: .*Not a directory.*"
   _fails("prepare_tiny", tmp_path / "file", sentence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [(), ("features.json", "label.labels.txt")])
 def test_a_folder_that_is_taken(left, data_dir, with_tensorflow):
   folder = _generate(data_dir, "array_record")
@@ -342,6 +352,7 @@ def test_a_folder_that_is_taken(left, data_dir, with_tensorflow):
   _fails("prepare_tiny", data_dir, sentence)
 
 
+@pytest.mark.slow
 def test_no_such_version_or_config(data_dir, with_tensorflow):
   _fails(
     "prepare_tiny:9.9.9",
@@ -365,6 +376,7 @@ _BY_HAND = """'prepare_by_hand' has to be downloaded by hand:
 manual_dir is {folder} ({state}). Run the same command again afterwards."""
 
 
+@pytest.mark.slow
 def test_by_hand(data_dir, with_tensorflow):
   folder = data_dir / "downloads" / "manual"
   message = re.escape(_BY_HAND.format(folder=folder, state="STATE"))
@@ -385,6 +397,7 @@ def _tar(path, files):
       tar.addfile(entry, io.BytesIO(content))
 
 
+@pytest.mark.slow
 def test_imagenet(data_dir, with_tensorflow):
   folder = data_dir / "downloads" / "manual"
   train, val = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"

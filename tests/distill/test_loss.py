@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 
 from apprentice_jax import apprentice_loss
 
@@ -156,8 +157,9 @@ def test_wrong_shapes_and_types_are_refused(student, teacher, labels):
     apprentice_loss(jnp.asarray(student), jnp.asarray(teacher), jnp.asarray(labels))
 
 
+@pytest.mark.slow
 def test_equals_torch():
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   functional = torch.nn.functional
   student, teacher, labels = draw(7)
   alpha, beta, gamma, tau = 1.0, 0.4, 0.6, 2.0

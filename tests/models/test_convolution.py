@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 
 from apprentice_jax.models import cpu
 from apprentice_jax.models.convolution import convolution
@@ -56,7 +57,7 @@ def arrays(shape, seed=0):
 
 def torchs(x, w, g, strides):
   """The output, and the gradients of input and filter."""
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   tx = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
   tw = torch.from_numpy(w.transpose(3, 2, 0, 1).copy()).requires_grad_()
   y = torch.nn.functional.conv2d(
@@ -70,6 +71,7 @@ def torchs(x, w, g, strides):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("im2col", [True, False])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_output_and_gradients_are_pytorchs(shape, im2col):
@@ -107,6 +109,7 @@ def test_narrow_layers_and_tiny_images_are_computed_another_way(shape, expected)
   assert (way and ("product" if way is cpu.as_product else way.keywords["count"])) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "shape",
   [(4, 8, 8, 3, 5, (3, 3), 1), (2, 4, 8, 5, 16, (3, 3), 1), (3, 2, 2, 8, 5, (3, 3), 1)],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 
 from apprentice_jax.data import class_names
 from apprentice_jax.models import ResNet, fit, heads, resnet
@@ -136,9 +137,10 @@ def test_the_fields_of_a_network(network, fields):
     fit.fields(have)
 
 
+@pytest.mark.slow
 def test_matched_logits_are_pytorchs(tmp_path):
   """A small ResNet by torchvision's names for ImageNet's classes, random weights."""
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   import torch_resnets
 
   net = torch_resnets.randomised(torch_resnets.Net((1, 1, 1, 1), 8, 1000))

@@ -9,6 +9,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 from safetensors.numpy import save_file
 
 from apprentice_jax.models import fit, resnet
@@ -20,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 @pytest.fixture
 def nets():
   """The networks written in PyTorch."""
-  pytest.importorskip("torch")
+  tools.module("torch")
   import torch_resnets
 
   return torch_resnets
@@ -60,6 +61,7 @@ def _assert_logits(net, path, name, size, **kind):
   np.testing.assert_allclose(ours / theirs.std(), theirs / theirs.std(), rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "depth, file",
   [
@@ -76,6 +78,7 @@ def test_imagenet_logits_equal_pytorchs(depth, file, nets, tmp_path):
   _assert_logits(net, tmp_path / file, f"resnet{depth}", 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "depth, shortcut, head, file, prefix, wrapper",
   [
@@ -200,9 +203,10 @@ def test_half_precision_is_read_as_it_is(tmp_path):
   np.testing.assert_array_equal(found["b"], [1, -65504])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["x.safetensors", "x.pth"])
 def test_every_bfloat16_is_pytorchs(file, tmp_path):
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   values = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
   _write({"x": values, "n": torch.tensor(3)}, tmp_path / file)
   found = state_dict.read(tmp_path / file)
@@ -277,8 +281,9 @@ def test_whole_numbers_are_no_weights():
     pretrained.convert({"conv1.weight": np.ones((4, 3, 3, 3), np.int8)})
 
 
+@pytest.mark.slow
 def test_a_pickled_module_is_refused(tmp_path):
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   for new_container in (True, False):
     torch.save(
       torch.nn.Linear(2, 2), tmp_path / "x.pth", _use_new_zipfile_serialization=new_container
@@ -309,8 +314,9 @@ def test_files_that_are_no_checkpoints(tmp_path):
   assert "or one that was cut off" in sentence("y", whole[:-1])
 
 
+@pytest.mark.slow
 def test_torchscript_is_named(tmp_path):
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
   with pytest.raises(ValueError, match="script.pt is a TorchScript program: save its tensors"):
     pretrained.load(tmp_path / "script.pt")

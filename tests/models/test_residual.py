@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 
 from apprentice_jax.deploy import cost
 from apprentice_jax.errors import nearest
@@ -270,7 +271,7 @@ def test_nearest_names_what_there_is_when_nothing_is_near():
 
 def torch_network(model, variables, images, train):
   """The same network by PyTorch's functions: (logits, running statistics after)."""
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   f, tensor = torch.nn.functional, lambda a: torch.tensor(np.array(a))
   params, stats = variables["params"], jax.tree.map(tensor, variables["batch_stats"])
 
@@ -310,6 +311,7 @@ def torch_network(model, variables, images, train):
   return x.numpy(), jax.tree.map(np.asarray, stats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("bottleneck, stem", [(False, False), (True, True)])
 def test_equals_torch(bottleneck, stem, train):

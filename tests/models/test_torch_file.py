@@ -6,6 +6,7 @@ import collections
 
 import numpy as np
 import pytest
+import tools
 import torch_writer
 from torch_writer import Call, Global, Tensor, new, old, plain
 
@@ -204,10 +205,11 @@ def _everything(torch):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("new_container", [True, False])
 def test_equals_torch_load(new_container, protocol, tmp_path):
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   tensors = _everything(torch)
   if new_container:
     tensors |= {str(d): torch.arange(6).to(d) for d in (torch.uint16, torch.uint32, torch.uint64)}
@@ -241,9 +243,10 @@ def test_equals_torch_load(new_container, protocol, tmp_path):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", CONTAINERS.values(), ids=CONTAINERS)
 def test_torch_load_reads_what_the_tests_write(write, tmp_path):
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   arrays = {"x": np.float32([[1, 2], [3, 4]]), "y": np.arange(3), "z": np.array([True, False])}
   (tmp_path / "x.pth").write_bytes(write(arrays))
   found = torch.load(tmp_path / "x.pth", weights_only=True)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import quantizers_reference as reference
+import tools
 from quantizers_cases import CASE, each_case, each_dtype, float32, samples, ulps, value_and_pullback
 
 from apprentice_jax import quantizers as Q
@@ -234,6 +235,7 @@ def _torch_ttq(torch, w, positive, negative):
   return Ttq.apply(w, positive, negative)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "ours,theirs,params",
   [
@@ -246,7 +248,7 @@ def _torch_ttq(torch, w, positive, negative):
   ids=["dorefa2", "dorefa4", "dorefa8", "lsq", "wrpn", "pact", "ttq"],
 )
 def test_gradients_equal_pytorchs(ours, theirs, params):
-  pytest.importorskip("torch")
+  tools.module("torch")
   x, params = samples(), [np.float32(p) for p in params]
   gradients = jax.jit(lambda x, g, *params: jax.vjp(ours, x, *params)[1](g))(
     x, samples(seed=1), *params

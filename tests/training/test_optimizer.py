@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tools
 
 from apprentice_jax.config import recipe
 from apprentice_jax.training.optimizer import SGD, learning_rates
@@ -22,12 +23,13 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "momentum, nesterov, decay",
   [(0.9, True, 1e-2), (0.9, False, 1e-2), (0.0, False, 0.0), (0.5, True, 0.0)],
 )
 def test_equals_torch(momentum, nesterov, decay):
-  torch = pytest.importorskip("torch")
+  torch = tools.module("torch")
   r = np.random.default_rng(0)
   start = r.standard_normal((3, 4)).astype(np.float32)
   gradients = r.standard_normal((6, 3, 4)).astype(np.float32)
