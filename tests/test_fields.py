@@ -57,6 +57,19 @@ def test_every_default_passes_its_own_check_and_has_known_tags(field):
   assert field.tags.shared or not field.tags.free
 
 
+def test_fields_that_change_no_result_are_free_and_no_others():
+  free = set(
+    "checkpoint.every_epochs checkpoint.keep cpu_devices eval.every_epochs eval.batch_size "
+    "data.dir data.threads data.workers data.unreadable export note study.seeds study.jobs".split()
+  )
+  assert free <= configs.paths("free")
+  assert free - {"cpu_devices", "eval.every_epochs"} <= configs.paths("merges")
+  assert {"seed", "scheme", "precision", "teacher.init"} <= configs.paths("merges")
+  assert not {"cpu_devices", "eval.every_epochs", "teacher.head"} & configs.paths("merges")
+  training = "student. teacher. teacher_input. recipe. loss. quantization. batch dtype seed scheme"
+  assert not [f for f in configs.paths("free") if f.startswith(tuple(training.split()))]
+
+
 def test_lists_that_the_config_has_of_its_own_are_those_of_their_owners():
   assert set(fields.FORMATS) == set(registry.FORMATS)
   assert configs.CELLS == ("teacher", "student", *SCHEMES)

@@ -56,19 +56,14 @@ def unread(config, fields: list[str]) -> list[str]:
 
 def _is_read(config, field: str) -> bool:
   scheme, (group, _, leaf) = SCHEMES[config.scheme], field.rpartition(".")
+  fixed, which = scheme.teacher == "fixed", group.removeprefix("recipe.")
   if field == "teacher.init":  # the start of the run speaks of it
     return True
-  if group == "recipe.finetune" and leaf in HEAD_BOUNDS:
-    # A fixed teacher with a new head trains first: see `training.start.recipe`.
-    new_head = scheme.teacher == "fixed" and config.teacher.head == "new"
-    return new_head or reads(field, config.scheme, config.precision)
-  for which, starts in (
-    ("teacher", scheme.teacher == "fixed"),
-    ("student", scheme.pretrained_student),
-  ):
-    trains = not config[which].init or config[which].head == "new"
-    if group == f"recipe.{which}" and starts and not trains and which != scheme.recipe:
-      return False
+  if fixed and config.teacher.head == "new" and which == "finetune" and leaf in HEAD_BOUNDS:
+    return True  # the teacher is fine-tuned first: see `training.start.recipe`
+  trained_before = {"recipe.teacher": fixed, "recipe.student": scheme.pretrained_student}
+  if trained_before.get(group) and config[which].init and config[which].head != "new":
+    return False
   return reads(field, config.scheme, config.precision)
 
 

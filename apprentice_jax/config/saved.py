@@ -3,9 +3,9 @@
 from apprentice_jax.config.fields import FIELDS, base
 from apprentice_jax.errors import ConfigError, nearest
 
-# Fields of earlier versions: their defaults, and what replaces them.
+# Fields of earlier versions: their defaults, as JSON has them, and what replaces them.
 REMOVED = {
-  "quantization.compute": ("auto", "products of levels are computed in floats, with the same sums"),
+  "quantization.compute": ("auto", "take it out, products in floats have the same sums"),
   "teacher_input.cache_epochs": (0, "config.data.augmentation_epochs has the number of epochs"),
   "study.grid": ("", "config.study.variations lists settings by name, as in 'a: loss.gamma=0.25'"),
 }
