@@ -14,9 +14,10 @@ import warnings
 import command
 import jax
 import numpy as np
+from peaks import peak
 
 from apprentice_jax import config as configs
-from apprentice_jax.bench.machine import machine, peak, sentence
+from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.deploy import cost
 from apprentice_jax.errors import ConfigError

@@ -86,43 +86,28 @@ def table(report: dict) -> str:
   """The report for reading."""
   pair = " + ".join(n for n in (report["student"], report["teacher"]) if n)
   first, each = report["first_step_seconds"], report["steps_per_dispatch"]
-  rows = [
-    (
-      "step",
-      f"{1000 * report['step_seconds']:.1f} ms, {report['images_per_second']:,.0f} images/s",
-    ),
-    (
-      "dispatch",
-      f"{report['dispatch_share']:.2%} of the step, {each} step{'s' * (each > 1)} in each"
-      + ", behind the step before" * report["dispatch_hidden"],
-    ),
-    (
-      "first step",
-      f"{first['cold']:.1f} s with nothing compiled ({report['compile_seconds']:.1f} s of it in "
-      f"the compiler), {first['warm']:.2f} s from the cache",
-    ),
-  ]
-  if "loop" in report:
-    loop, read, scored = report["loop"], report["input"], report["evaluation"]
-    rows += [
-      (
-        "training loop",
-        f"{loop['images_per_second']:,.0f} images/s; {loop['data_wait']:.2%} of the time "
-        f"waiting for data, {loop['step_share']:.1%} in the step",
-      ),
-      ("input alone", f"{read['images_per_second']:,.0f} images/s"),
-      (
-        "evaluation",
-        f"{scored['images_per_second']:,.0f} images/s, {scored['seconds']:.1f} s for the "
-        f"{scored['count']:,} of the test split",
-      ),
-    ]
   lines = [
     sentence(report["machine"]),
     f"{pair}, scheme {report['scheme']}, {report['precision']}, {report['dtype']}, batch "
     f"{report['batch_size']}, images {'x'.join(map(str, report['image_shape']))}: {report['data']}",
+    f"  step           {1000 * report['step_seconds']:.1f} ms, "
+    f"{report['images_per_second']:,.0f} images/s",
+    f"  dispatch       {report['dispatch_share']:.2%} of the step, {each} "
+    f"step{'s' * (each > 1)} in each" + ", behind the step before" * report["dispatch_hidden"],
+    f"  first step     {first['cold']:.1f} s with nothing compiled "
+    f"({report['compile_seconds']:.1f} s of it in the compiler), {first['warm']:.2f} s from the "
+    "cache",
   ]
-  return "\n".join([*lines, *(f"  {name:14s} {what}" for name, what in rows)])
+  if "loop" in report:
+    loop, scored = report["loop"], report["evaluation"]
+    lines += [
+      f"  training loop  {loop['images_per_second']:,.0f} images/s; {loop['data_wait']:.2%} of the "
+      f"time waiting for data, {loop['step_share']:.1%} in the step",
+      f"  input alone    {report['input']['images_per_second']:,.0f} images/s",
+      f"  evaluation     {scored['images_per_second']:,.0f} images/s, {scored['seconds']:.1f} s "
+      f"for the {scored['count']:,} of the test split",
+    ]
+  return "\n".join(lines)
 
 
 class _IdleStep(Step):

@@ -5,32 +5,10 @@ import math
 import re
 from typing import NamedTuple
 
-_BYTES = {
-  "pred": 1,
-  "s8": 1,
-  "u8": 1,
-  "s16": 2,
-  "u16": 2,
-  "bf16": 2,
-  "f16": 2,
-  "s32": 4,
-  "u32": 4,
-  "f32": 4,
-  "s64": 8,
-  "u64": 8,
-  "f64": 8,
-}
+_NETWORKS = ("teacher", "student")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
-PARTS = (
-  "teacher forward",
-  "student forward",
-  "teacher backward",
-  "student backward",
-  "optimizer",
-  "health",
-  "dispatch",
-  "other",
-)
+_PASSES = [f"{network} {way}" for way in ("forward", "backward") for network in _NETWORKS]
+PARTS = (*_PASSES, "optimizer", "health", "dispatch", "other")
 
 
 def cycles(text: str, looped: bool = False) -> dict[str, int]:
@@ -161,7 +139,8 @@ def _size(dtype: str, dimensions: str, layout: str, padded: bool = True) -> int:
     for i, length in enumerate(reversed(tile.partition(")")[0].split(","))):
       if i < len(sizes):
         sizes[i] = -(-sizes[i] // int(length)) * int(length)
-  return math.prod(sizes) * _BYTES.get(dtype, 0)
+  bits = re.search(r"\d+", dtype.replace("pred", "u8"))
+  return math.prod(sizes) * (int(bits[0]) // 8 if bits else 0)
 
 
 def _part(line: str) -> str:
@@ -169,7 +148,7 @@ def _part(line: str) -> str:
   name = found[1] if found else ""
   if "health/" in name and "/cond" in name:
     return "health"
-  for network in ("teacher", "student"):
+  for network in _NETWORKS:
     if f"transpose(jvp({network}))" in name:
       return f"{network} backward"
     if f"jvp({network})" in name or f"/{network}/" in name:

@@ -9,7 +9,7 @@ from apprentice_jax import config as configs
 from apprentice_jax import document
 from apprentice_jax.plan import hlo
 from apprentice_jax.plan.chips import Chip, bandwidth, slice_of, slice_with
-from apprentice_jax.plan.compiled import Compiled, DoesNotFit, compiled
+from apprentice_jax.plan.compiled import DoesNotFit, compiled
 from apprentice_jax.plan.step import Data, Step, data_of, lower
 from apprentice_jax.training import start
 
@@ -47,14 +47,15 @@ def plan_on(
 
 
 def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
-  step = lower(config, data, devices)
+  """The plan of one slice; without figures of its program where that does not fit."""
+  step, chips = lower(config, data, devices), len(devices)
   recipe = start.student_recipe(config)
   result = {
     "topology": topology,
-    "chips": len(devices),
+    "chips": chips,
     "chip_memory": chip.memory,
     "batch": config.batch_size,
-    "batch_per_chip": config.batch_size // len(devices),
+    "batch_per_chip": config.batch_size // chips,
     "learning_rate": recipe.learning_rate,
     "steps": round(recipe.epochs * data.size / config.batch_size),
     **_bytes(step),
@@ -63,56 +64,42 @@ def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
     program = compiled(step.lowered, topology)
   except DoesNotFit as error:
     return {**result, "fits": False, "why": str(error)}
-  result.update(_memory(program, chip), compile_seconds=program.seconds)
-  result.update(_times(program, step, chip, config, topology, len(devices)))
-  return result
-
-
-def _bytes(step: Step) -> dict[str, int]:
-  """What the arguments of the step hold, as the arrays' own sizes."""
-  networks = [n for n in step.state if n is not None]
-  reduced = sum(
-    _size((getattr(step.state, name).params, getattr(step.state, name).batch_stats))
-    for name in step.trained
-  )
-  return {
-    "parameters": sum(_size(n.params) for n in networks),
-    "statistics": sum(_size(n.batch_stats) for n in networks),
-    "optimizer": sum(_size(n.opt_state) for n in networks),
-    "images": step.batch,
-    "to_reduce": reduced,
-  }
-
-
-def _memory(program: Compiled, chip: Chip) -> dict:
-  live = hlo.memory(program.text)
-  kept = min(live.activations, program.memory["temporaries"])
-  return {
-    "fits": program.needed <= chip.memory,
-    "needed": program.needed,
-    **program.memory,
-    "activations": kept,
-  }
-
-
-def _times(program: Compiled, step: Step, chip: Chip, config, topology: str, chips: int) -> dict:
   parts = hlo.cycles(program.text, looped=not config.data.image_size)
   # Looked at in the last step of a dispatch (or, streamed, of as many steps).
   for rare in ("health", "dispatch"):
     parts[rare] = round(parts[rare] / config.steps_per_dispatch)
   cycles, reduces = sum(parts.values()), hlo.all_reduces(program.text)
-  computing = cycles / chip.clock
   communicating = all_reduce_seconds(sum(reduces), chips, topology)
-  seconds = computing + communicating
+  seconds = cycles / chip.clock + communicating
+  kept = hlo.memory(program.text).activations
   return {
+    **result,
+    "fits": program.needed <= chip.memory,
+    "needed": program.needed,
+    **program.memory,
+    "activations": min(kept, program.memory["temporaries"]),
+    "compile_seconds": program.seconds,
     "cycles": cycles,
     "cycles_by_part": parts,
     "all_reduces": len(reduces),
     "all_reduced": sum(reduces),
     "step_seconds": seconds,
-    "compute_seconds": computing,
+    "compute_seconds": cycles / chip.clock,
     "all_reduce_seconds": communicating,
     "images_per_second_per_chip": config.batch_size / chips / seconds,
+  }
+
+
+def _bytes(step: Step) -> dict[str, int]:
+  """What the arguments of the step hold, as the arrays' own sizes."""
+  networks = [n for n in step.state if n is not None]
+  trained = [getattr(step.state, name) for name in step.trained]
+  return {
+    "parameters": sum(_size(n.params) for n in networks),
+    "statistics": sum(_size(n.batch_stats) for n in networks),
+    "optimizer": sum(_size(n.opt_state) for n in networks),
+    "images": step.batch,
+    "to_reduce": sum(_size((n.params, n.batch_stats)) for n in trained),
   }
 
 

@@ -13,25 +13,9 @@ from apprentice_jax.study import cells
 from apprentice_jax.training import start, workdir
 
 FIELDS = (
-  "cell",
-  "precision",
-  "point",
-  "seed",
-  "accuracy",
-  "loss",
-  "count",
-  "teacher_accuracy",
-  "agreement",
-  "epochs",
-  "steps",
-  "seconds",
-  "parameters",
-  "bytes",
-  "bops",
-  "peak_bytes",
-  "network",
-  "workdir",
-)
+  "cell precision point seed accuracy loss count teacher_accuracy agreement epochs steps seconds "
+  "parameters bytes bops peak_bytes network workdir"
+).split()
 _INTEGERS = ("seed", "count", "steps", "parameters", "bytes", "bops", "peak_bytes")
 _NUMBERS = ("accuracy", "loss", "teacher_accuracy", "agreement", "epochs", "seconds")
 
@@ -93,7 +77,7 @@ def read(folder, config) -> list[dict]:
 def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
   """The rows of the study in a folder, with two more fields: "place", the path of the cell's
   workdir, and "changes", the fields of the config in which the cell's differs from the study's."""
-  by_key = {key_of(cell): cell for cell in cells.cells(config)}
+  by_key = {_key_of(cell): cell for cell in cells.cells(config)}
   result = []
   for row in rows:
     ours, cell = row["workdir"].startswith("cells/"), by_key.get(_key(row))
@@ -117,11 +101,11 @@ def earlier(folder: pathlib.Path, config) -> list[str]:
 def missing(config, rows: list[dict]) -> list[str]:
   """The names of a study's cells that have no row."""
   there = set(map(_key, rows))
-  return [cell.name for cell in cells.cells(config) if key_of(cell) not in there]
+  return [cell.name for cell in cells.cells(config) if _key_of(cell) not in there]
 
 
-def key_of(cell: cells.Cell) -> tuple:
-  """What tells a cell's row of results.csv from the others."""
+def _key_of(cell: cells.Cell) -> tuple:
+  """The `_key` of a cell's row."""
   return cell.kind, cell.precision, cell.variation.label, cell.seed
 
 

@@ -43,9 +43,10 @@ def main(spec: str, out: str, ways=WAYS, changes=(), rounds: int = 7, pause: str
   os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.45")  # PyTorch is in the same process
   import beside_torch
   import jax
+  from peaks import peak
 
   from apprentice_jax.bench import step
-  from apprentice_jax.bench.machine import machine, peak
+  from apprentice_jax.bench.machine import machine
   from apprentice_jax.training import devices
 
   config = config_of(spec, changes)

@@ -8,10 +8,8 @@ that both have the same budget; the last nine concern the teacher alone. Its rep
 variation changes. The same command continues the study; the test set is not touched.
 """
 
-import pathlib
-import runpy
+from apprentice_jax.configs import fashion_mnist
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 VARIATIONS = (
   "per-tensor: quantization.per_channel=False",
   "lsq-weights: quantization.weights=lsq",
@@ -37,7 +35,7 @@ VARIATIONS = (
 
 
 def get_config(argument=""):
-  config = runpy.run_path(str(CONFIGS / "fashion_mnist.py"))["get_config"](argument)
+  config = fashion_mnist.get_config(argument)
   config.eval.final = "validation"
   config.eval.every_epochs = config.checkpoint.every_epochs = 0.0
   config.cpu_devices = 1

@@ -1,20 +1,15 @@
 """The benchmark of what quantization costs."""
 
-import pathlib
-import runpy
-
 import quantization
 
 from apprentice_jax import config as configs
 from apprentice_jax.bench import step
-
-ROOT = pathlib.Path(__file__).parents[2]
+from apprentice_jax.configs import digits
 
 
 def test_quantization_costs_something(monkeypatch):
   monkeypatch.setattr(step, "ROUNDS", 2)
-  digits = runpy.run_path(str(ROOT / "configs" / "digits.py"))
-  config = digits["get_config"]("runlocal,precision=8A2W")
+  config = digits.get_config("runlocal,precision=8A2W")
   config.student.update(dict(name="resnet8", width=0.125))
   config.batch_size = 32
   report = quantization.run(configs.checked(config))
