@@ -262,7 +262,7 @@ def test_a_shortened_warm_up_is_named():
     batch_size=64,
   )
   named = lambda scheme, **how: [
-    str(w.message) for w in _caught(warmups.warn, config, [scheme], **how)
+    str(w.message) for w in _caught(warmups.warn, config, 1437, [scheme], **how)
   ]
   config.scheme = "baseline"
   (sentence,) = named("baseline")

@@ -14,6 +14,7 @@ import types
 import pytest
 
 from apprentice_jax import config as configs
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.distill.step import Trainer
 from apprentice_jax.errors import ConfigError, Preempted
 from apprentice_jax.study import cells, jobs
@@ -59,7 +60,7 @@ def finished(tmp_path_factory):
 
   def noted(config, place, **starts):
     counts["starts"][place.name] = {
-      k: pathlib.Path(v).name for k, v in starts.items() if k != "part"
+      k: pathlib.Path(v).name for k, v in starts.items() if k in ("teacher", "student")
     }
     return train(config, place, **starts)
 
@@ -377,7 +378,7 @@ def test_a_device_without_room_is_said_in_a_sentence(monkeypatch):
     (Preempted("stopped", 15), Preempted, "stopped"),
   ):
     monkeypatch.setattr(jobs, "train", lambda *_, error=error: (_ for _ in ()).throw(error))
-    found = jobs._error_of(config, cell, pathlib.Path("nowhere"))
+    found = jobs._error_of(config, cell, pathlib.Path("nowhere"), open_splits(config.data))
     assert type(found) is kind and text in str(found)
 
 

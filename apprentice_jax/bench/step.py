@@ -7,20 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from apprentice_jax.data.batches import DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import parallel, start
 from apprentice_jax.training.dispatch import HOST_STEPS, Program
-from apprentice_jax.training.program import (
-  DeviceBatch,
-  DeviceData,
-  Hyperparameters,
-  Part,
-  Settings,
-  example_indices,
-  initialiser,
-)
+from apprentice_jax.training.program import Hyperparameters, Part, Settings, initialiser
 
 SIZE = 1024  # synthetic images to draw batches from, or a batch if that is more
 ROUNDS = 15

@@ -27,11 +27,13 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
+from apprentice_jax.data.batches import AHEAD, Streamed, example_indices
+from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import compiled, inputs, parallel, start
+from apprentice_jax.training import compiled, parallel, start
 from apprentice_jax.training import run as running
 from apprentice_jax.training.dispatch import HOST_STEPS, THIS, Program, program
-from apprentice_jax.training.program import Step, example_indices, initialiser
+from apprentice_jax.training.program import Step, initialiser
 from apprentice_jax.training.records import read_records
 
 CHUNKS = 6  # of the loop, of which the first compiles
@@ -50,7 +52,8 @@ def measure(config) -> dict:
     "compile_seconds" (of the cold one's, in the compiler); "data"; and, with it, "loop", "input"
     and "evaluation", see `_loop`, `_input` and `_evaluation`; and the machine.
   """
-  data, why = _data(config)
+  splits = open_splits(config.data)
+  data, why = _data(splits)
   shape, classes = (data.image_shape, len(data.class_names)) if data else synthetic(config)
   built, streamed = settings(config, classes), bool(config.data.image_size)
   make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, streamed)
@@ -77,7 +80,9 @@ def measure(config) -> dict:
   }
   if data:
     report.update(
-      loop=_loop(config, step), input=_input(config, data), evaluation=_evaluation(config, built)
+      loop=_loop(config, splits, step),
+      input=_input(config, data),
+      evaluation=_evaluation(config, built, splits["test"]),
     )
   return report
 
@@ -123,10 +128,10 @@ class _IdleStep(Step):
     return jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), jax.eval_shape(step, *args)[1])
 
 
-def _data(config):
+def _data(splits: Splits):
   """The training split and "", or None and why there is none."""
   try:
-    return inputs.split(config, "train"), ""
+    return splits["train"], ""
   except ConfigError as error:
     return None, f"synthetic ({str(error).splitlines()[0][:100]})"
 
@@ -179,7 +184,7 @@ def _cache_in(folder: str):
     use(usual, kept)
 
 
-def _loop(config, step_seconds: float) -> dict:
+def _loop(config, splits: Splits, step_seconds: float) -> dict:
   """Some dispatches of a run of the config, as `train` makes it, from networks of random weights.
 
   Returns:
@@ -193,7 +198,7 @@ def _loop(config, step_seconds: float) -> dict:
   ):  # where it says how often metrics are written, beyond a dispatch's steps
     few = HOST_STEPS * max(1, round(1 / step_seconds / HOST_STEPS))
     config.steps_per_dispatch = min(config.steps_per_dispatch, few)
-  size = inputs.split(config, "train").size
+  size = splits["train"].size
   epochs = CHUNKS * config.steps_per_dispatch * config.batch_size / size
   for recipe in config.recipe.values():
     recipe.epochs, recipe.warmup_epochs = epochs, 0.0
@@ -204,7 +209,7 @@ def _loop(config, step_seconds: float) -> dict:
     contextlib.redirect_stdout(io.StringIO()),
   ):
     warnings.simplefilter("ignore")  # that a network has learnt nothing, say
-    _Unscored(config, pathlib.Path(folder), "", "").run()
+    _Unscored(config, pathlib.Path(folder), splits, "", "").run()
     records = [r for r in read_records(folder) if "loss" in r][1:]
   found = {k: statistics.median(r[k] for r in records) for k in ("images_per_second", "data_wait")}
   return {**found, "step_share": step_seconds * found["images_per_second"] / config.batch_size}
@@ -214,14 +219,14 @@ def _input(config, data) -> dict:
   """ "images_per_second" that are read and placed on the devices; of data that lives there, indices
   are."""
   began, done = time.perf_counter(), 0
-  if isinstance(data, inputs.Streamed):
-    with data.training(config, 0, 10**6) as feed:
+  if isinstance(data, Streamed):
+    with data.training(config.seed, config.batch_size, 0, 10**6) as feed:
       for number, batch in enumerate(feed):
         jax.block_until_ready(batch)
-        if number == inputs.AHEAD:  # what was read while the stream started does not count
+        if number == AHEAD:  # what was read while the stream started does not count
           began, done = time.perf_counter(), -config.batch_size
         done += config.batch_size
-        if number > inputs.AHEAD + 1 and time.perf_counter() - began > ENOUGH:
+        if number > AHEAD + 1 and time.perf_counter() - began > ENOUGH:
           break
   else:
     built = start.settings(config, len(data.class_names))
@@ -246,13 +251,12 @@ class _Enough(Exception):
   """There is no need to score more."""
 
 
-def _evaluation(config, built) -> dict:
+def _evaluation(config, built, data) -> dict:
   """Scoring the student on the test split.
 
   Returns:
     "images_per_second"; "seconds" for the split, at that; "count", its examples.
   """
-  data = inputs.split(config, "test")
   images = jnp.asarray(data.sample(np.arange(min(8, data.size))), built.student.dtype) / 128 - 1
   network = parallel.replicate(
     initialiser(built.student.clone(norm_axis=None))(jax.random.key(0), images, {})
@@ -268,7 +272,7 @@ def _evaluation(config, built) -> dict:
         raise _Enough
 
     try:
-      running.score(config, built.student, network, "test", check)
+      running.score(config, built.student, network, data, check)
       done = data.size
     except _Enough:
       done = min(

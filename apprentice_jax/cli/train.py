@@ -32,6 +32,7 @@ def run(given):
   from apprentice_jax.training import preemption
 
   with preemption.listening():  # also while devices start and programs compile
+    from apprentice_jax.data.splits import open_splits
     from apprentice_jax.training import api, devices, finish, processes
     from apprentice_jax.training.workdir import result
 
@@ -39,7 +40,8 @@ def run(given):
     workdir = pathlib.Path(given.workdir)
     finished = result(workdir) is not None
     finish.check(config)
-    api.train(config, given.workdir)
+    splits = open_splits(config.data)
+    api.train(config, given.workdir, splits=splits)
     if finished and processes.first():
       print(f"{given.workdir} had finished before: nothing was trained.")
-    finish.write(config, workdir)
+    finish.write(config, workdir, splits)

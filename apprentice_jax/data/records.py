@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent import futures
 
 from apprentice_jax.data import prepared
+from apprentice_jax.errors import ConfigError
 
 NO_LABEL = -1  # as tfds writes it for an example whose class is not known
 
@@ -69,11 +70,11 @@ class ArrayRecords:
     return f"example {index + self._part.start} of {self._name}"
 
   def check(self):
-    """Raises ValueError if a file is cut off or holds another number of records than it should."""
+    """Raises ConfigError if a file is cut off or holds another number of records than it should."""
     with futures.ThreadPoolExecutor(16) as pool:  # a thousand files, perhaps on a disk far away
       for sentence in pool.map(prepared.damage, *zip(*self._files)):
         if sentence:
-          raise ValueError(sentence)
+          raise ConfigError(sentence)
 
   def identity(self) -> dict:
     """The number of examples, and a checksum of the files' sizes."""

@@ -44,11 +44,14 @@ class Dataset(NamedTuple):
   labels: np.ndarray
   class_names: tuple[str, ...]
 
+  def checksum(self) -> int:
+    """The CRC-32 of all images, and then all labels."""
+    images = zlib.crc32(np.ascontiguousarray(self.images))
+    return zlib.crc32(np.ascontiguousarray(self.labels), images)
 
-def checksum(dataset: Dataset) -> int:
-  """The CRC-32 of all images, and then all labels, of a dataset."""
-  images = zlib.crc32(np.ascontiguousarray(dataset.images))
-  return zlib.crc32(np.ascontiguousarray(dataset.labels), images)
+  def identity(self) -> dict:
+    """The number of examples, and `checksum`."""
+    return {"examples": len(self.labels), "checksum": self.checksum()}
 
 
 def load(name: str, split: str, data_dir: str | None = None) -> Dataset:

@@ -1,10 +1,18 @@
-"""The training, validation and test examples of a dataset, however its splits are laid out."""
+"""The training, validation and test examples of a dataset, however its splits are laid out.
 
+`open_splits` makes them once, for the caller to pass on. `Splits` opens a set when it is first
+asked for it.
+"""
+
+import contextlib
 import functools
 import warnings
 from typing import NamedTuple
 
 from apprentice_jax.data import encoded, folder, prepared, sources
+from apprentice_jax.data.batches import READING, Reading, Resident, Streamed
+from apprentice_jax.data.crops import Crops
+from apprentice_jax.errors import ConfigError
 
 ROLES = ("train", "validation", "test")
 
@@ -20,30 +28,83 @@ class Spec(NamedTuple):
   test_share: float
 
 
+def open_splits(config, others: "Splits | None" = None) -> "Splits":
+  """The examples that a run's ``config.data`` asks for.
+
+  Args:
+    config: these fields of a config.
+    others: splits that are open already. They are returned where they are the ones asked for, and
+      remember those that are opened beside them.
+  """
+  spec = Spec(*(config[field] for field in Spec._fields))
+  crops = config.image_size and Crops(
+    config.image_size,
+    config.resize,
+    tuple(config.crop_area),
+    tuple(config.crop_ratio),
+    config.flip,
+  )
+  key = spec, crops or None, Reading(*(config[field] for field in Reading._fields))
+  opened = {} if others is None else others.opened
+  if key not in opened:
+    opened[key] = Splits(*key)
+    opened[key].opened = opened
+  return opened[key]
+
+
 class Splits:
   """The examples of each role; each set is opened once, when it is asked for.
 
+  ``splits["train"]`` is a `Resident` or, where images are cut to crops, a `Streamed` set.
+
   Args:
     spec: the dataset.
-    streamed: whether images stay encoded (`encoded.Examples`), or become a `sources.Dataset`.
+    crops: of images, which then stay encoded (`encoded.Examples`); None: they become a
+      `sources.Dataset`.
+    reading: of encoded images.
   """
 
-  def __init__(self, spec: Spec, streamed: bool):
-    self.spec, self._streamed = spec, streamed
+  def __init__(self, spec: Spec, crops: Crops | None = None, reading: Reading = READING):
+    self.spec, self._crops, self._reading = spec, crops, reading
+    self.opened, self._sets, self._names, self._batches = {}, {}, {}, {}
 
-    self._opened, self._names = {}, {}
+  def __getitem__(self, name: str) -> Resident | Streamed:
+    """The images of one of ROLES, or of what the dataset calls one of its splits, or a slice.
+
+    A user's name goes through `named` first.
+
+    Raises:
+      ConfigError: they are not there.
+    """
+    with _one_sentence():
+      role = self.role(name)
+      if role not in self._batches:
+        examples = self.part(role)
+        self._batches[role] = (
+          Streamed(role, examples, self._crops, self._reading)
+          if self._crops
+          else Resident(role, examples)
+        )
+      return self._batches[role]
 
   def named(self, name: str) -> str:
     """The split that a user's name stands for: the folder of the name, else see `role`.
 
-    It warns where a folder is called "test", and the run's own test images are others.
+    "" stands for the run's own test images. It warns where a folder is called "test" and the run's
+    own test images are others.
 
     Returns:
       One of ROLES; or the name of another split, which no role has.
 
     Raises:
-      ValueError: there are no validation images.
+      ConfigError: there are no validation images.
     """
+    if not name:
+      return "test"
+    with _one_sentence():
+      return self._named(name)
+
+  def _named(self, name: str) -> str:
     spec = self.spec
     own = folder.own_folder(spec.dir, name) if self._is_folder else ""
     if not own:
@@ -136,19 +197,24 @@ class Splits:
 
   def whole(self, role: str):
     """All examples of the split, or folder, that the "train" or "test" images are in."""
-    if role not in self._opened:
+    if role not in self._sets:
       try:
-        self._opened[role] = self._open(self.name(role))
+        self._sets[role] = self._open(self.name(role))
       except folder.NoClasses as error:
         if role == "train":
           raise
         raise ValueError(f"{str(error).rstrip('.')}; or {TAKE_A_SHARE}.") from None
-    return self._opened[role]
+    return self._sets[role]
 
   @functools.cached_property
   def sets(self) -> dict:
     """The sets that all examples are from, by role: "train", and "test" where it has a set."""
     return {role: self.whole(role) for role in ("train", "test") if self.name(role)}
+
+  @functools.cached_property
+  def identity(self) -> dict[str, dict]:
+    """For each of `sets`, the numbers that another set does not have."""
+    return {role: examples.identity() for role, examples in self.sets.items()}
 
   @functools.cached_property
   def _parts(self) -> dict:
@@ -163,7 +229,7 @@ class Splits:
     return parts
 
   def _open(self, split: str):
-    module = encoded if self._streamed else sources
+    module = encoded if self._crops else sources
     return module.load(self.spec.name, split, self.spec.dir or None)
 
   def _held_out(self, examples, wanted: float, field: str):
@@ -174,27 +240,37 @@ class Splits:
         f"config.data.{field} is {wanted:g}, but {self.spec.name} has only {size} "
         "training examples."
       )
-    return (encoded if self._streamed else sources).hold_out(examples, count)
+    return (encoded if self._crops else sources).hold_out(examples, count)
 
   def check_overlap(self):
-    """Raises ValueError if training and test images have examples in common."""
-    spec, names = self.spec, [self.name(role) for role in ("train", "test")]
-    if not names[1]:
-      return
-    if self._is_folder:
-      train, test = (self.whole(role).path for role in ("train", "test"))
-      common = train.samefile(test)
-    else:
-      builder = prepared.open_builder(spec.name, spec.dir or None)
-      train, test = (prepared.check_split(builder, name) for name in names)
-      common = train.overlaps(test)
-    if common:
-      apart = "take slices apart, such as train[:80%] and train[80%:], or "
-      apart = "" if self._is_folder else apart
-      raise ValueError(
-        f"config.data.train_split {names[0]!r} and config.data.test_split "
-        f"{names[1]!r} have images in common: {apart}{TAKE_A_SHARE}."
+    """Raises ConfigError if training and test images have examples in common."""
+    train, test = (self.name(role) for role in ("train", "test"))
+    with _one_sentence():
+      overlap = test and self._overlap(train, test)
+    if overlap:
+      apart = (
+        "" if self._is_folder else "take slices apart, such as train[:80%] and train[80%:], or "
       )
+      raise ConfigError(
+        f"config.data.train_split {train!r} and config.data.test_split {test!r} have images in "
+        f"common: {apart}{TAKE_A_SHARE}."
+      )
+
+  def _overlap(self, train: str, test: str) -> bool:
+    if self._is_folder:
+      return self.whole("train").path.samefile(self.whole("test").path)
+    builder = prepared.open_builder(self.spec.name, self.spec.dir or None)
+    parts = [prepared.check_split(builder, name) for name in (train, test)]
+    return parts[0].overlaps(parts[1])
+
+
+@contextlib.contextmanager
+def _one_sentence():
+  """Makes a ConfigError of what a dataset has wrong."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    raise ConfigError(str(error)) from None
 
 
 TAKE_A_SHARE = (

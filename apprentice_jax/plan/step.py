@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.data.splits import held
+from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
+from apprentice_jax.data.splits import held, open_splits
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import inputs, start
+from apprentice_jax.training import start
 from apprentice_jax.training.dispatch import Program
-from apprentice_jax.training.program import Chunk, DeviceBatch, DeviceData, Hyperparameters
+from apprentice_jax.training.program import Hyperparameters
 
 # Training examples, classes and (stored) image shape of sets that need not be there to plan for.
 KNOWN = {
@@ -61,7 +62,7 @@ def data_of(config, examples: int = 0, classes: int = 0) -> Data:
     size -= held(d.validation, size)
   else:
     try:
-      found = inputs.split(config, "train")
+      found = open_splits(config.data)["train"]
     except ConfigError as error:
       raise ConfigError(
         f"{error} To plan without the data, say --examples=N --classes=N."

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 
+from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ApprenticeError, ConfigError, Preempted
 from apprentice_jax.study import cells
@@ -44,14 +45,16 @@ def count(config) -> int:
   return config.study.jobs if shared and jax.process_count() == 1 else 1
 
 
-def train(config, cell: Cell, workdir) -> dict:
-  """Trains a cell, or finds it done; returns its result."""
+def train(config, cell: Cell, workdir, splits: Splits) -> dict:
+  """Trains a cell on a study's images, or finds it done; returns its result."""
   run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
   paths = {
     kind: cells.own_network(config, kind) or str(cells.cell_dir(workdir, source))
     for kind, source in cells.sources(config, cell).items()
   }
-  return api.train(run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind)
+  return api.train(
+    run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind, splits=splits
+  )
 
 
 def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
@@ -192,14 +195,15 @@ def _work(pipe, config, workdir: pathlib.Path):
   sys.stdout = open(os.devnull, "w")  # the study's process says how far they are
   with preemption.listening():
     devices.start(config.cpu_devices, workdir, config.study.jobs)
+    splits = open_splits(config.data)
     while (cell := pipe.recv()) is not None:
-      pipe.send(_error_of(config, cell, workdir))
+      pipe.send(_error_of(config, cell, workdir, splits))
 
 
-def _error_of(config, cell: Cell, workdir: pathlib.Path) -> Exception | None:
+def _error_of(config, cell: Cell, workdir: pathlib.Path, splits: Splits) -> Exception | None:
   """Trains a cell; returns what was wrong, if anything was."""
   try:
-    train(config, cell, workdir)
+    train(config, cell, workdir, splits)
   except ApprenticeError as error:
     return error
   except Exception as error:

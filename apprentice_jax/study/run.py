@@ -5,6 +5,7 @@ import sys
 
 from apprentice_jax import config as configs
 from apprentice_jax.config import references
+from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
@@ -20,7 +21,6 @@ from apprentice_jax.study.cells import (
 from apprentice_jax.training import (
   api,
   export,
-  inputs,
   inventory,
   preemption,
   processes,
@@ -67,19 +67,21 @@ def run_study(config, workdir) -> str:
   recipes = sorted(
     {SCHEMES[k].recipe if k in SCHEMES else k for k in kinds if not own_network(config, k)}
   )
-  varied = [_preflight(config, v, workdir, recipes) for v in variations.of(config)]
-  inventory.announce(shared)
+  splits = open_splits(shared.data)
+  varied = [_preflight(config, v, workdir, splits, recipes) for v in variations.of(config)]
+  inventory.announce(shared, splits)
   if config.note and processes.first():
     print(config.note, flush=True)
   with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, shared))
-    processes.on_first(lambda: inventory.claim_data(workdir, shared))
+    processes.on_first(lambda: inventory.claim_data(workdir, splits))
     processes.on_first(lambda: write_config(workdir, shared))
     processes.on_first(lambda: starts.record(workdir))
     if processes.first():
       for each in varied:
-        warmups.warn(each, [kind for kind in kinds if kind in SCHEMES], recipes)
-    rows = _rows(config, workdir)
+        size = open_splits(each.data, splits)["train"].size
+        warmups.warn(each, size, [kind for kind in kinds if kind in SCHEMES], recipes)
+    rows = _rows(config, workdir, splits)
     if not processes.first():
       return ""
     located = results.located(rows, shared, workdir)
@@ -87,22 +89,23 @@ def run_study(config, workdir) -> str:
     return report.write(shared, workdir, located, [workdir], earlier=earlier)
 
 
-def _preflight(config, variation: variations.Variation, workdir, recipes):
+def _preflight(config, variation: variations.Variation, workdir, splits: Splits, recipes):
   """The config at a variation, if it can run."""
   varied = processes.agreed(lambda: start.scaled(variations.applied(config, variation), workdir))
   if variation.changes:  # its quantizers need not be able to do the config's own precision
     varied.precision = config.study.precisions[0]
   with variations.naming(variation):
-    start.preflight(varied, recipes)
+    start.preflight(varied, open_splits(varied.data, splits), recipes)
   return varied
 
 
-def _rows(config, workdir: pathlib.Path) -> list[dict]:
+def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
   """The results of all cells; trains those that are not finished.
 
   Args:
     config: before it is scaled for the devices: a variation's learning rate is scaled as any other.
     workdir: the study's.
+    splits: its images.
   """
   every, rows = cells(config), {}
   is_done = lambda cell: (
@@ -113,7 +116,11 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
     """Adds the rows of the cells that are done, and writes all of them."""
     done = processes.share([cell in rows or is_done(cell) for cell in every])
     rows.update(
-      {cell: _row(config, cell, workdir) for cell, d in zip(every, done) if d and cell not in rows}
+      {
+        cell: _row(config, cell, workdir, splits)
+        for cell, d in zip(every, done)
+        if d and cell not in rows
+      }
     )
     if processes.first():
       results.write(workdir / "results.csv", [rows[cell] for cell in every if cell in rows])
@@ -131,23 +138,23 @@ def _rows(config, workdir: pathlib.Path) -> list[dict]:
   for cell in every:
     if processes.share(not is_done(cell)):
       begins([cell])
-      rows[cell] = _row(config, cell, workdir)
+      rows[cell] = _row(config, cell, workdir, splits)
   note()
   if processes.first():
     print(progress.table(progress.read(config, workdir)), flush=True)
   return [rows[cell] for cell in every]
 
 
-def _row(config, cell: Cell, workdir) -> dict:
+def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
   """The line of results.csv for a cell, which is trained if it is not finished."""
   run_config = processes.agreed(lambda: start.scaled(cell_config(config, cell), workdir))
   own, final = own_network(config, cell.kind), config.eval.final
   if own:  # the user's own network: scored, not trained
-    scores = api.evaluate_network(run_config, own, final)
+    scores = api.evaluate_network(run_config, own, final, splits=splits)
     ended = {f"{final}_{k}": v for k, v in scores.items()}
   else:
-    ended = jobs.train(config, cell, workdir)
-  data = inputs.split(run_config, "train")
+    ended = jobs.train(config, cell, workdir, splits)
+  data = open_splits(run_config.data, splits)["train"]
   model = start.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))
   return {

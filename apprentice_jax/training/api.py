@@ -3,12 +3,12 @@
 import pathlib
 
 from apprentice_jax import config as configs
+from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import (
   forecast,
   identity,
-  inputs,
   inventory,
   parallel,
   preemption,
@@ -21,7 +21,15 @@ from apprentice_jax.training.run import Run
 from apprentice_jax.training.workdir import claim, local, result, trouble, writing
 
 
-def train(config, workdir, *, teacher: str = "", student: str = "", part: str = "") -> dict:
+def train(
+  config,
+  workdir,
+  *,
+  teacher: str = "",
+  student: str = "",
+  part: str = "",
+  splits: Splits | None = None,
+) -> dict:
   """Trains as the config says, or continues what was begun in workdir.
 
   A scheme that needs a trained teacher, or the student's trained full-precision weights, takes them
@@ -43,6 +51,7 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
     part: what the run is to a larger one: "teacher" or "student" of another run, or a study's kind
       of cell. A teacher is called so in the progress; the larger one has said what is trained, and
       warned of settings.
+    splits: images that are open already, see `open_splits`.
 
   Returns:
     The contents of result.json: accuracies (0 to 1), losses, steps, examples, seconds.
@@ -56,38 +65,41 @@ def train(config, workdir, *, teacher: str = "", student: str = "", part: str = 
   config = configs.checked(config)
   workdir = local(workdir)
   config = start.named(processes.agreed(lambda: start.scaled(config, workdir)), workdir)
+  splits = open_splits(config.data, splits)
   if (finished := processes.share(result(workdir))) is not None:
     processes.on_first(lambda: claim(workdir, config))
-    identity.check(workdir, config)
+    identity.check(workdir, config, splits)
     return finished
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
-  start.preflight(config, begun=(workdir / "config.json").exists())
-  inventory.announce(config)
+  start.preflight(config, splits, begun=(workdir / "config.json").exists())
+  inventory.announce(config, splits)
   if not part and processes.first() and not (workdir / "config.json").exists():
-    for line in (*forecast.lines(config), *_starts(config, workdir, teacher)):
+    for line in (*forecast.lines(config, splits["train"]), *_starts(config, workdir, teacher)):
       print(line, flush=True)
   with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
     processes.on_first(lambda: claim(workdir, config))
-    processes.on_first(lambda: inventory.claim_data(workdir, config))
-    identity.check(workdir, config)
+    processes.on_first(lambda: inventory.claim_data(workdir, splits))
+    identity.check(workdir, config, splits)
     if not part and processes.first():
-      warmups.warn(config, [config.scheme])
-    return _train(config, workdir, teacher, student, part)
+      warmups.warn(config, splits["train"].size, [config.scheme])
+    return _train(config, workdir, splits, teacher, student, part)
 
 
-def _train(config, workdir: pathlib.Path, teacher: str, student: str, part: str) -> dict:
+def _train(
+  config, workdir: pathlib.Path, splits: Splits, teacher: str, student: str, part: str
+) -> dict:
   scheme = SCHEMES[config.scheme]
   if scheme.teacher == "fixed":
-    teacher = teacher or trained(config, "teacher", workdir)
+    teacher = teacher or trained(config, "teacher", workdir, splits)
   else:
     teacher = config.teacher.init if scheme.teacher else ""
   if scheme.pretrained_student:
-    student = student or trained(config, "student", workdir)
+    student = student or trained(config, "student", workdir, splits)
   else:
     student = config.student.init
   role = "teacher" if part == "teacher" else "student"
-  return Run(config, workdir, teacher, student, role).run()
+  return Run(config, workdir, splits, teacher, student, role).run()
 
 
 def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
@@ -146,24 +158,27 @@ def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:
   return evaluate_network(config, str(workdir), split, data_dir)
 
 
-def evaluate_network(config, path: str, split: str = "test", data_dir: str = "") -> dict:
-  """Scores the network in ``path``, a workdir or a checkpoint, as the config's student."""
+def evaluate_network(
+  config, path: str, split: str = "test", data_dir: str = "", splits: Splits | None = None
+) -> dict:
+  """Scores the network in ``path``, a workdir or a checkpoint, as the config's student; see
+  `evaluate` and, for ``splits``, `train`."""
   config = config.copy_and_resolve_references()
   if data_dir:
     config.data.dir = data_dir
   config = start.named(config, student=path)
-  split = inputs.role(config, split)
-  data = inputs.split(config, split)
+  splits = open_splits(config.data, splits)
+  data = splits[splits.named(split)]
   model = start.model(config, "student", len(data.class_names))
   network = start.trained(config, "student", path, data, scored=True)
-  found = score(config, model, parallel.replicate(network), split)
+  found = score(config, model, parallel.replicate(network), data)
   return {name: found[name] for name in ("accuracy", "loss", "count")}
 
 
-def trained(config, which: str, workdir: pathlib.Path) -> str:
+def trained(config, which: str, workdir: pathlib.Path, splits: Splits) -> str:
   """The path of the trained full-precision teacher or student; trains it if there is none, and a
   teacher that gets a new head."""
   if config[which].init and config[which].head != "new":
     return config[which].init
-  train(start.full_precision(config, which), workdir / which, part=which)
+  train(start.full_precision(config, which), workdir / which, part=which, splits=splits)
   return str(workdir / which)

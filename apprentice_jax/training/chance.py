@@ -6,12 +6,11 @@ import warnings
 import jax
 import numpy as np
 
+from apprentice_jax.data.batches import placed
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.step import Network
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import parallel
 from apprentice_jax.training.evaluation import evaluator
-from apprentice_jax.training.program import DeviceBatch
 
 IMAGES = 128  # of the training set, at most
 DEVIATIONS = 2  # standard ones above chance, from which on a teacher is believed
@@ -36,7 +35,7 @@ def look(config, model: ResNet, teacher: Network, data, mean, std):
   if (labels < 0).any():  # of a set that is labelled in part
     return
   batches = map(
-    _placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch)
+    placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch)
   )
   predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)
@@ -59,19 +58,6 @@ def look(config, model: ResNet, teacher: Network, data, mean, std):
       "config.teacher_input.mean and "
       "std."
     )
-
-
-def _placed(images: np.ndarray, labels: np.ndarray) -> DeviceBatch:
-  """A batch on the devices, all of whose examples count."""
-  devices = parallel.mesh().devices.tolist()
-  local = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
-  mask = np.ones(len(labels), np.float32)
-  return DeviceBatch(
-    *(
-      parallel.join([np.split(a, len(devices))[i] for i in local])
-      for a in (images, labels.astype(np.int32), mask)
-    )
-  )
 
 
 def by_chance(predicted: np.ndarray, labels: np.ndarray) -> float:

@@ -16,19 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill.step import State
 from apprentice_jax.models.layers import QuantConv
 from apprentice_jax.training import gpu, parallel
 from apprentice_jax.training.compiled import Kept
-from apprentice_jax.training.program import (
-  Chunk,
-  DeviceBatch,
-  DeviceData,
-  Hyperparameters,
-  Part,
-  Settings,
-  Step,
-)
+from apprentice_jax.training.program import Hyperparameters, Part, Settings, Step
 
 # The most steps of one dispatch on CPU: a dispatch takes memory once, and a stop waits for few.
 HOST_STEPS = 4

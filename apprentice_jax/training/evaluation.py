@@ -9,11 +9,12 @@ import numpy as np
 
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import evaluation_batch, normalise
+from apprentice_jax.data.batches import DeviceBatch, DeviceData, Resident, Streamed
 from apprentice_jax.distill.step import Batch, Network, Predicted, evaluate_batch
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import inputs, parallel, processes, progress
+from apprentice_jax.training import parallel, processes, progress
 from apprentice_jax.training.compiled import Kept
-from apprentice_jax.training.program import DeviceBatch, DeviceData, make_apply
+from apprentice_jax.training.program import make_apply
 
 
 @functools.lru_cache(maxsize=32)
@@ -84,17 +85,28 @@ class Evaluator:
 
 
 def score(
-  config, model: ResNet, network: Network, split: str, check=lambda: None, normalisation=None
+  config,
+  model: ResNet,
+  network: Network,
+  data: Resident | Streamed,
+  check=lambda: None,
+  normalisation=None,
 ) -> dict:
-  """What `Evaluator` says of a network, on every device, on a split; ``normalisation``: mean and
-  standard deviation of its images, where these are not the config's own."""
+  """Scores a network, on every device, on a split; see `Evaluator`.
+
+  Args:
+    config: the run's.
+    model, network: the network, and its state.
+    data: the split.
+    check: see `Evaluator`.
+    normalisation: mean and standard deviation of its images, where not the config's own.
+  """
   score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
-  data = inputs.split(config, split)
   with progress.announced(
-    f"scoring {data.size:,} images of the {split} split", said=processes.first()
+    f"scoring {data.size:,} images of the {data.split} split", said=processes.first()
   ):
-    if isinstance(data, inputs.Streamed):
-      with data.evaluation(config) as feed:
+    if isinstance(data, Streamed):
+      with data.evaluation(config.eval.batch_size) as feed:
         return score_of.streamed(network, feed, check)
     return score_of(network, data.on_devices, config.eval.batch_size, check)
 

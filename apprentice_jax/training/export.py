@@ -9,13 +9,14 @@ import numpy as np
 
 from apprentice_jax.data.channels import grey
 from apprentice_jax.data.class_names import difference
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
 from apprentice_jax.deploy.network import BadNetwork, Network
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.distill import step
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import inputs, parallel, run, start
+from apprentice_jax.training import parallel, run, start
 
 
 def export(
@@ -61,7 +62,7 @@ def lowered(
   """
   config = _of(config, data_dir)
   config = start.named(config, student=path)
-  data = _known_images(config, path) or inputs.split(config, inputs.role(config, split))
+  data = _known_images(config, path) or _split(config, split)
   try:
     return _trained(config, path, data).lower(ends)
   except BadNetwork as error:
@@ -89,14 +90,20 @@ def score(
     ConfigError: it cannot be read, or does not fit the config.
   """
   config = start.named(_of(config, data_dir), student=path)
-  split = inputs.role(config, split)
-  trained = _trained(config, path, inputs.split(config, split))
-  found = run.score(config, trained.model, parallel.replicate(trained.network), split)
+  data = _split(config, split)
+  trained = _trained(config, path, data)
+  found = run.score(config, trained.model, parallel.replicate(trained.network), data)
   found = {name: found[name] for name in ("accuracy", "loss", "count")}
   try:
     return found, trained.lower("float"), ""
   except BadNetwork as error:
     return found, None, str(error)
+
+
+def _split(config, name: str):
+  """The images that a user's name stands for."""
+  splits = open_splits(config.data)
+  return splits[splits.named(name)]
 
 
 class _Trained(NamedTuple):
@@ -167,7 +174,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
     ConfigError: the dataset has other classes, or images that cannot be prepared for the network.
   """
   config = _prepared_for(predictor, _of(config, data_dir))
-  data = inputs.split(config, inputs.role(config, split))
+  data = _split(config, split)
   if tuple(data.class_names) != predictor.class_names:
     raise ConfigError(
       "the network knows other classes than the dataset: "
@@ -181,7 +188,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
       f"{config.data.name} are {tuple(data.image_shape)}."
     )
   right, loss, count, size = 0, 0.0, 0, None
-  for images, labels in data.batches(config):
+  for images, labels in data.batches(config.eval.batch_size):
     size = size or len(images)
     images = grey(images) if to_grey else images
     padded = np.pad(

@@ -5,8 +5,9 @@ import importlib.util
 import pathlib
 import warnings
 
+from apprentice_jax.data.splits import Splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import inputs, processes
+from apprentice_jax.training import processes
 from apprentice_jax.training.workdir import trouble
 
 
@@ -19,7 +20,7 @@ def check(config):
     )
 
 
-def write(config, workdir: pathlib.Path):
+def write(config, workdir: pathlib.Path, splits: Splits):
   """Writes the report and the exported files, or those that are missing, and prints where they are.
 
   Every process has to call it: a checkpoint is read by all of them together.
@@ -27,9 +28,10 @@ def write(config, workdir: pathlib.Path):
   Args:
     config: the run's.
     workdir: of the finished run.
+    splits: its images.
   """
   with trouble(workdir):
-    processes.on_first(lambda: _report(config, workdir))
+    processes.on_first(lambda: _report(config, workdir, splits))
     missing = processes.share([name for name in config.export if not _file(workdir, name).exists()])
     if missing:
       _export(config, workdir, missing)
@@ -38,10 +40,10 @@ def write(config, workdir: pathlib.Path):
       print(f"student: {path}, {path.stat().st_size:,} bytes")
 
 
-def _report(config, workdir: pathlib.Path):
+def _report(config, workdir: pathlib.Path, splits: Splits):
   from apprentice_jax.training import report  # here: it loads matplotlib
 
-  images = lambda index: inputs.split(config, config.eval.final).sample(index)
+  images = lambda index: splits[config.eval.final].sample(index)
   print(report.write_run(workdir, None if (workdir / report.MISTAKES_FILE).exists() else images))
   print(f"report: {workdir / 'report.html'}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from apprentice_jax.deploy import cost
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import inputs, start
+from apprentice_jax.training import start
 
 # Measured on two cores of a server's CPU (AMD EPYC), ResNet-8 to ResNet-56 at 32 pixels; see
 # `seconds`.
@@ -38,13 +38,13 @@ class Stage(NamedTuple):
   layers: int
 
 
-def stages(config) -> list[Stage]:
-  """The trainings of a run, in order.
+def stages(config, data) -> list[Stage]:
+  """The trainings of a run on a training split, in order.
 
   Raises:
     BadNetwork: multiply-adds are not known of a network that cannot be lowered.
   """
-  data, scheme = inputs.split(config, "train"), SCHEMES[config.scheme]
+  scheme = SCHEMES[config.scheme]
   found = []
   for which in start.recipes_of(config)[:-1]:
     macs, layers = _size(config, which, data)
@@ -119,19 +119,24 @@ def speed() -> float:
   return side**3 / best
 
 
-def lines(config) -> list[str]:
-  """What a new run trains, and about how long it takes on a CPU; the config's note first."""
+def lines(config, data) -> list[str]:
+  """What a new run trains, and about how long it takes on a CPU; the config's note first.
+
+  Args:
+    config: the run's.
+    data: its training split.
+  """
   said = [config.note] if config.note else []
-  said += _too_small(config)
+  said += _too_small(config, data)
   try:
-    return [*said, _line(stages(config), inputs.split(config, "train").image_shape)]
+    return [*said, _line(stages(config, data), data.image_shape)]
   except BadNetwork:
     return said
 
 
-def _too_small(config) -> list[str]:
+def _too_small(config, data) -> list[str]:
   """A sentence for each network of which nothing but one pixel is left of an image."""
-  data, said = inputs.split(config, "train"), []
+  said = []
   for which in ("student", "teacher"):
     if which == "teacher" and not SCHEMES[config.scheme].teacher:
       continue

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.data.augment import augmented
+from apprentice_jax.data.batches import Chunk, DeviceData
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Network, State
-from apprentice_jax.training.program import Chunk, DeviceData, Hyperparameters, Part, Step
+from apprentice_jax.training.program import Hyperparameters, Part, Step
 
 
 def loop(

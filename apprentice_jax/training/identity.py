@@ -2,9 +2,10 @@
 
 import pathlib
 
+from apprentice_jax.data.splits import Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import inputs, saved, start
+from apprentice_jax.training import saved, start
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.workdir import read_config
 
@@ -17,10 +18,9 @@ WORDS = {
 }
 
 
-def starts(config, teacher: str, student: str) -> dict[str, int]:
+def starts(config, data, teacher: str, student: str) -> dict[str, int]:
   """The checksums of the networks in the paths from which a run's student, and a teacher that
   trains, start; 0: from scratch. A head that is new is none of theirs."""
-  data = inputs.split(config, "train")
   of = lambda which, path: saved.checksum(start.trained(config, which, path, data)) if path else 0
   joint = SCHEMES[config.scheme].teacher == "joint"
   return {
@@ -29,7 +29,7 @@ def starts(config, teacher: str, student: str) -> dict[str, int]:
   }
 
 
-def check(workdir: pathlib.Path, config):
+def check(workdir: pathlib.Path, config, splits: Splits):
   """Raises ConfigError if the config names other networks than the run in workdir began with.
 
   Paths that are spelled as they were are left to the start of the run, which compares its
@@ -42,14 +42,16 @@ def check(workdir: pathlib.Path, config):
       scheme.teacher == "fixed" and config.teacher.head == "new"
     ):  # it trains in a workdir of its own
       if (workdir / "teacher" / "config.json").exists():
-        check(workdir / "teacher", start.full_precision(config, "teacher"))
+        check(workdir / "teacher", start.full_precision(config, "teacher"), splits)
     else:
-      _compare(workdir, config, "teacher", there.get("teacher.init", ""), scheme.teacher == "fixed")
+      before = there.get("teacher.init", "")
+      _compare(workdir, config, splits, "teacher", before, scheme.teacher == "fixed")
   if differ("student"):
-    _compare(workdir, config, "student", there.get("student.init", ""), scheme.pretrained_student)
+    before = there.get("student.init", "")
+    _compare(workdir, config, splits, "student", before, scheme.pretrained_student)
 
 
-def _compare(workdir: pathlib.Path, config, which: str, before: str, needed: bool):
+def _compare(workdir: pathlib.Path, config, splits: Splits, which: str, before: str, needed: bool):
   """Raises ConfigError if the network in the config's ``init`` is not the one of before; needed:
   one of them is."""
   with Checkpoints(workdir) as checkpoints:
@@ -62,11 +64,7 @@ def _compare(workdir: pathlib.Path, config, which: str, before: str, needed: boo
   )
   same = False
   if bool(before) == bool(path) or not needed:
-    now = (
-      saved.checksum(start.trained(config, which, path, inputs.split(config, "train")))
-      if path
-      else 0
-    )
+    now = saved.checksum(start.trained(config, which, path, splits["train"])) if path else 0
     same = (
       meta.get(key, 0 if key == "joint_teacher" else None) == now
     )  # earlier versions trained it from scratch

@@ -5,10 +5,11 @@ import functools
 import json
 import pathlib
 
-from apprentice_jax.data import files, folder, sources, splits
+from apprentice_jax.data import files, folder
+from apprentice_jax.data.splits import Splits
 from apprentice_jax.errors import ConfigError, UnreadableImage
 from apprentice_jax.files import write_whole
-from apprentice_jax.training import inputs, processes
+from apprentice_jax.training import processes
 from apprentice_jax.training.workdir import check_classes
 
 FILE = "data.json"  # of a workdir: of each set that examples are from, what tells it from others
@@ -31,13 +32,13 @@ _TRAINED = (
 )
 
 
-def announce(config):
+def announce(config, splits: Splits):
   """Prints `line`.
 
   Once in a process for each dataset.
   """
   if processes.first():
-    _announce_once(line(config))
+    _announce_once(line(config, splits))
 
 
 @functools.cache
@@ -45,36 +46,41 @@ def _announce_once(text: str):
   print(text, flush=True)
 
 
-def line(config) -> str:
+def line(config, splits: Splits) -> str:
   """One line: how many images of how many classes there are, and how many files are not read."""
-  data, own = config.data, inputs.splits_of(config)
+  data = config.data
   roles = {"training": "train", "validation": "validation", "test": "test"}
   counts = [
-    f"{inputs.split(config, role).size:,} {name}"
+    f"{splits[role].size:,} {name}"
     for name, role in roles.items()
     if role != "validation" or data.validation
   ]
   counts[-2:] = [" and ".join(counts[-2:])]
-  classes = len(inputs.split(config, "train").class_names)
+  classes = len(splits["train"].class_names)
   parts = [f"data: {', '.join(counts)} images of {classes:,} classes in {_place(config)}"]
-  if "test" not in own.sets:
+  if "test" not in splits.sets:
     parts.append(
       f"the test images are {data.test_share:.3g} of all, as there is no other test set "
       "(config.data.test_share)"
     )
   for role, wanted in (("train", data.train_split), ("test", data.test_split)):
     # With other folders beside it, the test images' folder is named even where it is the usual one.
-    if own.name(role) not in ("", wanted) or role == "test" and own.name(role) and own.siblings:
+    if (
+      splits.name(role) not in ("", wanted)
+      or role == "test"
+      and splits.name(role)
+      and splits.siblings
+    ):
       which = "training" if role == "train" else role
-      parts.append(f"the {which} images are those of {_within(own.name(role))}")
-  if others := own.siblings:
+      parts.append(f"the {which} images are those of {_within(splits.name(role))}")
+  if others := splits.siblings:
     parts.append(
       f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
       f"{'are' if len(others) > 1 else 'is'} not read"
     )
   parts += [
-    f"of {_within(own.name(role))}, {files.told(examples.unread)}"
-    for role, examples in own.sets.items()
+    f"of {_within(splits.name(role))}, {files.told(examples.unread)}"
+    for role, examples in splits.sets.items()
     if getattr(examples, "unread", None)
   ]
   # A path may hold bytes that are no text.
@@ -89,24 +95,7 @@ def _within(name: str) -> str:
   return "the folder itself" if name == "." else name
 
 
-def identity(config) -> dict:
-  """For each set that the run's images are from, the numbers that another set does not have."""
-  return _identity(inputs.splits_of(config))
-
-
-@functools.lru_cache(maxsize=8)
-def _identity(own: splits.Splits) -> dict:
-  return {
-    role: (_of_arrays(examples) if isinstance(examples, sources.Dataset) else examples.identity())
-    for role, examples in own.sets.items()
-  }
-
-
-def _of_arrays(dataset: sources.Dataset) -> dict:
-  return {"examples": len(dataset.labels), "checksum": sources.checksum(dataset)}
-
-
-def claim_data(workdir: pathlib.Path, config):
+def claim_data(workdir: pathlib.Path, splits: Splits):
   """Notes in workdir which images its run or study has, or checks them against what is noted.
 
   A run of before the file was kept goes on, and is held to the images that it has now.
@@ -114,8 +103,8 @@ def claim_data(workdir: pathlib.Path, config):
   Raises:
     ConfigError: they are others, and something has been trained on those before.
   """
-  check_classes(workdir, inputs.split(config, "train").class_names)
-  path, now = workdir / FILE, identity(config)
+  check_classes(workdir, splits["train"].class_names)
+  path, now = workdir / FILE, splits.identity
   there = _read(path)
   if there and _trained(workdir):
     changes = [

@@ -13,33 +13,21 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-AXIS = "replicas"
+# Whoever runs on replicas places arrays on them, too.
+from apprentice_jax.data.placement import AXIS, join, mesh, replicate, split
 
-
-def mesh(devices=None) -> Mesh:
-  return Mesh(np.asarray(devices if devices is not None else jax.devices()), (AXIS,))
-
-
-def replicate(tree, devices=None):
-  """Puts a copy of every array on each device, where `over_replicas` takes them without moving
-  them.
-
-  With several processes each brings its own copy; `same_on_all` makes sure that they are one.
-  """
-  sharding = NamedSharding(mesh(devices), PartitionSpec())
-  if jax.process_count() == 1:
-    return jax.device_put(tree, sharding)
-
-  def place(leaf):
-    if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-      return jax.random.wrap_key_data(place(jax.random.key_data(leaf)))
-    # Not device_put, which would compare the values of all processes.
-    host = np.asarray(leaf)
-    return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
-
-  return jax.tree.map(place, tree)
+__all__ = (
+  "AXIS",
+  "global_view",
+  "join",
+  "mesh",
+  "over_replicas",
+  "replicate",
+  "same_on_all",
+  "split",
+)
 
 
 def same_on_all(tree):
@@ -63,29 +51,6 @@ def global_view(tree):
     ),
     tree,
   )
-
-
-def join(shares: Sequence[np.ndarray], devices=None) -> jax.Array:
-  """Puts one array on each of this process's devices: (devices of all processes, ...), a part of a
-  batch each, where `over_replicas` takes them without moving them."""
-  sharding = NamedSharding(mesh(devices), PartitionSpec(AXIS))
-  local = [d for d in sharding.mesh.devices if d.process_index == jax.process_index()]
-  parts = [jax.device_put(share[None], device) for share, device in zip(shares, local, strict=True)]
-  return jax.make_array_from_single_device_arrays(
-    (sharding.mesh.size, *shares[0].shape), sharding, parts
-  )
-
-
-def split(array: np.ndarray, devices=None):
-  """Divides the last axis, the batch, among the devices: (..., batch) -> (devices, ..., share),
-  placed on them."""
-  count = mesh(devices).size
-  parts = array.reshape(*array.shape[:-1], count, array.shape[-1] // count)
-  parts = np.ascontiguousarray(np.moveaxis(parts, -2, 0))
-  sharding = NamedSharding(mesh(devices), PartitionSpec(AXIS))
-  if jax.process_count() == 1:
-    return jax.device_put(parts, sharding)
-  return jax.make_array_from_callback(parts.shape, sharding, lambda part: parts[part])
 
 
 def over_replicas(

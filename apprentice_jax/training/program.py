@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
@@ -61,36 +60,6 @@ class Settings(NamedTuple):
   std: tuple[float, ...] = (0.5,)
   view: View = View()
   steps_per_dispatch: int = 1
-
-
-class DeviceData(NamedTuple):
-  """A set that lives on every device: images uint8 (size, h, w, c), labels int32 (size,); and,
-  where a fixed teacher's logits are known, these: float32 (epochs, size, classes), of the first
-  epochs or of all that differ."""
-
-  images: Any
-  labels: Any
-  logits: Any = None
-
-
-class DeviceBatch(NamedTuple):
-  """A batch that was read for the devices, a share each: images uint8 (devices, share, h, w, c),
-  labels int32 and mask float32 (devices, share); mask is 0 where there is no image."""
-
-  images: Any
-  labels: Any
-  mask: Any
-
-
-class Chunk(NamedTuple):
-  """The examples of a chunk of steps_per_dispatch steps, split among the devices.
-
-  Attributes:
-    index, epoch: int32 (devices, steps, share), on the devices; (steps, share) on one replica.
-  """
-
-  index: Any
-  epoch: Any
 
 
 class Hyperparameters(NamedTuple):
@@ -245,19 +214,3 @@ def initialiser(model: ResNet):
     return Network(variables["params"], stats)
 
   return Kept(initialise, "initialise", model, what="the start of a network")
-
-
-def example_indices(seed: int, size: int, first: int, count: int, steps: int, batch: int) -> Chunk:
-  """The examples of ``count`` steps from step ``first``, split among the devices.
-
-  Args:
-    seed, size: of the run; examples of the set.
-    first, count: which steps.
-    steps: places for steps; those beyond ``count`` hold zeros.
-    batch: examples of a step.
-  """
-  index, epoch = order.examples(seed, size, first * batch, count * batch)
-  full = np.zeros((2, steps, batch), np.int32)
-  full[0, :count] = index.reshape(count, batch)
-  full[1, :count] = epoch.reshape(count, batch)
-  return Chunk(parallel.split(full[0]), parallel.split(full[1]))

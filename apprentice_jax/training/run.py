@@ -13,6 +13,8 @@ import jax
 import numpy as np
 
 from apprentice_jax import config as configs
+from apprentice_jax.data.batches import AHEAD, Streamed, example_indices
+from apprentice_jax.data.splits import Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import ConfigError, Preempted, UnreadableImage
@@ -22,7 +24,6 @@ from apprentice_jax.training import (
   chance,
   compiled,
   identity,
-  inputs,
   parallel,
   predictions,
   preemption,
@@ -36,7 +37,7 @@ from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.dispatch import NOBODY, THIS, program
 from apprentice_jax.training.evaluation import agreement, score
 from apprentice_jax.training.optimizer import learning_rates, shortened
-from apprentice_jax.training.program import Hyperparameters, Part, example_indices
+from apprentice_jax.training.program import Hyperparameters, Part
 from apprentice_jax.training.progress import EVERY, Progress
 from apprentice_jax.training.records import (
   HealthWatch,
@@ -60,16 +61,18 @@ class Run:
   """
 
   def __init__(
-    self, config, workdir: pathlib.Path, teacher: str, student: str, role: str = "student"
+    self, config, workdir: pathlib.Path, splits: Splits, teacher: str, student: str, role="student"
   ):
     self.config, self.workdir, self.role = config, workdir, role
-    self.data = inputs.split(config, "train")
+    self.splits, self.data = splits, splits["train"]
     self.settings = start.settings(config, len(self.data.class_names))
     self.program = program(self.settings)
-    self.initial = start.initial_state(config, self.settings, teacher, student)
+    self.initial = start.initial_state(config, self.settings, self.data, teacher, student)
     # A fixed teacher whose logits are known, on the host: it is needed for them and at the end, not
     # in between.
-    self.teacher = start.fixed_teacher(config, teacher) if self.settings.view.known else None
+    self.teacher = (
+      start.fixed_teacher(config, self.data, teacher) if self.settings.view.known else None
+    )
     self.logits = None
 
     recipe = start.student_recipe(config)
@@ -96,7 +99,7 @@ class Run:
     self.identity = {
       "train_size": self.data.size,
       "teacher": self._teachers_checksum(),
-      **identity.starts(config, teacher, student),
+      **identity.starts(config, self.data, teacher, student),
     }
     self.unreadable = 0  # images, of the steps before this start
     self.waited = 0.0  # seconds for data, since the last record
@@ -166,8 +169,8 @@ class Run:
           compiled.seconds,
           announced=processes.first(),
         )
-        if isinstance(self.data, inputs.Streamed):
-          with self.data.training(config, step, self.steps) as self.feed:
+        if isinstance(self.data, Streamed):
+          with self.data.training(config.seed, config.batch_size, step, self.steps) as self.feed:
             state = self._loop(state, step)
         else:
           state = self._loop(state, step)
@@ -192,7 +195,7 @@ class Run:
         "choose another --workdir."
       )
     state, meta = self.checkpoints.restore(state)
-    if isinstance(self.data, inputs.Streamed) and meta.get("pixels", 1) != PIXELS:
+    if isinstance(self.data, Streamed) and meta.get("pixels", 1) != PIXELS:
       warnings.warn(
         f"{self.workdir} began with images that were reduced without antialiasing: its numbers "
         "will not be "
@@ -281,7 +284,7 @@ class Run:
         state, batch, Hyperparameters(self.weights, rates), observe=step + 1 == end
       )
       self.inflight.append(metrics["loss"])
-      if len(self.inflight) > inputs.AHEAD:  # batches wait in the devices' memory
+      if len(self.inflight) > AHEAD:  # batches wait in the devices' memory
         jax.block_until_ready(self.inflight.popleft())
       self.history.append((1, metrics))
       return state, 1
@@ -412,7 +415,7 @@ class Run:
     check, s = functools.partial(_check_stop, "scoring; training is saved"), self.settings
     own = {"student": (s.mean, s.std), "teacher": (s.view.mean or s.mean, s.view.std or s.std)}
     found = {
-      which: score(self.config, *network, split, check, own[which])
+      which: score(self.config, *network, self.splits[split], check, own[which])
       for which, network in networks.items()
     }
     scores = {
@@ -423,7 +426,7 @@ class Run:
     if final and "teacher" in found:
       scores[f"{split}_agreement"] = agreement(found["student"], found["teacher"])
     if final:
-      answers, data = found["student"]["answers"], inputs.split(self.config, split)
+      answers, data = found["student"]["answers"], self.splits[split]
       processes.on_first(
         lambda: predictions.write(self.workdir, answers, data.class_names, data.name)
       )

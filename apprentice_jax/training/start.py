@@ -10,16 +10,17 @@ import jax.numpy as jnp
 
 from apprentice_jax import config as configs
 from apprentice_jax.config.fields import HEAD_BOUNDS
-from apprentice_jax.data import class_names
+from apprentice_jax.data import class_names, folder
 from apprentice_jax.data.augment import Augmentation, normalise
 from apprentice_jax.data.order import permutation
+from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.errors import ConfigError, nearest
 from apprentice_jax.models import fit, heads, magnitudes, sound
 from apprentice_jax.models.precision import matches
 from apprentice_jax.models.residual import ResNet, resnet, variable_shapes
-from apprentice_jax.training import inputs, moments, parallel, processes, saved
+from apprentice_jax.training import moments, parallel, processes, saved
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, View, initialiser
 from apprentice_jax.training.workdir import classes, read_config
@@ -200,16 +201,16 @@ def student_recipe(config):
   return recipe(config, SCHEMES[config.scheme].recipe)
 
 
-def initial_state(config, built: Settings, teacher_path: str, student_path: str) -> State:
+def initial_state(config, built: Settings, data, teacher_path: str, student_path: str) -> State:
   """The state to start training from, on every device.
 
   Args:
     config: the run's.
     built: its settings.
+    data: the training split.
     teacher_path, student_path: trained networks to start from, or "": a random initialisation.
   """
   key = jax.random.key(config.seed)
-  data = inputs.split(config, "train")
   first = permutation(config.seed, 0, data.size)[: config.batch_size]
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
 
@@ -243,9 +244,8 @@ class Teacher(NamedTuple):
   network: Network
 
 
-def fixed_teacher(config, path: str) -> Teacher:
-  """The config's teacher, as it is in ``path``."""
-  data = inputs.split(config, "train")
+def fixed_teacher(config, data, path: str) -> Teacher:
+  """The config's teacher, as it is in ``path``, for a training split."""
   network = model(config, "teacher", len(data.class_names))
   return Teacher(network, parallel.same_on_all(trained(config, "teacher", path, data)))
 
@@ -346,31 +346,32 @@ def _located(config, which: str, begun: bool) -> pathlib.Path:
     raise ConfigError(f"config.{which}.init={error}") from None
 
 
-def preflight(config, recipes=None, begun: bool = False):
+def preflight(config, splits: Splits, recipes=None, begun: bool = False):
   """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is
   written or trained.
 
   Args:
     config: the run's.
+    splits: its images.
     recipes: names of those that will be used, if not the run's own.
     begun: the run has begun before.
   """
   # What one machine alone may not have comes first: networks are read together.
-  data = processes.agreed(lambda: _checked_data(config, recipes, begun))
+  data = processes.agreed(lambda: _checked_data(config, splits, recipes, begun))
   for which in ("teacher", "student"):
     if path := config[which].init:
       trained(config, which, path, data)
 
 
-def _checked_data(config, recipes, begun: bool):
+def _checked_data(config, splits: Splits, recipes, begun: bool):
   """The training set, if this process finds all that the run needs, and it makes sense."""
   if config.batch_size % jax.device_count():
     raise ConfigError(
       f"config.batch_size is {config.batch_size}: it must be a multiple of the "
       f"{jax.device_count()} devices."
     )
-  inputs.check(config)
-  data = inputs.split(config, "train")
+  _check_images(config, splits)
+  data = splits["train"]
   recipes = recipes_of(config) if recipes is None else recipes
   for name in recipes:
     epochs = recipe(config, name).epochs
@@ -426,6 +427,46 @@ def _checked_data(config, recipes, begun: bool):
         f"{config.student.name} matches: {nearest(pattern, layers)}"
       )
   return data
+
+
+def _check_images(config, splits: Splits):
+  """Raises ConfigError if the images do not fit the config."""
+  data = splits["train"]
+  channels = data.image_shape[-1]
+  for field, counts in (("data", (1, channels)), ("teacher_input", (0, 1, channels))):
+    if (count := len(config[field].mean)) not in counts:
+      raise ConfigError(
+        f"config.{field}.mean has {count} values, but the images of {config.data.name} have "
+        f"{channels} channels."
+      )
+  if config.batch_size > data.size:
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
+      f"{data.size} training examples."
+    )
+  if len(data.class_names) < 2:
+    raise ConfigError(
+      f"{config.data.name} has one class, {data.class_names[0]!r}: there is nothing to tell apart."
+    )
+  test = splits["test"]
+  if test.class_names != data.class_names:
+    _refuse_classes(config, splits, data.class_names, test.class_names)
+  if config.eval.final == "test":
+    splits.check_overlap()
+  if config.data.image_size:
+    data.check()
+    test.check()
+
+
+def _refuse_classes(config, splits: Splits, names, test_names):
+  images = f"the {splits.name('train')} and {splits.name('test')} images of {config.data.name}"
+  difference = class_names.difference(names, test_names)
+  if config.data.name == folder.FOLDER and not {*names} & {*test_names}:
+    raise ConfigError(
+      f"{images} have no class in common: {difference}; sort the test images into folders of the "
+      f"same names, or {TAKE_A_SHARE}."
+    )
+  raise ConfigError(f"{images} are not of the same classes: {difference}.")
 
 
 def recipes_of(config) -> list[str]:

@@ -21,13 +21,14 @@ import numpy as np
 
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.batches import DeviceData
 from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import cache_dir, write_whole
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel, processes
 from apprentice_jax.training.compiled import Kept
-from apprentice_jax.training.program import DeviceData, Settings, View, make_apply
+from apprentice_jax.training.program import Settings, View, make_apply
 
 
 def known(
@@ -47,7 +48,7 @@ def known(
     model, teacher: the network, and its state on every device.
     identity: a checksum of that state.
     settings: of the run, for how its images are augmented and how the teacher sees them.
-    data: the training split, an `inputs.Resident`.
+    data: the training split, a `Resident` set.
     epochs: how many.
     key: of the run's augmentation.
     batch: examples at a time: the run's batch size, so that they are computed in the same shares.

@@ -61,10 +61,11 @@ def device():
 def lowered(spec: str, changes):
   """The dispatch of a config, for shapes alone."""
   from apprentice_jax.bench import step
+  from apprentice_jax.data.batches import Chunk, DeviceData
   from apprentice_jax.distill.step import Network, Rates, State
   from apprentice_jax.models.residual import variable_shapes
   from apprentice_jax.training.dispatch import NOBODY, Dispatch, Program
-  from apprentice_jax.training.program import Chunk, DeviceData, Hyperparameters
+  from apprentice_jax.training.program import Hyperparameters
 
   config = sibling("gpu_step").config_of(spec, changes)
   shape, classes = step.synthetic(config)

@@ -23,11 +23,12 @@ import jax
 import numpy as np
 
 from apprentice_jax.data.augment import normalise
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import interpret, packed, program, stablehlo
 from apprentice_jax.deploy.network import Conv, Quantize, Weights
 from apprentice_jax.models.layers import QuantActivation
 from apprentice_jax.quantizers import Quantized
-from apprentice_jax.training import export, inputs, start
+from apprentice_jax.training import export, start
 
 BATCH = 500
 
@@ -99,7 +100,7 @@ def _fields(node):
 def compare(workdir, data_dir=""):
   config = start.workdir_config(workdir)
   config.data.dir = data_dir or config.data.dir
-  data = inputs.split(config, "test")
+  data = open_splits(config.data)["test"]
   model = start.model(config, "student", len(data.class_names))
   variables = start.load(str(workdir), model, data.image_shape, complete=True)
   network = export.lowered(config, str(workdir))
@@ -115,7 +116,7 @@ def compare(workdir, data_dir=""):
   count, largest = collections.Counter(), collections.defaultdict(float)
   logits, labels = collections.defaultdict(list), []
   config.eval.batch_size = BATCH
-  for images, label in data.batches(config):
+  for images, label in data.batches(config.eval.batch_size):
     labels.append(label)
     wanted, sums, levels = jax.device_get(reference(images))
     logits["trained"].append(wanted)

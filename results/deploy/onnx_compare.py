@@ -23,10 +23,11 @@ import onnx as library
 import onnxruntime
 from compare import BATCH, trained
 
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import interpret, onnx
 from apprentice_jax.deploy import network as networks
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import export, inputs, start
+from apprentice_jax.training import export, start
 
 FORMS = (
   ("exact", "exact", "float"),
@@ -81,7 +82,7 @@ def written(config, workdir):
 def compare(workdir, data_dir):
   config = start.workdir_config(workdir)
   config.data.dir, config.eval.batch_size = data_dir, BATCH
-  data = inputs.split(config, "test")
+  data = open_splits(config.data)["test"]
   model = start.model(config, "student", len(data.class_names))
   variables = start.load(str(workdir), model, data.image_shape, complete=True)
   reference, forms = trained(config, model, variables), written(config, workdir)
@@ -89,7 +90,7 @@ def compare(workdir, data_dir):
     collections.defaultdict(kind) for kind in (collections.Counter, list, list)
   )
   labels = []
-  for images, label in data.batches(config):
+  for images, label in data.batches(config.eval.batch_size):
     labels.append(label)
     ours = np.asarray(reference(images)[0])
     for form, (predictor, observed, network) in forms.items():

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.data.augment import augmented, normalise
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.models.norm import MOMENTUM
-from apprentice_jax.training import inputs, parallel, start
+from apprentice_jax.training import parallel, start
 from apprentice_jax.training.evaluation import score
 
 SETTLE, MEAN, BATCH = 50, 64, 128
@@ -25,7 +26,8 @@ SETTLE, MEAN, BATCH = 50, 64, 128
 
 def scores(workdir: str) -> list[float]:
   config = start.workdir_config(workdir)
-  data = inputs.split(config, "train")
+  splits = open_splits(config.data)
+  data = splits["train"]
   built = start.settings(config, len(data.class_names))
   model, images = built.student.clone(norm_axis=None), data.on_devices.images
   network = start.load(workdir, model, data.image_shape, complete=True)
@@ -51,7 +53,7 @@ def scores(workdir: str) -> list[float]:
       config,
       model,
       parallel.replicate(network._replace(batch_stats=jax.device_get(stats))),
-      config.eval.final,
+      splits[config.eval.final],
     )["accuracy"]
     for stats in (network.batch_stats, settled, mean)
   ]

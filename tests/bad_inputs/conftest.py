@@ -15,7 +15,7 @@ from checks import Began, began, obeying_permissions  # pylint: disable=g-import
 from rows import DIGITS, PHOTOS, held, steps
 
 from apprentice_jax import cli
-from apprentice_jax.training import api, inputs
+from apprentice_jax.training import api
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -65,7 +65,6 @@ def command(names, capfd, caplog, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", names["place"] + "/tfds")
 
   def command(line):
-    inputs._split.cache_clear()
     capfd.readouterr(), caplog.clear()
     with obeying_permissions():
       status = cli.main(line.format(**names).split())

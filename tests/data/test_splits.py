@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
+from apprentice_jax import config as configs
 from apprentice_jax.data import digits, sources, splits
+from apprentice_jax.data.batches import Resident, Streamed
+from apprentice_jax.data.crops import Crops
+from apprentice_jax.errors import ConfigError
+
+CROPS = Crops(8, 8, (0.08, 1.0), (0.75, 1.33), True)
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +36,9 @@ def photos(root, **sizes):
 
 
 def of(name, where, train="train", test="test", validation=0.0, share=0.0, streamed=True):
-  return splits.Splits(splits.Spec(name, where, train, test, validation, share), streamed)
+  return splits.Splits(
+    splits.Spec(name, where, train, test, validation, share), CROPS if streamed else None
+  )
 
 
 def files(part):
@@ -273,3 +281,37 @@ def test_any_split_of_a_dataset(tmp_path, data_dir):
     ValueError, match=r"there is no folder .*/tset: .*; there is holiday, train, val\.$"
   ):
     found.part("tset")
+
+
+# Opened once.
+
+
+def data_config(data_dir, **changes):
+  config = configs.base().data
+  config.update(name="digits", dir=data_dir, **changes)
+  return config
+
+
+def test_what_is_open_is_not_opened_again(data_dir, monkeypatch):
+  loads = []
+  load = sources.load
+  monkeypatch.setattr(sources, "load", lambda *args: loads.append(args[1]) or load(*args))
+  first = splits.open_splits(data_config(data_dir))
+  assert loads == []  # not before it is asked for
+  train = first["train"]
+  assert isinstance(train, Resident) and (train.split, train.size) == ("train", 1437)
+  # Mean and std are none of the examples; a field of them makes others.
+  assert splits.open_splits(data_config(data_dir, mean=(0.1,)), first)["train"] is train
+  held_out = splits.open_splits(data_config(data_dir, validation=0.1), first)
+  assert held_out["train"].size < 1437 and loads == ["train", "train"]
+  for others in (first, held_out):  # whichever is passed on knows the rest
+    assert splits.open_splits(data_config(data_dir, validation=0.1), others) is held_out
+    assert splits.open_splits(data_config(data_dir), others)["train"] is train
+  streamed = splits.open_splits(data_config(data_dir, image_size=8, resize=8), first)
+  assert isinstance(streamed["train"], Streamed) and loads == ["train", "train"]
+  assert splits.open_splits(data_config(data_dir))["train"] is not train
+
+
+def test_a_dataset_that_is_not_there_is_a_sentence_of_the_config(data_dir):
+  with pytest.raises(ConfigError, match="has no split 'tset': use one of train, test"):
+    splits.open_splits(data_config(data_dir))["tset"]

@@ -9,11 +9,12 @@ import pytest
 
 from apprentice_jax import cli
 from apprentice_jax import config as configs
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.plan import chips, report
 from apprentice_jax.plan import step as plan_step
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit
-from apprentice_jax.training import inputs, run
+from apprentice_jax.training import run
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A"
@@ -40,7 +41,7 @@ def small(**changes):
 def test_the_step_is_the_one_that_train_runs(streamed, tmp_path, monkeypatch):
   config = small(**(dict(data__image_size=8, data__resize=8) if streamed else {}))
   planned = plan_step.lower(config, plan_step.data_of(config), jax.devices())
-  run_ = run.Run(config, tmp_path, "", "")
+  run_ = run.Run(config, tmp_path, open_splits(config.data), "", "")
   lowered = []
 
   class Lowered(Exception):
@@ -57,7 +58,7 @@ def test_the_step_is_the_one_that_train_runs(streamed, tmp_path, monkeypatch):
     monkeypatch.setattr(run_.program, name, instead(getattr(run_.program, name)))
   batch = None
   if streamed:
-    with inputs.split(config, "train").training(config, 0, 1) as feed:
+    with open_splits(config.data)["train"].training(config.seed, config.batch_size, 0, 1) as feed:
       batch = next(feed)
   with pytest.raises(Lowered):
     run_._advance(run_.initial, batch, 0, 1)
@@ -68,7 +69,7 @@ def test_bytes_of_what_trains():
   config = small()
   found = report._bytes(plan_step.lower(config, plan_step.data_of(config), jax.devices()))
   built = run.start.settings(config, 10)
-  state = run.start.initial_state(config, built, "", "")
+  state = run.start.initial_state(config, built, open_splits(config.data)["train"], "", "")
   size = lambda *trees: sum(a.nbytes for a in jax.tree.leaves(trees))
   assert found["parameters"] == size(state.student.params, state.teacher.params)
   assert found["statistics"] == size(state.student.batch_stats, state.teacher.batch_stats)

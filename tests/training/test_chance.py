@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from runs import named_torch, tiny
 
-from apprentice_jax.training import api, chance, inputs, parallel, saved, start
+from apprentice_jax.data.splits import open_splits
+from apprentice_jax.training import api, chance, parallel, saved, start
 
 MANY = np.repeat(np.arange(10), 12)
 
@@ -40,9 +41,9 @@ def test_more_than_chance(predicted, labels, is_chance):
 
 def test_labels_are_those_of_the_sampled_images():
   config = tiny()
-  resident = inputs.split(config, "train")
+  resident = open_splits(config.data)["train"]
   config.data.image_size = config.data.resize = 8
-  streamed = inputs.split(config, "train")
+  streamed = open_splits(config.data)["train"]
   some = np.array([5, 900, 17])
   np.testing.assert_array_equal(resident.labels(some), streamed.labels(some))
   np.testing.assert_array_equal(resident.labels(some), resident._dataset.labels[[5, 17, 900]])
@@ -88,7 +89,7 @@ def test_a_file_in_another_order_is_warned_of(cached, good, tmp_path):
 def test_the_share_that_is_right_is_the_networks(good, monkeypatch):
   """By the loop's own program, of the images that are looked at, against NumPy's."""
   config = tiny(teacher__init="X")
-  data = inputs.split(config, "train")
+  data = open_splits(config.data)["train"]
   network, model = saved.read(str(good))[0], start.model(config, "teacher", 10)
   asked = []
   monkeypatch.setattr(chance, "is_chance", lambda *of: asked.append(of))

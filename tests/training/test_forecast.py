@@ -3,6 +3,7 @@
 import pytest
 from runs import scheme_config, tiny
 
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.training import forecast, start
 
 # Multiply-adds of a forward pass of one digit through a ResNet-8 of 4, 8 and 16 channels, by hand:
@@ -23,7 +24,7 @@ MACS = (
 def test_stages(scheme, first, teachers):
   config = tiny(scheme=scheme, batch_size=64)
   config.recipe.teacher.epochs = 3.0
-  *before, last = forecast.stages(config)
+  *before, last = forecast.stages(config, open_splits(config.data)["train"])
   assert [stage.name for stage in before] == first
   assert [stage.macs for stage in before] == [3 * MACS] * len(first)
   assert last.macs == (3 + teachers) * MACS
@@ -52,7 +53,7 @@ def test_durations(count, words):
 def test_the_note_comes_first():
   config = scheme_config("B", "")
   config.note = "sizes for a CPU."
-  note, line = forecast.lines(config)
+  note, line = forecast.lines(config, open_splits(config.data)["train"])
   assert note == "sizes for a CPU."
   assert (
     line.startswith("to train, on images of 8x8 pixels: the teacher (")

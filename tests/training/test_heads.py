@@ -9,8 +9,9 @@ import pytest
 from runs import assert_same_run, final_state, named_torch, scheme_config, tiny
 from safetensors.numpy import save_file
 
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, inputs, saved, start
+from apprentice_jax.training import api, saved, start
 from apprentice_jax.training.records import read_records
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs
@@ -67,7 +68,7 @@ def test_a_workdir_in_another_order_is_refused_or_put_in_order(
   ):
     api.train(config, tmp_path / "run")
   config[which].head = "match"
-  data = inputs.split(config, "train")
+  data = open_splits(config.data)["train"]
   found, original = (
     start.trained(config, which, places["workdir"], data),
     saved.read(str(pretrained))[0],
@@ -140,14 +141,15 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
   )
   assert api.result(tmp_path / "run" / "teacher")["steps"] == round(0.6 * 1437 / 64)
   # It starts from the file but for its head, which is the seed's.
-  state = start.initial_state(own, start.settings(own, 10), "", file)
+  data = open_splits(own.data)["train"]
+  state = start.initial_state(own, start.settings(own, 10), data, "", file)
   original = saved.read(str(pretrained))[0]
   np.testing.assert_array_equal(
     state.student.params["stem"]["kernel"], original.params["stem"]["kernel"]
   )
   assert state.student.params["head"]["kernel"].shape == (16, 10)
   own.seed = 1
-  other = start.initial_state(own, start.settings(own, 10), "", file)
+  other = start.initial_state(own, start.settings(own, 10), data, "", file)
   assert np.any(other.student.params["head"]["kernel"] != state.student.params["head"]["kernel"])
   assert api.train(config, tmp_path / "run")["steps"] == round(0.3 * 1437 / 64)  # finished
   assert "trained first" not in capsys.readouterr().out

@@ -11,6 +11,7 @@ from runs import tiny
 from safetensors.numpy import save_file
 
 from apprentice_jax import cli
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.models.pytorch.pretrained import Pretrained
 from apprentice_jax.training import start
 
@@ -39,10 +40,10 @@ def _equal(found, wanted):
 
 def test_teacher_and_student_start_from_a_checkpoint_as_from_a_workdir(file, pretrained):
   config = tiny(scheme="C")
-  built = start.settings(config, 10)
+  built, data = start.settings(config, 10), open_splits(config.data)["train"]
   _equal(
-    start.initial_state(config, built, str(file), str(file)),
-    start.initial_state(config, built, str(pretrained), str(pretrained)),
+    start.initial_state(config, built, data, str(file), str(file)),
+    start.initial_state(config, built, data, str(pretrained), str(pretrained)),
   )
 
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from runs import tiny
 
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, UnreadableImage
-from apprentice_jax.training import inputs, inventory, workdir
+from apprentice_jax.training import inventory, workdir
 
 
 def photos(root, splits=(("train", 10), ("val", 3)), names=("cat", "granny smith")):
@@ -32,17 +33,19 @@ def of_folder(root, **changes):
   )
 
 
-def afresh(config):
-  """The config in another process."""
-  inputs._split.cache_clear()
-  inventory._identity.cache_clear()
-  return config
+def opened(config):
+  """The config's images, opened as in another process."""
+  return open_splits(config.data)
+
+
+def line_of(config):
+  return inventory.line(config, opened(config))
 
 
 def begun(workdir, config):
   """A workdir with a checkpoint, as far as its images are concerned."""
   (workdir / "checkpoints" / "5").mkdir(parents=True)
-  inventory.claim_data(workdir, afresh(config))
+  inventory.claim_data(workdir, opened(config))
   return workdir
 
 
@@ -102,14 +105,14 @@ def begun(workdir, config):
 )
 def test_line_of_a_folder(splits, changes, line, tmp_path):
   root = photos(tmp_path / "data", splits)
-  assert inventory.line(afresh(of_folder(root, **changes))) == line.format(root=root)
+  assert line_of(of_folder(root, **changes)) == line.format(root=root)
 
 
 def test_line_says_what_is_not_read(tmp_path):
   root = photos(tmp_path)
   (root / "train" / "cat" / "notes.txt").write_text("hello")
   (root / "val" / ".DS_Store").write_text("hello")
-  assert inventory.line(afresh(of_folder(root))) == (
+  assert line_of(of_folder(root)) == (
     f"data: 20 training and 6 test images of 2 classes in {root}; of train, 1 file is not read: "
     "1 .txt; of val, 1 file is not read: 1 hidden"
   )
@@ -117,23 +120,23 @@ def test_line_says_what_is_not_read(tmp_path):
 
 def test_the_folder_of_a_name_is_scored_and_said(tmp_path):
   root = photos(tmp_path, (("train", 10), ("val", 3), ("test", 1)))
-  config = afresh(of_folder(root))
+  images = opened(of_folder(root))
   with pytest.warns(UserWarning) as warned:
-    name = inputs.role(config, "test")
+    name = images.named("test")
   assert str(warned[0].message) == (
     f"'test' is the folder of this name in {root}: the run's own test images are those of val "
     "(--split=val)."
   )
-  assert inputs.split(config, name).size == 2
-  own = inputs.split(config, inputs.role(config, "val"))
-  assert inputs.split(config, "test").size == own.size == 6
+  assert images[name].size == 2
+  own = images[images.named("val")]
+  assert images["test"].size == own.size == 6
 
 
 def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
   """As of `cd photos; apprentice train --data_dir=. --workdir=runs/x`."""
   monkeypatch.chdir(photos(tmp_path, (("", 10),)))
   config = of_folder(".", data__test_share=0.2)
-  assert "2 classes" in inventory.line(afresh(config))
+  assert "2 classes" in line_of(config)
   (tmp_path / "runs" / "x").mkdir(parents=True)
   for name in ("config.json", "lock"):
     (tmp_path / "runs" / "x" / name).write_text("{}")
@@ -141,29 +144,30 @@ def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
   for name in ("runs/x/curves.png", "runs/x/teacher/curves.png"):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     Image.new("RGB", (8, 8)).save(tmp_path / name)
-  assert inventory.line(afresh(config)).endswith("1 file is not read: 1 of a run's workdir")
-  inventory.claim_data(tmp_path / "runs" / "x", afresh(config))
-  assert inputs.split(config, "train").class_names == ("cat", "granny smith")
+  assert line_of(config).endswith("1 file is not read: 1 of a run's workdir")
+  inventory.claim_data(tmp_path / "runs" / "x", opened(config))
+  assert opened(config)["train"].class_names == ("cat", "granny smith")
 
 
 @pytest.mark.parametrize("size", [0, 8])
 def test_line_of_a_dataset(size):
   config = tiny(data__validation=0.1, data__image_size=size, data__resize=max(size, 8))
-  assert inventory.line(afresh(config)) == (
+  assert line_of(config) == (
     "data: 1,293 training, 144 validation and 360 test images of 10 classes in digits"
   )
 
 
 def test_the_line_is_said_once(capsys, tmp_path):
-  config = afresh(of_folder(photos(tmp_path)))
+  config = of_folder(photos(tmp_path))
   for _ in range(3):
-    inventory.announce(config)
+    inventory.announce(config, opened(config))
   assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_a_path_that_is_no_text(capsys, tmp_path):
   root = photos(tmp_path / "\udce9t\udce9")  # Latin-1
-  inventory.announce(afresh(of_folder(root)))
+  config = of_folder(root)
+  inventory.announce(config, opened(config))
   assert "\\udce9t\\udce9" in capsys.readouterr().out
 
 
@@ -224,11 +228,11 @@ def test_other_photos_are_refused(change, sentence, tmp_path):
     Image.fromarray(pixels).save(root / "train" / "cat" / f"{i}.png")
   config, run = of_folder(root), tmp_path / "run"
   begun(run, config)
-  inventory.claim_data(run, afresh(config))  # nothing has changed
+  inventory.claim_data(run, opened(config))  # nothing has changed
   before = (run / "data.json").read_text()
   change(root)
   with pytest.raises(ConfigError) as raised:
-    inventory.claim_data(run, afresh(config))
+    inventory.claim_data(run, opened(config))
   assert str(raised.value) == f"{run} cannot continue: {sentence}, or choose another --workdir."
   assert (run / "data.json").read_text() == before
 
@@ -241,20 +245,20 @@ def test_a_test_folder_that_is_gone_or_new(tmp_path):
   with pytest.raises(
     ConfigError, match="cannot continue: the folder of its test images is gone: bring it back"
   ):
-    inventory.claim_data(run, afresh(config))
+    inventory.claim_data(run, opened(config))
   begun(tmp_path / "other", config)
   shutil.move(tmp_path / "val", root / "val")
   with pytest.raises(
     ConfigError, match="cannot continue: its test images were a share of the training images, and"
   ):
-    inventory.claim_data(tmp_path / "other", afresh(config))
+    inventory.claim_data(tmp_path / "other", opened(config))
 
 
 def test_a_folder_may_be_moved(tmp_path):
   root = photos(tmp_path / "data")
   begun(tmp_path / "run", of_folder(root))
   moved = shutil.move(root, tmp_path / "elsewhere")
-  inventory.claim_data(tmp_path / "run", afresh(of_folder(moved)))
+  inventory.claim_data(tmp_path / "run", opened(of_folder(moved)))
 
 
 @pytest.mark.parametrize(
@@ -270,13 +274,13 @@ def test_what_was_trained_anywhere_holds_a_run_to_its_images(place, tmp_path):
   root = photos(tmp_path / "data")
   config, run = of_folder(root), tmp_path / "run"
   run.mkdir()
-  inventory.claim_data(run, afresh(config))
+  inventory.claim_data(run, opened(config))
   (root / "train/cat/0.png").unlink()
-  inventory.claim_data(run, afresh(config))  # nothing was trained
+  inventory.claim_data(run, opened(config))  # nothing was trained
   (run / place).mkdir(parents=True)
   (root / "train/cat/1.png").unlink()
   with pytest.raises(ConfigError, match="began with 19 training images, and there are 18 now"):
-    inventory.claim_data(run, afresh(config))
+    inventory.claim_data(run, opened(config))
 
 
 def test_a_run_of_before_goes_on_and_is_held_from_then_on(tmp_path):
@@ -284,10 +288,10 @@ def test_a_run_of_before_goes_on_and_is_held_from_then_on(tmp_path):
   config, run = of_folder(root), tmp_path / "run"
   begun(run, config)
   (run / "data.json").unlink()
-  inventory.claim_data(run, afresh(config))
+  inventory.claim_data(run, opened(config))
   (root / "train/cat/1.png").unlink()
   with pytest.raises(ConfigError, match="cannot continue"):
-    inventory.claim_data(run, afresh(config))
+    inventory.claim_data(run, opened(config))
 
 
 def test_an_image_that_could_not_be_read_may_be_replaced_but_not_removed(tmp_path):
@@ -299,10 +303,10 @@ def test_an_image_that_could_not_be_read_may_be_replaced_but_not_removed(tmp_pat
   with pytest.raises(UnreadableImage), inventory.replaceable(run):
     raise UnreadableImage("0.png")
   (root / "train/cat/0.png").write_bytes(whole)
-  inventory.claim_data(run, afresh(config))
+  inventory.claim_data(run, opened(config))
   (root / "train/cat/0.png").write_bytes(whole[:20])
   with pytest.raises(ConfigError, match="their sizes differ"):
-    inventory.claim_data(run, afresh(config))
+    inventory.claim_data(run, opened(config))
 
 
 @pytest.mark.parametrize("place", ["teacher", "cells/B-8A2W-seed0", "cells/B-8A2W-seed0/teacher"])
@@ -313,7 +317,7 @@ def test_the_image_may_be_replaced_for_the_runs_inside_too(place, tmp_path):
   with pytest.raises(UnreadableImage), inventory.replaceable(outer):
     raise UnreadableImage("0.png")
   (root / "train/cat/0.png").write_bytes((root / "train/cat/0.png").read_bytes() + b" ")
-  inventory.claim_data(outer / place, afresh(config))
+  inventory.claim_data(outer / place, opened(config))
 
 
 def test_a_config_of_before_goes_on_with_a_share_that_it_does_not_need(tmp_path):
@@ -338,23 +342,23 @@ def test_a_torn_file_of_the_workdir(tmp_path):
     match=r"/data\.json is damaged: bring it back from a copy, or "
     r"delete it to have",
   ):
-    inventory.claim_data(tmp_path / "run", afresh(config))
+    inventory.claim_data(tmp_path / "run", opened(config))
 
 
 def test_one_checksum_of_a_set():
   """Its value is in the names of a teacher's kept logits: another would compute them anew."""
   config = tiny(data__image_size=0)
-  own = inputs.split(config, "test")
+  own = opened(config)["test"]
   images, labels = own.sample(np.arange(own.size)), own.labels(np.arange(own.size))
   expected = zlib.crc32(images.tobytes() + labels.tobytes())
-  assert own.checksum == inventory.identity(afresh(config))["test"]["checksum"] == expected
+  assert own.checksum == opened(config).identity["test"]["checksum"] == expected
 
 
 @pytest.mark.parametrize("size, field", [(0, "checksum"), (8, "sizes")])
 def test_another_dataset_of_the_same_name_is_refused(size, field, tmp_path, monkeypatch):
   config = tiny(data__image_size=size, data__resize=8)
   begun(tmp_path, config)
-  found = inventory.identity(config)
+  found = opened(config).identity
   assert {role: sorted(entry) for role, entry in found.items()} == {
     role: sorted(("examples", field)) for role in ("train", "test")
   }
@@ -365,4 +369,4 @@ def test_another_dataset_of_the_same_name_is_refused(size, field, tmp_path, monk
   with pytest.raises(
     ConfigError, match=f"test images .*not those that it began with .*{field}s? differ"
   ):
-    inventory.claim_data(tmp_path, afresh(config))
+    inventory.claim_data(tmp_path, opened(config))

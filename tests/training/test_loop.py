@@ -10,6 +10,7 @@ from runs import STEPS, TIMING, final_state, scheme_config, tiny
 
 import apprentice_jax
 from apprentice_jax.data import sources
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, NonFiniteLoss
 from apprentice_jax.training import api, dispatch, run, start
 from apprentice_jax.training.dispatch import NOBODY, program
@@ -228,7 +229,9 @@ def test_scheme_b_trains_the_teacher_it_is_not_given(tmp_path):
 def test_scheme_c_starts_from_the_given_student_and_its_statistics(unbroken, pretrained):
   config = scheme_config("C", pretrained)
   built = start.settings(config, 10)
-  state = start.initial_state(config, built, str(pretrained), str(pretrained))
+  state = start.initial_state(
+    config, built, open_splits(config.data)["train"], str(pretrained), str(pretrained)
+  )
   given = start.load(str(pretrained), built.teacher, (8, 8, 1))
   for network in (state.student, state.teacher):
     for collection in ("params", "batch_stats"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
@@ -29,14 +30,10 @@ from apprentice_jax.training.dispatch import (
 from apprentice_jax.training.evaluation import evaluator
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import (
-  Chunk,
-  DeviceBatch,
-  DeviceData,
   Hyperparameters,
   Part,
   Settings,
   Step,
-  example_indices,
   initialiser,
   make_apply,
 )

@@ -134,9 +134,9 @@ def test_a_run_warns_of_weights_that_are_all_zero(tmp_path):
 
 def test_the_stream_feeds_every_device_its_share():
   config = scheme_config("A streamed", None)
-  from apprentice_jax.training import inputs
+  from apprentice_jax.data.splits import open_splits
 
-  with inputs.split(config, "train").training(config, 2, 4) as feed:
+  with open_splits(config.data)["train"].training(config.seed, config.batch_size, 2, 4) as feed:
     batches = list(feed)
   assert len(batches) == 2
   for batch in batches:

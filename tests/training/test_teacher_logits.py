@@ -9,8 +9,9 @@ from runs import final_state, tiny, untimed
 
 from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, Preempted
-from apprentice_jax.training import api, inputs, preemption, program, start, teacher_logits
+from apprentice_jax.training import api, preemption, program, start, teacher_logits
 from apprentice_jax.training.records import read_records
 
 # The teacher was trained on images of another normalisation (0.5, 0.5). A student in full
@@ -43,8 +44,8 @@ def losses(workdir, name="loss"):
 
 def logits_by_hand(config, epoch, indices):
   """What the teacher says of augmented examples, one by one."""
-  data = inputs.split(config, "train")
-  teacher = start.fixed_teacher(config, config.teacher.init)
+  data = open_splits(config.data)["train"]
+  teacher = start.fixed_teacher(config, data, config.teacher.init)
   key = jax.random.fold_in(jax.random.key(config.seed), 3)
   aug = Augmentation(config.data.pad, config.data.flip)
   every = jnp.asarray(data.sample(np.arange(data.size)))
@@ -107,7 +108,7 @@ def test_agreement_and_the_teachers_accuracy_by_hand(computed, pretrained):
   for which, path in (("student", computed), ("teacher", pretrained)):
     model = start.model(config, which, 10)
     network = start.load(str(path), model, (8, 8, 1))
-    data = inputs.split(config, "test")
+    data = open_splits(config.data)["test"]
     mean, std = {"student": (0.2, 0.3), "teacher": (0.5, 0.5)}[which]
     images = (data.sample(np.arange(data.size)) / 255 - mean) / std
     predicted.append(
@@ -120,7 +121,7 @@ def test_agreement_and_the_teachers_accuracy_by_hand(computed, pretrained):
         -1,
       )
     )
-  labels = np.concatenate([labels for _, labels in data.batches(config)])
+  labels = np.concatenate([labels for _, labels in data.batches(config.eval.batch_size)])
   result = api.result(computed)
   assert abs(result["test_teacher_accuracy"] - np.mean(predicted[1] == labels)) < 1e-6
   assert (
@@ -144,9 +145,9 @@ def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path,
   assert max(epoch.max() for _, epoch, _ in seen) == 2  # each epoch has an order of its own
   # The images of epoch 1 are those of epoch 0: the teacher's accuracy on both is the same but for
   # the order.
-  data = inputs.split(config, "train")
+  data = open_splits(config.data)["train"]
   accuracy = losses(tmp_path / "run", "teacher_accuracy")
-  labels = np.concatenate([labels for _, labels in data.batches(config)])
+  labels = np.concatenate([labels for _, labels in data.batches(config.eval.batch_size)])
   right = np.argmax(kept(cache, 0), -1) == labels
   index, _ = order.examples(config.seed, data.size, 25 * 64, 5 * 64)  # steps 25 to 30, in epoch 1
   np.testing.assert_allclose(accuracy[5], right[index].mean(), atol=1e-6)
