@@ -9,7 +9,12 @@ HELP = "score a network on a split of a dataset"
 
 def flags(parser):
   add = parser.add_argument
-  add("--workdir", default="", metavar="DIR", help="of a run: its network, at its own config")
+  add(
+    "--workdir",
+    default="",
+    metavar="DIR",
+    help="the folder of a run, whose network and config it takes",
+  )
   add(
     "--model",
     default="",
@@ -17,7 +22,12 @@ def flags(parser):
     help="a checkpoint or an exported file, which has its own image sizes; needs --config",
   )
   shared.config(parser)
-  add("--split", default="", help="train, validation, test, or a split of the dataset")
+  add(
+    "--split",
+    default="",
+    metavar="NAME",
+    help="validation, train, or a split of the dataset; default: the run's test images",
+  )
   shared.data_dir(parser)
   add("--lowered", **shared.SWITCH, help="score the integer network that an export writes")
   add("--layers", **shared.SWITCH, help="print the cost of each layer")

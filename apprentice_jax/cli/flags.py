@@ -58,29 +58,33 @@ def config(parser):
     "--config",
     default="",
     metavar="NAME|FILE[:key=value,...]",
-    help="an installed config (`apprentice config --help` lists them) or a file, and arguments "
-    "after the colon: student, teacher, precision (8A2W), scheme, width, preset, runlocal",
+    help="a config by its name, which `apprentice config --help` lists, or its file",
   )
   parser.add_argument_group(
-    "fields of the config",
-    "--config.FIELD=VALUE sets any field, as in --config.recipe.student.epochs=5;\n"
-    "`apprentice config` lists the fields.",
+    "the config",
+    "Arguments after the colon: student, teacher, precision (8A2W), scheme, width, preset,\n"
+    "runlocal. --config.FIELD=VALUE sets any field, as in --config.recipe.student.epochs=5;\n"
+    "`apprentice config --config=NAME --all` lists the fields.",
   )
 
 
 def data_dir(parser):
   parser.add_argument(
-    "--data_dir", default="", metavar="DIR", help="where the images are, in place of the config's"
+    "--data_dir",
+    default="",
+    metavar="DIR",
+    help="the folder of the images, in place of the config's",
   )
 
 
 def processes(parser):
   """The flags of one of several processes."""
   add = parser.add_argument
-  where = ", of several that neither a TPU pod nor SLURM started"
-  add("--coordinator_address", default="", metavar="HOST:PORT", help="that of process 0" + where)
-  add("--num_processes", type=whole(0), metavar="N", help="the number of processes" + where)
-  add("--process_id", type=whole(0), metavar="I", help="which process this is, from 0" + where)
+  several = "of several processes: "
+  add("--coordinator_address", default="", metavar="HOST:PORT", help=several + "that of process 0")
+  add("--num_processes", type=whole(0), metavar="N", help=several + "how many there are")
+  add("--process_id", type=whole(0), metavar="I", help=several + "which this is, from 0")
+  parser.epilog = "A TPU pod and SLURM tell the processes of each other; elsewhere the flags do."
 
 
 # First steps.

@@ -40,12 +40,11 @@ class Parser(argparse.ArgumentParser):
   """A parser that knows its flags.
 
   Attributes:
-    flags: from "--name" to argparse's action.
-    words: whether it takes arguments that are no flags.
+    arguments: argparse's actions, in their order.
   """
 
   def __init__(self, **options):
-    self.flags, self.words = {}, False
+    self.arguments: list[argparse.Action] = []
     super().__init__(
       allow_abbrev=False,
       exit_on_error=False,
@@ -54,10 +53,17 @@ class Parser(argparse.ArgumentParser):
     )
 
   def add_argument(self, *names, **options):
-    action = super().add_argument(*names, **options)
-    self.flags.update({name: action for name in action.option_strings})
-    self.words = self.words or not action.option_strings
-    return action
+    if options.get("default"):
+      options["help"] += f"; default: {options['default']}"
+    self.arguments.append(super().add_argument(*names, **options))
+
+  def flags(self) -> dict[str, argparse.Action]:
+    """The flags by their names, such as "--name"."""
+    return {name: action for action in self.arguments for name in action.option_strings}
+
+  def takes_words(self) -> bool:
+    """Whether it takes arguments that are no flags."""
+    return not all(action.option_strings for action in self.arguments)
 
 
 def parsers() -> tuple[Parser, dict[str, Parser]]:
@@ -135,7 +141,7 @@ def _pairs(command: str, parser: Parser, arguments: list[str]):
   while left:
     name, equals, value = (word := left.pop(0)).partition("=")
     if not name.startswith("--"):
-      if not parser.words:
+      if not parser.takes_words():
         raise ConfigError(f"unexpected argument {word!r}: flags are written --name=value.")
       words.append(word)
       continue
@@ -156,7 +162,7 @@ def _pairs(command: str, parser: Parser, arguments: list[str]):
 
 def _value(parser: Parser, name: str, left: list[str]) -> str | None:
   """The value of a flag without an equals sign: the argument after it, which is taken."""
-  if name in parser.flags and parser.flags[name].type is flags.switch:
+  if name in parser.flags() and parser.flags()[name].type is flags.switch:
     return "true"
   if left and not left[0].startswith("--"):
     return left.pop(0)
@@ -166,8 +172,8 @@ def _value(parser: Parser, name: str, left: list[str]) -> str | None:
 
 
 def _check_name(command: str, parser: Parser, name: str, value: str):
-  takes_config = "--config" in parser.flags
-  if name in parser.flags or takes_config and name in _fields():
+  takes_config = "--config" in parser.flags()
+  if name in parser.flags() or takes_config and name in _fields():
     return
   from apprentice_jax.config.saved import REMOVED
 
@@ -175,7 +181,7 @@ def _check_name(command: str, parser: Parser, name: str, value: str):
     raise ConfigError(f"flag {name} has gone: {REMOVED[field][1]}.")
   if command == "bench" and name == "--what":
     raise ConfigError(bench.moved(value))
-  others = {flag for other in parsers()[1].values() for flag in other.flags}
+  others = {flag for other in parsers()[1].values() for flag in other.flags()}
   if name in others or _is_field(name) and not takes_config:
     raise ConfigError(f"{command} takes no {name}: see apprentice --help.")
   raise ConfigError(f"flag {name} does not exist: {_meant(name, parser)}")
@@ -186,19 +192,16 @@ def _meant(name: str, parser: Parser) -> str:
 
   The end of a field's name is enough: ``--epochs`` means those of the student.
   """
-  own = [flag for flag in parser.flags if flag not in ("-h", "--help")]
-  names = {} if _is_field(name) else {flag: flag for flag in own}
-  fields = _fields() if "--config" in parser.flags else ()
+  own = [flag for flag in parser.flags() if flag not in ("-h", "--help")]
+  names = {} if _is_field(name) else {flag.removeprefix("--"): flag for flag in own}
+  fields = _fields() if "--config" in parser.flags() else ()
   for field in sorted(fields, key=lambda field: "student" not in field):
     parts = field.removeprefix("--config.").split(".")
     for i in range(len(parts)):
-      for prefix in ("--", "--config."):
-        names.setdefault(prefix + ".".join(parts[i:]), field)
-  for short, long in ALIASES.items():
-    if name.endswith(("-" + short, "." + short)):
-      name = name.removesuffix(short) + long
-  close = difflib.get_close_matches(name, names, n=1)
-  if close:
+      names.setdefault(".".join(parts[i:]), field)
+  start, dot, last = name.removeprefix("--").removeprefix("config.").rpartition(".")
+  wanted = start + dot + ALIASES.get(last, last)
+  if close := difflib.get_close_matches(wanted, names, n=1):
     return f"did you mean {names[close[0]]!r}?"
   return "`apprentice config` lists the fields." if _is_field(name) else nearest(name, own)
 

@@ -22,10 +22,11 @@ def flags(parser):
     metavar="CHIP:SHAPE[,...]",
     help="the slices, as in v5e:16x16,v4:4x4x4",
   )
-  add("--max_batch", **shared.SWITCH, help="search the largest batch that fits")
-  add("--scaling", **shared.SWITCH, help="add a table of larger slices, on paper")
-  add("--examples", type=shared.whole(0), default=0, metavar="N", help="of a dataset not here")
-  add("--classes", type=shared.whole(0), default=0, metavar="N", help="of a dataset not here")
+  add("--max_batch", **shared.SWITCH, help="find the largest batch that fits a chip")
+  add("--scaling", **shared.SWITCH, help="add a table of what larger slices would do")
+  absent = " of a dataset that is not on this machine"
+  add("--examples", type=shared.whole(0), default=0, metavar="N", help="the images" + absent)
+  add("--classes", type=shared.whole(0), default=0, metavar="N", help="the classes" + absent)
   add("--out", default="", metavar="FILE.json", help="a file for all numbers")
 
 

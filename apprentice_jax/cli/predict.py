@@ -14,8 +14,14 @@ def flags(parser):
   add = parser.add_argument
   add("images", nargs="*", metavar="IMAGE|FOLDER", help="photos, or folders of them")
   add("--model", default="", metavar="FILE", help="an exported file")
-  add("--workdir", default="", metavar="DIR", help="of a run, in place of --model")
-  add("--top", type=shared.whole(1), default=5, metavar="N", help="classes for each image")
+  add("--workdir", default="", metavar="DIR", help="the folder of a run, in place of --model")
+  add(
+    "--top",
+    type=shared.whole(1),
+    default=5,
+    metavar="N",
+    help="how many classes to print for each image",
+  )
   add("--json", **shared.SWITCH, help="print one JSON object a line")
   shared.data_dir(parser)
 

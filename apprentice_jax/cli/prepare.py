@@ -11,8 +11,15 @@ HELP = "download and convert a dataset of tensorflow-datasets"
 
 def flags(parser):
   add = parser.add_argument
-  add("--dataset", default="", metavar="NAME", help="as tensorflow-datasets calls it: cifar10")
-  add("--data_dir", default="", metavar="DIR", help="where it goes; default: as tfds chooses")
+  add(
+    "--dataset", default="", metavar="NAME", help="its name in tensorflow-datasets, such as cifar10"
+  )
+  add(
+    "--data_dir",
+    default="",
+    metavar="DIR",
+    help="a folder for it; default: that of tensorflow-datasets",
+  )
 
 
 def run(given):

@@ -9,8 +9,13 @@ HELP = "write a study's report anew, or one of its parts"
 
 def flags(parser):
   add = parser.add_argument
-  add("--workdir", default="", metavar="DIR[,DIR,...]", help="the study's folder, or its parts'")
-  add("--out", default="", metavar="DIR", help="a folder for the report; needed for several parts")
+  add(
+    "--workdir",
+    default="",
+    metavar="DIR[,DIR,...]",
+    help="the folder of the study, or of each part",
+  )
+  add("--out", default="", metavar="DIR", help="a folder for the report of several parts")
 
 
 def run(given):
