@@ -53,17 +53,13 @@ def validate(config, precisions=()):
   _ensure(config.data.name, "config.data.name is empty: name a tfds dataset, such as 'digits'.")
   _check_study(config)
   for name, recipe in config.recipe.items():
-    _ensure(
-      all(0 < m < 1 for m in recipe.milestones),
-      f"config.recipe.{name}.milestones is {recipe.milestones!r}: they are fractions of the run, "
-      "between 0 and 1.",
-    )
+    is_now = f"config.recipe.{name}.milestones is {recipe.milestones!r}"
+    fractions = all(0 < m < 1 for m in recipe.milestones)
+    _ensure(fractions, f"{is_now}: they are fractions of the run, between 0 and 1.")
   _check_networks(config, precisions)
   _check_trained_start(config, precisions)
-  _ensure(
-    config.loss.temperature > 0,
-    f"config.loss.temperature is {config.loss.temperature}: it must be above 0.",
-  )
+  temperature = config.loss.temperature
+  _ensure(temperature > 0, f"config.loss.temperature is {temperature}: it must be above 0.")
   _check_images(config)
   _check_streaming(config.data)
   _check_scores(config)

@@ -12,7 +12,7 @@ def scaled(config, devices: int, batch: int = 0):
 
   Where ``batch_per_device`` is set, the batch is that times the devices, at most ``largest_batch``.
   Every recipe's learning rate is then multiplied by batch / ``batch_size``; epochs stay as they
-  are. With a warm-up this linear scaling rule keeps ImageNet's accuracy up to large batches (Goyal
+  are. With a warm-up this linear rule keeps ImageNet's accuracy up to large batches (Goyal
   et al., "Accurate, Large Minibatch SGD", 2017, https://arxiv.org/abs/1706.02677).
 
   Args:

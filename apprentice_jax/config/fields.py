@@ -70,11 +70,7 @@ class Field(NamedTuple):
 _IMAGES = "cells would train on, or be scored on, different images: run a study for each"
 _GIVEN = "a network that is given is given to all cells: run a study for each"
 _HEAD = "what becomes of a given network is the same for all cells: run a study for each"
-_TOGETHER = "the two go together, and with the teacher"
-_DEVICES = "the devices are the same for all cells: vary batch_size"
-_STARTED = "devices are started once, before any cell"
 _HARMLESS = "it does not change a result"
-_STUDY = "that is what the study is made of"
 
 
 def _network(which: str) -> dict:
@@ -90,7 +86,7 @@ def _network(which: str) -> dict:
       Field("init", "", "A workdir or a checkpoint to start from; empty: made on the way."),
     ],
     (f"{which}.", Tags(which, _HEAD)): [
-      Field("head", "", f"The head of {init}: empty keeps it, new, or match by classes.", heads),
+      Field("head", "", f"{init}'s head: as it is, new, or match, cut to these classes.", heads),
     ],
     (f"{which}.", Tags(which, _HEAD, is_path=True)): [
       Field("classes", "", f"A file with {init}'s classes, one a line, or imagenet."),
@@ -135,11 +131,11 @@ _TABLE = {
     Field("im2col", True, "Whether a CPU's convolutions take a faster way, equal up to rounding."),
     Field("remat", "none", "Parts that the backward pass recomputes: none, elementwise or blocks."),
   ],
-  ("", Tags("", _DEVICES)): [
+  ("", Tags("", "the devices are the same for all cells: vary batch_size")): [
     Field("batch_per_device", 0, "Images for each device, or 0 for batch_size as it is.", least=0),
     Field("largest_batch", 8192, "The largest batch of batch_per_device; 0: no limit.", least=0),
   ],
-  ("", Tags("", _STARTED, free=True)): [
+  ("", Tags("", "devices are started once, before any cell", free=True)): [
     Field("cpu_devices", 2, "Host devices to run on where there is no accelerator.", least=1),
   ],
   ("", Tags("", _HARMLESS, free=True, merges=True)): [
@@ -158,8 +154,10 @@ _TABLE = {
   ("data.", Tags("", _IMAGES)): [
     Field("name", "", "The dataset: a name of tensorflow-datasets, or image_folder."),
     Field("train_split", "train", "The split to train on, or a slice such as train[:80%]."),
-    Field("test_split", "test", "The split to test on; empty: see data.test_share."),
-    Field("test_share", 0.0, "The share of images to test on, where no split is.", least=0),
+    Field(
+      "test_split", "test", "The split to test on; empty: data.test_share of the training images."
+    ),
+    Field("test_share", 0.0, "The share of a folder's images to test on; 0: none.", least=0),
     Field("validation", 0.0, "Images held out for choices: a share below 1, or a number.", least=0),
   ],
   ("data.", Tags("", _IMAGES, free=True, merges=True, is_path=True)): [
@@ -187,7 +185,7 @@ _TABLE = {
   ],
   **_network("student"),
   **_network("teacher"),
-  ("teacher_input.", Tags("teacher", _TOGETHER)): [
+  ("teacher_input.", Tags("teacher", "the two go together, and with the teacher")): [
     Field("mean", (), "The mean of the teacher's images; empty: its own or data's.", items=float),
     Field("std", (), "The deviation of the teacher's images; empty: as the mean.", items=float),
   ],
@@ -219,7 +217,7 @@ _TABLE = {
   **_recipe("student"),
   **_recipe("teacher"),
   **_recipe("finetune", rate=0.01),
-  ("study.", Tags("", _STUDY, free=True, merges=True)): [
+  ("study.", Tags("", "that is what the study is made of", free=True, merges=True)): [
     Field("precisions", ("8A,2W", "8A,4W"), "The precisions of a study."),
     Field("seeds", (0, 1), "The seeds of a study."),
     Field("cells", CELLS, "The networks and schemes of a study.", CELLS),
