@@ -125,8 +125,6 @@ class Block(nn.Module):
       setattr(self, f"bn{i}", nn.BatchNorm2d(shape[1]))
       if i < self.count:
         setattr(self, f"act{i}", Activation(q))
-    if network.zero_init:
-      nn.init.zeros_(getattr(self, f"bn{self.count}").weight)
     self.act, self.downsample = Activation(q), None
     if network.shortcut == "conv" and (self.extra or strides != 1):
       self.downsample = nn.Sequential(

@@ -69,16 +69,6 @@ def augmented(images, index, epoch, key, augmentation) -> jax.Array:
   return augment(jnp.take(images, index, axis=0), keys, augmentation)
 
 
-def training_batch(images, labels, index, epoch, key, augmentation, mean, std, dtype):
-  """Gathers, augments and normalises a batch; see `augmented` and `normalise`.
-
-  Returns:
-    (images, labels): dtype (batch, height, width, channels), int32 (batch,).
-  """
-  picked = augmented(images, index, epoch, key, augmentation)
-  return normalise(picked, mean, std, dtype), jnp.take(labels, index)
-
-
 def evaluation_batch(images, labels, index, mean, std, dtype):
-  """Gathers and normalises a batch; as `training_batch`, without augmentation."""
+  """Gathers and normalises a batch: dtype (batch, height, width, channels), int32 (batch,)."""
   return normalise(jnp.take(images, index, axis=0), mean, std, dtype), jnp.take(labels, index)

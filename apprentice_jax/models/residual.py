@@ -50,7 +50,6 @@ class Block(nn.Module):
       "conv" (1x1 convolution and batch norm).
     conv, norm, act: the layers to build it from.
     residual_act: the quantization point of a branch before the addition, or None.
-    zero_init: start the last norm's scale at zero, so that the block starts as the identity.
   """
 
   width: int
@@ -61,7 +60,6 @@ class Block(nn.Module):
   norm: Any
   act: Any
   residual_act: Any = None
-  zero_init: bool = False
 
   @nn.compact
   def __call__(self, x):
@@ -77,8 +75,7 @@ class Block(nn.Module):
         strides=self.strides if i == stride_at else 1,
         name=f"conv{i}",
       )(y)
-      init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
-      y = self.norm(name=f"norm{i}", scale_init=init)(y)
+      y = self.norm(name=f"norm{i}")(y)
       if not last:
         y = self.act(name=f"act{i}")(y)
     y = self._on_grid(y, "residual_act")
@@ -128,7 +125,7 @@ class ResNet(nn.Module):
     stages: blocks per stage; each stage after the first halves the resolution.
     width: channels of the first stage, doubled in each following one.
     num_classes: outputs.
-    bottleneck, shortcut, zero_init: see `Block`.
+    bottleneck, shortcut: see `Block`.
     imagenet_stem: 7x7 stride 2 and max-pooling, instead of 3x3.
     quantization: precision, quantizers, and which layers stay in full precision.
     dtype: of the computation, float32 or bfloat16; parameters and statistics are float32.
@@ -146,7 +143,6 @@ class ResNet(nn.Module):
   bottleneck: bool = False
   shortcut: str = "pad"
   imagenet_stem: bool = False
-  zero_init: bool = False
   quantization: Quantization = Quantization()
   dtype: Any = jnp.float32
   norm_axis: str | None = None
@@ -188,7 +184,6 @@ class ResNet(nn.Module):
           norm,
           act,
           residual_act,
-          self.zero_init,
           name=f"stage{stage}_block{block}",
         )(x)
     x = jnp.mean(values(x, jnp.float32), axis=(1, 2))
@@ -209,7 +204,6 @@ def resnet(
   *,
   width: float = 1.0,
   shortcut: str | None = None,
-  zero_init: bool = False,
   dtype=jnp.float32,
   norm_axis: str | None = None,
   im2col: bool = True,
@@ -225,7 +219,6 @@ def resnet(
     precision: such as "8A,2W"; or a `Precision`.
     width: multiplies every stage's channels.
     shortcut: "pad" (default for 6n+2) or "conv" (default for ImageNet).
-    zero_init: start each block as the identity.
     dtype: of the computation, float32 or bfloat16.
     norm_axis: mesh axis for synchronised batch norm.
     im2col: whether convolutions on CPU are computed in the ways of `models.cpu`, which are
@@ -260,7 +253,6 @@ def resnet(
     bottleneck=depth >= 50 and imagenet,
     shortcut=shortcut,
     imagenet_stem=imagenet,
-    zero_init=zero_init,
     quantization=Quantization(precision, **quantization),
     dtype=dtype,
     norm_axis=norm_axis,

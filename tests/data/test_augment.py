@@ -8,9 +8,9 @@ import pytest
 from apprentice_jax.data.augment import (
   Augmentation,
   augment,
+  augmented,
   evaluation_batch,
   normalise,
-  training_batch,
 )
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 256, 6, 5, 2
@@ -85,17 +85,11 @@ def pick(images):
   labels = jnp.arange(COUNT, dtype=jnp.int32) % 10
 
   def pick(index, epoch, seed=0):
-    return training_batch(
-      jnp.asarray(images),
-      labels,
-      jnp.asarray(index, jnp.int32),
-      jnp.broadcast_to(jnp.asarray(epoch, jnp.int32), np.shape(index)),
-      jax.random.key(seed),
-      Augmentation(2, True),
-      (0.3,),
-      (0.2,),
-      jnp.float32,
-    )
+    index = jnp.asarray(index, jnp.int32)
+    epoch = jnp.broadcast_to(jnp.asarray(epoch, jnp.int32), index.shape)
+    key, augmentation = jax.random.key(seed), Augmentation(2, True)
+    picked = augmented(jnp.asarray(images), index, epoch, key, augmentation)
+    return normalise(picked, (0.3,), (0.2,), jnp.float32), labels[index]
 
   return pick
 

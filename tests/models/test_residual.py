@@ -348,17 +348,6 @@ def test_equals_torch(bottleneck, stem, train):
       assert np.all((ratio > 0.999) & (ratio < 4 / 3 + 1e-3)), path
 
 
-def test_zero_init_starts_blocks_as_the_identity():
-  x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 3)), jnp.float32)
-  model = resnet("resnet8", 10, zero_init=True)
-  assert model.zero_init
-  params = jax.jit(model.clone(stages=(1,), width=4).init, static_argnums=2)(
-    jax.random.key(0), x, False
-  )["params"]
-  block = params["stage1_block1"]
-  assert not np.any(block["norm2"]["scale"]) and np.all(block["norm1"]["scale"] == 1)
-
-
 def test_logits_are_float32_and_near_in_bfloat16():
   x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 3)), jnp.float32)
   model = ResNet((1,), 4, 10)
