@@ -31,10 +31,11 @@ from apprentice_jax.data.batches import AHEAD, Streamed, example_indices
 from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import compiled, parallel, start
-from apprentice_jax.training import run as running
 from apprentice_jax.training.dispatch import HOST_STEPS, THIS, Program, program
+from apprentice_jax.training.evaluation import score
 from apprentice_jax.training.program import Step, initialiser
 from apprentice_jax.training.records import read_records
+from apprentice_jax.training.run import Run
 
 CHUNKS = 6  # of the loop, of which the first compiles
 ENOUGH = 10.0  # seconds of reading, or of scoring
@@ -240,10 +241,10 @@ def _input(config, data) -> dict:
   return {"images_per_second": done / (time.perf_counter() - began)}
 
 
-class _Unscored(running.Run):
+class _Unscored(Run):
   """A run that ends with its last step."""
 
-  def _finish(self, state):
+  def _finish(self, state, recorder):
     return {}
 
 
@@ -272,7 +273,7 @@ def _evaluation(config, built, data) -> dict:
         raise _Enough
 
     try:
-      running.score(config, built.student, network, data, check)
+      score(config, built.student, network, data, check)
       done = data.size
     except _Enough:
       done = min(

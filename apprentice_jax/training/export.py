@@ -16,7 +16,7 @@ from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.distill import step
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import parallel, run, start
+from apprentice_jax.training import evaluation, parallel, start
 
 
 def export(
@@ -92,7 +92,7 @@ def score(
   config = start.named(_of(config, data_dir), student=path)
   data = _split(config, split)
   trained = _trained(config, path, data)
-  found = run.score(config, trained.model, parallel.replicate(trained.network), data)
+  found = evaluation.score(config, trained.model, parallel.replicate(trained.network), data)
   found = {name: found[name] for name in ("accuracy", "loss", "count")}
   try:
     return found, trained.lower("float"), ""

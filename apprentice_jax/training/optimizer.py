@@ -1,11 +1,14 @@
 """Optimizers and learning rates."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from apprentice_jax.distill.step import Rates
 
 
 class SGD(NamedTuple):
@@ -34,6 +37,38 @@ class SGD(NamedTuple):
       optax.add_decayed_weights(self.weight_decay, mask=decays),
       optax.trace(self.momentum, self.nesterov),
     )
+
+
+class Schedule(NamedTuple):
+  """The steps of a run, in chunks from step 0.
+
+  Attributes:
+    steps: of the whole run.
+    per_epoch: steps of one pass over the images.
+    chunk: steps of a chunk; the last one may have fewer.
+    rates: learning rates of student and teacher, float32 (steps,) each.
+  """
+
+  steps: int
+  per_epoch: float
+  chunk: int
+  rates: Rates
+
+  def rates_at(self, steps: int | slice) -> Rates:
+    """The learning rates of a step, or of some."""
+    return Rates(self.rates.student[steps], self.rates.teacher[steps])
+
+  def chunk_of(self, step: int) -> int:
+    """The first step of the chunk that ``step`` is in."""
+    return step - step % self.chunk
+
+  def due(self, every_epochs: float, step: int) -> bool:
+    """Whether the chunk that ends with ``step`` completes a period; the last one does."""
+    if step == self.steps:
+      return True
+    every = every_epochs * self.per_epoch
+    before = self.chunk_of(step - 1)
+    return bool(every) and math.floor(step / every) > math.floor(before / every)
 
 
 def shortened(recipe, steps: int, steps_per_epoch: float):

@@ -35,6 +35,7 @@ class Progress:
     steps: int,
     first_step: int,
     batch: int,
+    *,
     role: str = "student",
     spent: Callable[[], float] = lambda: 0.0,
     out=None,

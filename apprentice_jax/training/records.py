@@ -1,4 +1,4 @@
-"""Metrics on their way out: metrics.jsonl, TensorBoard events, and warnings of what they show."""
+"""The records of a run: mean metrics, metrics.jsonl, TensorBoard events, warnings of bad health."""
 
 import contextlib
 import functools
@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import sys
+import time
 import warnings
 
 import jax
@@ -15,7 +16,8 @@ import numpy as np
 from apprentice_jax.errors import NonFiniteLoss
 from apprentice_jax.files import write_whole
 from apprentice_jax.models import health
-from apprentice_jax.training import processes
+from apprentice_jax.training import compiled, processes
+from apprentice_jax.training.progress import Progress
 
 
 def check_finite(history: dict[str, np.ndarray], last: int):
@@ -112,6 +114,84 @@ def _events(folder: pathlib.Path, step: int):
     if hidden:
       del sys.modules["torch"]
   return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+class Recorder:
+  """Writes the mean metrics of a run's chunks, shows them, and watches the health of its layers.
+
+  Args:
+    run: the run, a `run.Run`.
+    writer: where records go.
+    progress: what shows them.
+    began: the time at which the run would have begun without a stop, by `time.monotonic`.
+  """
+
+  def __init__(self, run, writer: "MetricsWriter", progress: Progress, began: float):
+    self.writer, self.progress, self._run = writer, progress, run
+    self._health = HealthWatch(str(run.workdir), run.schedule.per_epoch)
+    self._began = began
+    self.restart()
+
+  def restart(self):
+    """Begins to measure rates, which the last record measured until now."""
+    self._read_at, self._waited, self._compiled = time.monotonic(), 0.0, compiled.seconds()
+
+  def seconds(self) -> float:
+    """Seconds of the whole run."""
+    return time.monotonic() - self._began
+
+  @contextlib.contextmanager
+  def waiting(self):
+    """Counts the time that this takes as waiting for data."""
+    began = time.monotonic()
+    yield
+    self._waited += time.monotonic() - began
+
+  def record(self, chunks: list, more: dict):
+    """Writes the mean metrics of chunks.
+
+    The devices do not say when they were done with which: rates are those of all of them together.
+
+    Args:
+      chunks: (last step, history) of each; see `joined`.
+      more: for every record.
+
+    Raises:
+      NonFiniteLoss: see `check_finite`.
+    """
+    batch = self._run.config.batch_size
+    chunks = [(last, joined(history)) for last, history in chunks]
+    now = time.monotonic()
+    trained = now - self._read_at - (compiled.seconds() - self._compiled)  # see `compiled.seconds`
+    images = batch * sum(len(history["loss"]) for _, history in chunks)
+    times = {
+      "images_per_second": images / trained,
+      "data_wait": self._waited / trained,
+      "seconds": now - self._began,
+    }
+    self.restart()
+    for last, history in chunks:
+      self._write(last, history, times, more)
+
+  def _write(self, last: int, history: dict, times: dict, more: dict):
+    """Writes the means of steps' metrics, of which the last is ``last``."""
+    check_finite(history, last)
+    run, rates = self._run, self._run.schedule.rates.student
+    examples = last * run.config.batch_size
+    record = {k: float(v.mean()) for k, v in history.items() if v.ndim == 1}
+    record.update(
+      epoch=examples / run.data.size,
+      examples=examples,
+      learning_rate=float(rates[last - 1]),
+      **times,
+      **host_memory(),
+      **more,
+      **of_layers(run.names, history),
+    )
+    self.writer.write(last, record)
+    if processes.first():
+      self.progress.record(last, record)
+      self._health.look(last, record, rates[last - 1] >= 0.1 * rates.max())
 
 
 class HealthWatch:

@@ -29,28 +29,29 @@ from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel, processes
 from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.program import Settings, View, make_apply
+from apprentice_jax.training.start import Teacher
 
 
-def known(
-  model: ResNet,
-  teacher: Network,
-  identity: int,
+def cached_logits(
+  teacher: Teacher,
   settings: Settings,
   data,
   epochs: int,
   key,
+  *,
+  identity: int,
   batch: int,
   check: Callable[[], None],
 ) -> np.ndarray:
   """The logits of the first epochs: computed, or read where they are kept.
 
   Args:
-    model, teacher: the network, and its state on every device.
-    identity: a checksum of that state.
+    teacher: the network, on the host.
     settings: of the run, for how its images are augmented and how the teacher sees them.
     data: the training split, a `Resident` set.
     epochs: how many.
     key: of the run's augmentation.
+    identity: a checksum of the teacher.
     batch: examples at a time: the run's batch size, so that they are computed in the same shares.
     check: called before each batch is dispatched; what it raises ends the work, and finished epochs
       are kept.
@@ -61,7 +62,7 @@ def known(
   Raises:
     ConfigError: the disk is too full, or not writable.
   """
-  view = settings.view
+  view, (model, network) = settings.view, teacher
   about = (
     model,
     identity,
@@ -76,6 +77,7 @@ def known(
   found = [_read(folder, e, shape) if processes.first() else None for e in range(epochs)]
   missing = processes.share([e for e, logits in enumerate(found) if logits is None])
   if missing:
+    network = parallel.replicate(network)
     processes.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
     logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
     # Other runs of a study may be at the same epochs: each takes them in an order of its own, and
@@ -84,7 +86,7 @@ def known(
       if processes.first():
         found[epoch] = _read(folder, epoch, shape)
       if processes.share(found[epoch] is None):
-        found[epoch] = _epoch(logits_of, teacher, data.on_devices, epoch, key, batch, check)
+        found[epoch] = _epoch(logits_of, network, data.on_devices, epoch, key, batch, check)
         processes.on_first(lambda: _write(folder, epoch, found[epoch]))
       if processes.first():
         print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)

@@ -16,6 +16,7 @@ from rows import GO_ON, KEPT, steps
 from apprentice_jax import cli
 from apprentice_jax.training import records, report
 from apprentice_jax.training import run as running
+from apprentice_jax.training.loop import Loop
 
 
 @contextlib.contextmanager
@@ -54,7 +55,7 @@ def test_a_full_disk_at_the_start(made, command, names, tmp_path, monkeypatch):
     names,
   )
   monkeypatch.undo()
-  monkeypatch.setattr(running.Run, "_advance", began)
+  monkeypatch.setattr(Loop, "_advance", began)
   with pytest.raises(Began):
     command(GO_ON)
 

@@ -21,7 +21,7 @@ from checks import Began, assert_kept, assert_sentence, began, files
 from rows import FOLDER, GO_ON, TRAIN
 
 from apprentice_jax.bench import training as bench
-from apprentice_jax.training import run as running
+from apprentice_jax.training.loop import Loop
 
 ROWS = [
   *rows_of_checkpoints.ROWS,
@@ -43,7 +43,7 @@ def marks(row):
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name, marks=marks(row)) for row in ROWS])
 def test_bad_input(row, made, names, command, tmp_path, monkeypatch):
   monkeypatch.setattr(bench, "measure", began)
-  monkeypatch.setattr(running.Run, "_advance", began)
+  monkeypatch.setattr(Loop, "_advance", began)
   if row.absent:
     monkeypatch.setitem(sys.modules, row.absent, None)
   row.make(tmp_path, made)
@@ -76,7 +76,7 @@ MENDED = {
   "name", [pytest.param(row.name, marks=marks(row)) for row in ROWS if row.name in MENDED]
 )
 def test_the_corrected_command_works(name, made, names, command, tmp_path, monkeypatch):
-  monkeypatch.setattr(running.Run, "_advance", began)
+  monkeypatch.setattr(Loop, "_advance", began)
   (row,) = (r for r in ROWS if r.name == name)
   row.make(tmp_path, made)
   assert_sentence(command(row.command), row.sentence, names)

@@ -15,6 +15,8 @@ from apprentice_jax.plan import chips, report
 from apprentice_jax.plan import step as plan_step
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit
 from apprentice_jax.training import run
+from apprentice_jax.training.loop import Current, Loop
+from apprentice_jax.training.records import Recorder
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A"
@@ -56,12 +58,10 @@ def test_the_step_is_the_one_that_train_runs(streamed, tmp_path, monkeypatch):
 
   for name in ("_resident", "_fed"):
     monkeypatch.setattr(run_.program, name, instead(getattr(run_.program, name)))
-  batch = None
-  if streamed:
-    with open_splits(config.data)["train"].training(config.seed, config.batch_size, 0, 1) as feed:
-      batch = next(feed)
-  with pytest.raises(Lowered):
-    run_._advance(run_.initial, batch, 0, 1)
+  recorder = Recorder(run_, None, None, 0.0)
+  with run_._source(0, None) as source, pytest.raises(Lowered):
+    loop = Loop(run_, Current(run_.initial), None, recorder, source)
+    loop._advance(loop._batch(), 1)
   assert lowered == [planned.lowered.as_text()]
 
 

@@ -16,7 +16,8 @@ from runs import assert_same_run, begin, final_state, scheme_config, tiny, untim
 from apprentice_jax import config as configs
 from apprentice_jax.data import order
 from apprentice_jax.errors import ConfigError, NonFiniteLoss, Preempted
-from apprentice_jax.training import api, run
+from apprentice_jax.training import api, loop, run
+from apprentice_jax.training.loop import Loop
 from apprentice_jax.training.records import read_records
 
 RECORDS = [5, 10, 15, 20, 25, 27, 27]  # chunks of five steps; the last is the test score
@@ -103,16 +104,16 @@ def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained
 def test_a_run_that_is_told_to_stop_saves_at_once(
   kind, number, code, unbroken, pretrained, tmp_path, monkeypatch
 ):
-  config, advance = scheme_config(kind, pretrained), run.Run._advance
+  config, advance = scheme_config(kind, pretrained), Loop._advance
 
-  def interrupted(self, state, batch, step, end):
+  def interrupted(self, batch, end):
     # Within the chunk of steps 11 to 15, of which one dispatch takes four; of a stream a step each.
-    if step == (13 if "streamed" in kind else 10):
+    if self.now.step == (13 if "streamed" in kind else 10):
       signal.raise_signal(number)
-    return advance(self, state, batch, step, end)
+    return advance(self, batch, end)
 
   with monkeypatch.context() as patch:
-    patch.setattr(run.Run, "_advance", interrupted)
+    patch.setattr(Loop, "_advance", interrupted)
     with pytest.raises(
       Preempted, match=f"stopped by {number.name} and saved at step 14 of 27"
     ) as stop:
@@ -130,7 +131,7 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
   config.data.validation, config.eval.every_epochs, config.eval.final = 137, 0.5, "validation"
   config.recipe.student.epochs, config.eval.batch_size = 1.0, 64
   api.train(config, tmp_path / "unbroken")
-  score = run.score
+  score = loop.score
 
   def interrupted(*args):
     if not (tmp_path / "run" / "checkpoints" / "15").exists():
@@ -138,7 +139,7 @@ def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp
     return score(*args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(run, "score", interrupted)
+    patch.setattr(loop, "score", interrupted)
     with pytest.raises(Preempted, match="saved at step 15"):
       api.train(config, tmp_path / "run")
   records = [read_records(tmp_path / name) for name in ("run", "unbroken")]
@@ -207,15 +208,15 @@ def test_a_run_without_a_good_checkpoint_is_refused(pretrained, tmp_path, monkey
 def test_a_run_without_health_is_told_to_stop(precision, im2col, tmp_path, monkeypatch):
   config = tiny(scheme="baseline", precision=precision, recipe__student__epochs=0.3, im2col=im2col)
   api.train(config, tmp_path / "unbroken")
-  advance = run.Run._advance
+  advance = Loop._advance
 
-  def interrupted(self, state, batch, step, end):
-    if step == 0:
+  def interrupted(self, batch, end):
+    if self.now.step == 0:
       signal.raise_signal(signal.SIGTERM)
-    return advance(self, state, batch, step, end)
+    return advance(self, batch, end)
 
   with monkeypatch.context() as patch:
-    patch.setattr(run.Run, "_advance", interrupted)
+    patch.setattr(Loop, "_advance", interrupted)
     with pytest.raises(
       Preempted, match="saved at step 1 of 7"
     ):  # the first dispatch is of one step
@@ -232,20 +233,20 @@ def test_a_spoiled_state_is_not_saved_within_a_chunk(tmp_path, monkeypatch):
   # Step 12 makes the loss of step 13 infinite, and steps 11 to 14, which are one dispatch, are told
   # to stop.
   config = tiny(scheme="baseline", precision="32A,32W")
-  rates, advance, told = run.learning_rates, run.Run._advance, []
+  rates, advance, told = run.learning_rates, Loop._advance, []
 
   def explode(*args):
     changed = rates(*args).copy()
     changed[11] = 1e38
     return changed
 
-  def interrupted(self, state, batch, step, end):
-    if step == 10:
+  def interrupted(self, batch, end):
+    if self.now.step == 10:
       told.append(signal.raise_signal(signal.SIGTERM))
-    return advance(self, state, batch, step, end)
+    return advance(self, batch, end)
 
   monkeypatch.setattr(run, "learning_rates", explode)
-  monkeypatch.setattr(run.Run, "_advance", interrupted)
+  monkeypatch.setattr(Loop, "_advance", interrupted)
   with pytest.raises(NonFiniteLoss, match="at step 13"):
     api.train(config, tmp_path)
   assert told and final_state(tmp_path)[0] == 10
