@@ -30,7 +30,7 @@ from PIL import Image
 from scipy import sparse
 
 from apprentice_jax.data import crops as cropping
-from apprentice_jax.data import encoded, order, resample, stream
+from apprentice_jax.data import encoded, order, stream
 from apprentice_jax.data import folder as folders
 from apprentice_jax.data import images as decoding
 from apprentice_jax.errors import ConfigError
@@ -285,7 +285,7 @@ def _quality(tf, examples, kind: Kind) -> dict:
     np.concatenate(list(_tf_data(tf, examples, kind, _COMPARED, method).as_numpy_iterator()))
     for method in ("INTEGER_FAST", "INTEGER_ACCURATE")
   )
-  used = [resample.reduction(min(w.height, w.width) / CROPS.size) for _, _, w, _ in drawn]
+  used = [cropping.reduction(min(w.height, w.width) / CROPS.size) for _, _, w, _ in drawn]
   expected, reduced = _references(examples, drawn), np.array(used) > 1
   among = lambda which: psnr(ours[which], expected[which]) if which.any() else None
   return {

@@ -14,13 +14,13 @@ import pytest
 from apprentice_jax import cli
 from apprentice_jax import config as configs
 from apprentice_jax.cli import config_file, parser
-from apprentice_jax.data.augment import normalise
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import norm
 from apprentice_jax.models.residual import resnet
 from apprentice_jax.study import variations
 from apprentice_jax.training import moments, warmups
 from apprentice_jax.training.optimizer import learning_rates, shortened
+from apprentice_jax.training.program import normalise
 from apprentice_jax.training.workdir import local
 
 DIGITS = str(pathlib.Path(__file__).parents[1] / "configs" / "digits.py")

@@ -1,6 +1,5 @@
-"""What happens to images on the device: gather, pad-crop, flip, normalise."""
+"""What happens to images on the device: gather, pad-crop, flip."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,13 +13,6 @@ class Augmentation(NamedTuple):
   pad: int = 0
   flip: bool = False
   epochs: int = 0
-
-
-def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype) -> jax.Array:
-  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32."""
-  scale = 1 / (255 * jnp.asarray(std, jnp.float32))
-  shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
-  return (images.astype(jnp.float32) * scale - shift).astype(dtype)
 
 
 def augment(images: jax.Array, keys: jax.Array, augmentation: Augmentation) -> jax.Array:
@@ -67,8 +59,3 @@ def augmented(images, index, epoch, key, augmentation) -> jax.Array:
     epoch = epoch % augmentation.epochs
   keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)
   return augment(jnp.take(images, index, axis=0), keys, augmentation)
-
-
-def evaluation_batch(images, labels, index, mean, std, dtype):
-  """Gathers and normalises a batch: dtype (batch, height, width, channels), int32 (batch,)."""
-  return normalise(jnp.take(images, index, axis=0), mean, std, dtype), jnp.take(labels, index)

@@ -5,16 +5,16 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.data import order
-from apprentice_jax.data.augment import evaluation_batch, normalise
 from apprentice_jax.data.batches import DeviceBatch, DeviceData, Resident, Streamed
 from apprentice_jax.distill.step import Batch, Network, Predicted, evaluate_batch
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel, processes, progress
 from apprentice_jax.training.compiled import Kept
-from apprentice_jax.training.program import make_apply
+from apprentice_jax.training.program import make_apply, normalise
 
 
 @functools.lru_cache(maxsize=32)
@@ -40,8 +40,8 @@ class Evaluator:
       return jax.lax.psum(found, parallel.AXIS), jax.tree.map(together, answers)
 
     def gathered(network, data, index, mask, i):
-      images, labels = evaluation_batch(data.images, data.labels, index[i], mean, std, model.dtype)
-      return sums(network, images, labels, mask[i])
+      images = normalise(jnp.take(data.images, index[i], axis=0), mean, std, model.dtype)
+      return sums(network, images, jnp.take(data.labels, index[i]), mask[i])
 
     def fed(network, batch):
       return sums(

@@ -6,12 +6,13 @@ seeds) share one program. This module knows no platform: `dispatch` says what ru
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
@@ -87,6 +88,13 @@ class Part(NamedTuple):
   first: Any
   count: Any
   observe: Any = True
+
+
+def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype) -> jax.Array:
+  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32."""
+  scale = 1 / (255 * jnp.asarray(std, jnp.float32))
+  shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
+  return (images.astype(jnp.float32) * scale - shift).astype(dtype)
 
 
 def make_apply(model: ResNet):

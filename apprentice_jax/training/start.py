@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from apprentice_jax import config as configs
 from apprentice_jax.config.fields import HEAD_BOUNDS
 from apprentice_jax.data import class_names, folder
-from apprentice_jax.data.augment import Augmentation, normalise
+from apprentice_jax.data.augment import Augmentation
 from apprentice_jax.data.order import permutation
 from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
 from apprentice_jax.distill.schemes import SCHEMES
@@ -22,7 +22,7 @@ from apprentice_jax.models.precision import matches
 from apprentice_jax.models.residual import ResNet, resnet, variable_shapes
 from apprentice_jax.training import moments, parallel, processes, saved
 from apprentice_jax.training.optimizer import SGD
-from apprentice_jax.training.program import Settings, View, initialiser
+from apprentice_jax.training.program import Settings, View, initialiser, normalise
 from apprentice_jax.training.workdir import classes, read_config
 
 FULL_PRECISION = "32A,32W"

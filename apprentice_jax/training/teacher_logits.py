@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.data import order
-from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.batches import DeviceData
 from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError
@@ -28,7 +28,7 @@ from apprentice_jax.files import cache_dir, write_whole
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel, processes
 from apprentice_jax.training.compiled import Kept
-from apprentice_jax.training.program import Settings, View, make_apply
+from apprentice_jax.training.program import Settings, View, make_apply, normalise
 from apprentice_jax.training.start import Teacher
 
 

@@ -22,13 +22,13 @@ import tempfile
 import jax
 import numpy as np
 
-from apprentice_jax.data.augment import normalise
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import interpret, packed, program, stablehlo
 from apprentice_jax.deploy.network import Conv, Quantize, Weights
 from apprentice_jax.models.layers import QuantActivation
 from apprentice_jax.quantizers import Quantized
 from apprentice_jax.training import export, start
+from apprentice_jax.training.program import normalise
 
 BATCH = 500
 

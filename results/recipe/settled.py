@@ -15,11 +15,12 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.data.augment import augmented, normalise
+from apprentice_jax.data.augment import augmented
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.models.norm import MOMENTUM
 from apprentice_jax.training import parallel, start
 from apprentice_jax.training.evaluation import score
+from apprentice_jax.training.program import normalise
 
 SETTLE, MEAN, BATCH = 50, 64, 128
 

@@ -5,13 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax.data.augment import (
-  Augmentation,
-  augment,
-  augmented,
-  evaluation_batch,
-  normalise,
-)
+from apprentice_jax.data.augment import Augmentation, augment, augmented
+from apprentice_jax.training.program import normalise
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 256, 6, 5, 2
 
@@ -133,12 +128,3 @@ def test_normalise_equals_numpy(images, mean, std, dtype):
   np.testing.assert_allclose(
     np.float64(out), expected, atol=2e-6, rtol=0 if dtype == jnp.float32 else 2**-8
   )
-
-
-def test_evaluation_only_normalises(images):
-  index = jnp.array([3, 3, 200])
-  out, labels = evaluation_batch(
-    jnp.asarray(images), jnp.arange(COUNT), index, (0.0,), (1.0,), jnp.float32
-  )
-  np.testing.assert_allclose(out, images[[3, 3, 200]] / 255.0, atol=1e-6)
-  np.testing.assert_array_equal(labels, [3, 3, 200])

@@ -4,7 +4,7 @@ import pytest
 from pictures import ORIENTATION, boxes, decode, exif, near, noise, psnr, save, smooth, stored
 from PIL import Image
 
-from apprentice_jax.data import images, resample
+from apprentice_jax.data import crops, images
 
 
 @pytest.mark.parametrize("size", [(48, 64), (41, 63), (17, 8), (9, 100)], ids=str)
@@ -66,5 +66,5 @@ def test_largest_reduction():
 
 
 def test_reduction_of_training_windows():
-  found = [resample.reduction(ratio) for ratio in (0.1, 1, 4.9, 5, 8, 11.9, 12, 100)]
+  found = [crops.reduction(ratio) for ratio in (0.1, 1, 4.9, 5, 8, 11.9, 12, 100)]
   assert found == [1, 1, 1, 2, 2, 2, 4, 4]

@@ -8,9 +8,7 @@ from pictures import noise, save, smooth
 from PIL import Image
 
 from apprentice_jax.data import crops as cropping
-from apprentice_jax.data import resample
-from apprentice_jax.data.crops import Crops
-from apprentice_jax.data.resample import Span
+from apprentice_jax.data.crops import Crops, Span
 
 
 def black_and_white(height, width):
@@ -83,7 +81,7 @@ def test_any_part_of_any_image(size, height, width):
     left, right = sorted(random.integers(0, width + 1, 2))
     if top == bottom or left == right:
       continue
-    resample.resample(image, 1, Span(top, bottom), Span(left, right), out)
+    cropping.resample(image, 1, Span(top, bottom), Span(left, right), out)
     part = Image.fromarray(image[top:bottom, left:right])
     expected = part.resize((size, size), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(out.astype(int), np.asarray(expected), rtol=0, atol=1)
@@ -96,7 +94,7 @@ def test_pixels_outside_have_no_weight(reduced):
   out = np.empty((4, 4, 3), np.uint8)
   span = Span(16, 48)
   averages = np.asarray(Image.fromarray(image).reduce(reduced))
-  resample.resample(averages, reduced, span, span, out)
+  cropping.resample(averages, reduced, span, span, out)
   assert out.max() < 128
 
 
@@ -105,7 +103,7 @@ def test_pixels_outside_have_no_weight(reduced):
 def test_one_colour_stays_what_it_is(reduced, value):
   out = np.empty((5, 5, 3), np.uint8)
   image = np.full((-(-61 // reduced), -(-77 // reduced), 3), value, np.uint8)
-  resample.resample(image, reduced, Span(3, 57), Span(1, 76), out)
+  cropping.resample(image, reduced, Span(3, 57), Span(1, 76), out)
   assert np.all(out == value)
 
 
@@ -114,6 +112,6 @@ def test_sharp_edges_stay_between_black_and_white():
   image = np.zeros((64, 64, 3), np.uint8)
   image[:, 31:] = 255
   out = np.empty((8, 8, 3), np.uint8)
-  resample.resample(np.asarray(Image.fromarray(image).reduce(2)), 2, Span(0, 64), Span(0, 64), out)
+  cropping.resample(np.asarray(Image.fromarray(image).reduce(2)), 2, Span(0, 64), Span(0, 64), out)
   expected = np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BILINEAR))
   np.testing.assert_allclose(out.astype(int), expected, rtol=0, atol=6)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax.data.augment import Augmentation, augmented, normalise
+from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Rates, State, Trainer, global_norm
@@ -36,6 +36,7 @@ from apprentice_jax.training.program import (
   Step,
   initialiser,
   make_apply,
+  normalise,
 )
 
 DEVICES, BATCH, SIZE, CHUNK = 8, 32, 100, 3

@@ -11,8 +11,8 @@ from runs import scheme_config, tiny
 
 import apprentice_jax
 from apprentice_jax.data import sources
-from apprentice_jax.data.augment import normalise
 from apprentice_jax.training import api, start
+from apprentice_jax.training.program import normalise
 from apprentice_jax.training.records import HealthWatch, read_records
 
 
