@@ -1,1 +1,1 @@
-"""The trainer: program (what is compiled), loop, optimizer, checkpoints, metrics, replicas."""
+"""The trainer: run and loop, dispatch and program of a step, optimizer, checkpoints, records."""

@@ -84,7 +84,7 @@ def wait(row: Dispatch, before, metrics: dict):
   """Waits as the row says.
 
   One host device waits for the dispatch before, so that to start one costs no time. Several host
-  devices share threads: a replica waiting in an all-reduce of one step can hold the thread that
+  devices share threads. A replica that waits in an all-reduce of one step can hold the thread that
   another needs to get there from the step before.
 
   Args:

@@ -126,7 +126,7 @@ def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None])
     totals.update({name: float(value) for name, value in sums.items()})
     answers.append(found)
 
-  # Of two batches in the works, host devices can block each other (see `Program._wait`; a single
+  # Of two batches in the works, host devices can block each other (see `dispatch.wait`; a single
   # one could not).
   ahead = 1 if jax.devices()[0].platform == "cpu" else 2
   for found in batches:

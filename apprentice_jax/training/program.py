@@ -1,4 +1,4 @@
-"""What is compiled: one training step, and a loop of steps, on one replica.
+"""One training step and a loop of steps, to be compiled, on one replica.
 
 Learning rates, the loss's weights, seeds and the number of steps are arguments of a program, not
 constants in it. Runs that differ in these alone (schemes B and C, the baseline and C's control,

@@ -40,8 +40,8 @@ from apprentice_jax.training.workdir import claim_classes, classes, write_config
 class Run:
   """One run: what of it does not change while it trains.
 
-  Steps are counted in chunks of config.steps_per_dispatch, from step 0: a chunk's mean metrics are
-  one record, and checkpoints and scores fall on the end of a chunk. Only a run that is told to stop
+  Steps are counted in chunks of config.steps_per_dispatch, from step 0. A chunk's mean metrics are
+  one record. Checkpoints and scores fall on the end of a chunk. Only a run that is told to stop
   saves within one; the metrics of the chunk so far are then in the checkpoint.
 
   Args:

@@ -139,7 +139,7 @@ def _epoch(
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
   parts, shown = [], time.monotonic()
-  one_by_one = jax.devices()[0].platform == "cpu"  # see `Program._wait`
+  one_by_one = jax.devices()[0].platform == "cpu"  # see `dispatch.wait`
   for i in range(index.shape[1]):
     check()
     if processes.first() and time.monotonic() - shown > 10:
