@@ -51,7 +51,7 @@ class Progress:
     )
     self._out, self._clock, self._spent = out or sys.stdout, clock, spent
     self._live = self._out.isatty()
-    self._began, self._shown, self._before = clock(), None, spent()
+    self._began, self._shown = clock() - spent(), None
     self._last, self._width, self._scores, self._speed = first_step, 0, [], ""
     if announced and first_step < steps:
       what = (
@@ -82,9 +82,8 @@ class Progress:
     if not due or self._last == self._first:
       return
     self._shown = now
-    a_step = max(now - self._began - (self._spent() - self._before), 1e-9) / (
-      self._last - self._first
-    )
+    trained = max(now - self._spent() - self._began, 1e-9)
+    a_step = trained / (self._last - self._first)
     parts = [
       f"{self._name} step {self._last}/{self._steps}",
       *self._scores,
