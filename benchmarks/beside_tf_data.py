@@ -4,10 +4,10 @@
 
 PHOTOS has photos in train/CLASS/. TensorFlow comes with the extra ``[bench]``.
 
-Both read the same files and make the same crops on the same cores, in turns. What is compared is
-the median ratio of neighbouring timings and the processor time of an image, so that whatever else
-the machine does falls on both or on neither. tf.data is favoured in one thing: which window of
-which image comes when is worked out for it beforehand. Both resize with antialiasing.
+Both read the same files and make the same crops on the same cores, in turns. The median ratio of
+neighbouring timings is compared, and the processor time of an image: other work of the machine
+falls on both or on neither. tf.data is favoured in one thing: the windows of all images are worked
+out for it beforehand. Both resize with antialiasing.
 """
 
 import argparse

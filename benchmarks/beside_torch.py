@@ -27,12 +27,12 @@ from apprentice_jax.training import start
 def run(config, image_shape=None, num_classes=None) -> dict:
   """Times the config's training step, and the same step in PyTorch, in turns.
 
-  On CPU in float32 or on one GPU; there also in bfloat16, PyTorch's by autocast, and with TF32
+  A CPU computes in float32. A GPU computes in bfloat16 too, PyTorch by autocast, and has TF32
   products in float32 on both sides. PyTorch gets its batch normalised and ready; ours gathers,
-  crops, flips and normalises it. PyTorch runs as written (eager), with channels last, compiled with
-  channels last, and on a GPU from CUDA graphs as well; ratios are to the best. It runs in a process
-  of its own, so that neither finds memory and threads as the other left them; on a GPU both hold
-  their memory all the time.
+  crops, flips and normalises it. PyTorch runs as written (eager), with channels last, and compiled
+  with channels last; on a GPU also from CUDA graphs. Ratios are to the best of these. PyTorch has a
+  process of its own, so that neither finds memory and threads as the other left them. On a GPU both
+  hold their memory all the time.
 
   Args:
     config: networks, precision, scheme, batch_size, dtype. The images are synthetic.
@@ -107,9 +107,11 @@ def table(report: dict) -> str:
 
 
 def flops(built, batch_size: int, image_shape) -> float:
-  """Floating-point operations of a step's convolutions and dense layers, teacher's and student's:
-  two for each multiply-accumulate of the forward pass, and twice as many again for the gradients of
-  a network that trains."""
+  """Floating-point operations of a step's convolutions and dense layers, teacher's and student's.
+
+  A multiply-accumulate of the forward pass counts as two. The gradients of a network that trains
+  take twice as many again.
+  """
   passes = ((built.student, 3), (built.teacher, 3 if built.teacher_optimizer else 1))
   return float(
     sum(

@@ -38,8 +38,8 @@ KINDS = {
 def make(photos: encoded.Examples, kind: Kind, root: pathlib.Path) -> dict:
   """Writes JPEGs of one size into root/train/photos.
 
-  Those of 224x224 are the photos, each once, as they are or the middle of them; larger ones are
-  mosaics of photos at their own resolution, whose detail is that of photos and not of an upscaling.
+  Files of 224x224 are the photos, each once, as they are or the middle of them. Larger files are
+  mosaics of photos at their own resolution: they have the detail of photos, not of an upscaling.
 
   Returns:
     "files" and "mean_bytes".

@@ -1,9 +1,9 @@
 """The training step of two networks in PyTorch, as its users write it: what `beside_torch`
 compares with.
 
-The same networks, quantizers (TWN or LSQ weights, PACT or LSQ activations), joint loss, and SGD;
-values are quantized in floating point and gradients go straight through by ``y + (y_q -
-y).detach()``.
+Networks, joint loss and SGD are the same, and so are the quantizers: TWN or LSQ weights, PACT or
+LSQ activations. Values are quantized in floating point; gradients go straight through by ``y +
+(y_q - y).detach()``.
 """
 
 import math

@@ -35,8 +35,10 @@ def settings(config, num_classes: int) -> Settings:
 
 
 def synthetic(config) -> tuple[tuple[int, int, int], int]:
-  """The shape (height, width, channels) and classes of images that stand in for the config's: of
-  data.image_size and a thousand classes, or of CIFAR-10's size and ten."""
+  """The shape (height, width, channels) and classes of images that stand in for the config's.
+
+  They are of data.image_size and a thousand classes, or of CIFAR-10's size and ten.
+  """
   size = config.data.image_size
   return ((size, size, 3), 1000) if size else ((32, 32, 3), 10)
 
@@ -51,9 +53,8 @@ def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
   """Seconds of each of some functions, which return them, called in turns; once before that, to
   compile.
 
-  Every turn begins with a call that does not count: training has no pauses, and after one of
-  seconds memory that went back to the system has to be taken again, which can double the time of a
-  step.
+  Every turn begins with a call that does not count. Training has no pauses; after a pause of
+  seconds, memory that went back to the system is taken again, which can double a step's time.
   """
   for step in steps.values():
     step()
@@ -80,8 +81,8 @@ def stepper(
   one.
 
   It takes ``count`` steps, by default built.steps_per_dispatch, in dispatches as large as the
-  program's may be; ``streamed``: each on a batch that is on the devices already, as `Program.feed`
-  does.
+  program's may be. ``streamed``: each step is on a batch that is on the devices already, as in
+  `Program.feed`.
   """
   rng = np.random.default_rng(0)
   size, known = max(SIZE, batch_size), built.view.known and (built.augmentation.epochs or 1)

@@ -1,14 +1,16 @@
 """``apprentice bench``: how fast a config trains, and where the time goes that is not the step's.
 
-- The step: dispatched again and again on images that are on the devices.
-- Dispatch: the same calls of a program that hands its state back. They cost what Python, the
-  arguments' transfer and the start of a program take. Steps are dispatched ahead, but on several
-  host devices: there the share is hidden behind the step before, and it is the most that dispatch
-  can cost.
-- The first step: from nothing compiled, and from the programs in a cache, as at the second start of
-  a config.
-- With the config's data, where that is there: the loop of `train` itself, its metrics and waiting
-  for data included; the input alone; and scoring a split.
+The step is dispatched again and again on images that are on the devices.
+
+Dispatch is the same calls of a program that hands its state back. They cost what Python, the
+arguments' transfer and the start of a program take. The share of the step is the most that dispatch
+can cost: where steps are dispatched ahead, it hides behind the step before.
+
+The first step is timed from nothing compiled, and from the programs in a cache, as at the second
+start of a config.
+
+With the config's data, the loop of `train` itself is timed too, its metrics and its waiting for
+data included. So are the input alone, and scoring a split.
 """
 
 import contextlib

@@ -51,8 +51,8 @@ def bandwidth(topology: str) -> float:
   """Bytes a second that the chip of a slice with the fewest neighbours sends to them, in one
   direction.
 
-  An axis is closed to a ring where it spans a pod (16, of v5e and v6e), or where all axes are
-  multiples of four (v4 and v5p); elsewhere a chip at a corner has half of its links.
+  An axis of v5e or v6e is closed to a ring where it spans a pod (16). The axes of v4 and v5p are
+  closed where all are multiples of four. Elsewhere a chip at a corner has half of its links.
   """
   name, _, shape = topology.partition(":")
   chip, sizes = CHIPS[name], [int(n) for n in shape.split("x")]

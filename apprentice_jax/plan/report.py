@@ -104,8 +104,11 @@ def _bytes(step: Step) -> dict[str, int]:
 
 
 def all_reduce_seconds(size: int, chips: int, topology: str) -> float:
-  """A model, not a measurement: every byte but a chip's own share leaves a chip twice, at the
-  published rate of the links of the one that has the fewest, and nothing is computed meanwhile."""
+  """Seconds of an all-reduce by a model, not by a measurement.
+
+  Every byte but a chip's own share leaves a chip twice, and nothing is computed meanwhile. The rate
+  is the published one of the links of the chip that has the fewest.
+  """
   return 2 * (chips - 1) / chips * size / bandwidth(topology) if chips > 1 else 0.0
 
 
@@ -144,7 +147,7 @@ def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: di
 
 
 def weak_scaling(plan: dict, config) -> list[dict]:
-  """What more chips would make of a plan, on paper: the same batch and step on each.
+  """A plan on more chips, on paper: the same batch and step on each.
 
   Args:
     plan: of one slice.

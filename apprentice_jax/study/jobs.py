@@ -1,11 +1,13 @@
 """Several cells of a study at once, each in a process of its own on this machine.
 
-Small networks cannot use a CPU's cores together as well as apart: two runs on one core each take
-less time than one run on two, one after the other. Nor can they fill a GPU, whose time goes by in
-starting kernels: runs share it, best under NVIDIA's Multi-Process Service
-(https://docs.nvidia.com/deploy/mps), without which they take turns. The study's own process hands
-out cells and trains none. A cell goes to a process that has compiled its program, then to one for
-which it is new to all; what has been compiled anywhere is in the cache.
+Small networks cannot use a CPU's cores together as well as apart. Two runs on one core each take
+less time than two runs on two cores, one after the other. Small networks do not fill a GPU either,
+whose time goes by in starting kernels. Runs share the GPU under NVIDIA's Multi-Process Service
+(https://docs.nvidia.com/deploy/mps), and take turns without it.
+
+The study's own process hands out cells and trains none. A process takes a
+cell whose program it has compiled; else a cell whose program no process has. Compiled programs are
+in the cache.
 """
 
 import contextlib
@@ -147,7 +149,7 @@ def _program(cell: Cell) -> tuple:
 
 
 def _received(pipe, cell: Cell) -> Exception | None:
-  """What a worker says when it is done with a cell: None, or the error."""
+  """The answer of a worker that is done with a cell: None, or the error."""
   try:
     return pipe.recv()
   except (EOFError, OSError):

@@ -63,8 +63,8 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
 def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
   """Seconds until all cells are done, so many ``at_once``; None before one is finished.
 
-  A cell takes the mean time of the finished ones that are most like it: of the same kind, precision
-  and variation; else of the same kind and precision; else of the same kind; else of any.
+  A cell takes the mean time of the finished cells that are most like it. Cells are most alike in
+  kind, precision and variation, then in kind and precision, then in kind.
   """
   done = {cell: p.seconds for cell, p in statuses.items() if p.state == "done"}
   if not done:
@@ -89,8 +89,10 @@ def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
 
 
 def table(statuses: dict[Cell, Status], at_once: int = 1) -> str:
-  """The view of a study: what is done, how long it may take, and a row for each network, precision
-  and variation with a column for each seed."""
+  """The view of a study: what is done, and how long the rest may take.
+
+  Each network, precision and variation has a row, and each seed a column.
+  """
   trained = [p for p in statuses.values() if p.state != "given"]
   summary = f"{sum(p.state == 'done' for p in trained)} of {len(trained)} cells done"
   if left := time_left(statuses, at_once):

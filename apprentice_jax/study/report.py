@@ -21,6 +21,7 @@ NAMES = {
 }
 # Columns that a table has only where one of its rows has something to say there.
 OPTIONAL = ("setting", "n", "reference %", "difference")
+BOPS = "bit operations for an image, millions"
 
 
 def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earlier=()) -> str:
@@ -59,6 +60,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
       f"Trained by earlier calls in the same workdir, and in no table here: {', '.join(earlier)}. "
       "Name their seeds, cells and precisions in config.study to have them in it."
     )
+  beside_base = summary.variations_beside_base(entries)
   table = accuracies(config, entries, what)
   blocks = [
     Heading(f"Apprentice study on {config.data.name}", 1),
@@ -67,8 +69,8 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
     Heading("Accuracy"),
     table,
     *_sources(config, entries),
-    *significance(entries, what),
-    *varied(entries, what),
+    *significance("Which differences are significant", summary.comparisons(entries), what),
+    *significance("What each variation changes", beside_base, what, " at the base"),
     Heading("Learning curves"),
     *_curve_plots(config, entries, curves, out),
     *convergence(entries, curves),
@@ -113,7 +115,7 @@ def accuracies(config, entries: list[summary.Entry], what: str) -> Table:
         "n": counted(e),
         "accuracy %": _spread(e.accuracy.values()),
         "gap": "" if e.gap is None else f"{e.gap:+z.2f}",
-        "size": _size(e.cost("bytes")),
+        "size": f"{e.cost('bytes') / 1000:.1f} kB",
         "reference %": "; ".join(f"{r.accuracy:.2f}" for r in own),
         "difference": "; ".join(f"{e.mean - r.accuracy:+z.2f}" for r in own),
       }
@@ -125,48 +127,36 @@ def accuracies(config, entries: list[summary.Entry], what: str) -> Table:
   )
 
 
-def significance(entries: list[summary.Entry], what: str) -> list:
-  """The paired tests of cells with each other, a table for each precision."""
-  return _tests(
-    "Which differences are significant", summary.comparisons(entries), what, NAMES.__getitem__
-  )
+def significance(title: str, comparisons, what: str, beside: str = "") -> list:
+  """The paired tests, a table for each precision.
 
-
-def varied(entries: list[summary.Entry], what: str) -> list:
-  """The paired tests of each variation with the base, a table for each precision."""
-  return _tests(
-    "What each variation changes",
-    summary.variations_beside_base(entries),
-    what,
-    lambda kind: f"{NAMES[kind]} at the base",
-  )
-
-
-def _tests(title: str, comparisons, what: str, other_name) -> list:
+  Args:
+    title: of the section.
+    comparisons: precision -> `summary.Comparison`s.
+    what: the images that accuracies are of.
+    beside: what follows the names of the cells that others are compared with.
+  """
   blocks = []
   for precision, members in comparisons.items():
     rows = []
     for c in members:
-      test = c.test
+      interval, p, corrected = "all seeds alike: no test", "", ""
+      if c.test.p is not None:
+        interval = f"{c.test.low:+z.2f} to {c.test.high:+z.2f}"
+        p, corrected = _p(c.test.p), _p(c.corrected)
+      elif len(c.test.seeds) == 1:
+        interval = "one seed: no test"
       rows.append(
         {
-          "difference of": f"{NAMES[c.one.cell]} − {other_name(c.other.cell)}",
+          "difference of": f"{NAMES[c.one.cell]} − {NAMES[c.other.cell]}{beside}",
           "setting": c.one.point,
-          "points": f"{test.difference:+z.2f}",
-          "95% interval": "all seeds alike: no test",
-          "p": "",
-          "p, Holm": "",
-          "seeds": ", ".join(map(str, test.seeds)),
+          "points": f"{c.test.difference:+z.2f}",
+          "95% interval": interval,
+          "p": p,
+          "p, Holm": corrected,
+          "seeds": ", ".join(map(str, c.test.seeds)),
         }
       )
-      if test.p is not None:
-        rows[-1] |= {
-          "95% interval": f"{test.low:+z.2f} to {test.high:+z.2f}",
-          "p": _p(test.p),
-          "p, Holm": _p(c.corrected),
-        }
-      elif len(test.seeds) == 1:
-        rows[-1]["95% interval"] = "one seed: no test"
     tests = sum(c.corrected is not None for c in members)
     how = "of which too few seeds say nothing more."
     if tests:
@@ -244,17 +234,9 @@ def convergence(entries, curves) -> list:
 def tradeoffs(entries, what: str, out) -> list:
   """Accuracy against size and against bit operations, each with its front."""
   blocks, counted = [], _counted(entries)
-  operations = lambda n: f"{n / 1e6:,.1f} M"
-  for field, unit, title, label, file, shown in (
-    ("bytes", 1e3, "size", "size of the packed file, kB", "accuracy-size.png", _size),
-    (
-      "bops",
-      1e6,
-      "bit operations",
-      "bit operations for an image, millions",
-      "accuracy-bops.png",
-      operations,
-    ),
+  for field, unit, title, shown, label, file in (
+    ("bytes", 1e3, "size", "{:.1f} kB", "size of the packed file, kB", "accuracy-size.png"),
+    ("bops", 1e6, "bit operations", "{:,.1f} M", BOPS, "accuracy-bops.png"),
   ):
     some = [e for e in entries if e.cost(field)]
     if not some:  # results of a version that did not count them
@@ -264,12 +246,12 @@ def tradeoffs(entries, what: str, out) -> list:
     plots.accuracy_against(some, NAMES, costs, best, label, out / file)
     rows = [
       {
-        **_cell(e),
-        "n": counted(e),
-        "accuracy %": _spread(e.accuracy.values()),
-        title: shown(e.cost(field)),
+        **_cell(some[i]),
+        "n": counted(some[i]),
+        "accuracy %": _spread(some[i].accuracy.values()),
+        title: shown.format(costs[i]),
       }
-      for e in (some[i] for i in best)
+      for i in best
     ]
     caption = (
       f"Not dominated ({what}): no cell of the study has a higher mean at the same {title} or "
@@ -393,10 +375,6 @@ def _p(value: float) -> str:
 def _seeds(rows) -> str:
   seeds = sorted({row["seed"] for row in rows})
   return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
-def _size(count: int) -> str:
-  return f"{count / 1000:.1f} kB"
 
 
 def _network(network) -> str:

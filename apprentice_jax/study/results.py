@@ -75,8 +75,11 @@ def read(folder, config) -> list[dict]:
 
 
 def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
-  """The rows of the study in a folder, with two more fields: "place", the path of the cell's
-  workdir, and "changes", the fields of the config in which the cell's differs from the study's."""
+  """The rows of the study in a folder, with two more fields.
+
+  "place" is the path of the cell's workdir. "changes" has the fields of the cell's config that
+  differ from the study's.
+  """
   by_key = {_key_of(cell): cell for cell in cells.cells(config)}
   result = []
   for row in rows:

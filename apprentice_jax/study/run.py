@@ -9,15 +9,8 @@ from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import jobs, progress, report, results, variations
-from apprentice_jax.study.cells import (
-  Cell,
-  cell_config,
-  cell_dir,
-  cells,
-  own_network,
-  starts_from,
-)
+from apprentice_jax.study import cells, jobs, progress, report, results, variations
+from apprentice_jax.study.cells import Cell, cell_config, cell_dir, own_network
 from apprentice_jax.training import (
   api,
   export,
@@ -53,7 +46,7 @@ def run_study(config, workdir) -> str:
   variations.check(config)
   kinds = config.study.cells
   for kind in kinds:
-    for other in starts_from(kind):
+    for other in cells.starts_from(kind):
       if other not in kinds and not own_network(config, other):
         raise ConfigError(
           f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
@@ -107,7 +100,7 @@ def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
     workdir: the study's.
     splits: its images.
   """
-  every, rows = cells(config), {}
+  every, rows = cells.cells(config), {}
   is_done = lambda cell: (
     bool(own_network(config, cell.kind)) or result(cell_dir(workdir, cell)) is not None
   )

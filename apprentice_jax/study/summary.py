@@ -1,4 +1,4 @@
-"""What the numbers of a study say: means over seeds, paired tests, epochs to converge, and the
+"""The numbers of a study summed up: means over seeds, paired tests, epochs to converge, and the
 Pareto front.
 
 Accuracies are in percent and differences in points throughout.
@@ -180,9 +180,11 @@ def _tested(pairs) -> dict[str, list[Comparison]]:
 
 
 def holm(p: list[float]) -> list[float]:
-  """p-values corrected for their number (Holm, "A simple sequentially rejective multiple test
-  procedure", 1979): the i-th smallest of n is multiplied by n - i + 1, and none falls below that of
-  a smaller one."""
+  """p-values corrected for their number.
+
+  The i-th smallest of n is multiplied by n - i + 1, and none falls below that of a smaller one
+  (Holm, "A simple sequentially rejective multiple test procedure", 1979).
+  """
   order, result, least = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0
   for rank, i in enumerate(order):
     least = max(least, min(1.0, (len(p) - rank) * p[i]))
@@ -269,9 +271,9 @@ def convergence(entries: list[Entry], curves) -> list[Convergence]:
   """How soon each cell converges, beside scheme A of its precision (without one, beside the
   baseline).
 
-  Both runs of a seed are asked for the first epoch at which they reach the lower one of their two
-  last accuracies, less MARGIN: both do reach that, so that neither a run that ends lower never
-  converges nor one that ends higher is asked for more, and noise on the plateau does not decide.
+  The level is the lower one of the last accuracies of a seed's two runs, less MARGIN. Both runs
+  reach this level, whichever ends higher, and noise on the plateau does not decide. The result is
+  the first epoch at which a run is there.
 
   Args:
     entries: of the study.
