@@ -1,4 +1,4 @@
-"""The training loop: what `apprentice train` and `eval` call."""
+"""What `apprentice train` and `eval` call: networks trained, continued and scored by a config."""
 
 import pathlib
 
