@@ -11,7 +11,8 @@ from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, Preempted
-from apprentice_jax.training import api, preemption, program, start, teacher_logits
+from apprentice_jax.training import api, preemption, start, teacher_logits
+from apprentice_jax.training.dispatch import Program
 from apprentice_jax.training.records import read_records
 
 # The teacher was trained on images of another normalisation (0.5, 0.5). A student in full
@@ -132,14 +133,14 @@ def test_agreement_and_the_teachers_accuracy_by_hand(computed, pretrained):
 
 def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path, monkeypatch):
   seen = []
-  train = program.Program.train
+  train = Program.train
 
-  def look(self, state, data, index, epoch, count, *rest, **kwargs):
-    seen.append((np.asarray(index), np.asarray(epoch), data.logits.shape))
-    return train(self, state, data, index, epoch, count, *rest, **kwargs)
+  def look(self, state, data, chunk, *rest):
+    seen.append((*map(np.asarray, chunk), data.logits.shape))
+    return train(self, state, data, chunk, *rest)
 
   config = config_of(pretrained, teacher_input__cached=True, data__augmentation_epochs=1)
-  monkeypatch.setattr(program.Program, "train", look)
+  monkeypatch.setattr(Program, "train", look)
   api.train(config, tmp_path / "run")
   assert {shape for *_, shape in seen} == {(1, 1437, 10)}
   assert max(epoch.max() for _, epoch, _ in seen) == 2  # each epoch has an order of its own
