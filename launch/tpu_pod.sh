@@ -49,7 +49,7 @@ for key in name zone type config workdir data_dir; do
   [ -n "${!key}" ] || fail "--$key=... is missing: see the head of this file."
 done
 case "$workdir" in gs://?*/?*) ;; *) fail "--workdir is $workdir: it must be gs://BUCKET/PATH, so that it outlives the slice." ;; esac
-[ -f "${config%%:*}" ] || fail "--config is $config: there is no file ${config%%:*}."
+[ -f "${config%%:*}" ] || [ -f "configs/${config%%:*}.py" ] || fail "--config is $config: there is no file ${config%%:*}."
 [ -n "$dry" ] || command -v gcloud >/dev/null || fail "gcloud is not installed: https://cloud.google.com/sdk/docs/install"
 if [ -z "$version" ]; then
   case "$type" in

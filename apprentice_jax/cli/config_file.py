@@ -73,7 +73,7 @@ def read(argument: str, fields: list[str]):
 
 
 def _from_file(path: str, argument: str):
-  """What a file's get_config returns; ConfigError says in which line the file fails."""
+  """The config that a file's get_config returns; ConfigError says in which line the file fails."""
   import ml_collections
 
   try:

@@ -9,22 +9,15 @@ HELP = "score a network on a split of a dataset"
 
 def flags(parser):
   add = parser.add_argument
-  add(
-    "--workdir",
-    default="",
-    metavar="DIR",
-    help="the folder of a run, whose network and config it takes",
-  )
+  add("--workdir", metavar="DIR", help="the folder of a run, whose network and config it takes")
   add(
     "--model",
-    default="",
     metavar="FILE",
     help="a checkpoint or an exported file, which has its own image sizes; needs --config",
   )
   shared.config(parser)
   add(
     "--split",
-    default="",
     metavar="NAME",
     help="validation, train, or a split of the dataset; default: the run's test images",
   )

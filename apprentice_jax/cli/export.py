@@ -11,24 +11,21 @@ HELP = "write a trained network to a file: packed, ONNX, StableHLO"
 
 def flags(parser):
   add = parser.add_argument
-  add("--workdir", default="", metavar="DIR", help="the folder of the run whose network it is")
-  add("--format", default="packed", **shared.one_of(FORMATS), help="the format of the file")
-  add("--out", default="", metavar="FILE", help="the file to write")
+  add("--workdir", metavar="DIR", help="the folder of the run whose network it is")
+  add("--format", **shared.one_of(FORMATS), help="the format of the file")
+  add("--out", metavar="FILE", help="the file to write")
   add(
     "--ends",
-    default="float",
     **shared.one_of(ENDS),
     help="the weights of layers that training left in full precision",
   )
   add(
     "--packing",
-    default="bits",
     **shared.one_of(("bits", "base3")),
     help="how ternary weights are stored: two bits each, or five to a byte",
   )
   add(
     "--form",
-    default="auto",
     **shared.one_of(("auto", "exact", "fast")),
     help="operators of an ONNX file: those with the packed file's exact result, or the fastest",
   )

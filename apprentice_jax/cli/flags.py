@@ -1,4 +1,4 @@
-"""What the commands share: types of flags, flags that several take, and their first steps."""
+"""Types of flags, the flags that several commands take, and the commands' first steps."""
 
 import argparse
 import os
@@ -31,14 +31,14 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def one_of(names) -> dict:
-  """The type and the placeholder of a flag whose value is one of ``names``."""
+  """What `add_argument` takes for a flag with one of ``names``, by default the first."""
 
   def read(text: str) -> str:
     if text not in names:
       raise argparse.ArgumentTypeError(f"value should be one of <{'|'.join(names)}>")
     return text
 
-  return dict(type=read, metavar="|".join(names))
+  return dict(type=read, default=next(iter(names)), metavar="|".join(names))
 
 
 def switch(text: str) -> bool:
@@ -56,7 +56,6 @@ SWITCH = dict(type=switch, default=False, nargs="?", metavar="true|false")
 def config(parser):
   parser.add_argument(
     "--config",
-    default="",
     metavar="NAME|FILE[:key=value,...]",
     help="a config by its name, which `apprentice config --help` lists, or its file",
   )
@@ -70,10 +69,7 @@ def config(parser):
 
 def data_dir(parser):
   parser.add_argument(
-    "--data_dir",
-    default="",
-    metavar="DIR",
-    help="the folder of the images, in place of the config's",
+    "--data_dir", metavar="DIR", help="the folder of the images, in place of the config's"
   )
 
 
@@ -81,9 +77,13 @@ def processes(parser):
   """The flags of one of several processes."""
   add = parser.add_argument
   several = "of several processes: "
-  add("--coordinator_address", default="", metavar="HOST:PORT", help=several + "that of process 0")
-  add("--num_processes", type=whole(0), metavar="N", help=several + "how many there are")
-  add("--process_id", type=whole(0), metavar="I", help=several + "which this is, from 0")
+  add("--coordinator_address", metavar="HOST:PORT", help=several + "that of process 0")
+  add(
+    "--num_processes", type=whole(0), default=None, metavar="N", help=several + "how many there are"
+  )
+  add(
+    "--process_id", type=whole(0), default=None, metavar="I", help=several + "which this is, from 0"
+  )
   parser.epilog = "A TPU pod and SLURM tell the processes of each other; elsewhere the flags do."
 
 

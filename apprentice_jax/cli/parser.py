@@ -53,8 +53,9 @@ class Parser(argparse.ArgumentParser):
     )
 
   def add_argument(self, *names, **options):
-    if options.get("default"):
-      options["help"] += f"; default: {options['default']}"
+    default = options.setdefault("default", "")
+    if default and default != argparse.SUPPRESS:
+      options["help"] += f"; default: {default}"
     self.arguments.append(super().add_argument(*names, **options))
 
   def flags(self) -> dict[str, argparse.Action]:

@@ -27,7 +27,7 @@ def flags(parser):
   absent = " of a dataset that is not on this machine"
   add("--examples", type=shared.whole(0), default=0, metavar="N", help="the images" + absent)
   add("--classes", type=shared.whole(0), default=0, metavar="N", help="the classes" + absent)
-  add("--out", default="", metavar="FILE.json", help="a file for all numbers")
+  add("--out", metavar="FILE.json", help="a file for all numbers")
 
 
 def run(given):

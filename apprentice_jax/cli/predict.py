@@ -12,9 +12,9 @@ HELP = "say what a network sees on images"
 
 def flags(parser):
   add = parser.add_argument
-  add("images", nargs="*", metavar="IMAGE|FOLDER", help="photos, or folders of them")
-  add("--model", default="", metavar="FILE", help="an exported file")
-  add("--workdir", default="", metavar="DIR", help="the folder of a run, in place of --model")
+  add("images", nargs="*", default=[], metavar="IMAGE|FOLDER", help="photos, or folders of them")
+  add("--model", metavar="FILE", help="an exported file")
+  add("--workdir", metavar="DIR", help="the folder of a run, in place of --model")
   add(
     "--top",
     type=shared.whole(1),

@@ -11,15 +11,8 @@ HELP = "download and convert a dataset of tensorflow-datasets"
 
 def flags(parser):
   add = parser.add_argument
-  add(
-    "--dataset", default="", metavar="NAME", help="its name in tensorflow-datasets, such as cifar10"
-  )
-  add(
-    "--data_dir",
-    default="",
-    metavar="DIR",
-    help="a folder for it; default: that of tensorflow-datasets",
-  )
+  add("--dataset", metavar="NAME", help="its name in tensorflow-datasets, such as cifar10")
+  add("--data_dir", metavar="DIR", help="a folder for it; default: that of tensorflow-datasets")
 
 
 def run(given):

@@ -9,13 +9,8 @@ HELP = "write a study's report anew, or one of its parts"
 
 def flags(parser):
   add = parser.add_argument
-  add(
-    "--workdir",
-    default="",
-    metavar="DIR[,DIR,...]",
-    help="the folder of the study, or of each part",
-  )
-  add("--out", default="", metavar="DIR", help="a folder for the report of several parts")
+  add("--workdir", metavar="DIR[,DIR,...]", help="the folder of the study, or of each part")
+  add("--out", metavar="DIR", help="a folder for the report of several parts")
 
 
 def run(given):

@@ -13,7 +13,7 @@ HELP = "compare the schemes of a config, over precisions and seeds"
 def flags(parser):
   shared.config(parser)
   parser.add_argument(
-    "--workdir", default="", metavar="DIR", help="the study's folder, for all runs and the report"
+    "--workdir", metavar="DIR", help="the study's folder, for all runs and the report"
   )
   shared.data_dir(parser)
   parser.add_argument(

@@ -14,10 +14,7 @@ HELP = "train a network"
 def flags(parser):
   shared.config(parser)
   parser.add_argument(
-    "--workdir",
-    default="",
-    metavar="DIR",
-    help="the run's folder, for checkpoints, metrics and the report",
+    "--workdir", metavar="DIR", help="the run's folder, for checkpoints, metrics and the report"
   )
   shared.data_dir(parser)
   shared.processes(parser)

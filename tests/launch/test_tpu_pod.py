@@ -296,6 +296,7 @@ def test_dry_run_prints_what_would_be_run(launch, site):
   status, out, err = launch(*NAMED, "--spot", "--dry-run")
   assert status == 0, err
   assert not site.asked() and not out
+  assert launch(*NAMED, "--config=imagenet:scheme=A", "--dry-run")[0] == 0  # by its name
   printed = [shlex.split(line[2:]) for line in err.splitlines() if line.startswith("+ ")]
   assert [c[4] for c in printed if c[0] == "gcloud"] == [*MADE, *ONCE, "delete"]
   # The same commands as when they are run, but for the names of temporary files.
@@ -332,6 +333,7 @@ def test_a_signal_deletes_the_slice(number, status, site, repository):
     ((*NAMED, "--workdir=/runs/a"), "--workdir is /runs/a: it must be gs://BUCKET/PATH"),
     ((*NAMED, "--workdir=gs://bucket"), "it must be gs://BUCKET/PATH"),
     ((*NAMED, "--config=configs/imagnet.py"), "there is no file configs/imagnet.py"),
+    ((*NAMED, "--config=imagnet:scheme=A"), "there is no file imagnet"),
   ],
 )
 def test_mistakes_cost_nothing(flags, sentence, launch, site):
