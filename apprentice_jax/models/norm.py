@@ -34,7 +34,6 @@ class BatchNorm(nn.Module):
       on a GPU for such a sum, and as many for two that are one reduction; a small network's
       training step there is hundreds of kernels of a few microseconds, whatever they do.
     pool: a max-pooling to apply, or None.
-    scale_init: of the scale.
   """
 
   train: bool
@@ -42,13 +41,12 @@ class BatchNorm(nn.Module):
   axis_name: str | None = None
   paired_sums: bool = False
   pool: Callable[[jax.Array], jax.Array] | None = None
-  scale_init: Callable = nn.initializers.ones
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., features), float -> the same, of self.dtype; smaller where it is pooled."""
     shape = (x.shape[-1],)
-    scale = self.param("scale", self.scale_init, shape)
+    scale = self.param("scale", nn.initializers.ones, shape)
     bias = self.param("bias", nn.initializers.zeros, shape)
     running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
     running_var = self.variable("batch_stats", "var", jnp.ones, shape)

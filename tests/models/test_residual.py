@@ -129,7 +129,7 @@ def test_zero_pad_shortcut_equals_numpy(channels, features, stride):
     False,
     "pad",
     Zero,
-    lambda name, scale_init: lambda y: y,
+    lambda name: lambda y: y,
     lambda name: lambda y: y,
   )
   x = np.random.default_rng(0).standard_normal((2, 6, 6, channels)).astype(np.float32)
