@@ -1,11 +1,9 @@
-"""Trained networks on their way out: exported to files, and what the files say of images and
-datasets."""
+"""Trained networks on their way out: from a workdir to a file, and the scores of both."""
 
-import json
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logsumexp
 
 from apprentice_jax.data.channels import grey
 from apprentice_jax.data.class_names import difference
@@ -13,10 +11,9 @@ from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
 from apprentice_jax.deploy.network import BadNetwork, Network
 from apprentice_jax.deploy.predictor import Predictor
-from apprentice_jax.distill import step
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import evaluation, parallel, start
+from apprentice_jax.training.workdir import classes, image_shape
 
 
 def export(
@@ -29,8 +26,7 @@ def export(
     name: of the format, see `registry.FORMATS`.
     out: the file.
     ends: of the layers in full precision; see `lower.lower`.
-    data_dir: where the dataset is prepared, if not where the run had it; its images' shape is asked
-      for.
+    data_dir: see `lowered`.
     **options: of the format.
 
   Returns:
@@ -44,27 +40,45 @@ def export(
   return network
 
 
+class _Images(NamedTuple):
+  """The part of a dataset that an export needs.
+
+  Attributes:
+    image_shape: (height, width, channels).
+    class_names: in the order of the outputs.
+  """
+
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...]
+
+
 def lowered(
   config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = ""
 ) -> Network:
   """The network in ``path``, a workdir or a checkpoint, as the config's student, lowered.
 
+  A workdir knows its images' shape and classes. For a checkpoint, and for a workdir of an earlier
+  version whose images live on the device, the dataset is asked.
+
   Args:
     config: the config.
     path: of the network.
     ends: see `lower.lower`.
-    split: of the dataset, which is asked for the shape of images and the names of classes where the
-      workdir does not know them.
+    split: of the dataset, where it is asked.
     data_dir: where the dataset is prepared, if not where the config says.
 
   Raises:
     ConfigError: it cannot be read or lowered.
   """
-  config = _of(config, data_dir)
-  config = start.named(config, student=path)
-  data = _known_images(config, path) or _split(config, split)
+  config = start.named(_at(config, data_dir), student=path)
+  side, names = config.data.image_size, classes(path)
+  shape = (side, side, 3) if side else image_shape(path)
+  if names and shape:
+    data = _Images(shape, names)
+  else:
+    data = _split(config, split)
   try:
-    return _trained(config, path, data).lower(ends)
+    return _Trained(config, path, data).lower(ends)
   except BadNetwork as error:
     raise ConfigError(f"{path} cannot be lowered: {error}.") from None
 
@@ -84,20 +98,20 @@ def score(
   """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
 
   Returns:
-    What `evaluate` does; the lowered network, for its cost, or None; and why there is none.
+    See `evaluate`; the lowered network, for its cost, or None; and why there is none.
 
   Raises:
     ConfigError: it cannot be read, or does not fit the config.
   """
-  config = start.named(_of(config, data_dir), student=path)
+  config = start.named(_at(config, data_dir), student=path)
   data = _split(config, split)
-  trained = _trained(config, path, data)
-  found = evaluation.score(config, trained.model, parallel.replicate(trained.network), data)
-  found = {name: found[name] for name in ("accuracy", "loss", "count")}
+  trained = _Trained(config, path, data)
+  scores = evaluation.score(config, trained.model, parallel.replicate(trained.network), data)
+  scores = {name: scores[name] for name in ("accuracy", "loss", "count")}
   try:
-    return found, trained.lower("float"), ""
+    return scores, trained.lower("float"), ""
   except BadNetwork as error:
-    return found, None, str(error)
+    return scores, None, str(error)
 
 
 def _split(config, name: str):
@@ -106,50 +120,26 @@ def _split(config, name: str):
   return splits[splits.named(name)]
 
 
-class _Trained(NamedTuple):
-  """A trained network, on the host."""
+class _Trained:
+  """The config's student, read from a workdir or a checkpoint.
 
-  config: object
-  data: object
-  model: ResNet
-  network: step.Network
+  Attributes:
+    model: the Flax module.
+    network: its variables, on the host.
+  """
+
+  def __init__(self, config, path: str, data):
+    self._about = _about(config, data)
+    self.model = start.model(config, "student", len(data.class_names))
+    self.network = start.trained(config, "student", path, data, scored=True)
 
   def lower(self, ends: str) -> Network:
-    return lower.lower(
-      self.model,
-      self.network.params,
-      self.network.batch_stats,
-      ends=ends,
-      **about(self.config, self.data),
-    )
+    params, batch_stats = self.network.params, self.network.batch_stats
+    return lower.lower(self.model, params, batch_stats, ends=ends, **self._about)
 
 
-def _trained(config, path: str, data) -> _Trained:
-  model = start.model(config, "student", len(data.class_names))
-  return _Trained(config, data, model, start.trained(config, "student", path, data, scored=True))
-
-
-class _Images(NamedTuple):
-  """What a workdir knows of its images."""
-
-  image_shape: tuple[int, int, int]
-  class_names: tuple[str, ...]
-
-
-def _known_images(config, path: str) -> _Images | None:
-  """What a workdir knows of its images without their dataset; None where it takes that."""
-  names = pathlib.Path(path) / "classes.json"
-  if not config.data.image_size or not names.is_file():
-    return None
-  side = config.data.image_size
-  try:
-    return _Images((side, side, 3), tuple(map(str, json.loads(names.read_text()))))
-  except (OSError, ValueError, TypeError):  # `workdir.classes` says what is wrong with it
-    return None
-
-
-def about(config, data) -> dict:
-  """What `lower.lower` is told of the config's student beside its variables."""
+def _about(config, data) -> dict:
+  """The arguments of `lower.lower` that concern the images and the names."""
   width = "" if config.student.width == 1 else f" at width {config.student.width:g}"
   return {
     "image_shape": tuple(map(int, data.image_shape)),
@@ -159,6 +149,11 @@ def about(config, data) -> dict:
     "resize": config.data.resize if config.data.image_size else 0,
     "architecture": config.student.name + width,
   }
+
+
+def blank(config, data) -> Network:
+  """The config's student, untrained, for its cost."""
+  return cost.blank(start.model(config, "student", len(data.class_names)), **_about(config, data))
 
 
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:
@@ -173,7 +168,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
   Raises:
     ConfigError: the dataset has other classes, or images that cannot be prepared for the network.
   """
-  config = _prepared_for(predictor, _of(config, data_dir))
+  config = _prepared_for(predictor, _at(config, data_dir))
   data = _split(config, split)
   if tuple(data.class_names) != predictor.class_names:
     raise ConfigError(
@@ -191,19 +186,11 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
   for images, labels in data.batches(config.eval.batch_size):
     size = size or len(images)
     images = grey(images) if to_grey else images
-    padded = np.pad(
-      images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0))
-    )  # or it is compiled again
+    # A last batch of another size would be another program to compile.
+    padded = np.pad(images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0)))
     logits = predictor.logits(padded)[: len(images)].astype(np.float64)
     right += int(np.sum(np.argmax(logits, -1) == labels))
-    largest = logits.max(-1)
-    loss += float(
-      np.sum(
-        np.log(np.sum(np.exp(logits - largest[:, None]), -1))
-        + largest
-        - logits[np.arange(len(labels)), labels]
-      )
-    )
+    loss += float(np.sum(logsumexp(logits, -1) - logits[np.arange(len(labels)), labels]))
     count += len(labels)
   return {"accuracy": right / count, "loss": loss / count, "count": count}
 
@@ -222,13 +209,8 @@ def _prepared_for(predictor: Predictor, config):
   return config
 
 
-def blank(config, data) -> Network:
-  """The config's student, untrained, for its cost."""
-  return cost.blank(start.model(config, "student", len(data.class_names)), **about(config, data))
-
-
-def _of(config, data_dir: str):
+def _at(config, data_dir: str):
+  """A copy of the config, its dataset in a folder if one is named."""
   config = config.copy_and_resolve_references()
-  if data_dir:
-    config.data.dir = data_dir
+  config.data.dir = data_dir or config.data.dir
   return config

@@ -34,7 +34,7 @@ from apprentice_jax.training.loop import PIXELS, Current, Loop, check_stop, scor
 from apprentice_jax.training.optimizer import Schedule, learning_rates, shortened
 from apprentice_jax.training.progress import Progress
 from apprentice_jax.training.records import MetricsWriter, Recorder
-from apprentice_jax.training.workdir import claim_classes, classes, write_config
+from apprentice_jax.training.workdir import claim_images, classes, write_config
 
 
 class Run:
@@ -81,7 +81,7 @@ class Run:
   def run(self) -> dict:
     """Trains to the last step, from the newest checkpoint; returns the contents of result.json."""
     config, steps = self.config, self.schedule.steps
-    processes.on_first(lambda: claim_classes(self.workdir, self.data.class_names))
+    processes.on_first(lambda: claim_images(self.workdir, self.data))
     with Checkpoints(self.workdir, config.checkpoint.keep) as checkpoints:
       # 1. Continue from the newest checkpoint, or begin.
       now, seconds = self._resumed(checkpoints)

@@ -11,8 +11,10 @@ import warnings
 from apprentice_jax import config as configs
 from apprentice_jax.data.class_names import difference
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.files import write_whole
+from apprentice_jax.files import read_or_none, write_whole
 from apprentice_jax.training import processes
+
+IMAGES_FILE = "images.json"  # the shape of the images, which classes.json does not have
 
 
 def claim(workdir: pathlib.Path, config):
@@ -91,16 +93,21 @@ def trouble(workdir: pathlib.Path):
     ) from error
 
 
-def claim_classes(workdir: pathlib.Path, names):
-  """Writes the classes' names into workdir, in the order of the outputs, or checks those there.
+def claim_images(workdir: pathlib.Path, data):
+  """Writes into workdir what an export has to know of the images, or checks the classes there.
+
+  Args:
+    workdir: the run's.
+    data: a split, for the classes' names in the order of the outputs, and its images' shape.
 
   Raises:
     ConfigError: the dataset has other classes than when the run began.
   """
-  path = workdir / "classes.json"
+  path, names = workdir / "classes.json", list(data.class_names)
   if not path.exists():
-    write_whole(path, json.dumps(list(names), indent=1, ensure_ascii=False), durable=True)
+    write_whole(path, json.dumps(names, indent=1, ensure_ascii=False), durable=True)
   check_classes(workdir, names)
+  write_whole(workdir / IMAGES_FILE, json.dumps({"shape": list(map(int, data.image_shape))}))
 
 
 def check_classes(workdir: pathlib.Path, names):
@@ -122,6 +129,12 @@ def classes(workdir) -> tuple[str, ...]:
     raise ConfigError(
       f"{path} is damaged: bring it back from a copy, or delete it to have it written anew."
     ) from None
+
+
+def image_shape(workdir) -> tuple[int, int, int] | None:
+  """(height, width, channels) of the images of a workdir's run; None where it is not known."""
+  shape = lambda text: tuple(map(int, json.loads(text)["shape"]))
+  return read_or_none(pathlib.Path(workdir) / IMAGES_FILE, shape)
 
 
 def local(workdir) -> pathlib.Path:

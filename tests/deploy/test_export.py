@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -163,15 +164,43 @@ def test_predict_takes_a_workdir(workdir, command, tmp_path):
   assert answers[0] == answers[1] and answers[0][0] == 0
 
 
-def test_a_workdir_of_photos_is_exported_without_them(tmp_path):
-  """Its config and classes.json say what the dataset would."""
-  config = configs.base()
+def opened(monkeypatch) -> list:
+  """The names of the datasets that are opened from now on."""
+  names, open_splits = [], export.open_splits
+  monkeypatch.setattr(
+    export, "open_splits", lambda data: names.append(data.name) or open_splits(data)
+  )
+  return names
+
+
+def test_a_workdir_is_exported_without_its_dataset(workdir, command, tmp_path, monkeypatch):
+  """Until a file of it is missing, as in a workdir of an earlier version, or damaged."""
+  datasets, copy, files = opened(monkeypatch), tmp_path / "run", []
+  shutil.copytree(workdir, copy)
+
+  def export_to(name) -> tuple:
+    out = tmp_path / name
+    status, _, err = command("export", f"--workdir={copy}", "--format=packed", f"--out={out}")
+    files.append(out.read_bytes() if status == 0 else None)
+    return status, err
+
+  assert export_to("alone")[0] == 0 and not datasets
+  for name in ("images.json", "classes.json"):
+    (copy / name).rename(tmp_path / name)
+    assert export_to(f"without {name}")[0] == 0 and datasets.pop() == "digits"
+    (tmp_path / name).rename(copy / name)
+  assert len(set(files)) == 1
+  (copy / "classes.json").write_text("[")
+  status, err = export_to("damaged")
+  assert status == 2 and "classes.json is damaged: bring it back from a copy" in err
+
+
+def test_photos_need_no_more_than_the_size_of_the_config(workdir, tmp_path, monkeypatch):
+  config, datasets = start.workdir_config(workdir), opened(monkeypatch)
   config.data.update({"name": "image_folder", "dir": str(tmp_path / "gone"), "image_size": 24})
-  assert export._known_images(config, str(tmp_path)) is None
-  (tmp_path / "classes.json").write_text('["a", "b"]')
-  assert export._known_images(config, str(tmp_path)) == ((24, 24, 3), ("a", "b"))
-  (tmp_path / "classes.json").write_text("[")
-  assert export._known_images(config, str(tmp_path)) is None
+  with pytest.raises(ConfigError, match="stem"):  # the network is one of grey images
+    export.lowered(config, str(workdir))
+  assert not datasets
 
 
 def test_base3_and_8_bit_ends_are_smaller(workdir, command, tmp_path):
