@@ -10,20 +10,10 @@ import jax
 import numpy as np
 
 from apprentice_jax import document
+from apprentice_jax.deploy import network as nodes
 from apprentice_jax.deploy import packed
 from apprentice_jax.deploy.lower import lower
-from apprentice_jax.deploy.network import (
-  FULL,
-  Conv,
-  Image,
-  MaxPool,
-  Mean,
-  Network,
-  Quantize,
-  Relu,
-  check,
-  inputs,
-)
+from apprentice_jax.deploy.network import FULL, Conv, Network, Value, check, inputs
 from apprentice_jax.models.residual import variable_shapes
 
 
@@ -78,80 +68,76 @@ class Cost(NamedTuple):
 
 
 def total(network: Network, packing: str = "bits") -> Cost:
-  """What a network costs; ``packing``: see `packed.write`."""
-  found, macs = layers(network), collections.Counter()
-  for layer in found:
+  """The cost of a network; ``packing``: see `packed.write`."""
+  every, macs = layers(network), collections.Counter()
+  for layer in every:
     macs[f"{layer.activation_bits}A,{layer.weight_bits}W"] += layer.macs
-  integers = [layer for layer in found if layer.zeros is not None]
+  integers = [layer for layer in every if layer.zeros is not None]
+  zeros, levels = (sum(getattr(l, field) for l in integers) for field in ("zeros", "weights"))
   return Cost(
-    parameters=sum(layer.weights + 2 * layer.channels for layer in found),
-    weight_bits=sum(layer.weights * layer.weight_bits for layer in found),
+    parameters=sum(layer.weights + 2 * layer.channels for layer in every),
+    weight_bits=sum(layer.weights * layer.weight_bits for layer in every),
     bytes=len(packed.encode(network, packing)),
     macs=dict(macs),
-    bops=sum(layer.bops for layer in found),
+    bops=sum(layer.bops for layer in every),
     peak_bytes=peak_bytes(network),
-    sparsity=sum(l.zeros for l in integers) / sum(l.weights for l in integers)
-    if integers
-    else None,
+    sparsity=zeros / levels if integers else None,
   )
 
 
 def layers(network: Network) -> list[LayerCost]:
   """The cost of every convolution and dense layer, in order."""
-  known, found = check(network), []
-  for node in network.nodes:
-    if isinstance(node, Conv):
-      w, (height, width, channels) = node.weights, known[node.name].shape
-      found.append(
-        LayerCost(
-          node.name,
-          w.levels.size,
-          w.bits,
-          known[node.input].bits,
-          channels,
-          w.levels.size * height * width,
-          None if w.bits == FULL else int(np.sum(w.levels == 0)),
-        )
-      )
-  return found
+  values = check(network)
+  return [
+    _layer(node, values[node.input], values[node.name])
+    for node in network.nodes
+    if isinstance(node, Conv)
+  ]
+
+
+def _layer(node: Conv, x: Value, result: Value) -> LayerCost:
+  w, (height, width, channels) = node.weights, result.shape
+  zeros = None if w.bits == FULL else int(np.sum(w.levels == 0))
+  macs = w.levels.size * height * width
+  return LayerCost(node.name, w.levels.size, w.bits, x.bits, channels, macs, zeros)
+
+
+_KEPT = (nodes.Image, nodes.Quantize, nodes.Relu, nodes.MaxPool, nodes.Mean)
 
 
 def peak_bytes(network: Network) -> int:
-  """The most memory that results take at a time: a byte for each level, four for each float, one
-  for each pixel.
+  """The most memory that results take at a time.
 
-  Results are kept of quantizers, ReLUs, pools and means, and the logits; what lies between, up to
-  the next of these, is taken to be computed with it, value by value. Nodes run in their order; one
-  needs its inputs, its result, and what is needed later.
+  A level takes a byte, a float four, a pixel of the image one. The results of quantizers, ReLUs,
+  pools and means are kept, and the logits. We take the nodes between two of these to be computed
+  with the latter one, value by value. Nodes run in their order; each needs its inputs, its result,
+  and what is needed later.
   """
-  known = check(network)
-  sources, size, last = (
-    {},
-    {},
-    {},
-  )  # of a node: the kept results it is computed from; their bytes; their last use
+  values = check(network)
+  # By node: the kept results that it is computed from; their bytes; the step that reads them last.
+  sources, size, last = {}, {}, {}
   steps = []
   for node in network.nodes:
     below = frozenset().union(*(sources[name] for name in inputs(node)))
-    if isinstance(node, (Image, Quantize, Relu, MaxPool, Mean)) or node is network.nodes[-1]:
-      bytes_each = 1 if known[node.name].kind == "levels" or isinstance(node, Image) else 4
-      size[node.name] = math.prod(known[node.name].shape) * bytes_each
+    if isinstance(node, _KEPT) or node is network.nodes[-1]:
+      small = values[node.name].kind == "levels" or isinstance(node, nodes.Image)
+      bytes_each = 1 if small else 4
+      size[node.name] = math.prod(values[node.name].shape) * bytes_each
       last.update({name: len(steps) for name in (*below, node.name)})
       steps.append(node.name)
       below = frozenset([node.name])
     sources[node.name] = below
-  return max(
-    sum(size[name] for name in steps[: i + 1] if last[name] >= i) for i in range(len(steps))
-  )
+  held = lambda i: sum(size[name] for name in steps[: i + 1] if last[name] >= i)
+  return max(map(held, range(len(steps))))
 
 
 def table(network: Network, packing: str = "bits", by_layer: bool = False) -> str:
   """The cost as text; ``by_layer``: with a Markdown table of its layers."""
   cost = total(network, packing)
   macs = ", ".join(f"{count:,} at {precision}" for precision, count in cost.macs.items())
+  shape = "x".join(map(str, network.image_shape))
   lines = [
-    f"{network.architecture} {network.precision}, one image of "
-    f"{'x'.join(map(str, network.image_shape))}:",
+    f"{network.architecture} {network.precision}, one image of {shape}:",
     f"  parameters         {cost.parameters:,}; weights of {cost.weight_bits:,} bits",
     f"  packed file        {cost.bytes:,} bytes",
     f"  multiply-adds      {macs}",
@@ -161,14 +147,17 @@ def table(network: Network, packing: str = "bits", by_layer: bool = False) -> st
   if cost.sparsity is not None:
     lines.append(f"  integer weights    {cost.sparsity:.1%} are zero")
   if by_layer:
-    columns = ("layer", "weights", "bits", "input bits", "multiply-adds", "bit operations", "zero")
-    rows = []
-    for l in layers(network):
-      zero = "" if l.zeros is None else f"{l.zeros / l.weights:.1%}"
-      counts = (f"{l.macs:,}", f"{l.bops:,}")
-      rows.append((l.path, f"{l.weights:,}", l.weight_bits, l.activation_bits, *counts, zero))
-    lines += ["", document.table(columns, rows)]
+    lines += ["", document.table(_COLUMNS, map(_row, layers(network)))]
   return "\n".join(lines)
+
+
+_COLUMNS = ("layer", "weights", "bits", "input bits", "multiply-adds", "bit operations", "zero")
+
+
+def _row(l: LayerCost) -> list[str]:
+  numbers = (l.weights, l.weight_bits, l.activation_bits, l.macs, l.bops)
+  zero = "" if l.zeros is None else f"{l.zeros / l.weights:.1%}"
+  return [l.path, *(f"{number:,}" for number in numbers), zero]
 
 
 def parameters(model: nn.Module, image_shape) -> int:
@@ -177,8 +166,7 @@ def parameters(model: nn.Module, image_shape) -> int:
 
 
 def blank(model: nn.Module, image_shape, **about) -> Network:
-  """The model lowered with weights of zero: its cost is that of a trained one, but for the
-  sparsity.
+  """The model lowered with weights of zero; all but the sparsity costs what a trained one does.
 
   Args:
     model: as `models.resnet` makes it.
@@ -191,13 +179,8 @@ def blank(model: nn.Module, image_shape, **about) -> Network:
     return np.broadcast_to(np.float32(one), leaf.shape)
 
   shapes = variable_shapes(model, tuple(image_shape))
-  params, stats = (
-    jax.tree_util.tree_map_with_path(fill, shapes[k]) for k in ("params", "batch_stats")
-  )
-  about = {
-    "class_names": tuple(map(str, range(model.num_classes))),
-    "mean": (0.5,),
-    "std": (0.5,),
-    **about,
-  }
-  return lower(model, params, stats, image_shape=tuple(image_shape), **about)
+  variables = [shapes["params"], shapes["batch_stats"]]
+  names = tuple(map(str, range(model.num_classes)))
+  about = {"class_names": names, "mean": (0.5,), "std": (0.5,), **about}
+  filled = jax.tree_util.tree_map_with_path(fill, variables)
+  return lower(model, *filled, image_shape=tuple(image_shape), **about)

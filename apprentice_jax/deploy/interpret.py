@@ -12,24 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.deploy.network import (
-  EXACT,
-  FRACTION,
-  FULL,
-  Add,
-  Conv,
-  Image,
-  MaxPool,
-  Mean,
-  Network,
-  Quantize,
-  Relu,
-  Rescale,
-  Value,
-  accumulator_bound,
-  check,
-  inputs,
-)
+from apprentice_jax.deploy import network as nodes
+from apprentice_jax.deploy.network import EXACT, FRACTION, FULL, Conv, Network, Value
 
 BYTES = 1 << 24  # of patches at a time
 
@@ -70,29 +54,29 @@ def logits(
     float32 (batch, classes), an array of the backend.
   """
   backend = backend or NUMPY
-  values, last, results = check(network), {}, {}
+  values, last, results = nodes.check(network), {}, {}
   for i, node in enumerate(network.nodes):
-    last.update({name: i for name in inputs(node)})
+    last.update({name: i for name in nodes.inputs(node)})
   for i, node in enumerate(network.nodes):
-    arrays = [results[name] for name in inputs(node)] or [images]
+    arrays = [results[name] for name in nodes.inputs(node)] or [images]
     accumulators = None
     if isinstance(node, Conv):
       accumulators = backend.accumulate(node, arrays[0], values[node.input])
       result = _scaled(backend.xp, node, accumulators.astype(np.float32))
-    elif isinstance(node, MaxPool):
+    elif isinstance(node, nodes.MaxPool):
       result = backend.max_pool(arrays[0])
     else:
       result = _RULES[type(node)](backend.xp, node, *arrays)
     if observe:
       observe(node.name, accumulators, result)
     results[node.name] = (replaced or {}).get(node.name, result)
-    for name in inputs(node):  # nobody reads it again
+    for name in nodes.inputs(node):  # nobody reads it again
       if last[name] == i:
         results.pop(name, None)
   return results[network.nodes[-1].name].reshape(-1, len(network.class_names))
 
 
-def _scaled(xp, node: Image | Conv, values):
+def _scaled(xp, node: nodes.Image | Conv, values):
   """``value * multiplier + addend``; ``values``: float32 (rows, batch, h, w, channels)."""
   products = [rows * multiplier for rows, multiplier in zip(values, node.multiplier)]
   if node.fixed:
@@ -100,11 +84,11 @@ def _scaled(xp, node: Image | Conv, values):
   return functools.reduce(xp.add, products) + node.addend
 
 
-def _image(xp, node: Image, images):
+def _image(xp, node: nodes.Image, images):
   return _scaled(xp, node, images[None].astype(np.float32))
 
 
-def _rescale(xp, node: Rescale, x):
+def _rescale(xp, node: nodes.Rescale, x):
   subsampled = x[:, :: node.stride, :: node.stride].astype(np.float32)
   if x.dtype != np.float32:
     subsampled = xp.rint(subsampled * np.float32(node.multiplier))
@@ -112,32 +96,32 @@ def _rescale(xp, node: Rescale, x):
   return xp.pad(subsampled, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
 
 
-def _add(xp, node: Add, a, b):
+def _add(xp, node: nodes.Add, a, b):
   return a + b
 
 
-def _quantize(xp, node: Quantize, x):
+def _quantize(xp, node: nodes.Quantize, x):
   levels = xp.clip(xp.rint(x * np.float32(1 / FRACTION)), node.low, node.high)
   return levels.astype(np.int8 if node.signed else np.uint8)
 
 
-def _relu(xp, node: Relu, x):
+def _relu(xp, node: nodes.Relu, x):
   return xp.maximum(x, 0)
 
 
-def _mean(xp, node: Mean, x):
+def _mean(xp, node: nodes.Mean, x):
   dtype = np.float32 if x.dtype == np.float32 else np.int32
   mean = xp.sum(x, (1, 2), dtype, keepdims=True).astype(np.float32) * np.float32(node.multiplier)
   return xp.rint(mean) if node.fixed else mean
 
 
 _RULES = {
-  Image: _image,
-  Rescale: _rescale,
-  Add: _add,
-  Quantize: _quantize,
-  Relu: _relu,
-  Mean: _mean,
+  nodes.Image: _image,
+  nodes.Rescale: _rescale,
+  nodes.Add: _add,
+  nodes.Quantize: _quantize,
+  nodes.Relu: _relu,
+  nodes.Mean: _mean,
 }
 
 
@@ -156,7 +140,7 @@ def accumulate(node: Conv, x: np.ndarray, value: Value) -> np.ndarray:
     (rows, batch, height, width, out), int32 if levels meet levels, else float32.
   """
   integers = value.kind == "levels" and node.weights.bits != FULL
-  exact = not integers or accumulator_bound(node, value) <= EXACT
+  exact = not integers or nodes.accumulator_bound(node, value) <= EXACT
   sides = [node.weights.levels]
   if len(node.multiplier) == 2:
     sides = [np.maximum(sides[0], 0), np.maximum(-sides[0], 0)]

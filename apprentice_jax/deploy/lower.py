@@ -9,28 +9,13 @@ activation that lies so close to the middle between two levels may get the other
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from apprentice_jax.deploy.network import (
-  ENDS,
-  FRACTION,
-  FULL,
-  Add,
-  BadNetwork,
-  Conv,
-  Image,
-  MaxPool,
-  Mean,
-  Network,
-  Node,
-  Quantize,
-  Relu,
-  Rescale,
-  Weights,
-  check,
-)
+from apprentice_jax.deploy import network as nodes
+from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Network, Quantize
 from apprentice_jax.models.layers import QuantActivation, QuantConv, encode_weights
 from apprentice_jax.models.norm import EPSILON
 from apprentice_jax.models.precision import Quantization
@@ -58,12 +43,12 @@ def lower(
     model: as `models.resnet` makes it. Whatever its dtype, float32 is computed.
     params, batch_stats: its variables, of which the running statistics count.
     image_shape, class_names, mean, std, resize, architecture: see `Network`.
-    ends: "float", or "8bit": layers that training left in full precision get 8-bit weights,
-      symmetric, with one scale per output channel; and where activations are quantized, the images
-      are put on a signed 8-bit grid that holds all normalised pixels, and the mean before the
-      classifier on an unsigned one. "7bit": likewise with weights of 7 bits, of which two products
-        with 8-bit activations fit 16 bits: processors without VNNI
-      add them so (see `fast`).
+    ends: of layers that training left in full precision: "float", "8bit" or "7bit". The latter two
+      give them symmetric weights of so many bits, with one scale per output channel. Where
+      activations are quantized, the images then lie on a signed 8-bit grid that holds all
+      normalised pixels, and the mean before the classifier on an unsigned one. Two products of
+      7-bit weights and 8-bit activations fit 16 bits, in which processors without VNNI add them
+      (see `onnx.fast`).
 
   Raises:
     BadNetwork: a number is not finite, or a grid has no positive step.
@@ -71,19 +56,18 @@ def lower(
   if model.conv is not QuantConv or model.act is not QuantActivation:
     raise BadNetwork(
       "a ResNet of other layers than QuantConv and QuantActivation, with their own settings, "
-      "cannot be "
-      "exported"
+      "cannot be exported"
     )
   if ENDS[ends] != FULL and model.quantization.precision.weights == FULL:
     raise BadNetwork(
       f"{ENDS[ends]}-bit ends are for networks with quantized weights, not "
       f"{model.quantization.precision}"
     )
-  numpy = functools.partial(jax.tree.map, np.asarray)
-  lowering = _Lowering(model, numpy(params), numpy(batch_stats), image_shape, ENDS[ends])
+  params, batch_stats = jax.tree.map(np.asarray, (params, batch_stats))
   mean, std = (tuple(map(float, v)) for v in (mean, std))
+  lowering = _Lowering(model, params, batch_stats, ENDS[ends])
   network = Network(
-    tuple(lowering.nodes(mean, std)),
+    tuple(lowering.build(tuple(image_shape), mean, std)),
     tuple(image_shape),
     tuple(class_names),
     architecture,
@@ -92,147 +76,132 @@ def lower(
     std,
     resize,
   )
-  check(network)
+  nodes.check(network)
   return network
+
+
+class _Levels(NamedTuple):
+  """A node of levels and their step; or a node of float values, with a step of 1."""
+
+  name: str
+  step: float
 
 
 class _Lowering:
   """The nodes of one network, made in the order in which `ResNet` applies its layers."""
 
-  def __init__(self, model: ResNet, params, stats, image_shape, ends: int):
-    self._model, self._params, self._stats = model, params, stats
-    self._image_shape, self._ends = image_shape, ends
-    self._q, self._found = model.quantization, []
+  def __init__(self, model: ResNet, params, stats, ends: int):
+    self._model, self._params, self._stats, self._ends = model, params, stats, ends
+    self._q, self._nodes = model.quantization, []
     self._quantized = self._q.precision.activations != FULL
 
-  def nodes(self, mean, std) -> list[Node]:
+  def build(self, image_shape, mean, std) -> list[nodes.Node]:
     model = self._model
-    x, step = self._image(mean, std)
-    step, grid = self._grid("stem_act"), step
-    y = self._conv("stem", "stem_norm", x, grid, step, 2 if model.imagenet_stem else 1)
+    image, step = self._image(image_shape[-1], mean, std), self._grid("stem_act")
+    y = self._conv("stem", "stem_norm", image, step, 2 if model.imagenet_stem else 1)
     x = self._activation("stem_act", y, step)
     if model.imagenet_stem:
       # Training pools before it normalises. Either way it is the largest: the rounded product with
       # a positive multiplier grows with the accumulator, with a negative one it falls, and the
       # largest is taken after it.
-      x = self._add(MaxPool("pool", x))
+      x = x._replace(name=self._add(nodes.MaxPool("pool", x.name)))
     for stage, blocks in enumerate(model.stages, 1):
       for block in range(1, blocks + 1):
-        x, step = self._block(
-          f"stage{stage}_block{block}", x, step, 2 if stage > 1 and block == 1 else 1
-        )
-    self._head(x, step)
-    return self._found
+        x = self._block(f"stage{stage}_block{block}", x, 2 if stage > 1 and block == 1 else 1)
+    halvings = len(model.stages) - 1 + 2 * model.imagenet_stem
+    self._head(x, math.prod(-(-side // 2**halvings) for side in image_shape[:2]))
+    return self._nodes
 
-  def _add(self, node: Node) -> str:
-    self._found.append(node)
+  def _add(self, node: nodes.Node) -> str:
+    self._nodes.append(node)
     return node.name
 
-  def _image(self, mean, std):
-    """The images, (name, step); on a grid where the stem's weights are integers."""
-    channels = self._image_shape[-1]
+  def _image(self, channels: int, mean, std) -> _Levels:
+    """The images; on a grid where the stem's weights are integers."""
     mean, std = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (mean, std))
     multiplier, addend = 1 / (255 * std), -mean / std
-    if not (self._quantized and self._integer_end("stem")):
-      return self._add(Image("image", False, _float32(multiplier)[None], _float32(addend))), 1.0
-    step = _step("image_act", np.max(np.abs([addend, 255 * multiplier + addend])) / 127)
-    self._add(Image("image", True, *_in_fractions(multiplier[None], addend, step)))
-    return self._add(Quantize("image_act", "image", 8, True, step)), step
+    fixed, step = self._quantized and self._integer_end("stem"), 1.0
+    if fixed:
+      step = _step("image_act", np.max(np.abs([addend, 255 * multiplier + addend])) / 127)
+      multiplier, addend = _in_fractions(multiplier, addend, step)
+    name = self._add(nodes.Image("image", fixed, _float32(multiplier)[None], _float32(addend)))
+    if fixed:
+      name = self._add(Quantize("image_act", name, 8, True, step))
+    return _Levels(name, step)
 
-  def _block(self, path: str, x: str, step: float, strides: int):
-    """A residual block, (name, step) of its result."""
-    params = self._params[path]
-    count = 3 if self._model.bottleneck else 2
-    out = self._grid(f"{path}/act")
-    y, grid = x, step
-    for i in range(1, count + 1):
-      last = i == count
-      after = (
-        self._branch_grid(f"{path}/residual_act", out) if last else self._grid(f"{path}/act{i}")
-      )
-      y = self._conv(
-        f"{path}/conv{i}",
-        f"{path}/norm{i}",
-        y,
-        grid,
-        after,
-        strides if i == (2 if self._model.bottleneck else 1) else 1,
-      )
-      if last:
-        y = self._on_grid(f"{path}/residual_act", y, after, out)
-      else:
-        y, grid = self._activation(f"{path}/act{i}", y, after), after
-    features = params[f"conv{count}"]["kernel"].shape[-1]
-    if "shortcut" in params:
-      after = self._branch_grid(f"{path}/shortcut_act", out)
-      s = self._conv(f"{path}/shortcut", f"{path}/shortcut_norm", x, step, after, strides)
-      s = self._on_grid(f"{path}/shortcut_act", s, after, out)
+  def _block(self, path: str, x: _Levels, strides: int) -> _Levels:
+    """A residual block."""
+    count, out, y = 3 if self._model.bottleneck else 2, self._grid(f"{path}/act"), x
+    for i in range(1, count):
+      step = self._grid(f"{path}/act{i}")
+      stride = strides if i == count - 1 else 1
+      conv = self._conv(f"{path}/conv{i}", f"{path}/norm{i}", y, step, stride)
+      y = self._activation(f"{path}/act{i}", conv, step)
+    branch = self._branch(f"{path}/conv{count}", f"{path}/norm{count}", "residual", y, out)
+    if "shortcut" in self._params[path]:
+      names = f"{path}/shortcut", f"{path}/shortcut_norm", "shortcut"
+      shortcut = self._branch(*names, x, out, strides)
     else:
-      s = self._rescale(f"{path}/identity", x, step, out, strides, features)
-    return self._activation(f"{path}/act", self._add(Add(f"{path}/add", y, s)), out), out
+      features = self._features(f"{path}/conv{count}")
+      shortcut = self._rescale(f"{path}/identity", x, out, features, strides)
+    total = self._add(nodes.Add(f"{path}/add", branch, shortcut))
+    return self._activation(f"{path}/act", total, out)
 
-  def _head(self, x: str, step: float):
-    height, width = self._image_shape[:2]
-    halvings = len(self._model.stages) - 1 + 2 * self._model.imagenet_stem
-    pixels = -(-height // 2**halvings) * -(-width // 2**halvings)
-    if self._quantized and self._integer_end("head"):
+  def _head(self, x: _Levels, pixels: int):
+    """The mean, on a grid where the classifier's weights are integers; and the classifier."""
+    fixed, step = self._quantized and self._integer_end("head"), 1.0
+    if fixed:
       top = 2**self._q.precision.activations - 1
-      grid = _step("mean_act", step * top / 255)  # the mean of few levels lies between them
-      self._add(Mean("mean", x, True, float(_float32(step / grid * FRACTION / pixels))))
-      x, step = self._add(Quantize("mean_act", "mean", 8, False, grid)), grid
-    else:
-      x, step = self._add(Mean("mean", x, False, float(_float32(step / pixels)))), 1.0
-    self._conv("head", None, x, step, None, 1)
+      step = _step("mean_act", x.step * top / 255)  # the mean of few levels lies between them
+    multiplier = x.step / step * (FRACTION if fixed else 1.0) / pixels
+    name = self._add(nodes.Mean("mean", x.name, fixed, float(_float32(multiplier))))
+    if fixed:
+      name = self._add(Quantize("mean_act", name, 8, False, step))
+    self._conv("head", None, _Levels(name, step), None)
 
-  def _conv(self, path: str, norm, x: str, step: float, after, strides: int) -> str:
-    """A convolution or dense layer with its batch norm, whose input has a step; on a grid's way if
-    ``after``."""
+  def _conv(self, path: str, norm, x: _Levels, after: float | None, strides: int = 1) -> str:
+    """A convolution or dense layer with its batch norm; ``after``: the step of the grid that
+    follows."""
     weights, scale = self._weights(path)
-    multiplier = scale * step
     if norm is None:
-      addend = _leaf(self._params, path)["bias"].astype(np.float64)
+      multiplier, addend = scale * x.step, self._leaf(path)["bias"].astype(np.float64)
     else:
-      p, s = _leaf(self._params, norm), _leaf(self._stats, norm)
+      p, s = self._leaf(norm), _leaf(self._stats, norm)
       factor = p["scale"].astype(np.float64) / np.sqrt(s["var"].astype(np.float64) + EPSILON)
-      multiplier, addend = multiplier * factor, p["bias"] - s["mean"] * factor
+      multiplier, addend = scale * x.step * factor, p["bias"] - s["mean"] * factor
     multiplier = np.broadcast_to(multiplier, (len(multiplier), weights.levels.shape[-1]))
-    if after is None or not self._quantized:
-      return self._add(
-        Conv(path, x, strides, False, weights, _float32(multiplier), _float32(addend))
-      )
-    return self._add(
-      Conv(path, x, strides, True, weights, *_in_fractions(multiplier, addend, after))
-    )
+    fixed = self._quantized and after is not None
+    if fixed:
+      multiplier, addend = _in_fractions(multiplier, addend, after)
+    multiplier, addend = _float32(multiplier), _float32(addend)
+    return self._add(nodes.Conv(path, x.name, strides, fixed, weights, multiplier, addend))
 
-  def _weights(self, path: str):
+  def _weights(self, path: str) -> tuple[nodes.Weights, np.ndarray]:
     """A layer's weights and their scale, float64 (1 or 2 rows, out or 1)."""
-    p = _leaf(self._params, path)
-    kernel, q = p["kernel"], self._q
+    q, p = self._q, self._leaf(path)
+    kernel = p["kernel"]
     if q.quantizes_weights(path):
-      levels, scale = jax.tree.map(
-        np.asarray, _encode(q)(kernel, {k: v for k, v in p.items() if k != "bias"})
-      )
+      of_quantizer = {k: v for k, v in p.items() if k != "bias"}
+      levels, scale = jax.tree.map(np.asarray, _encode(q)(kernel, of_quantizer))
       if isinstance(scale, tuple):
         levels, scale = levels[0] - levels[1], np.stack([scale[0], -scale[1]])
       _require_finite(path, levels, scale)
       levels = levels.astype(np.int16 if q.weight_level > 127 else np.int8)
       scale = scale.astype(np.float64).reshape((2, -1) if q.weights == "ttq" else (1, -1))
-      weights = Weights(_as_filter(levels), q.precision.weights, q.weights == "dorefa")
-    elif self._ends != FULL:
-      top = 2 ** (self._ends - 1) - 1
-      scale = (
-        np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True).astype(np.float64)
-        / top
-      )
-      levels = np.rint(kernel / np.where(scale == 0, 1, scale))
-      _require_finite(path, levels)
-      weights, scale = Weights(_as_filter(levels.astype(np.int8)), self._ends), scale.reshape(1, -1)
-    else:
-      weights, scale = (
-        Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL),
-        np.ones((1, 1)),
-      )
-    return weights, scale
+      return nodes.Weights(_as_filter(levels), q.precision.weights, q.weights == "dorefa"), scale
+    if self._ends == FULL:
+      return nodes.Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL), np.ones((1, 1))
+    largest = np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True)
+    scale = largest.astype(np.float64) / (2 ** (self._ends - 1) - 1)
+    levels = np.rint(kernel / np.where(scale == 0, 1, scale))
+    _require_finite(path, levels)
+    return nodes.Weights(_as_filter(levels.astype(np.int8)), self._ends), scale.reshape(1, -1)
+
+  def _leaf(self, path: str) -> dict:
+    return _leaf(self._params, path)
+
+  def _features(self, path: str) -> int:
+    return self._leaf(path)["kernel"].shape[-1]
 
   def _integer_end(self, path: str) -> bool:
     return self._ends != FULL and not self._q.quantizes_weights(path)
@@ -242,41 +211,47 @@ class _Lowering:
     q = self._q
     if not self._quantized:
       return 1.0
+    if q.activations == "lsq":
+      return self._learned_step(path)
     top = np.float32(1 / (2**q.precision.activations - 1))
     if q.activations == "pact":
-      return _step(
-        path, np.maximum(_leaf(self._params, path)["clip"], np.float32(SMALLEST_CLIP)) * top
-      )
-    if q.activations == "lsq":
-      return max(
-        _step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE))
-      )
+      top = np.maximum(self._leaf(path)["clip"], np.float32(SMALLEST_CLIP)) * top
     return _step(path, top)
 
-  def _branch_grid(self, path: str, out: float) -> float:
-    """The step of the quantization point at the end of a branch; where there is none, that after
-    the addition."""
-    if self._q.residual and self._quantized:
-      return max(
-        _step(path, _leaf(self._params, path)["activation_step"]), float(np.float32(SMALLEST_SCALE))
-      )
-    return out
+  def _learned_step(self, path: str) -> float:
+    step = _step(path, self._leaf(path)["activation_step"])
+    return max(step, float(np.float32(SMALLEST_SCALE)))
 
-  def _on_grid(self, path: str, y: str, step: float, out: float) -> str:
-    """The quantization point at the end of a branch, where there is one."""
+  def _branch(
+    self, path: str, norm: str, which: str, x: _Levels, out: float, strides: int = 1
+  ) -> str:
+    """The last convolution of a branch, on a quantization point of its own where there is one.
+
+    Args:
+      path, norm: of the layers.
+      which: "residual" or "shortcut", as the point is called.
+      x: the input.
+      out: the step after the addition.
+      strides: of the convolution.
+    """
     if not (self._q.residual and self._quantized):
-      return y
-    y = self._add(Quantize(path, y, self._q.precision.activations, True, step))
-    return self._rescale(f"{path}_rescaled", y, step, out, 1, self._found[-2].addend.size)
+      return self._conv(path, norm, x, out, strides)
+    act = f"{path.rpartition('/')[0]}/{which}_act"
+    step = self._learned_step(act)
+    y = self._conv(path, norm, x, step, strides)
+    y = self._add(Quantize(act, y, self._q.precision.activations, True, step))
+    return self._rescale(f"{act}_rescaled", _Levels(y, step), out, self._features(path))
 
-  def _rescale(self, name, x, step, out, strides, channels) -> str:
-    multiplier = float(_float32(step / out * FRACTION)) if self._quantized else 1.0
-    return self._add(Rescale(name, x, strides, channels, multiplier))
+  def _rescale(self, name: str, x: _Levels, out: float, channels: int, strides: int = 1) -> str:
+    multiplier = float(_float32(x.step / out * FRACTION)) if self._quantized else 1.0
+    return self._add(nodes.Rescale(name, x.name, strides, channels, multiplier))
 
-  def _activation(self, path: str, y: str, step: float) -> str:
-    if not self._quantized:
-      return self._add(Relu(path, y))
-    return self._add(Quantize(path, y, self._q.precision.activations, False, step))
+  def _activation(self, path: str, y: str, step: float) -> _Levels:
+    if self._quantized:
+      node = Quantize(path, y, self._q.precision.activations, False, step)
+    else:
+      node = nodes.Relu(path, y)
+    return _Levels(self._add(node), step)
 
 
 @functools.cache
@@ -294,10 +269,9 @@ def _as_filter(kernel: np.ndarray) -> np.ndarray:
 
 
 def _in_fractions(multiplier, addend, step: float):
-  """Multipliers and whole addends, float32, that give fractions of steps of a grid."""
-  return _float32(multiplier / step * FRACTION), _float32(
-    np.rint(np.asarray(addend, np.float64) / step * FRACTION)
-  )
+  """Multipliers and whole addends that give fractions of steps of a grid."""
+  addend = np.rint(np.asarray(addend, np.float64) / step * FRACTION)
+  return multiplier / step * FRACTION, addend
 
 
 def _float32(x) -> np.ndarray:

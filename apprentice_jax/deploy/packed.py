@@ -12,8 +12,10 @@ file does not depend on what was learned.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import pathlib
 import re
 import struct
@@ -29,7 +31,13 @@ FORMAT = "apprentice-jax packed network, version 1"
 _START = b'{"__metadata__":{"format":"apprentice-jax packed'  # of the header, whatever the version
 _UNSIGNED = "0" * 64
 _HASH = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-_NAME = re.compile(r"\w[\w./-]{0,199}", re.ASCII)
+# Of the fields in a node's line.
+_WORDS = {
+  str: re.compile(r"\w[\w./-]{0,199}", re.ASCII),
+  int: re.compile(r"\d{1,9}", re.ASCII),
+  bool: re.compile("[01]"),
+  float: re.compile("[0-9a-f]{8}"),
+}
 _KERNEL = re.compile(r"(\d{1,9})x(\d{1,9})x(\d{1,9})x(\d{1,9}):([\w-]{1,9})", re.ASCII)
 _ROWS = re.compile(r"([12])x(\d{1,9})", re.ASCII)
 _SCALES = ".scales"  # no node has this name
@@ -84,6 +92,7 @@ def recognises(path) -> bool:
     return file.read(8 + len(_START))[8:] == _START
 
 
+@functools.lru_cache(maxsize=1)  # a command writes the file and tells its size
 def encode(network: Network, packing: str = "bits") -> bytes:
   """The bytes of the file; see `write`."""
   tensors, lines, scales = {}, [], []
@@ -100,31 +109,26 @@ def encode(network: Network, packing: str = "bits") -> bytes:
         words.append(_word(value))
     lines.append(" ".join(words))
   tensors[_SCALES] = np.concatenate(scales)
-  about = json.dumps(
-    {key: getattr(network, key) for key in _ABOUT}, separators=(",", ":"), ensure_ascii=False
-  )
-  return sign(
-    _safetensors(
-      {"format": FORMAT, "sha256": _UNSIGNED, "about": about, "nodes": "\n".join(lines)}, tensors
-    )
-  )
+  about = _json({key: getattr(network, key) for key in _ABOUT})
+  metadata = {"format": FORMAT, "sha256": _UNSIGNED, "about": about, "nodes": "\n".join(lines)}
+  return sign(_safetensors(metadata, tensors))
+
+
+def _json(value) -> str:
+  return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _safetensors(metadata: dict, tensors: dict) -> bytes:
   """The bytes of a safetensors file; the library's own order metadata differently each time."""
   header, data, end = {"__metadata__": metadata}, [], 0
-  for name, array in sorted(
-    tensors.items(), key=lambda item: -item[1].itemsize
-  ):  # so that each is aligned
-    data_type = {np.dtype(np.float32): "F32", np.dtype(np.uint8): "U8"}[array.dtype]
-    header[name] = {
-      "dtype": data_type,
-      "shape": array.shape,
-      "data_offsets": [end, end + array.nbytes],
-    }
+  kinds = {np.dtype(np.float32): "F32", np.dtype(np.uint8): "U8"}
+  # The larger items come first, so that each is aligned.
+  for name, array in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
+    offsets = [end, end + array.nbytes]
+    header[name] = {"dtype": kinds[array.dtype], "shape": array.shape, "data_offsets": offsets}
     data.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
     end += array.nbytes
-  text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+  text = _json(header).encode()
   text += b" " * (-len(text) % 8)
   return b"".join([struct.pack("<Q", len(text)), text, *data])
 
@@ -148,11 +152,9 @@ def _add_weights(tensors, name, weights: Weights, packing) -> str:
 
 
 def _word(value) -> str:
-  return (
-    struct.pack(">f", value).hex()
-    if isinstance(value, float)
-    else str(int(value) if isinstance(value, bool) else value)
-  )
+  if isinstance(value, float):
+    return struct.pack(">f", value).hex()
+  return str(int(value) if isinstance(value, bool) else value)
 
 
 def decode(data: bytes) -> Network:
@@ -170,12 +172,10 @@ def decode(data: bytes) -> Network:
     metadata = json.loads(header)["__metadata__"]
   except (SafetensorError, ValueError, KeyError, TypeError) as error:
     raise BadFile(f"no safetensors file ({' '.join(str(error).split())[:100]})") from None
-  _require(
-    set(metadata) == {"format", "sha256", "about", "nodes"}, "metadata that is not of this format"
-  )
-  _require(
-    metadata["format"] == FORMAT, f"a file of format {metadata['format'][:60]!r}, not {FORMAT!r}"
-  )
+  keys = {"format", "sha256", "about", "nodes"}
+  _require(set(metadata) == keys, "metadata that is not of this format")
+  name = metadata["format"]
+  _require(name == FORMAT, f"a file of format {name[:60]!r}, not {FORMAT!r}")
   about = _about(metadata["about"])
   scales = _Scales(_tensor(tensors, _SCALES, np.float32, None))
   nodes = tuple(_node(line, tensors, scales) for line in metadata["nodes"].split("\n"))
@@ -192,13 +192,11 @@ def decode(data: bytes) -> Network:
 def _verified(data: bytes) -> bytes:
   """The header, once the checksum is known to be right."""
   length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-  _require(
-    0 < length <= len(data) - 8 and data[8:9] == b"{",
-    "no safetensors file, or one that was cut off",
-  )
+  whole = 0 < length <= len(data) - 8 and data[8:9] == b"{"
+  _require(whole, "no safetensors file, or one that was cut off")
   header = data[8 : 8 + length]
-  found = _HASH.findall(header)
-  _require(len(found) == 1, "no packed network: its metadata has no checksum")
+  signed = len(_HASH.findall(header)) == 1
+  _require(signed, "no packed network: its metadata has no checksum")
   _require(sign(data) == data, "damaged: its checksum is not that of its bytes")
   return header
 
@@ -208,16 +206,13 @@ def _about(text: str) -> dict:
     about = json.loads(text)
   except (ValueError, RecursionError):
     raise BadFile("metadata 'about' that is no JSON") from None
-  _require(
-    isinstance(about, dict) and about.keys() == _ABOUT.keys(), "metadata 'about' of other fields"
-  )
+  complete = isinstance(about, dict) and about.keys() == _ABOUT.keys()
+  _require(complete, "metadata 'about' of other fields")
   for key, kind in _ABOUT.items():
     items = about[key] if isinstance(kind, list) else [about[key]]
     kind = kind[0] if isinstance(kind, list) else kind
-    _require(
-      isinstance(items, list) and all(type(item) is kind for item in items) and items,
-      f"metadata 'about' with a wrong {key}",
-    )
+    right = isinstance(items, list) and items and all(type(item) is kind for item in items)
+    _require(right, f"metadata 'about' with a wrong {key}")
   _require(len(about["image_shape"]) == 3, "images that have no height, width and channels")
   return {key: tuple(v) if isinstance(v, list) else v for key, v in about.items()}
 
@@ -260,11 +255,8 @@ def _node(line: str, tensors: dict, scales: _Scales) -> Node:
 
 
 def _value(word: str, kind: type, name: str):
-  pattern = {str: _NAME, int: r"\d{1,9}", bool: "[01]", float: "[0-9a-f]{8}"}[kind]
-  _require(
-    re.fullmatch(pattern, word, re.ASCII if isinstance(pattern, str) else 0),
-    f"node {name}: {word[:40]!r} for a {kind.__name__}",
-  )
+  pattern = _WORDS[kind]
+  _require(pattern.fullmatch(word), f"node {name}: {word[:40]!r} for a {kind.__name__}")
   if kind is float:
     return struct.unpack(">f", bytes.fromhex(word))[0]
   return bool(int(word)) if kind is bool else kind(word)
@@ -277,23 +269,22 @@ def _weights(word: str, name: str, tensors: dict) -> Weights:
   shape = tuple(map(int, shape))
   if packing == "float":
     return Weights(_tensor(tensors, name, np.float32, shape), FULL)
-  _require(
-    re.fullmatch("[2-8]bit|[1-8]bit-odd|base3", packing), f"node {name}: packing {packing!r}"
-  )
-  count = shape[0] * shape[1] * shape[2] * shape[3]
+  possible = re.fullmatch("[2-8]bit|[1-8]bit-odd|base3", packing)
+  _require(possible, f"node {name}: packing {packing!r}")
+  count = math.prod(shape)
   data = _tensor(tensors, name, np.uint8, (bits.packed_size(count, packing),))
   _require(count and bits.whole(data, packing, count), f"node {name}: weights that are no levels")
   return Weights(bits.levels(data, packing, shape), bits.bits_of(packing), packing.endswith("odd"))
 
 
 def _tensor(tensors: dict, name: str, dtype, shape: tuple | None) -> np.ndarray:
-  found = tensors.pop(name, None)
-  _require(found is not None, f"no tensor {name}")
+  tensor = tensors.pop(name, None)
+  _require(tensor is not None, f"no tensor {name}")
   _require(
-    found.dtype == dtype and shape in (None, found.shape),
-    f"tensor {name} is {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape or ''}",
+    tensor.dtype == dtype and shape in (None, tensor.shape),
+    f"tensor {name} is {tensor.dtype} {tensor.shape}, not {np.dtype(dtype)} {shape or ''}",
   )
-  return found
+  return tensor
 
 
 def _require(ok, sentence: str):

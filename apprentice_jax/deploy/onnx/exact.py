@@ -1,55 +1,42 @@
-"""The exact form: operation by operation what `integer` does, so that every bit after float sums is
-the same.
+"""The exact form: operation by operation what `interpret` does, to the bit after float sums.
 
 Convolutions of levels are float32 ones of whole numbers where their sums cannot exceed 2**24, so
-that no order of summation changes them, and ConvInteger otherwise, for which ONNX Runtime takes
+that no order of summation changes them. Others are ConvInteger, for which ONNX Runtime takes
 several times as long. A runtime has to compute the former in float32 as such, not in TF32 nor by
-Winograd's transformation: ONNX Runtime does on CPUs. What follows is Mul, Round, Add and
-QuantizeLinear, whose scale is a power of two. Convolutions of float values have their multipliers
-in their weights. Images are (batch, channels, height, width) inside; signed levels are uint8 with a
-zero point of 128.
+Winograd's transformation: ONNX Runtime does on CPUs. Mul, Round, Add and QuantizeLinear follow,
+whose scale is a power of two. Convolutions of float values have their multipliers in their weights.
+Images are (batch, channels, height, width) inside; signed levels are uint8 with a zero point of
+128.
 """
 
 import functools
 
 import numpy as np
 
-from apprentice_jax.deploy.network import (
-  FRACTION,
-  FULL,
-  Add,
-  Conv,
-  Image,
-  MaxPool,
-  Mean,
-  Network,
-  Quantize,
-  Relu,
-  Rescale,
-  Value,
-  accumulator_bound,
-  inputs,
-)
+from apprentice_jax.deploy import network as nodes
+from apprentice_jax.deploy.network import EXACT, FRACTION, FULL, Conv, Network, Value
 from apprentice_jax.deploy.onnx.graph import ZERO, Graph
 
-EXACT = 2**24  # float32 has all whole numbers up to here
 SPATIAL = np.array([2, 3])
 # x86 processors without VNNI add products of uint8 and int8 in pairs, in 16 bits, which hold 2 *
 # 255 * 64.
 LARGEST_WEIGHT = 64
 
 
-def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
+def build(g: Graph, network: Network, values: dict[str, Value], images: str) -> str:
   """Adds a network to a graph, each node's result under its name; gives that of the logits.
 
   Args:
-    known: what `network.check` gives.
+    g: the graph.
+    network: the network.
+    values: what `network.check` gives.
     images: the name of the input.
   """
   for node in network.nodes[:-1]:
-    rule(g, node, [known[name] for name in inputs(node) or [node.name]], inputs(node) or [images])
+    names = nodes.inputs(node)
+    rule(g, node, [values[name] for name in names or [node.name]], names or [images])
   head = network.nodes[-1]
-  return dense(g, head, known[head.input], head.input)
+  return dense(g, head, values[head.input], head.input)
 
 
 def rule(g: Graph, node, values, names) -> str:
@@ -76,9 +63,8 @@ def window(node: Conv) -> dict:
 def windows(size, stride: int) -> dict:
   """The attributes of an operator with windows of an odd size around each ``stride``-th pixel."""
   size = list(size)
-  return dict(
-    kernel_shape=size, pads=[(k - 1) // 2 for k in size] * 2, strides=[stride] * 2, dilations=[1, 1]
-  )
+  pads = [(k - 1) // 2 for k in size] * 2
+  return dict(kernel_shape=size, pads=pads, strides=[stride] * 2, dilations=[1, 1])
 
 
 def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
@@ -93,9 +79,8 @@ def dense(g: Graph, node: Conv, value: Value, x: str) -> str:
 
 def _conv(g, node: Conv, value: Value, x):
   if value.kind == "levels" and node.weights.bits != FULL:
-    return _scaled(
-      g, node, _sums(g, node, value, filters, "ConvInteger", x, **window(node)), _channels
-    )
+    sums = _sums(g, node, value, filters, "ConvInteger", x, **window(node))
+    return _scaled(g, node, sums, _channels)
   x, kernel = as_float(g, value, x), weights(g, node, filters, node.multiplier)
   if not node.fixed:
     return g.add("Conv", x, kernel, node.addend, name=node.name, **window(node))
@@ -106,24 +91,20 @@ def _conv(g, node: Conv, value: Value, x):
 def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
   """The accumulators, whole float32 numbers, one for each row of multipliers."""
   w = node.weights
-  if op == "ConvInteger" and accumulator_bound(node, value) <= EXACT:
+  if op == "ConvInteger" and nodes.accumulator_bound(node, value) <= EXACT:
     x = as_float(g, value, x)
     sums = [g.add("Conv", x, kernel, **attributes) for kernel in _float_levels(g, node, layout)]
-    return [
-      g.add("Round", s) for s in sums
-    ]  # or ONNX Runtime multiplies the weights by what they are multiplied by
+    # Without Round, ONNX Runtime would multiply the weights by the multipliers.
+    return [g.add("Round", s) for s in sums]
   convolve = functools.partial(g.add, op, x, **attributes)
   if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
-    half = as_uint8(g, layout(w.levels // 2))
-    sums = [
-      g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in (ZERO, ZERO - 1)))
-    ]
+    half, points = as_uint8(g, layout(w.levels // 2)), (ZERO, ZERO - 1)
+    sums = [g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in points))]
   elif w.top > LARGEST_WEIGHT:
     sums = [convolve(as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
   else:
-    sums = [
-      convolve(g.levels(w, layout(w.levels), side), zero(value)) for side in _sides(node.multiplier)
-    ]
+    kernels = [g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier)]
+    sums = [convolve(kernel, zero(value)) for kernel in kernels]
   return [g.cast(s, np.float32) for s in sums]
 
 
@@ -136,21 +117,20 @@ def _scaled(g, node: Conv, sums, form):
   products = [g.add("Mul", s, form(m)) for s, m in zip(sums, node.multiplier, strict=True)]
   if node.fixed:
     products = [g.add("Round", p) for p in products]
-  total = g.add("Add", *products) if len(products) == 2 else products[0]
-  return g.add("Add", total, form(node.addend), name=node.name)
+  return g.add("Add", _sum(g, products), form(node.addend), name=node.name)
+
+
+def _sum(g, rows: list[str]) -> str:
+  return g.add("Add", *rows) if len(rows) == 2 else rows[0]
 
 
 def weights(g: Graph, node: Conv, layout, multiplier: np.ndarray) -> str:
-  """Float weights times multipliers, float32 (1 or 2, out); computed from their levels, where they
-  have some."""
+  """Float weights times multipliers, float32 (1 or 2, out); computed from levels, if any."""
   w, form = node.weights, lambda row: layout(row.reshape(1, 1, 1, -1))
   if w.bits == FULL:
     return g.constant(layout(w.levels * multiplier[0]))
-  rows = [
-    g.add("Mul", x, form(m))
-    for x, m in zip(_float_levels(g, node, layout), multiplier, strict=True)
-  ]
-  return g.add("Add", *rows) if len(rows) == 2 else rows[0]
+  levels = _float_levels(g, node, layout)
+  return _sum(g, [g.add("Mul", x, form(m)) for x, m in zip(levels, multiplier, strict=True)])
 
 
 def _float_levels(g, node: Conv, layout):
@@ -159,17 +139,15 @@ def _float_levels(g, node: Conv, layout):
   if w.odd and w.bits == 8:
     half = g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)
     return [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
-  return [
-    g.cast(g.levels(w, layout(w.levels), side), np.float32) for side in _sides(node.multiplier)
-  ]
+  kernels = [g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier)]
+  return [g.cast(kernel, np.float32) for kernel in kernels]
 
 
 def _sides(multiplier):
-  """What of the levels meets each row of multipliers: all, or the positive and the negative ones,
-  as 1."""
-  return (
-    [None] if len(multiplier) == 1 else [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
-  )
+  """The levels that meet each row of multipliers: all, or the positive and negative ones, as 1."""
+  if len(multiplier) == 1:
+    return [None]
+  return [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
 
 
 def as_float(g: Graph, value: Value, x: str) -> str:
@@ -185,25 +163,25 @@ def _channels(array) -> np.ndarray:
   return np.reshape(array, (-1, 1, 1))
 
 
-def _image(g, node: Image, value: Value, images):
+def _image(g, node: nodes.Image, value: Value, images):
   """By rows: ONNX Runtime is slow where constants of three numbers, one per channel, recur from
   pixel to pixel."""
   height, width, channels = value.shape
   x = g.cast(g.add("Reshape", images, np.array([0, height, width * channels])), np.float32)
   x = g.add("Mul", x, np.tile(node.multiplier[0], width))
   x = g.add("Add", g.add("Round", x) if node.fixed else x, np.tile(node.addend, width))
-  return g.add(
-    "Transpose", g.add("Reshape", x, np.array([0, *value.shape])), perm=[0, 3, 1, 2], name=node.name
-  )
+  x = g.add("Reshape", x, np.array([0, *value.shape]))
+  return g.add("Transpose", x, perm=[0, 3, 1, 2], name=node.name)
 
 
-def _rescale(g, node: Rescale, value: Value, x):
+def _rescale(g, node: nodes.Rescale, value: Value, x):
   x = as_float(g, value, subsampled(g, x, node.stride))
   if value.kind == "levels":
     x = g.add("Round", g.add("Mul", x, np.float32(node.multiplier)))
-  return g.add(
-    "Identity", padded(g, x, node.channels - value.shape[-1], np.float32(0)), name=node.name
-  )
+  if extra := node.channels - value.shape[-1]:  # zeros, the smaller half before
+    pads = np.array([0, extra // 2, 0, 0, 0, extra - extra // 2, 0, 0])
+    x = g.add("Pad", x, pads, np.float32(0))
+  return g.add("Identity", x, name=node.name)
 
 
 def subsampled(g: Graph, x: str, stride: int) -> str:
@@ -214,22 +192,15 @@ def subsampled(g: Graph, x: str, stride: int) -> str:
   return g.add("Slice", x, np.zeros(2, np.int64), ends, SPATIAL, np.full(2, stride))
 
 
-def padded(g: Graph, x: str, extra: int, zero) -> str:
-  """With ``extra`` channels of zeros, the smaller half before."""
-  if not extra:
-    return x
-  return g.add("Pad", x, np.array([0, extra // 2, 0, 0, 0, extra - extra // 2, 0, 0]), zero)
-
-
-def _add(g, node: Add, *values_and_names):
+def _add(g, node: nodes.Add, *values_and_names):
   return g.add("Add", *values_and_names[2:], name=node.name)
 
 
-def _quantize(g, node: Quantize, value: Value, x):
+def _quantize(g, node: nodes.Quantize, value: Value, x):
   return on_grid(g, node, x, FRACTION)
 
 
-def on_grid(g: Graph, node: Quantize, x: str, step: float, named: bool = True) -> str:
+def on_grid(g: Graph, node: nodes.Quantize, x: str, step: float, named: bool = True) -> str:
   """``x / step`` as levels, which get the node's name if ``named``."""
   name = node.name if named else ""
   if node.bits == 8:
@@ -239,15 +210,15 @@ def on_grid(g: Graph, node: Quantize, x: str, step: float, named: bool = True) -
   return g.add("Clip", levels, low, high, name=name)
 
 
-def _relu(g, node: Relu, value: Value, x):
+def _relu(g, node: nodes.Relu, value: Value, x):
   return g.add("Relu", x, name=node.name)
 
 
-def _max_pool(g, node: MaxPool, value: Value, x):
+def _max_pool(g, node: nodes.MaxPool, value: Value, x):
   return g.add("MaxPool", x, name=node.name, **windows((3, 3), 2))
 
 
-def _mean(g, node: Mean, value: Value, x):
+def _mean(g, node: nodes.Mean, value: Value, x):
   if value.kind == "float":
     if np.float32(node.multiplier) == np.float32(1 / (value.shape[0] * value.shape[1])):
       return g.add("GlobalAveragePool", x, name=node.name)
@@ -261,12 +232,12 @@ def _mean(g, node: Mean, value: Value, x):
 
 
 _RULES = {
-  Image: _image,
-  Conv: _conv,
-  Rescale: _rescale,
-  Add: _add,
-  Quantize: _quantize,
-  Relu: _relu,
-  MaxPool: _max_pool,
-  Mean: _mean,
+  nodes.Image: _image,
+  nodes.Conv: _conv,
+  nodes.Rescale: _rescale,
+  nodes.Add: _add,
+  nodes.Quantize: _quantize,
+  nodes.Relu: _relu,
+  nodes.MaxPool: _max_pool,
+  nodes.Mean: _mean,
 }

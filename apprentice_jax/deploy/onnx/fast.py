@@ -19,56 +19,34 @@ import dataclasses
 
 import numpy as np
 
-from apprentice_jax.deploy.network import (
-  FRACTION,
-  FULL,
-  Add,
-  Conv,
-  Image,
-  Mean,
-  Network,
-  Quantize,
-  Rescale,
-  Value,
-  Weights,
-  inputs,
-)
+from apprentice_jax.deploy import network as nodes
+from apprentice_jax.deploy.network import FRACTION, FULL, Conv, Network, Quantize, Value, inputs
 from apprentice_jax.deploy.onnx import exact
-from apprentice_jax.deploy.onnx.exact import (
-  LARGEST_WEIGHT,
-  filters,
-  subsampled,
-  window,
-  windows,
-  zero,
-)
+from apprentice_jax.deploy.onnx.exact import LARGEST_WEIGHT, filters, window, windows, zero
 from apprentice_jax.deploy.onnx.graph import ZERO, Graph
 
 LARGEST_BIAS = 2.0**30
 NEGLIGIBLE = 2.0**-10  # of a level
 
 
-def unfit(network: Network, known: dict[str, Value]) -> str:
+def unfit(network: Network, values: dict[str, Value]) -> str:
   """Why a network has no fast form; "" if it has one."""
   by_name = {node.name: node for node in network.nodes}
   readers = collections.Counter(name for node in network.nodes for name in inputs(node))
+  shortcut = lambda name: isinstance(by_name[name], nodes.Rescale)
   for node in network.nodes:
     if isinstance(node, Quantize) and node.bits != 8:
       return f"{node.name} has {node.bits} bits, and what ONNX multiplies and adds fast has 8"
-    if isinstance(node, Add) and not all(
-      known[name].kind == "fixed" and isinstance(by_name[name], Rescale) for name in inputs(node)
-    ):
-      return (
-        "its additions are not of 8-bit activations: train with --config.quantization.residual, "
-        "or export the exact form"
-      )
-    if isinstance(node, Quantize) and (
-      isinstance(by_name[node.input], Rescale) or readers[node.input] > 1
-    ):
+    if isinstance(node, Quantize) and (shortcut(node.input) or readers[node.input] > 1):
       return f"{node.name} quantizes what is a shortcut, or read by others as well"
-    if isinstance(node, Conv) and known[node.input].kind == "levels":
-      why = _unfit_weights(node)
-      if why:
+    if isinstance(node, nodes.Add):
+      if not all(values[name].kind == "fixed" and shortcut(name) for name in inputs(node)):
+        return (
+          "its additions are not of 8-bit activations: train with "
+          "--config.quantization.residual, or export the exact form"
+        )
+    if isinstance(node, Conv) and values[node.input].kind == "levels":
+      if why := _unfit_weights(node):
         return f"{node.name} has {why}"
   return ""
 
@@ -88,127 +66,112 @@ def _unfit_weights(node: Conv) -> str:
   return ""
 
 
-def needs_vnni(network: Network, known: dict[str, Value]) -> list[str]:
-  """The convolutions that x86 processors without VNNI compute wrongly in this form: they saturate
-  at 16 bits."""
-  return [
-    node.name
-    for node in network.nodes[:-1]
-    if isinstance(node, Conv)
-    and known[node.input].kind == "levels"
-    and node.weights.top > LARGEST_WEIGHT
-  ]
+def needs_vnni(network: Network, values: dict[str, Value]) -> list[str]:
+  """The convolutions whose sums saturate at 16 bits in this form, on x86 without VNNI."""
+  integers = lambda node: isinstance(node, Conv) and values[node.input].kind == "levels"
+  convs = filter(integers, network.nodes[:-1])
+  return [node.name for node in convs if node.weights.top > LARGEST_WEIGHT]
 
 
-def build(g: Graph, network: Network, known: dict[str, Value], images: str) -> str:
-  """As `exact.build`; but what is quantized is one with its Quantize, and nothing else has its
-  result."""
+def build(g: Graph, network: Network, values: dict[str, Value], images: str) -> str:
+  """As `exact.build`; but a quantized result is one with its Quantize, and has no name itself."""
   steps, by_name = {}, {node.name: node for node in network.nodes}
   for node in network.nodes[:-1]:
-    values, names = [known[name] for name in inputs(node)], inputs(node) or [images]
-    before = by_name.get(names[0])
-    of_levels = bool(values) and values[0].kind == "levels"
+    names = inputs(node) or (images,)
+    before, x = by_name.get(names[0]), values.get(names[0])
+    of_levels = x is not None and x.kind == "levels"
     if isinstance(node, Quantize):
       steps[node.name] = node.step
-      if isinstance(before, Add):
-        _addition(g, node, before, by_name, known)
+      if isinstance(before, nodes.Add):
+        _addition(g, node, before, by_name, values)
       elif isinstance(before, Conv):
-        _convolution(g, node, before, known[before.input], steps)
-      elif isinstance(before, Mean):
-        exact.on_grid(
-          g, node, _mean(g, before, known[before.input], node.step / FRACTION), node.step
-        )
+        _convolution(g, node, before, values[before.input], steps)
+      elif isinstance(before, nodes.Mean):
+        mean = _mean(g, before, values[before.input], node.step / FRACTION)
+        exact.on_grid(g, node, mean, node.step)
       else:
-        exact.rule(g, node, values, names)
-    elif isinstance(node, Rescale) and of_levels:
-      _rescale(g, node, values[0])
-    elif isinstance(node, Mean) and of_levels:
+        exact.rule(g, node, [x], names)
+    elif isinstance(node, nodes.Rescale) and of_levels:
+      _rescale(g, node, x)
+    elif isinstance(node, nodes.Mean) and of_levels:
       if not node.fixed:
-        _mean(g, node, values[0])
-    elif isinstance(node, Image):
+        _mean(g, node, x)
+    elif isinstance(node, nodes.Image):
       unrounded = dataclasses.replace(node, fixed=False)  # a pass over all pixels less
-      exact.rule(g, unrounded, [known[node.name]], names)
-    elif not isinstance(node, Add) and not (isinstance(node, Conv) and node.fixed):
-      exact.rule(g, node, values, names)
+      exact.rule(g, unrounded, [values[node.name]], names)
+    elif not isinstance(node, nodes.Add) and not (isinstance(node, Conv) and node.fixed):
+      exact.rule(g, node, [x], names)
       steps[node.name] = steps.get(names[0])
   head = network.nodes[-1]
-  return dense(g, head, known[head.input], steps.get(head.input))
+  return dense(g, head, values[head.input], steps.get(head.input))
 
 
-def _rescale(g: Graph, node: Rescale, value: Value):
-  """The levels of a shortcut; to more channels by a convolution that copies, in less time than
-  Slice and Pad take."""
+def _rescale(g: Graph, node: nodes.Rescale, value: Value):
+  """The levels of a shortcut.
+
+  A convolution copies them to more channels, in less time than Slice and Pad take.
+  """
   channels = value.shape[-1]
   if node.channels == channels:
-    g.add("Identity", subsampled(g, node.input, node.stride), name=node.name)
+    g.add("Identity", exact.subsampled(g, node.input, node.stride), name=node.name)
     return
-  copies = np.eye(node.channels, channels, -((node.channels - channels) // 2), np.int8)[
-    ..., None, None
-  ]
-  kernel = g.add(
-    "DequantizeLinear", g.levels(Weights(copies, 2), copies), np.float32(1), np.int8(0)
-  )
-  x = g.add("DequantizeLinear", node.input, np.float32(1), zero(value))
+  copies = np.eye(node.channels, channels, -((node.channels - channels) // 2), np.int8)
+  copies = copies[..., None, None]
+  one, kernel = np.float32(1), g.levels(nodes.Weights(copies, 2), copies)
+  kernel = g.add("DequantizeLinear", kernel, one, np.int8(0))
+  x = g.add("DequantizeLinear", node.input, one, zero(value))
   x = g.add("Conv", x, kernel, **windows((1, 1), node.stride))
-  g.add("QuantizeLinear", x, np.float32(1), zero(value), name=node.name)
+  g.add("QuantizeLinear", x, one, zero(value), name=node.name)
 
 
-def _addition(g, node: Quantize, add: Add, by_name, known):
-  values = []
+def _addition(g, node: Quantize, add: nodes.Add, by_name, values):
+  floats = []
   for rescale in (by_name[name] for name in inputs(add)):
     step = np.float32(rescale.multiplier / FRACTION * node.step)
-    values.append(g.add("DequantizeLinear", rescale.name, step, zero(known[rescale.input])))
-  exact.on_grid(g, node, g.add("Add", *values, name=add.name), node.step)
+    floats.append(g.add("DequantizeLinear", rescale.name, step, zero(values[rescale.input])))
+  exact.on_grid(g, node, g.add("Add", *floats, name=add.name), node.step)
 
 
 def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
-  multiplier, addend = (
-    a.astype(np.float64) / FRACTION for a in (conv.multiplier, conv.addend)
-  )  # in levels
+  # In levels of the result.
+  multiplier, addend = (a.astype(np.float64) / FRACTION for a in (conv.multiplier, conv.addend))
   if value.kind == "float":
-    x = conv.input
     weights = exact.weights(g, conv, filters, (multiplier * node.step).astype(np.float32))
     bias = (addend * node.step).astype(np.float32)
-    y = g.add("Conv", x, weights, bias, name=conv.name, **window(conv))
+    y = g.add("Conv", conv.input, weights, bias, name=conv.name, **window(conv))
     _channels_last(g, exact.on_grid(g, node, y, node.step, named=False), node.name)
-  else:
-    step = np.float32(steps[conv.input])
-    x = g.add("DequantizeLinear", conv.input, step, zero(value))
-    weights, scale, bias = _integers(g, conv, multiplier, addend, max(-value.low, value.high))
-    scale = (scale * node.step / step).astype(np.float32)
-    weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
-    bias = g.add("DequantizeLinear", bias, scale * step, np.zeros(len(scale), np.int32), axis=0)
-    exact.on_grid(
-      g, node, g.add("Conv", x, weights, bias, name=conv.name, **window(conv)), node.step
-    )
+    return
+  step = np.float32(steps[conv.input])
+  x = g.add("DequantizeLinear", conv.input, step, zero(value))
+  weights, scale, bias = _integers(g, conv, multiplier, addend, max(-value.low, value.high))
+  scale = (scale * node.step / step).astype(np.float32)
+  weights = g.add("DequantizeLinear", weights, scale, np.zeros(len(scale), np.int8), axis=0)
+  bias = g.add("DequantizeLinear", bias, scale * step, np.zeros(len(scale), np.int32), axis=0)
+  y = g.add("Conv", x, weights, bias, name=conv.name, **window(conv))
+  exact.on_grid(g, node, y, node.step)
 
 
-def _mean(g: Graph, node: Mean, value: Value, unit: float = 1.0) -> str:
-  """The mean of levels as a float; ``unit``: what 1 in the node's result stands for."""
-  pixels = value.shape[0] * value.shape[1]
-  x = g.add(
-    "DequantizeLinear", node.input, np.float32(node.multiplier * pixels * unit), zero(value)
-  )
+def _mean(g: Graph, node: nodes.Mean, value: Value, unit: float = 1.0) -> str:
+  """The mean of levels as a float; ``unit``: the value of 1 in the node's result."""
+  step = np.float32(node.multiplier * (value.shape[0] * value.shape[1]) * unit)
+  x = g.add("DequantizeLinear", node.input, step, zero(value))
   return g.add("GlobalAveragePool", x, name=node.name)
 
 
 def dense(g: Graph, node: Conv, value: Value, step: float | None) -> str:
-  """The logits: of levels, a Gemm between scales. Weights of 8 bits are uint8, see
-  `exact.as_uint8`."""
+  """The logits: of levels, a Gemm between scales.
+
+  Weights of 8 bits are uint8, see `exact.as_uint8`.
+  """
   multiplier, addend, w = node.multiplier[0], node.addend, node.weights
-  scales = (
-    len(node.multiplier) == 1
-    and np.all(multiplier > 0)
-    and np.all(np.abs(addend) < LARGEST_BIAS * multiplier)
-  )
-  if value.kind != "levels" or w.bits == FULL or not scales:
+  small = np.all(multiplier > 0) and np.all(np.abs(addend) < LARGEST_BIAS * multiplier)
+  if value.kind != "levels" or w.bits == FULL or len(node.multiplier) > 1 or not small:
     return exact.dense(g, node, value, node.input)
   each = lambda point: np.full(len(multiplier), point)
-  numbers, point = (
-    (exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO))
-    if w.top > LARGEST_WEIGHT
-    else (g.levels(w, w.levels[0, 0]), np.int8(0))
-  )
+  if w.top > LARGEST_WEIGHT:
+    numbers, point = exact.as_uint8(g, w.levels[0, 0]), np.uint8(ZERO)
+  else:
+    numbers, point = g.levels(w, w.levels[0, 0]), np.int8(0)
   x = g.add("DequantizeLinear", g.add("Flatten", node.input), np.float32(step), zero(value))
   weights = g.add("DequantizeLinear", numbers, multiplier / np.float32(step), each(point), axis=1)
   bias = np.rint(addend / multiplier).astype(np.int32)
@@ -229,12 +192,16 @@ def _channels_last(g: Graph, x: str, name: str):
 
 
 def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
-  """int8 weights, and in units of their sums: what a unit is in levels of the result, (out,), and
-  the int32 bias.
+  """int8 weights, the value of a unit of their sums, and the bias in these units.
 
   Args:
+    g: the graph.
+    conv: the convolution.
     multiplier, addend: of the convolution, in levels of the result.
     largest: magnitude of its input.
+
+  Returns:
+    The name of the weights; float64 (out,), in levels of the result; int32 (out,).
   """
   w, magnitude = conv.weights, np.abs(multiplier)
   row = magnitude.max(0)
@@ -245,32 +212,24 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
   top = int(np.clip(room, 1, LARGEST_WEIGHT))
   levels = np.where(dead, 0, w.levels)
   if len(multiplier) == 1:
-    gain, levels = max(top // w.top, 1), filters(np.where(multiplier[0] < 0, -levels, levels))
-    if w.odd and np.any(dead):  # 0 is no odd number, and has no place in their packed form
-      numbers = g.constant((gain * levels).astype(np.int8))
-    else:
-      numbers = g.levels(w, levels, lambda x: gain * np.clip(x, -w.top, w.top))
-    scale = row / gain
+    gain, levels = max(top // w.top, 1), np.where(multiplier[0] < 0, -levels, levels)
+    scale, number = row / gain, lambda x: gain * np.clip(x, -w.top, w.top)
+    packed = not (w.odd and np.any(dead))  # 0 is no odd number, and has no code
   else:
     plus, minus = _ratios(magnitude, top)
-    if plus.size == 1:
-      numbers = g.levels(
-        w, filters(levels), lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8)
-      )
-    else:  # the packed form has one number for each level
-      numbers = g.constant(
-        filters(np.select([levels == 1, levels == -1], [plus, -minus])).astype(np.int8)
-      )
-    negative = multiplier[0] < multiplier[1]
-    if np.any(negative):  # for scales that are positive
-      signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
-      numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
     scale = row / np.maximum(plus, minus)
-  return (
-    numbers,
-    scale,
-    np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32),
-  )
+    number = lambda x: np.select([x == 1, x == -1], [plus, -minus]).astype(np.int8)
+    packed = plus.size == 1  # the packed form has one number for each level
+  if packed:
+    numbers = g.levels(w, filters(levels), number)
+  else:
+    numbers = g.constant(filters(number(levels)).astype(np.int8))
+  negative = multiplier[0] < multiplier[-1]
+  if np.any(negative):  # of two rows, for scales that are positive
+    signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
+    numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
+  bias = np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS)
+  return numbers, scale, bias.astype(np.int32)
 
 
 def _ratios(magnitude, top: int) -> tuple[np.ndarray, np.ndarray]:
