@@ -94,18 +94,11 @@ def load(path) -> Predictor:
     raise BadFile(f"damaged: it and {path}.json are not what was written together")
   try:
     exported = jax.export.deserialize(bytearray(data))
-    shape, names, resize = (
-      tuple(sidecar["image_shape"]),
-      tuple(sidecar["class_names"]),
-      int(sidecar["resize"]),
-    )
+    shape, names = tuple(sidecar["image_shape"]), tuple(sidecar["class_names"])
+    resize = int(sidecar["resize"])
     (images,), (logits,) = exported.in_avals, exported.out_avals
-    fits = (
-      images.dtype == jnp.uint8
-      and images.shape[1:] == shape
-      and logits.shape[1:] == (len(names),)
-      and all(isinstance(name, str) for name in names)
-    )
+    fits = images.dtype == jnp.uint8 and images.shape[1:] == shape
+    fits &= logits.shape[1:] == (len(names),) and all(isinstance(name, str) for name in names)
     call = jax.jit(exported.call)
     # A jax may read the file of another one, and not run it.
     call.lower(jax.ShapeDtypeStruct((1, *shape), jnp.uint8))

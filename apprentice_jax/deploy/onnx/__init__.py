@@ -6,11 +6,11 @@ the logits. They say how to prepare images, in "preprocessing" for programs and 
 people. docs/onnxruntime.md has a script.
 
 All operators are standard ones, and their optional attributes are written out. ONNX's reference
-evaluator runs both forms. Forms:
+evaluator runs both forms:
 
-- "exact": the numbers of `integer`, see `exact`; of networks with float activations, float
-convolutions. - "fast": 8 bits between all layers, see `fast`, for students trained with
-quantization.residual.
+- "exact": the numbers of `interpret`, see `exact`; of networks with float activations, float
+  convolutions.
+- "fast": 8 bits between all layers, see `fast`, for students trained with quantization.residual.
 
 In both, weights of up to 4 bits are packed (of 3 bits, in 4), and restored to int8 or float32 when
 ONNX Runtime loads the file; of 5 to 8 bits, a byte holds one.
@@ -39,11 +39,13 @@ _CHECKSUM = "sha256"
 def write(network: Network, path, form: str = "auto", packing: str = "bits"):
   """Writes a network.
 
+  It warns of layers that processors without VNNI would compute wrongly in the fast form.
+
   Args:
+    network: from `lower.lower`.
+    path: of the file.
     form: "exact", "fast", or "auto": fast for a network that has such a form.
     packing: of ternary weights, "bits" (2 bits) or "base3" (1.6).
-
-  Warns of layers that processors without VNNI would compute wrongly in the fast form.
 
   Raises:
     ConfigError: it has no fast form, or onnx is not installed.
@@ -59,21 +61,16 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
 
   if form not in FORMS:
     raise ValueError(f"form {form!r} does not exist: choose one of {', '.join(FORMS)}.")
-  known = check(network)
-  why = fast.unfit(network, known)
+  values = check(network)
+  why = fast.unfit(network, values)
   if form == "fast" and why:
     raise ConfigError(f"the network has no fast form: {why}.")
-  form = ("exact" if why else "fast") if form == "auto" else form
-  saturating = fast.needs_vnni(network, known) if form == "fast" else []
-  if saturating:
-    fitting = "--ends=7bit or --form=exact" if saturating == ["stem"] else "--form=exact"
-    warnings.warn(
-      "on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, "
-      "and the "
-      f"sums of {', '.join(saturating[:5])} come out wrong there; what fits is {fitting}."
-    )
+  if form == "auto":
+    form = "exact" if why else "fast"
+  if form == "fast":
+    _warn_of_saturation(fast.needs_vnni(network, values))
   graph = Graph(packing, form)
-  head = (fast if form == "fast" else exact).build(graph, network, known, "images")
+  head = (fast if form == "fast" else exact).build(graph, network, values, "images")
   graph.add("Identity", head, name="logits")
   model = graph.model(
     [("images", np.uint8, ["batch", *network.image_shape])],
@@ -89,22 +86,26 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   return data + _seal(data)
 
 
+def _warn_of_saturation(layers: list[str]):
+  if layers:
+    fitting = "--ends=7bit or --form=exact" if layers == ["stem"] else "--form=exact"
+    warnings.warn(
+      "on x86 processors without VNNI, ONNX Runtime adds products of 8-bit weights in 16 bits, "
+      f"and the sums of {', '.join(layers[:5])} come out wrong there; what fits is {fitting}."
+    )
+
+
 def metadata(network: Network) -> dict[str, str]:
-  """What the file says of itself; numbers and lists in JSON."""
-  texts = {
+  """The file's account of itself; numbers and lists in JSON."""
+  as_json = lambda value: json.dumps(value, ensure_ascii=False)
+  fields = ("image_shape", "resize", "mean", "std", "class_names")
+  return {
     "architecture": network.architecture,
     "precision": network.precision,
     "pixels": " ".join(preprocessing.sentences(network)),
+    **{field: as_json(getattr(network, field)) for field in fields},
+    "preprocessing": as_json(preprocessing.steps(network)),
   }
-  values = {
-    "image_shape": network.image_shape,
-    "resize": network.resize,
-    "mean": network.mean,
-    "std": network.std,
-    "class_names": network.class_names,
-    "preprocessing": preprocessing.steps(network),
-  }
-  return texts | {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
 def _description(network: Network) -> str:
@@ -144,32 +145,27 @@ def load(path, threads: int = 0) -> Predictor:
   options.intra_op_num_threads = threads
   try:
     session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    said = session.get_modelmeta().custom_metadata_map
-    shape, names, resize = (
-      json.loads(said[key]) for key in ("image_shape", "class_names", "resize")
-    )
-    shape, names, resize = tuple(map(int, shape)), tuple(map(str, names)), int(resize)
+    text = session.get_modelmeta().custom_metadata_map
+    values = [json.loads(text[key]) for key in ("image_shape", "class_names", "resize")]
+    shape, names, resize = tuple(map(int, values[0])), tuple(map(str, values[1])), int(values[2])
     (images,), (logits,) = session.get_inputs(), session.get_outputs()
     wanted = [("images", "tensor(uint8)", [*shape]), ("logits", "tensor(float)", [len(names)])]
-    found = [(value.name, value.type, value.shape[1:]) for value in (images, logits)]
-    if found != wanted or len(shape) != 3:
-      raise ValueError(f"it computes {found}, and its metadata are for {wanted}")
-  except (
-    Exception
-  ) as error:  # onnxruntime has a dozen kinds; the checksum is right, so somebody else wrote it
+    own = [(value.name, value.type, value.shape[1:]) for value in (images, logits)]
+    if own != wanted or len(shape) != 3:
+      raise ValueError(f"it computes {own}, and its metadata are for {wanted}")
+  # onnxruntime has a dozen kinds of errors. The checksum is right, so somebody else wrote the file.
+  except Exception as error:
     why = " ".join(str(error).split())[:100]
     raise BadFile(
       "no network that export wrote, or none that ONNX Runtime "
       f"{runtime.__version__} can run ({why})"
     ) from None
-  return Predictor(
-    shape, names, resize, lambda images: session.run(["logits"], {"images": images})[0]
-  )
+  run = lambda images: session.run(["logits"], {"images": images})[0]
+  return Predictor(shape, names, resize, run)
 
 
 def recognises(path) -> bool:
-  """Whether the file at path is to be read by this module: after the IR version, the producer's
-  name."""
+  """Whether this module reads the file at path: the producer's name follows the IR version."""
   with open(path, "rb") as file:
     start = file.read(4 + len(PRODUCER))
   return start[:1] == b"\x08" and start[2:] == bytes([0x12, len(PRODUCER)]) + PRODUCER.encode()

@@ -37,6 +37,11 @@ def _defaults(op: str, opset: int) -> dict:
   return {name: helper.get_attribute_value(value) for name, value in values.items()}
 
 
+def _info(values) -> list[onnx.ValueInfoProto]:
+  info = helper.make_tensor_value_info
+  return [info(name, _TYPES[np.dtype(dtype)], shape) for name, dtype, shape in values]
+
+
 class Graph:
   """Collects nodes and constants.
 
@@ -90,13 +95,12 @@ class Graph:
     each = 5 if packing == bits.BASE3 else 8 // stored.bits
     codes = np.arange(3**5 if packing == bits.BASE3 else 256, dtype=np.uint8)
     table = numbers(bits.levels(codes, packing, (len(codes), each)).astype(np.int8))
-    found = self.add(
-      "Gather", table, self.cast(self.constant(bits.pack(levels, packing)), np.int32)
-    )
+    places = self.cast(self.constant(bits.pack(levels, packing)), np.int32)
+    looked_up = self.add("Gather", table, places)
     if levels.size % each:
-      found = self.add("Reshape", found, np.array([-1]))
-      found = self.add("Slice", found, np.array([0]), np.array([levels.size]))
-    return self.add("Reshape", found, np.array(levels.shape))
+      flat = self.add("Reshape", looked_up, np.array([-1]))
+      looked_up = self.add("Slice", flat, np.array([0]), np.array([levels.size]))
+    return self.add("Reshape", looked_up, np.array(levels.shape))
 
   def model(self, inputs, outputs, metadata: dict, **about) -> onnx.ModelProto:
     """The model, checked: its operators, and with ONNX's strict inference its shapes.
@@ -106,20 +110,11 @@ class Graph:
       metadata: strings.
       **about: what else the model says of itself: producer_name, domain, doc_string and the like.
     """
-    info = [
-      [
-        helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape)
-        for name, dtype, shape in values
-      ]
-      for values in (inputs, outputs)
-    ]
-    graph = helper.make_graph(self._nodes, "student", *info, list(self._constants.values()))
-    model = helper.make_model(
-      graph,
-      opset_imports=[helper.make_opsetid("", self._opset)],
-      ir_version=self._ir_version,
-      **about,
-    )
+    constants = list(self._constants.values())
+    graph = helper.make_graph(self._nodes, "student", _info(inputs), _info(outputs), constants)
+    opset = helper.make_opsetid("", self._opset)
+    about |= {"opset_imports": [opset], "ir_version": self._ir_version}
+    model = helper.make_model(graph, **about)
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
