@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from apprentice_jax.data import files
 from apprentice_jax.data import images as pictures
@@ -57,24 +58,23 @@ def find(paths: Sequence[str]) -> Files:
   Raises:
     ConfigError: a folder cannot be read, or has no image.
   """
-  found = Files([], [])
+  result = Files([], [])
   for path in map(os.fspath, paths):
     if not os.path.isdir(path):
-      found.paths.append(path)
+      result.paths.append(path)
       continue
     try:
       whys = sorted(files.below(path))
     except ValueError as error:
       raise ConfigError(str(error)) from None
-    some = [file for file, why in whys if not why]
+    images = [file for file, why in whys if not why]
     others = [(file, why) for file, why in whys if why]
-    if not some:
-      raise ConfigError(
-        ": ".join([f"there is no image in the folder {path}", *not_read(others)]) + "."
-      )
-    found.paths.extend(some)
-    found.others.extend(others)
-  return found
+    if not images:
+      clauses = [f"there is no image in the folder {path}", *not_read(others)]
+      raise ConfigError(": ".join(clauses) + ".")
+    result.paths.extend(images)
+    result.others.extend(others)
+  return result
 
 
 def not_read(others: list[tuple[str, str]]) -> list[str]:
@@ -122,8 +122,7 @@ def predict(predictor: Predictor, paths: Sequence, top: int = 5) -> Iterator[Ans
     images = np.zeros((min(BATCH, len(paths)), *predictor.image_shape), np.uint8)
     troubles = [_prepare(path, predictor, out) for path, out in zip(some, images)]
     logits = predictor.logits(images)[: len(some)].astype(np.float64)
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    for path, trouble, row in zip(some, troubles, odds / odds.sum(-1, keepdims=True)):
+    for path, trouble, row in zip(some, troubles, softmax(logits, -1)):
       best = [] if trouble else np.argsort(-row, kind="stable")[:top]
       yield Answer(str(path), [(predictor.class_names[i], float(row[i])) for i in best], trouble)
 
@@ -164,11 +163,8 @@ def prepared(path, predictor: Predictor) -> np.ndarray:
       pixels = pictures.pixels(picture)
     elif height == width:
       pixels = np.empty((height, width, 3), np.uint8)
-      evaluation_image(
-        encoded,
-        Crops(height, preprocessing.short_side(predictor.image_shape, predictor.resize)),
-        pixels,
-      )
+      side = preprocessing.short_side(predictor.image_shape, predictor.resize)
+      evaluation_image(encoded, Crops(height, side), pixels)
     else:
       raise ConfigError(
         f"{path} has {picture.width}x{picture.height} pixels: this network takes {width}x{height}."

@@ -1,5 +1,4 @@
-"""What a run leaves for its reader: report.md, report.html and pictures; of a study see
-`study.report`."""
+"""The report of one run: report.md, report.html and pictures; `study.report` writes a study's."""
 
 import json
 import pathlib
@@ -9,6 +8,7 @@ import numpy as np
 
 from apprentice_jax import document, plots
 from apprentice_jax.document import Heading, Picture, Table, Text
+from apprentice_jax.files import read_or_none
 from apprentice_jax.training import predictions, starts
 from apprentice_jax.training.records import read_records
 
@@ -36,27 +36,21 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   config = json.loads((workdir / "config.json").read_text())
   result = json.loads((workdir / "result.json").read_text())
   records = read_records(workdir)
+  network, scheme = f"{config['student.name']} {config['precision']}", config["scheme"]
+  results = [[_label(key), _value(key, value)] for key, value in result.items()]
   head = [
-    Heading(
-      f"{config['student.name']} {config['precision']}, scheme {config['scheme']}, "
-      f"on {config['data.name']}",
-      1,
-    ),
-    Table(
-      "", ["result", "value"], [[_label(key), _value(key, value)] for key, value in result.items()]
-    ),
+    Heading(f"{network}, scheme {scheme}, on {config['data.name']}", 1),
+    Table("", ["result", "value"], results),
   ]
   blocks = [*head]
   if plots.run_curves(records, workdir / "curves.png"):
     blocks.append(Picture("curves.png", "learning curves"))
-    if config["scheme"] in ("A", "B", "C"):
-      blocks.append(
-        Text(
-          f"The training loss is the weighted sum of scheme {config['scheme']}'s terms at a "
-          "temperature of "
-          f"{config['loss.temperature']:g}. Its lowest value is not 0: the teacher is not certain."
-        )
+    if scheme in ("A", "B", "C"):
+      text = (
+        f"The training loss is the weighted sum of scheme {scheme}'s terms at a temperature of "
+        f"{config['loss.temperature']:g}. Its lowest value is not 0: the teacher is not certain."
       )
+      blocks.append(Text(text))
   blocks += _answers(workdir, config["eval.final"], images)
   blocks += _health(records)
   blocks += origin(workdir)
@@ -79,9 +73,8 @@ def _value(key: str, value) -> str:
 
 def _answers(workdir: pathlib.Path, split: str, images) -> list:
   """Accuracy by class, the confusion matrix, and the most confident mistakes."""
-  try:
-    class_names = json.loads((workdir / "classes.json").read_text())
-  except (OSError, ValueError):
+  class_names = read_or_none(workdir / "classes.json", json.loads)
+  if class_names is None:
     return []
   answers = predictions.read(workdir, class_names)
   if answers is None:
@@ -101,26 +94,16 @@ def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
   caption = f"Accuracy of each class on the {split} split."
   if len(shown) > LISTED:
     shown = sorted(shown, key=lambda i: right[i] / count[i])[:LISTED]
-    caption = (
-      f"The {LISTED} classes of lowest accuracy on the {split} split, of {len(class_names)}."
-    )
-  others = matrix - np.diag(right)
-  rows = []
+    total = len(class_names)
+    caption = f"The {LISTED} classes of lowest accuracy on the {split} split, of {total}."
+  others, rows = matrix - np.diag(right), []
   for i in shown:
     worst = int(others[i].argmax())
-    rows.append(
-      [
-        class_names[i],
-        f"{count[i]:,}",
-        f"{right[i]:,}",
-        f"{100 * right[i] / count[i]:.2f}",
-        f"{class_names[worst]} ({others[i, worst]:,})" if others[i].any() else "",
-      ]
-    )
-  return [
-    Heading("Accuracy by class"),
-    Table(caption, ["class", "images", "right", "accuracy %", "most often taken for"], rows),
-  ]
+    confused = f"{class_names[worst]} ({others[i, worst]:,})" if others[i].any() else ""
+    accuracy = f"{100 * right[i] / count[i]:.2f}"
+    rows.append([class_names[i], f"{count[i]:,}", f"{right[i]:,}", accuracy, confused])
+  columns = ["class", "images", "right", "accuracy %", "most often taken for"]
+  return [Heading("Accuracy by class"), Table(caption, columns, rows)]
 
 
 def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: str) -> list:
@@ -140,21 +123,15 @@ def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: st
     blocks = [heading, Picture("confusion.png", caption)]
     if numbers:
       rows = [[number, class_names[i]] for i, number in numbers.items()]
-      blocks.append(
-        Table("The picture numbers classes whose names it cannot show.", ["number", "class"], rows)
-      )
+      caption = "The picture numbers classes whose names it cannot show."
+      blocks.append(Table(caption, ["number", "class"], rows))
     return blocks
   others = matrix - np.diag(matrix.diagonal())
   worst = np.argsort(-others, axis=None, kind="stable")[:LISTED]
   pairs = [divmod(int(i), len(class_names)) for i in worst if others.flat[i]]
-  return [
-    heading,
-    Table(
-      f"The most frequent mistakes on the {split} split.",
-      ["true class", "prediction", "images"],
-      [[class_names[i], class_names[j], f"{others[i, j]:,}"] for i, j in pairs],
-    ),
-  ]
+  rows = [[class_names[i], class_names[j], f"{others[i, j]:,}"] for i, j in pairs]
+  caption = f"The most frequent mistakes on the {split} split."
+  return [heading, Table(caption, ["true class", "prediction", "images"], rows)]
 
 
 def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, images) -> list:
@@ -180,15 +157,11 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
     [answers.image[i], cell(true), cell(predicted), f"{confidence:.1%}"]
     for i, (true, predicted, confidence) in zip(places, wrong)
   ]
-  return [
-    heading,
-    *picture,
-    Table(
-      f"Wrong predictions on the {split} split, by the confidence (softmax) of the prediction.",
-      ["image", "true class", "prediction", "confidence"],
-      rows,
-    ),
-  ]
+  caption = (
+    f"Wrong predictions on the {split} split, by the confidence (softmax) of the prediction."
+  )
+  columns = ["image", "true class", "prediction", "confidence"]
+  return [heading, *picture, Table(caption, columns, rows)]
 
 
 def _health(records: list[dict]) -> list:
@@ -200,37 +173,26 @@ def _health(records: list[dict]) -> list:
   training = [r for r in records if "loss" in r]
   if not training:
     return []
-  learning = [r for r in training if r.get("learning_rate", 1)] or training
-  layers = {}
-  for kind, record in (
-    ("zeros", training[-1]),
-    ("flips", learning[-1]),
-    ("saturation", training[-1]),
-  ):
-    for key, value in record.items():
-      found, _, name = key.partition("/")
-      if found == kind and name:
-        layers.setdefault(name, {})[kind] = value
-  if not layers:
+  last = training[-1]
+  learning = ([r for r in training if r.get("learning_rate", 1)] or training)[-1]
+  record = {"zeros": last, "flips": learning, "saturation": last}
+  # The layers in the order in which their first number comes.
+  keys = [key.partition("/") for kind in record for key in record[kind] if key.startswith(kind)]
+  names = list(dict.fromkeys(name for _, _, name in keys if name))
+  if not names:
     return []
   percent = lambda v: "" if v is None else f"{100 * v:.3g}%"
-  rows = [
-    [name, *(percent(found.get(k)) for k in ("zeros", "flips", "saturation"))]
-    for name, found in layers.items()
-  ]
-  at = f"step {training[-1]['step']}"
-  if learning[-1] is not training[-1]:
-    at += f" (flips: step {learning[-1]['step']}, the last record with a learning rate above 0)"
-  return [
-    Heading("Health of the layers"),
-    Table(
-      f"Health in the steps before {at}. Zeros are weights and activations that are zero. "
-      "Flips are weights whose level changed in a step. "
-      "Saturated activations are at the end of their range.",
-      ["layer", "zeros", "flips", "saturation"],
-      rows,
-    ),
-  ]
+  cells = lambda name: [percent(record[kind].get(f"{kind}/{name}")) for kind in record]
+  at = f"step {last['step']}"
+  if learning is not last:
+    at += f" (flips: step {learning['step']}, the last record with a learning rate above 0)"
+  caption = (
+    f"Health in the steps before {at}. Zeros are weights and activations that are zero. "
+    "Flips are weights whose level changed in a step. "
+    "Saturated activations are at the end of their range."
+  )
+  rows = [[name, *cells(name)] for name in names]
+  return [Heading("Health of the layers"), Table(caption, ["layer", *record], rows)]
 
 
 def origin(*workdirs) -> list:

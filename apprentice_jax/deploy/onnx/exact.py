@@ -103,7 +103,7 @@ def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
   elif w.top > LARGEST_WEIGHT:
     sums = [convolve(as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
   else:
-    kernels = [g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier)]
+    kernels = (g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier))
     sums = [convolve(kernel, zero(value)) for kernel in kernels]
   return [g.cast(s, np.float32) for s in sums]
 
@@ -139,7 +139,7 @@ def _float_levels(g, node: Conv, layout):
   if w.odd and w.bits == 8:
     half = g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)
     return [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
-  kernels = [g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier)]
+  kernels = (g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier))
   return [g.cast(kernel, np.float32) for kernel in kernels]
 
 
