@@ -72,12 +72,12 @@ def _program(path):
   return ((f"line {i}", line) for i, line in enumerate(lines, 1))
 
 
-@reads("*.packed", "*.onnx", "*.jpg", "*.png")
+@reads("*.packed", "*.onnx")
 def _bytes(path):
   return ((f"byte {i}", value) for i, value in enumerate(path.read_bytes()))
 
 
-# Plots, reports with plots in them, logs, caches, checkpoints as they lie on the disk.
+# Logs, caches, checkpoints as they lie on the disk.
 IGNORED_FOLDERS = ("cache", "logs", "checkpoints", "checksums", "tensorboard")
 
 
@@ -87,8 +87,6 @@ def chosen(root: pathlib.Path) -> dict:
   for path in sorted(root.rglob("*")):
     inside = path.relative_to(root)
     if not path.is_file() or set(inside.parts) & set(IGNORED_FOLDERS):
-      continue
-    if path.suffix == ".png" and inside.parts[0] != "photos":
       continue
     reader = next((KINDS[pattern] for pattern in KINDS if path.match(pattern)), None)
     if reader:

@@ -1,8 +1,10 @@
 """Draws photos of four classes, always the same: python results/unchanged/photos.py FOLDER
 
-FOLDER gets train/CLASS and val/CLASS: blurred noise in JPEG, PNG and grey files.
+FOLDER gets train/CLASS and val/CLASS: blurred noise in JPEG, PNG and grey files. FOLDER.txt gets the
+checksums of all.
 """
 
+import hashlib
 import pathlib
 import sys
 
@@ -37,6 +39,9 @@ def main(folder: str):
         if i % 8 == 3:
           picture = picture.convert("L")
         picture.save(place / (f"{i:02d}.png" if i % 8 == 5 else f"{i:02d}.jpg"))
+  files = sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+  sums = [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+  pathlib.Path(f"{folder}.txt").write_text("\n".join(sums) + "\n")
 
 
 if __name__ == "__main__":
