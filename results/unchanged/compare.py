@@ -16,6 +16,8 @@ import numpy as np
 # Of the machine and the moment.
 TIMED = {"seconds", "images_per_second", "data_wait", "host_memory"}
 TIMED_LINES = ("seconds", "images/s", "running on", "report.html", "compiling ", "scoring ")
+# The last sections of reports: seconds, dates and commands, beside what is in results.csv.
+TIMED_SECTIONS = ("## All that was run", "## How it was made")
 # Which files of a workdir, a study or a network are compared, and how they are read.
 KINDS = {}
 
@@ -50,7 +52,10 @@ def _fields(record: dict, where: str = ""):
 
 @reads("report.md", "*.txt")
 def _lines(path):
-  every = path.read_text().splitlines()
+  text = path.read_text()
+  for heading in TIMED_SECTIONS:
+    text = text.partition(heading)[0]
+  every = text.splitlines()
   lines = [line for line in every if not any(word in line for word in TIMED_LINES)]
   return ((f"line {i} of those without times", line) for i, line in enumerate(lines, 1))
 
