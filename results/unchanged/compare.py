@@ -6,9 +6,11 @@ digit. Times, speeds and memory are left out, and what depends on them.
 
 import csv
 import gzip
+import io
 import itertools
 import json
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -27,22 +29,26 @@ def reads(*patterns):
   return lambda function: KINDS.update(dict.fromkeys(patterns, function)) or function
 
 
+def _text(path) -> str:
+  """A file's text, the folder of photos without what lies before it."""
+  return re.sub(r"(/[^/\s'\"|,]+)+/photos\b", "photos", path.read_text())
+
+
 @reads("results.csv", "predictions.csv")
 def _rows(path):
-  with path.open(newline="") as file:
-    for i, row in enumerate(csv.DictReader(file), 2):
-      yield from ((f"line {i}, {key}", value) for key, value in row.items() if key not in TIMED)
+  for i, row in enumerate(csv.DictReader(io.StringIO(_text(path))), 2):
+    yield from ((f"line {i}, {key}", value) for key, value in row.items() if key not in TIMED)
 
 
 @reads("metrics.jsonl")
 def _records(path):
-  for i, line in enumerate(path.read_text().splitlines(), 1):
+  for i, line in enumerate(_text(path).splitlines(), 1):
     yield from _fields(json.loads(line), f"line {i}, ")
 
 
 @reads("result.json", "data.json", "classes.json", "config.json")
 def _json(path):
-  found = json.loads(path.read_text())
+  found = json.loads(_text(path))
   yield from _fields(found if isinstance(found, dict) else dict(enumerate(found)))
 
 
@@ -52,7 +58,7 @@ def _fields(record: dict, where: str = ""):
 
 @reads("report.md", "*.txt")
 def _lines(path):
-  text = path.read_text()
+  text = _text(path)
   for heading in TIMED_SECTIONS:
     text = text.partition(heading)[0]
   every = text.splitlines()

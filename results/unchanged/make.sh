@@ -4,9 +4,9 @@
 #   bash results/unchanged/make.sh OUT [PART ...]
 #
 # PARTs are runs, networks, programs, study; without one, all of them, in some 20 minutes of two CPU
-# cores. OUT must lack these parts. What is compiled or decoded is kept in OUT/cache, so that nothing
-# is another checkout's. PYTHON says which Python, with the test extras; the package is that of this
-# checkout. compare.py compares two outputs.
+# cores. OUT must lack these parts. What is compiled or decoded is kept in OUT/cache, and nothing is
+# taken from another checkout. PYTHON says which Python, with the test extras; the package is that
+# of this checkout. compare.py compares two outputs.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)

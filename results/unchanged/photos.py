@@ -1,7 +1,7 @@
 """Draws photos of four classes, always the same: python results/unchanged/photos.py FOLDER
 
-FOLDER gets train/CLASS and val/CLASS: blurred noise in JPEG, PNG and grey files. FOLDER.txt gets the
-checksums of all.
+FOLDER gets train/CLASS and val/CLASS: blurred noise in JPEG, PNG and grey files. FOLDER.txt gets
+the checksums of all.
 """
 
 import hashlib
