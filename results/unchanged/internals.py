@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.config import checked
-from apprentice_jax.deploy import cost, fold, integer, onnx, onnx_fast, packed, program, stablehlo
+from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
+from apprentice_jax.deploy import cost, interpret, lower, onnx, packed, program, stablehlo
 from apprentice_jax.deploy.network import check
+from apprentice_jax.deploy.onnx import fast
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.models import resnet
 from apprentice_jax.models.residual import variable_shapes
@@ -19,7 +21,8 @@ from apprentice_jax.plan import chips
 from apprentice_jax.plan import step as planned
 from apprentice_jax.training import evaluation, parallel, start
 from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.program import DeviceBatch, DeviceData, Program
+from apprentice_jax.training.dispatch import NOBODY, Dispatch, Program
+from apprentice_jax.training.program import Hyperparameters, Part
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -49,12 +52,12 @@ def shapes(model, image_shape) -> tuple:
 
 def lowered(model, params, batch_stats, **about):
   """A network lowered to integers."""
-  return fold.lower(model, params, batch_stats, **about)
+  return lower.lower(model, params, batch_stats, **about)
 
 
 def has_fast_form(network) -> bool:
   """Whether ONNX Runtime's 8-bit additions can compute a lowered network."""
-  return not onnx_fast.unfit(network, check(network))
+  return not fast.unfit(network, check(network))
 
 
 def onnx_bytes(network, form: str, packing: str) -> bytes:
@@ -84,7 +87,7 @@ def exported(network):
 
 def interpreted(network, images: np.ndarray) -> np.ndarray:
   """Logits by the interpreter in NumPy, which defines what a lowered network computes."""
-  return integer.run(network, images)
+  return interpret.logits(network, images)
 
 
 def compiled(network, images: np.ndarray) -> np.ndarray:
@@ -141,22 +144,28 @@ class Shapes:
 
 def training(given: Shapes, platform: str) -> dict:
   """Programs of training on a platform, lowered, by name."""
-  devices, fixed = jax.devices(), platform == "cuda"
-  made = Program(given.settings, "shard_map", devices=devices, loop=True, fixed=fixed)
+  loop, steps = "scan" if platform == "cuda" else "while", given.config.steps_per_dispatch
+  looped = Dispatch(loop, steps, NOBODY)
+  devices = jax.devices()
+  made = Program(given.settings, looped, "shard_map", devices)
   weights = {name: _array(()) for name in ("alpha", "beta", "gamma", "temperature")}
   number, flag = _array((), jnp.int32), _array((), jnp.bool_)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  state, steps = given.state, given.config.steps_per_dispatch
-  fed = (state, given.batch(), weights, given.rates(), flag)
-  index = given.index()
-  rest = (number, number, weights, given.rates(steps), key, flag)
-  dispatched = (state, given.data(), index, index, *rest)
+  state, index = given.state, given.index()
+  hyper = Hyperparameters(weights, given.rates(steps), key)
+  part = Part(number, number, flag)
+  dispatched = (state, given.data(), Chunk(index, index), hyper, part)
+  fed = (state, given.batch(), Hyperparameters(weights, given.rates()), flag)
+  one = parallel.over_replicas(
+    made.step.resident, (False, False, True, False, False), (0,), "shard_map", devices
+  )
+  watch = parallel.over_replicas(made.step.watch, (False, False, True), (), "shard_map", devices)
   look = (state.student.params, state.student.batch_stats, given.batch().images)
   calls = {
-    "one": (made._one, dispatched),
-    "many": (made._many, dispatched),
+    "one": (one, dispatched),
+    "many": (made._resident, dispatched),
     "fed": (made._fed, fed),
-    "look": (made._look, look),
+    "look": (watch, look),
   }
   return {
     name: _lowered(function, arguments, platform) for name, (function, arguments) in calls.items()
