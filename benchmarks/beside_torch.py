@@ -21,7 +21,7 @@ from apprentice_jax.bench.machine import machine, sentence
 from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper, synthetic
 from apprentice_jax.deploy import cost
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import start
+from apprentice_jax.training import networks, recipes
 
 
 def run(config, image_shape=None, num_classes=None) -> dict:
@@ -73,7 +73,7 @@ def run(config, image_shape=None, num_classes=None) -> dict:
     "scheme": config.scheme,
     "precision": config.precision,
     "dtype": config.dtype,
-    "recipe": start.student_recipe(config).to_dict(),
+    "recipe": recipes.student_recipe(config).to_dict(),
     "batch_size": config.batch_size,
     "image_shape": list(shape),
     "step_seconds": medians,
@@ -223,7 +223,7 @@ def _torch_stepper(config, image_shape, num_classes, way: str, device: str, step
   import torch
   import torch_twin
 
-  built = start.settings(config, num_classes)
+  built = networks.settings(config, num_classes)
   layout = torch.contiguous_format if way == "eager" else torch.channels_last
   rng = np.random.default_rng(0)
   images = torch.from_numpy(
@@ -231,12 +231,12 @@ def _torch_stepper(config, image_shape, num_classes, way: str, device: str, step
   )
   images = images.to(device, memory_format=layout)
   labels = torch.from_numpy(rng.integers(0, num_classes, config.batch_size)).to(device)
-  networks = [
+  twins = [
     model and torch_twin.Network(model, image_shape[2]).to(device, memory_format=layout)
     for model in (built.student, built.teacher)
   ]
   train = torch_twin.step_of(
-    *networks,
+    *twins,
     built.teacher_optimizer is not None,
     loss_weights(config),
     built.student_optimizer,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from apprentice_jax import environment
 from apprentice_jax.cli.flags import check_folder
 from apprentice_jax.errors import ApprenticeError, ConfigError
+from apprentice_jax.training import networks
 
 
 def main(measure: Callable[[list[str]], tuple[dict, str]], table: Callable[[dict], str]):
@@ -46,7 +47,7 @@ def of_config(run: Callable) -> Callable[[list[str]], tuple[dict, str]]:
 
   def measure(arguments: list[str]) -> tuple[dict, str]:
     from apprentice_jax.cli import config_file, parser
-    from apprentice_jax.training import devices, start
+    from apprentice_jax.training import devices
 
     flags = parser.parse(["bench", *arguments])
     if not flags.config:
@@ -54,6 +55,6 @@ def of_config(run: Callable) -> Callable[[list[str]], tuple[dict, str]]:
     config = config_file.load(flags)
     check_folder(flags.out)
     devices.start(config.cpu_devices)
-    return run(start.named(config)), flags.out
+    return run(networks.named(config)), flags.out
 
   return measure

@@ -3,7 +3,7 @@
 from apprentice_jax import config as configs
 from apprentice_jax.study import cells
 from apprentice_jax.study.cells import Cell
-from apprentice_jax.training import start
+from apprentice_jax.training import recipes
 
 
 def given(**changes):
@@ -46,5 +46,5 @@ def test_a_new_head_is_trained_in_its_cell():
     found = cells.cell_config(config, Cell(kind, "32A,32W", 0))
     assert (found.student.init, found.student.head, found.teacher.init) == (path, "new", "")
     assert (found.recipe.student.epochs, found.recipe.student.learning_rate) == (5.0, 0.01)
-  assert start.recipe(config, "teacher").momentum == config.recipe.teacher.momentum
-  assert start.recipe(given(), "teacher") == config.recipe.teacher
+  assert recipes.recipe(config, "teacher").momentum == config.recipe.teacher.momentum
+  assert recipes.recipe(given(), "teacher") == config.recipe.teacher

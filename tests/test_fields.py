@@ -13,8 +13,8 @@ from apprentice_jax.config import fields, saved
 from apprentice_jax.deploy import registry
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import devices, start
-from apprentice_jax.training.workdir import claim, read_config, write_config
+from apprentice_jax.training import devices
+from apprentice_jax.training.workdir import claim, read_config, workdir_config, write_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -119,7 +119,7 @@ def test_a_field_that_went_is_dropped_at_its_default(tmp_path, monkeypatch):
   monkeypatch.setitem(saved.REMOVED, "loss.delta", (0.25, "config.loss.gamma has its part"))
   workdir = written(tmp_path / "run", valid(), loss__delta=0.25, teacher_input__cache_epochs=0)
   assert set(read_config(workdir)) == set(configs.FIELDS)
-  assert start.workdir_config(workdir) == valid()
+  assert workdir_config(workdir) == valid()
   claim(workdir, valid())
 
 
@@ -129,7 +129,7 @@ def test_a_field_that_went_says_what_replaces_it(tmp_path, monkeypatch):
     f"{workdir}/config.json has config.teacher_input.cache_epochs=2, which has gone: "
     "config.data.augmentation_epochs has the number of epochs."
   )
-  for read in (read_config, start.workdir_config, lambda w: claim(w, valid())):
+  for read in (read_config, workdir_config, lambda w: claim(w, valid())):
     with pytest.raises(ConfigError) as error:
       read(workdir)
     assert str(error.value) == sentence
@@ -137,7 +137,7 @@ def test_a_field_that_went_says_what_replaces_it(tmp_path, monkeypatch):
 
 def test_an_unknown_field_of_a_workdir_is_named(tmp_path):
   workdir = written(tmp_path / "run", valid(), student__wdith=0.5)
-  for read in (read_config, start.workdir_config, lambda w: claim(w, valid())):
+  for read in (read_config, workdir_config, lambda w: claim(w, valid())):
     with pytest.raises(ConfigError) as error:
       read(workdir)
     assert "config.json has config.student.wdith" in str(error.value)
@@ -156,7 +156,7 @@ def test_a_value_of_another_type_is_named(tmp_path, value):
 
 def test_a_field_added_later_has_its_default(tmp_path, monkeypatch):
   workdir = written(tmp_path / "run", valid(loss__gamma=0.5), loss__gamma=None, cpu_devices=None)
-  assert start.workdir_config(workdir) == valid()
+  assert workdir_config(workdir) == valid()
   claim(workdir, valid())
   with pytest.raises(ConfigError, match=r"config.loss.gamma \(0.5 there, 0.25 now\)"):
     claim(workdir, valid(loss__gamma=0.25))
@@ -171,7 +171,7 @@ def test_a_field_added_later_has_its_default(tmp_path, monkeypatch):
 def test_a_run_of_before_the_share_for_the_test_keeps_its_split(tmp_path):
   workdir = written(tmp_path / "run", valid(), data__test_share=None)
   claim(workdir, valid(data__test_share=0.2))
-  assert start.workdir_config(workdir).data.test_share == 0.0
+  assert workdir_config(workdir).data.test_share == 0.0
   workdir = written(tmp_path / "other", valid(), data__test_share=0.1)
   with pytest.raises(ConfigError, match=r"config.data.test_share \(0.1 there, 0.2 now\)"):
     claim(workdir, valid(data__test_share=0.2))

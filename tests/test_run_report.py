@@ -13,8 +13,8 @@ from sklearn import metrics as reference
 
 from apprentice_jax import config as configs
 from apprentice_jax.distill.step import Predicted
-from apprentice_jax.training import predictions, report, starts
-from apprentice_jax.training.workdir import write_config
+from apprentice_jax.training import predictions, report
+from apprentice_jax.training.workdir import record_start, write_config
 
 NAMES = ["a cat", "<b>dog</b>", "it's | a fox", "wolf"]
 
@@ -155,7 +155,7 @@ def test_where_a_report_comes_from(tmp_path, monkeypatch):
     "sys.argv", ["/somewhere/apprentice_jax/__main__.py", "train", "--workdir=a b"]
   )
   for _ in range(7):
-    starts.record(workdir)
+    record_start(workdir)
   report.write_run(workdir)
   text = (workdir / "report.md").read_text()
   columns, *rows = table(text, "How it was made")

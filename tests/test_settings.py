@@ -18,7 +18,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import norm
 from apprentice_jax.models.residual import resnet
 from apprentice_jax.study import variations
-from apprentice_jax.training import moments, warmups
+from apprentice_jax.training import preflight
 from apprentice_jax.training.optimizer import learning_rates, shortened
 from apprentice_jax.training.program import normalise
 from apprentice_jax.training.workdir import local
@@ -189,7 +189,7 @@ def test_images_are_all_kept():
 
 
 def test_pixels_of_every_batch_norm():
-  found = moments.pixels(resnet("resnet8", 10, width=0.25), (32, 24, 3))
+  found = preflight.norm_pixels(resnet("resnet8", 10, width=0.25), (32, 24, 3))
   assert found["stem_norm"] == 32 * 24 and found["stage3_block1/norm1"] == 8 * 6
   assert len(found) == sum(
     path[-1].key == "scale"
@@ -217,13 +217,13 @@ def test_a_single_value_per_channel_is_refused(batch, size, synchronised, refuse
   networks = {"teacher": resnet("resnet18", 10, width=0.0625)}
   shape = (size // 2, size // 2, 3)
   if not refused:
-    return moments.check(config, networks, shape)
+    return preflight.check_norms(config, networks, shape)
   with pytest.raises(
     ConfigError,
     match=r"^config.batch_size is 8 on 8 devices: stage\d_block1/norm1 of the teacher would "
     r"normalise each channel by a single value; set config.batch_size=16, or ",
   ):
-    moments.check(config, networks, shape)
+    preflight.check_norms(config, networks, shape)
 
 
 def test_a_single_value_normalises_to_nothing():
@@ -262,7 +262,7 @@ def test_a_shortened_warm_up_is_named():
     batch_size=64,
   )
   named = lambda scheme, **how: [
-    str(w.message) for w in _caught(warmups.warn, config, 1437, [scheme], **how)
+    str(w.message) for w in _caught(preflight.warn_of_warmups, config, 1437, [scheme], **how)
   ]
   config.scheme = "baseline"
   (sentence,) = named("baseline")

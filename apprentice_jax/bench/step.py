@@ -11,7 +11,7 @@ from apprentice_jax.data.batches import DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import parallel, start
+from apprentice_jax.training import networks, parallel
 from apprentice_jax.training.dispatch import HOST_STEPS, Program
 from apprentice_jax.training.program import Hyperparameters, Part, Settings, initialiser
 
@@ -29,7 +29,7 @@ def settings(config, num_classes: int) -> Settings:
     )
   most = HOST_STEPS if jax.devices()[0].platform == "cpu" else config.steps_per_dispatch
   steps = min(most, config.steps_per_dispatch)
-  return start.settings(config, num_classes)._replace(
+  return networks.settings(config, num_classes)._replace(
     mean=(0.5,), std=(0.5,), steps_per_dispatch=steps
   )
 

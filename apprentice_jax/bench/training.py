@@ -32,9 +32,9 @@ from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper,
 from apprentice_jax.data.batches import AHEAD, Streamed, example_indices
 from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import compiled, parallel, start
+from apprentice_jax.training import compiled, networks, parallel
 from apprentice_jax.training.dispatch import HOST_STEPS, THIS, Program, program
-from apprentice_jax.training.evaluation import score
+from apprentice_jax.training.evaluate import score
 from apprentice_jax.training.program import Step, initialiser
 from apprentice_jax.training.records import read_records
 from apprentice_jax.training.run import Run
@@ -232,7 +232,7 @@ def _input(config, data) -> dict:
         if number > AHEAD + 1 and time.perf_counter() - began > ENOUGH:
           break
   else:
-    built = start.settings(config, len(data.class_names))
+    built = networks.settings(config, len(data.class_names))
     steps = built.steps_per_dispatch
     while time.perf_counter() - began < ENOUGH / 10:
       first = done // config.batch_size

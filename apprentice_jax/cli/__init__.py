@@ -12,6 +12,7 @@ import warnings
 from apprentice_jax import environment
 from apprentice_jax.cli import parser
 from apprentice_jax.errors import EXIT_INPUT, EXIT_PREEMPTED, ApprenticeError, Preempted
+from apprentice_jax.training import cluster, guard
 
 EXIT_PIPE = 141  # as shells say of SIGPIPE
 
@@ -60,11 +61,9 @@ def _run(argv: list[str]) -> int:
   if not environment.has_tpu():
     environment.without_tpu()
   if "num_processes" in given:
-    from apprentice_jax.training import processes
-
     # One process of several works under a guard, which starts this command again.
-    if processes.several(given.num_processes):
-      if (status := processes.guarded(argv)) is not None:
+    if cluster.several(given.num_processes):
+      if (status := guard.guarded(argv)) is not None:
         return status
   for sentence in given.repeated:
     warnings.warn(sentence)
@@ -73,10 +72,9 @@ def _run(argv: list[str]) -> int:
 
 def _failed(error: Exception) -> int:
   """The status after an error that is not the user's to mend; raises one that is a bug."""
-  from apprentice_jax.training import processes
 
   line = (str(error).splitlines() or [""])[0][:200]
-  if processes.out_of_memory(error):
+  if guard.out_of_memory(error):
     print(
       f"apprentice: the memory of a device is too small for this run ({line}): take a smaller "
       "batch_size (or batch_per_device).",
@@ -85,8 +83,8 @@ def _failed(error: Exception) -> int:
     return _ended(EXIT_INPUT)
   if not _one_of_several():
     raise error
-  if processes.peer_lost(error):
-    print(f"apprentice: {processes.LOST} ({line})", file=sys.stderr)
+  if guard.peer_lost(error):
+    print(f"apprentice: {guard.LOST} ({line})", file=sys.stderr)
     return _ended(EXIT_PREEMPTED)
   traceback.print_exception(error)
   return _ended(1)

@@ -5,6 +5,7 @@ import pathlib
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
+from apprentice_jax.training import networks
 
 HELP = "measure how fast a config trains"
 
@@ -19,10 +20,10 @@ def run(given):
   config = config_file.load(given)
   shared.check_folder(given.out)
   from apprentice_jax.bench import training
-  from apprentice_jax.training import devices, start
+  from apprentice_jax.training import devices
 
   devices.start(config.cpu_devices)
-  report = training.measure(start.named(config))
+  report = training.measure(networks.named(config))
   print(training.table(report))
   if given.out:
     pathlib.Path(given.out).write_text(json.dumps(report, indent=1))

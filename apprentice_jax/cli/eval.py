@@ -3,6 +3,8 @@
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.training import cluster
+from apprentice_jax.training.workdir import workdir_config
 
 HELP = "score a network on a split of a dataset"
 
@@ -34,11 +36,11 @@ def run(given):
   config = config_file.load(given) if given.model else None
   shared.join(given)
   from apprentice_jax.deploy import cost, registry
-  from apprentice_jax.training import devices, export, processes, start
+  from apprentice_jax.training import devices, export
 
   devices.start(config and config.cpu_devices, given.workdir)
   path, packing, why = given.model or given.workdir, "bits", ""
-  config = config or start.workdir_config(path)
+  config = config or workdir_config(path)
   file = given.model and registry.recognised(path)
   if file and given.lowered:
     shared.note("--lowered changes nothing: an exported file is scored as it is.")
@@ -52,7 +54,7 @@ def run(given):
     network, packing = predictor.network, predictor.packing
   else:
     scores, network, why = export.score(config, path, given.split, given.data_dir)
-  if not processes.first():
+  if not cluster.first():
     return
   print(
     f"{given.split or 'test'}: accuracy {scores['accuracy']:.2%}, loss {scores['loss']:.4f}, "

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.training import cluster
 
-# Flags of one of several processes; see `training.processes`.
+# Flags of one of several processes; see `training.cluster`.
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
 
 # Types: each takes a flag's text and returns its value, or raises ArgumentTypeError.
@@ -122,8 +123,7 @@ def without_devices():
 
 def join(given):
   """Joins the other processes of the run, where there are several."""
-  from apprentice_jax.training import processes
 
   joined = [getattr(given, name) for name in PROCESS_FLAGS]
-  processes.check(*joined)
-  processes.join(*joined)
+  cluster.check(*joined)
+  cluster.join(*joined)

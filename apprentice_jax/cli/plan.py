@@ -8,6 +8,7 @@ import pathlib
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
+from apprentice_jax.training import networks
 
 HELP = "say what a TPU slice would make of a config"
 
@@ -37,9 +38,8 @@ def run(given):
   shared.check_folder(given.out)
   shared.need(given, "topology")
   from apprentice_jax.plan import report
-  from apprentice_jax.training import start
 
-  config = start.named(config)
+  config = networks.named(config)
   numbers = report.plan_on(
     config,
     given.topology,

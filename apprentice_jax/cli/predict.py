@@ -6,6 +6,7 @@ import sys
 
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.training.workdir import workdir_config
 
 HELP = "say what a network sees on images"
 
@@ -38,7 +39,7 @@ def run(given) -> int:
   if not given.workdir:
     shared.need(given, "model")
   from apprentice_jax.deploy import predict, registry
-  from apprentice_jax.training import devices, export, start
+  from apprentice_jax.training import devices, export
 
   with contextlib.redirect_stdout(io.StringIO()):  # the devices are no part of an answer
     devices.start(None, given.workdir)
@@ -46,7 +47,7 @@ def run(given) -> int:
   for line in predict.not_read(files.others):
     print(f"apprentice: {line}", file=sys.stderr)
   if given.workdir:
-    config = start.workdir_config(given.workdir)
+    config = workdir_config(given.workdir)
     predictor = export.predictor(config, given.workdir, data_dir=given.data_dir)
   else:
     predictor = registry.load(given.model)

@@ -6,6 +6,7 @@ the config's own, each with a name: "'tau4: loss.temperature=4','long: recipe.st
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
+from apprentice_jax.training import cluster
 
 HELP = "compare the schemes of a config, over precisions and seeds"
 
@@ -32,11 +33,11 @@ def run(given):
 
   with preemption.listening():  # also while devices start, and between runs
     from apprentice_jax.study.run import run_study
-    from apprentice_jax.training import devices, processes
+    from apprentice_jax.training import devices
 
     devices.start(config.cpu_devices, given.workdir, config.study.jobs)
     table = run_study(config, given.workdir)
-    if processes.first():
+    if cluster.first():
       print(table)
 
 

@@ -7,6 +7,7 @@ import pathlib
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
+from apprentice_jax.training import cluster
 
 HELP = "train a network"
 
@@ -33,7 +34,7 @@ def run(given):
 
   with preemption.listening():  # also while devices start and programs compile
     from apprentice_jax.data.splits import open_splits
-    from apprentice_jax.training import api, devices, finish, processes
+    from apprentice_jax.training import api, devices, finish
     from apprentice_jax.training.workdir import result
 
     devices.start(config.cpu_devices, given.workdir)
@@ -42,6 +43,6 @@ def run(given):
     finish.check(config)
     splits = open_splits(config.data)
     api.train(config, given.workdir, splits=splits)
-    if finished and processes.first():
+    if finished and cluster.first():
       print(f"{given.workdir} had finished before: nothing was trained.")
     finish.write(config, workdir, splits)

@@ -60,7 +60,7 @@ def _is_read(config, field: str) -> bool:
   if field == "teacher.init":  # the start of the run speaks of it
     return True
   if fixed and config.teacher.head == "new" and which == "finetune" and leaf in HEAD_BOUNDS:
-    return True  # the teacher is fine-tuned first: see `training.start.recipe`
+    return True  # the teacher is fine-tuned first: see `training.recipes.recipe`
   trained_before = {"recipe.teacher": fixed, "recipe.student": scheme.pretrained_student}
   if trained_before.get(group) and config[which].init and config[which].head != "new":
     return False

@@ -11,7 +11,7 @@ from apprentice_jax.plan import hlo
 from apprentice_jax.plan.chips import Chip, bandwidth, slice_of, slice_with
 from apprentice_jax.plan.compiled import DoesNotFit, compiled
 from apprentice_jax.plan.step import Data, Step, data_of, lower
-from apprentice_jax.training import start
+from apprentice_jax.training import recipes
 
 WEAK_SCALING = (8, 16, 32, 64, 128, 256)
 
@@ -49,7 +49,7 @@ def plan_on(
 def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
   """The plan of one slice; without figures of its program where that does not fit."""
   step, chips = lower(config, data, devices), len(devices)
-  recipe = start.student_recipe(config)
+  recipe = recipes.student_recipe(config)
   result = {
     "topology": topology,
     "chips": chips,
@@ -160,7 +160,7 @@ def weak_scaling(plan: dict, config) -> list[dict]:
     of all chips and "efficiency", against chips that need not communicate.
   """
   rows, name = [], plan["topology"].partition(":")[0]
-  recipe = start.student_recipe(config)
+  recipe = recipes.student_recipe(config)
   for chips in WEAK_SCALING:
     topology = slice_with(name, chips)
     communicating = all_reduce_seconds(plan["all_reduced"], chips, topology)

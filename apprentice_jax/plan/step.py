@@ -9,7 +9,7 @@ from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.data.splits import held, open_splits
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import start
+from apprentice_jax.training import networks, recipes
 from apprentice_jax.training.dispatch import Program
 from apprentice_jax.training.program import Hyperparameters
 
@@ -87,7 +87,7 @@ def lower(config, data: Data, devices) -> Step:
     raise ConfigError(
       f"config.batch_size is {config.batch_size}: it must be a multiple of the {count} devices."
     )
-  built = start.settings(config, data.classes)
+  built = networks.settings(config, data.classes)
   program = Program(built, devices=devices)
   teacher = built.teacher and _network(built.teacher, built.teacher_optimizer, data.shape)
   state = State(_network(built.student, built.student_optimizer, data.shape), teacher)
@@ -108,7 +108,11 @@ def lower(config, data: Data, devices) -> Step:
       _array((data.size, *data.shape), jnp.uint8),
       _array((data.size,), jnp.int32),
       _array(
-        (start.known_epochs(built, start.student_recipe(config).epochs), data.size, data.classes)
+        (
+          networks.known_epochs(built, recipes.student_recipe(config).epochs),
+          data.size,
+          data.classes,
+        )
       )
       if built.view.known
       else None,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import variations
 from apprentice_jax.study.variations import BASE, Variation
-from apprentice_jax.training import start
+from apprentice_jax.training import recipes
 
 ALONE = ("teacher", "student")  # cells that train at full precision and without a teacher
 
@@ -47,7 +47,7 @@ def cells(config) -> list[Cell]:
   kinds, varied, result = tuple(config.study.cells), variations.of(config), []
   for seed in config.study.seeds:
     result += [
-      of(config, kind, start.FULL_PRECISION, seed, variation)
+      of(config, kind, recipes.FULL_PRECISION, seed, variation)
       for variation in varied
       for kind in ALONE
       if kind in kinds
@@ -66,7 +66,7 @@ def cells(config) -> list[Cell]:
 def sources(config, cell: Cell) -> dict[str, Cell]:
   """The full-precision "teacher" and "student" cells that a cell starts from."""
   return {
-    kind: of(config, kind, start.FULL_PRECISION, cell.seed, cell.variation)
+    kind: of(config, kind, recipes.FULL_PRECISION, cell.seed, cell.variation)
     for kind in starts_from(cell.kind)
   }
 
@@ -84,14 +84,14 @@ def cell_config(config, cell: Cell):
   c = variations.applied(config, cell.variation)
   c.seed = cell.seed
   if cell.kind in ALONE:
-    return start.full_precision(c, cell.kind)
+    return recipes.full_precision(c, cell.kind)
   c.scheme, c.precision = cell.kind, cell.precision
   # A trained student is what C starts from, a trained teacher what is fixed; the others start from
   # scratch.
   if not SCHEMES[cell.kind].pretrained_student:
-    c.student.update(start.FROM_SCRATCH)
+    c.student.update(recipes.FROM_SCRATCH)
   if SCHEMES[cell.kind].teacher != "fixed":
-    c.teacher.update(start.FROM_SCRATCH)
+    c.teacher.update(recipes.FROM_SCRATCH)
   return c
 
 

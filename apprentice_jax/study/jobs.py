@@ -28,8 +28,8 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ApprenticeError, ConfigError, Preempted
 from apprentice_jax.study import cells
 from apprentice_jax.study.cells import Cell
-from apprentice_jax.training import api, devices, preemption, processes, start
-from apprentice_jax.training.workdir import result
+from apprentice_jax.training import api, cluster, devices, guard, preemption
+from apprentice_jax.training.workdir import result, scaled
 
 
 class _Worker(NamedTuple):
@@ -49,7 +49,7 @@ def count(config) -> int:
 
 def train(config, cell: Cell, workdir, splits: Splits) -> dict:
   """Trains a cell on a study's images, or finds it done; returns its result."""
-  run_config = processes.agreed(lambda: start.scaled(cells.cell_config(config, cell), workdir))
+  run_config = cluster.agreed(lambda: scaled(cells.cell_config(config, cell), workdir))
   paths = {
     kind: cells.own_network(config, kind) or str(cells.cell_dir(workdir, source))
     for kind, source in cells.sources(config, cell).items()
@@ -193,7 +193,7 @@ def _worker(config, workdir):
 
 def _work(pipe, config, workdir: pathlib.Path):
   """A worker process: trains the cells that it is sent, until it is sent None."""
-  processes.end_with_parent()
+  guard.end_with_parent()
   sys.stdout = open(os.devnull, "w")  # the study's process says how far they are
   with preemption.listening():
     devices.start(config.cpu_devices, workdir, config.study.jobs)
@@ -209,7 +209,7 @@ def _error_of(config, cell: Cell, workdir: pathlib.Path, splits: Splits) -> Exce
   except ApprenticeError as error:
     return error
   except Exception as error:
-    if processes.out_of_memory(error):
+    if guard.out_of_memory(error):
       return ConfigError(
         f"the memory of a device is too small for {cell.name} beside the others: lower "
         f"config.study.jobs, now {config.study.jobs}, or take a smaller batch_size. What was saved "

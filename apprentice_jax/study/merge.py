@@ -2,7 +2,7 @@
 
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import report, results
-from apprentice_jax.training.workdir import local, trouble
+from apprentice_jax.training.workdir import disk_errors, local
 
 
 def report_on(folders: list[str], out: str = "") -> str:
@@ -34,7 +34,7 @@ def report_on(folders: list[str], out: str = "") -> str:
   config.study.references = _union(study.config.study.references for study in studies)
   config.study.variations = _union(study.config.study.variations for study in studies)
   missing = [name for s in studies for name in results.missing(s.config, rows)]
-  with trouble(out):
+  with disk_errors(out):
     out.mkdir(parents=True, exist_ok=True)
     if not own:  # it is there, and the study may be running and add to it
       results.write(out / "results.csv", rows)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from apprentice_jax.study import cells, results
 from apprentice_jax.study.cells import Cell
-from apprentice_jax.training import start
+from apprentice_jax.training import recipes
 from apprentice_jax.training.records import read_records
 from apprentice_jax.training.workdir import result
 
@@ -124,7 +124,7 @@ def status(workdir) -> str:
   lines = [table(statuses, config.study.jobs)]
   for cell, p in statuses.items():
     if p.state == "running":
-      epochs = start.student_recipe(cells.cell_config(config, cell)).epochs
+      epochs = recipes.student_recipe(cells.cell_config(config, cell)).epochs
       recorded = f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age or 0)} ago"
       lines.append(f"{cell.name}: {'no records yet' if p.age is None else recorded}")
   return "\n".join(lines)

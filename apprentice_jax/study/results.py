@@ -10,7 +10,8 @@ from apprentice_jax.config import references
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
 from apprentice_jax.study import cells
-from apprentice_jax.training import start, workdir
+from apprentice_jax.training import workdir
+from apprentice_jax.training.workdir import workdir_config
 
 FIELDS = (
   "cell precision point seed accuracy loss count teacher_accuracy agreement epochs steps seconds "
@@ -130,7 +131,7 @@ def _changes(own: dict, config) -> dict:
 
 def study_config(folder: pathlib.Path):
   """The config of a study's workdir; raises ConfigError where there is none."""
-  config = start.workdir_config(folder)
+  config = workdir_config(folder)
   if (folder / "metrics.jsonl").exists() or (folder / "checkpoints").exists():
     raise ConfigError(f"{folder} holds a training run, not a study.")
   return config

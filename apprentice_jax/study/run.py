@@ -13,15 +13,23 @@ from apprentice_jax.study import cells, jobs, progress, report, results, variati
 from apprentice_jax.study.cells import Cell, cell_config, cell_dir, own_network
 from apprentice_jax.training import (
   api,
+  cluster,
   export,
-  inventory,
+  identity,
+  networks,
   preemption,
-  processes,
-  start,
-  starts,
-  warmups,
+  preflight,
 )
-from apprentice_jax.training.workdir import claim, local, result, trouble, write_config, writing
+from apprentice_jax.training.workdir import (
+  claim,
+  disk_errors,
+  local,
+  record_start,
+  result,
+  scaled,
+  write_config,
+  writing,
+)
 
 
 def run_study(config, workdir) -> str:
@@ -53,29 +61,34 @@ def run_study(config, workdir) -> str:
           f"add it, or set config.{other}.init."
         )
   workdir = local(workdir)
-  config = start.named(config, workdir)
+  config = networks.named(config, workdir)
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
-  shared = processes.agreed(lambda: start.scaled(config, workdir))
+  shared = cluster.agreed(lambda: scaled(config, workdir))
   recipes = sorted(
     {SCHEMES[k].recipe if k in SCHEMES else k for k in kinds if not own_network(config, k)}
   )
   splits = open_splits(shared.data)
   varied = [_preflight(config, v, workdir, splits, recipes) for v in variations.of(config)]
-  inventory.announce(shared, splits)
-  if config.note and processes.first():
+  preflight.announce(shared, splits)
+  if config.note and cluster.first():
     print(config.note, flush=True)
-  with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
-    processes.on_first(lambda: claim(workdir, shared))
-    processes.on_first(lambda: inventory.claim_data(workdir, splits))
-    processes.on_first(lambda: write_config(workdir, shared))
-    processes.on_first(lambda: starts.record(workdir))
-    if processes.first():
+  with (
+    writing(workdir),
+    preemption.listening(),
+    disk_errors(workdir),
+    identity.replaceable(workdir),
+  ):
+    cluster.on_first(lambda: claim(workdir, shared))
+    cluster.on_first(lambda: identity.claim_data(workdir, splits))
+    cluster.on_first(lambda: write_config(workdir, shared))
+    cluster.on_first(lambda: record_start(workdir))
+    if cluster.first():
       for each in varied:
         size = open_splits(each.data, splits)["train"].size
-        warmups.warn(each, size, [kind for kind in kinds if kind in SCHEMES], recipes)
+        preflight.warn_of_warmups(each, size, [kind for kind in kinds if kind in SCHEMES], recipes)
     rows = _rows(config, workdir, splits)
-    if not processes.first():
+    if not cluster.first():
       return ""
     located = results.located(rows, shared, workdir)
     earlier = results.earlier(workdir, shared)
@@ -84,11 +97,11 @@ def run_study(config, workdir) -> str:
 
 def _preflight(config, variation: variations.Variation, workdir, splits: Splits, recipes):
   """The config at a variation, if it can run."""
-  varied = processes.agreed(lambda: start.scaled(variations.applied(config, variation), workdir))
+  varied = cluster.agreed(lambda: scaled(variations.applied(config, variation), workdir))
   if variation.changes:  # its quantizers need not be able to do the config's own precision
     varied.precision = config.study.precisions[0]
   with variations.naming(variation):
-    start.preflight(varied, open_splits(varied.data, splits), recipes)
+    preflight.check(varied, open_splits(varied.data, splits), recipes)
   return varied
 
 
@@ -107,7 +120,7 @@ def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
 
   def note():
     """Adds the rows of the cells that are done, and writes all of them."""
-    done = processes.share([cell in rows or is_done(cell) for cell in every])
+    done = cluster.share([cell in rows or is_done(cell) for cell in every])
     rows.update(
       {
         cell: _row(config, cell, workdir, splits)
@@ -115,12 +128,12 @@ def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
         if d and cell not in rows
       }
     )
-    if processes.first():
+    if cluster.first():
       results.write(workdir / "results.csv", [rows[cell] for cell in every if cell in rows])
 
   def begins(in_hand: list[Cell]):
     note()
-    if processes.first():
+    if cluster.first():
       view = progress.table(progress.read(config, workdir, in_hand), jobs.count(config))
       if not sys.stdout.isatty():  # in a log the first line is enough; the whole comes at the end
         view = view.partition("\n")[0]
@@ -129,18 +142,18 @@ def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
   if jobs.count(config) > 1:
     jobs.train_cells(config, workdir, begins)
   for cell in every:
-    if processes.share(not is_done(cell)):
+    if cluster.share(not is_done(cell)):
       begins([cell])
       rows[cell] = _row(config, cell, workdir, splits)
   note()
-  if processes.first():
+  if cluster.first():
     print(progress.table(progress.read(config, workdir)), flush=True)
   return [rows[cell] for cell in every]
 
 
 def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
   """The line of results.csv for a cell, which is trained if it is not finished."""
-  run_config = processes.agreed(lambda: start.scaled(cell_config(config, cell), workdir))
+  run_config = cluster.agreed(lambda: scaled(cell_config(config, cell), workdir))
   own, final = own_network(config, cell.kind), config.eval.final
   if own:  # the user's own network: scored, not trained
     scores = api.evaluate_network(run_config, own, final, splits=splits)
@@ -148,7 +161,7 @@ def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
   else:
     ended = jobs.train(config, cell, workdir, splits)
   data = open_splits(run_config.data, splits)["train"]
-  model = start.model(run_config, "student", len(data.class_names))
+  model = networks.model(run_config, "student", len(data.class_names))
   costs = cost.total(export.blank(run_config, data))
   return {
     "cell": cell.kind,

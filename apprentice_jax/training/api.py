@@ -7,18 +7,26 @@ from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import (
+  cluster,
   forecast,
   identity,
-  inventory,
+  networks,
   parallel,
   preemption,
-  processes,
-  start,
-  warmups,
+  preflight,
+  recipes,
 )
-from apprentice_jax.training.evaluation import score
+from apprentice_jax.training.evaluate import score
 from apprentice_jax.training.run import Run
-from apprentice_jax.training.workdir import claim, local, result, trouble, writing
+from apprentice_jax.training.workdir import (
+  claim,
+  disk_errors,
+  local,
+  result,
+  scaled,
+  workdir_config,
+  writing,
+)
 
 
 def train(
@@ -64,25 +72,30 @@ def train(
   """
   config = configs.checked(config)
   workdir = local(workdir)
-  config = start.named(processes.agreed(lambda: start.scaled(config, workdir)), workdir)
+  config = networks.named(cluster.agreed(lambda: scaled(config, workdir)), workdir)
   splits = open_splits(config.data, splits)
-  if (finished := processes.share(result(workdir))) is not None:
-    processes.on_first(lambda: claim(workdir, config))
+  if (finished := cluster.share(result(workdir))) is not None:
+    cluster.on_first(lambda: claim(workdir, config))
     identity.check(workdir, config, splits)
     return finished
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
-  start.preflight(config, splits, begun=(workdir / "config.json").exists())
-  inventory.announce(config, splits)
-  if not part and processes.first() and not (workdir / "config.json").exists():
+  preflight.check(config, splits, begun=(workdir / "config.json").exists())
+  preflight.announce(config, splits)
+  if not part and cluster.first() and not (workdir / "config.json").exists():
     for line in (*forecast.lines(config, splits["train"]), *_starts(config, workdir, teacher)):
       print(line, flush=True)
-  with writing(workdir), preemption.listening(), trouble(workdir), inventory.replaceable(workdir):
-    processes.on_first(lambda: claim(workdir, config))
-    processes.on_first(lambda: inventory.claim_data(workdir, splits))
+  with (
+    writing(workdir),
+    preemption.listening(),
+    disk_errors(workdir),
+    identity.replaceable(workdir),
+  ):
+    cluster.on_first(lambda: claim(workdir, config))
+    cluster.on_first(lambda: identity.claim_data(workdir, splits))
     identity.check(workdir, config, splits)
-    if not part and processes.first():
-      warmups.warn(config, splits["train"].size, [config.scheme])
+    if not part and cluster.first():
+      preflight.warn_of_warmups(config, splits["train"].size, [config.scheme])
     return _train(config, workdir, splits, teacher, student, part)
 
 
@@ -116,7 +129,7 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
   elif name and scheme == "joint":
     said.append(f"the teacher starts from {name}{head}, and trains along by recipe.teacher.")
   elif config.teacher.head == "new" and not teacher and result(workdir / "teacher") is None:
-    recipe = start.recipe(config, "teacher")
+    recipe = recipes.recipe(config, "teacher")
     said.append(
       f"the teacher starts from {name}{head} and is trained first, in {workdir / 'teacher'}: "
       f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, the smaller "
@@ -138,7 +151,7 @@ def _seen(config) -> str:
   """How a teacher from a file, which does not say so itself, sees the images."""
   if pathlib.Path(config.teacher.init).is_dir():
     return ""
-  mean, std = start.normalisation(config, "teacher")
+  mean, std = recipes.normalisation(config, "teacher")
   return f"; it sees images normalised by mean {mean} and std {std} (config.teacher_input)"
 
 
@@ -154,7 +167,7 @@ def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:
   Returns:
     "accuracy" (0 to 1), "loss" (mean cross-entropy) and "count", the number of examples.
   """
-  config = start.workdir_config(workdir)
+  config = workdir_config(workdir)
   return evaluate_network(config, str(workdir), split, data_dir)
 
 
@@ -166,11 +179,11 @@ def evaluate_network(
   config = config.copy_and_resolve_references()
   if data_dir:
     config.data.dir = data_dir
-  config = start.named(config, student=path)
+  config = networks.named(config, student=path)
   splits = open_splits(config.data, splits)
   data = splits[splits.named(split)]
-  model = start.model(config, "student", len(data.class_names))
-  network = start.trained(config, "student", path, data, scored=True)
+  model = networks.model(config, "student", len(data.class_names))
+  network = networks.trained(config, "student", path, data, scored=True)
   found = score(config, model, parallel.replicate(network), data)
   return {name: found[name] for name in ("accuracy", "loss", "count")}
 
@@ -180,5 +193,5 @@ def trained(config, which: str, workdir: pathlib.Path, splits: Splits) -> str:
   teacher that gets a new head."""
   if config[which].init and config[which].head != "new":
     return config[which].init
-  train(start.full_precision(config, which), workdir / which, part=which, splits=splits)
+  train(recipes.full_precision(config, which), workdir / which, part=which, splits=splits)
   return str(workdir / which)

@@ -24,7 +24,7 @@ from etils import epath
 
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.errors import BrokenCheckpoints, ConfigError
-from apprentice_jax.training import parallel, processes
+from apprentice_jax.training import cluster, parallel
 
 # Orbax logs with a traceback for each array what it then raises.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -43,7 +43,7 @@ class Checkpoints:
     self._checksums = self._folder.parent / "checksums"
     self._writes, self._saving = keep is not None, None
     if self._writes:
-      processes.on_first(lambda: self._check_disk(0))  # Orbax's threads would wait for minutes
+      cluster.on_first(lambda: self._check_disk(0))  # Orbax's threads would wait for minutes
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -67,7 +67,7 @@ class Checkpoints:
 
   def latest(self) -> int | None:
     """The step of the newest checkpoint, or None."""
-    return processes.share(self._manager.latest_step())
+    return cluster.share(self._manager.latest_step())
 
   def save(self, step: int, state: State, meta: dict):
     """Begins to write a checkpoint; an error in writing one is raised by the next call or the end.
@@ -78,7 +78,7 @@ class Checkpoints:
     trained = _trained(state)
     self._wait()  # one after the other; raises what went wrong with the last
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(trained))
-    processes.on_first(lambda: self._check_disk(size))
+    cluster.on_first(lambda: self._check_disk(size))
     self._saving = step
     # A copy: the buffers themselves are given up to the next step while this is still writing.
     self._manager.save(
@@ -222,8 +222,8 @@ class Checkpoints:
       except ValueError as error:
         raise ConfigError(str(error)) from error  # what `on_first` passes on
 
-    processes.on_first(look)
-    return processes.share(found and found[0])
+    cluster.on_first(look)
+    return cluster.share(found and found[0])
 
   def _stored(self, step: int):
     # Onto one device, wherever the checkpoint was written.
@@ -237,7 +237,7 @@ class Checkpoints:
     for step, why in broken:
       folder = self._folder / str(step)
       kept = ""
-      if self._writes and processes.first():  # out of the way of the one to be written anew
+      if self._writes and cluster.first():  # out of the way of the one to be written anew
         names = (
           self._folder.parent / f"broken_checkpoint_{step}{n}"
           for n in itertools.chain([""], (f"_{i}" for i in itertools.count(2)))
@@ -251,7 +251,7 @@ class Checkpoints:
         f"step {good}."
       )
     if broken and self._writes:
-      processes.share(None)  # not before the folder has its new name
+      cluster.share(None)  # not before the folder has its new name
       self._manager.reload()
 
 

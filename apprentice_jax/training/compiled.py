@@ -24,7 +24,7 @@ from jax.experimental import serialize_executable
 
 import apprentice_jax
 from apprentice_jax import environment, files
-from apprentice_jax.training import processes, progress
+from apprentice_jax.training import cluster, progress
 
 # Seconds for an array of the arguments, where none was compiled before: 12 for a ResNet-20's step,
 # of 200 arrays, on two CPU cores.
@@ -99,7 +99,7 @@ class Kept:
     if self._called:
       return self._function(*args)
     self._called = True
-    with progress.announced(f"compiling {self.what}", said=processes.first()):
+    with progress.announced(f"compiling {self.what}", said=cluster.first()):
       return self._function(*args)
 
   def _find(self, path: pathlib.Path, args) -> Callable:

@@ -12,8 +12,9 @@ from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
 from apprentice_jax.deploy.network import BadNetwork, Network
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import evaluation, parallel, start
-from apprentice_jax.training.workdir import classes, image_shape
+from apprentice_jax.training import networks, parallel
+from apprentice_jax.training.evaluate import score as score_trained
+from apprentice_jax.training.workdir import classes, image_shape, workdir_config
 
 
 def export(
@@ -35,7 +36,7 @@ def export(
   Raises:
     ConfigError: the network cannot be lowered, or the file not be written.
   """
-  network = lowered(start.workdir_config(workdir), str(workdir), ends=ends, data_dir=data_dir)
+  network = lowered(workdir_config(workdir), str(workdir), ends=ends, data_dir=data_dir)
   registry.write(network, name, out, **options)
   return network
 
@@ -70,7 +71,7 @@ def lowered(
   Raises:
     ConfigError: it cannot be read or lowered.
   """
-  config = start.named(_at(config, data_dir), student=path)
+  config = networks.named(_at(config, data_dir), student=path)
   side, names = config.data.image_size, classes(path)
   shape = (side, side, 3) if side else image_shape(path)
   if names and shape:
@@ -103,10 +104,10 @@ def score(
   Raises:
     ConfigError: it cannot be read, or does not fit the config.
   """
-  config = start.named(_at(config, data_dir), student=path)
+  config = networks.named(_at(config, data_dir), student=path)
   data = _split(config, split)
   trained = _Trained(config, path, data)
-  scores = evaluation.score(config, trained.model, parallel.replicate(trained.network), data)
+  scores = score_trained(config, trained.model, parallel.replicate(trained.network), data)
   scores = {name: scores[name] for name in ("accuracy", "loss", "count")}
   try:
     return scores, trained.lower("float"), ""
@@ -130,8 +131,8 @@ class _Trained:
 
   def __init__(self, config, path: str, data):
     self._about = _about(config, data)
-    self.model = start.model(config, "student", len(data.class_names))
-    self.network = start.trained(config, "student", path, data, scored=True)
+    self.model = networks.model(config, "student", len(data.class_names))
+    self.network = networks.trained(config, "student", path, data, scored=True)
 
   def lower(self, ends: str) -> Network:
     params, batch_stats = self.network.params, self.network.batch_stats
@@ -153,7 +154,9 @@ def _about(config, data) -> dict:
 
 def blank(config, data) -> Network:
   """The config's student, untrained, for its cost."""
-  return cost.blank(start.model(config, "student", len(data.class_names)), **_about(config, data))
+  return cost.blank(
+    networks.model(config, "student", len(data.class_names)), **_about(config, data)
+  )
 
 
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:

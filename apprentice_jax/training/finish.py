@@ -7,8 +7,8 @@ import warnings
 
 from apprentice_jax.data.splits import Splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import processes
-from apprentice_jax.training.workdir import trouble
+from apprentice_jax.training import cluster
+from apprentice_jax.training.workdir import disk_errors
 
 
 def check(config):
@@ -30,13 +30,13 @@ def write(config, workdir: pathlib.Path, splits: Splits):
     workdir: of the finished run.
     splits: its images.
   """
-  with trouble(workdir):
-    processes.on_first(lambda: _report(config, workdir, splits))
-    missing = processes.share([name for name in config.export if not _file(workdir, name).exists()])
+  with disk_errors(workdir):
+    cluster.on_first(lambda: _report(config, workdir, splits))
+    missing = cluster.share([name for name in config.export if not _file(workdir, name).exists()])
     if missing:
       _export(config, workdir, missing)
   for path in (_file(workdir, name) for name in config.export):
-    if processes.first() and path.exists():
+    if cluster.first() and path.exists():
       print(f"student: {path}, {path.stat().st_size:,} bytes")
 
 
@@ -62,7 +62,7 @@ def _export(config, workdir: pathlib.Path, names: list[str]):
   except ConfigError as error:
     warnings.warn(f"there is no exported student: {error}")
     return
-  if not processes.first():
+  if not cluster.first():
     return
   for name in names:
     path = _file(workdir, name)

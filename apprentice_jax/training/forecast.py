@@ -9,7 +9,7 @@ import numpy as np
 from apprentice_jax.deploy import cost
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.training import start
+from apprentice_jax.training import networks, recipes
 
 # Measured on two cores of a server's CPU (AMD EPYC), ResNet-8 to ResNet-56 at 32 pixels; see
 # `seconds`.
@@ -46,13 +46,13 @@ def stages(config, data) -> list[Stage]:
   """
   scheme = SCHEMES[config.scheme]
   found = []
-  for which in start.recipes_of(config)[:-1]:
+  for which in recipes.recipes_of(config)[:-1]:
     macs, layers = _size(config, which, data)
     found.append(
       (
         which,
         f"{config[which].name} in full precision",
-        start.recipe(config, which),
+        recipes.recipe(config, which),
         3 * macs,
         layers,
       )
@@ -68,7 +68,7 @@ def stages(config, data) -> list[Stage]:
     (
       "student",
       f"{config.student.name} at {config.precision}",
-      start.student_recipe(config),
+      recipes.student_recipe(config),
       macs,
       layers,
     )
@@ -89,7 +89,7 @@ def stages(config, data) -> list[Stage]:
 
 def _size(config, which: str, data) -> tuple[int, int]:
   """Multiply-adds of a forward pass of one image, and layers, of a network of the config."""
-  model = start.model(config, which, len(data.class_names))
+  model = networks.model(config, which, len(data.class_names))
   layers = cost.layers(cost.blank(model, tuple(map(int, data.image_shape))))
   return sum(layer.macs for layer in layers), len(layers)
 
@@ -140,7 +140,7 @@ def _too_small(config, data) -> list[str]:
   for which in ("student", "teacher"):
     if which == "teacher" and not SCHEMES[config.scheme].teacher:
       continue
-    network = start.model(config, which, len(data.class_names))
+    network = networks.model(config, which, len(data.class_names))
     reduction = (4 if network.imagenet_stem else 1) * 2 ** (len(network.stages) - 1)
     height, width = data.image_shape[:2]
     if max(height, width) <= reduction and network.imagenet_stem:

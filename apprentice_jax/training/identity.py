@@ -1,14 +1,36 @@
-"""Which networks a run began with, known by their content wherever their files are now."""
+"""What a run began with, and is held to: its images and networks, known by their content."""
 
+import contextlib
+import json
 import pathlib
 
 from apprentice_jax.data.splits import Splits
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import saved, start
+from apprentice_jax.errors import ConfigError, UnreadableImage
+from apprentice_jax.files import write_whole
+from apprentice_jax.training import networks
 from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.workdir import read_config
+from apprentice_jax.training.recipes import full_precision
+from apprentice_jax.training.workdir import check_classes, read_config
 
+FILE = "data.json"  # of a workdir: of each set that examples are from, what tells it from others
+# What may be wrong with the images of a set, by the first field of their identity that differs.
+_CHANGES = {
+  "examples": "it began with {0:,} {which} images, and there are {1:,} now: bring them back",
+  "names": "the names or classes of its {which} images are not those that it began with: bring "
+  "them back",
+  "sizes": "files of its {which} images are not those that it began with (their sizes differ): "
+  "bring them back",
+  "checksum": "its {which} images or their labels are not those that it began with (their "
+  "checksums differ): bring them back",
+}
+# In these places lies what was trained, of a run, of the teacher it began with, or of a study.
+_TRAINED = (
+  "checkpoints/[0-9]*",
+  "*/checkpoints/[0-9]*",
+  "cells/*/checkpoints/[0-9]*",
+  "cells/*/*/checkpoints/[0-9]*",
+)
 # What a checkpoint's meta calls the checksum of a teacher, by the scheme's kind of it.
 TEACHER = {"fixed": "teacher", "joint": "joint_teacher"}
 WORDS = {
@@ -18,10 +40,91 @@ WORDS = {
 }
 
 
+def claim_data(workdir: pathlib.Path, splits: Splits):
+  """Notes in workdir which images its run or study has, or checks them against what is noted.
+
+  A run of before the file was kept goes on, and is held to the images that it has now.
+
+  Raises:
+    ConfigError: they are others, and something has been trained on those before.
+  """
+  check_classes(workdir, splits["train"].class_names)
+  path, now = workdir / FILE, splits.identity
+  there = _read(path)
+  if there and _trained(workdir):
+    changes = [
+      _change(there.get(role), now.get(role), which)
+      for role, which in (("train", "training"), ("test", "test"))
+    ]
+    for change in filter(None, changes):
+      raise ConfigError(f"{workdir} cannot continue: {change}, or choose another --workdir.")
+  if there != now:
+    write_whole(path, json.dumps(now, indent=1), durable=True)
+
+
+def _change(before: dict | None, now: dict | None, which: str) -> str:
+  """The beginning of a sentence about the change of a set, and what to do; "" of no change."""
+  if now is None:
+    return f"the folder of its {which} images is gone: bring it back" if before else ""
+  if before is None:
+    return (
+      f"its {which} images were a share of the training images, and now have a folder of "
+      "their own: move the folder away"
+    )
+  for field, sentence in _CHANGES.items():
+    if field in before and before[field] != now.get(field):
+      return sentence.format(before[field], now.get(field), which=which)
+  return ""
+
+
+def _trained(workdir: pathlib.Path) -> bool:
+  return any(next(workdir.glob(pattern), None) for pattern in _TRAINED)
+
+
+def _read(path: pathlib.Path) -> dict:
+  if not path.exists():
+    return {}
+  with contextlib.suppress(ValueError):
+    found = json.loads(path.read_text())
+    if isinstance(found, dict) and all(isinstance(entry, dict) for entry in found.values()):
+      return found
+  raise ConfigError(
+    f"{path} is damaged: bring it back from a copy, or delete it to have it written anew."
+  )
+
+
+@contextlib.contextmanager
+def replaceable(workdir: pathlib.Path):
+  """Lets files of another size take their place where an image that cannot be read ends the run.
+
+  The sentence asks to replace it, so the next start notes the sizes anew: of this run, of a teacher
+  or student that it trains first, and of the cells of a study, which other processes may be
+  training.
+  """
+  try:
+    yield
+  except UnreadableImage:
+    # Whichever process met the image: the others may not know of it.
+    for inside in ("", "*/", "cells/*/", "cells/*/*/"):
+      for path in workdir.glob(inside + FILE):
+        _forget_sizes(path)
+    raise
+
+
+def _forget_sizes(path: pathlib.Path):
+  with contextlib.suppress(OSError, ConfigError):
+    there = _read(path)
+    for entry in there.values():
+      entry.pop("sizes", None)
+    write_whole(path, json.dumps(there, indent=1), durable=True)
+
+
 def starts(config, data, teacher: str, student: str) -> dict[str, int]:
   """The checksums of the networks in the paths from which a run's student, and a teacher that
   trains, start; 0: from scratch. A head that is new is none of theirs."""
-  of = lambda which, path: saved.checksum(start.trained(config, which, path, data)) if path else 0
+  of = lambda which, path: (
+    networks.checksum(networks.trained(config, which, path, data)) if path else 0
+  )
   joint = SCHEMES[config.scheme].teacher == "joint"
   return {
     "joint_teacher": of("teacher", teacher) if joint else 0,
@@ -42,7 +145,7 @@ def check(workdir: pathlib.Path, config, splits: Splits):
       scheme.teacher == "fixed" and config.teacher.head == "new"
     ):  # it trains in a workdir of its own
       if (workdir / "teacher" / "config.json").exists():
-        check(workdir / "teacher", start.full_precision(config, "teacher"), splits)
+        check(workdir / "teacher", full_precision(config, "teacher"), splits)
     else:
       before = there.get("teacher.init", "")
       _compare(workdir, config, splits, "teacher", before, scheme.teacher == "fixed")
@@ -64,7 +167,7 @@ def _compare(workdir: pathlib.Path, config, splits: Splits, which: str, before: 
   )
   same = False
   if bool(before) == bool(path) or not needed:
-    now = saved.checksum(start.trained(config, which, path, splits["train"])) if path else 0
+    now = networks.checksum(networks.trained(config, which, path, splits["train"])) if path else 0
     same = (
       meta.get(key, 0 if key == "joint_teacher" else None) == now
     )  # earlier versions trained it from scratch

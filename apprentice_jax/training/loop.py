@@ -13,10 +13,10 @@ from apprentice_jax import config as configs
 from apprentice_jax.data.batches import AHEAD, DeviceData, Feed, example_indices
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import Preempted, UnreadableImage
-from apprentice_jax.training import compiled, parallel, predictions, preemption, processes
+from apprentice_jax.training import cluster, compiled, parallel, predictions, preemption
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.dispatch import NOBODY, THIS
-from apprentice_jax.training.evaluation import agreement, score
+from apprentice_jax.training.evaluate import agreement, score
 from apprentice_jax.training.program import Hyperparameters, Part
 from apprentice_jax.training.progress import EVERY
 from apprentice_jax.training.records import Recorder, check_finite, joined
@@ -96,7 +96,7 @@ class Loop:
       if save or program.row.waits != NOBODY or self._scores_due():
         chunks, now.pending = [*chunks, now.pending], None
       self._record(*chunks)
-      if processes.first():
+      if cluster.first():
         self.recorder.progress.step(self._done())
       # 5. Save before scoring, which takes time in which a machine may be taken away.
       if save:
@@ -180,7 +180,7 @@ class Loop:
     """Images of the whole run that could not be read."""
     here = self.source.unreadable if self.streamed else 0
     skips = self.run.config.data.unreadable == "skip"
-    return self.now.unreadable + (processes.sum_of(here) if skips else here)
+    return self.now.unreadable + (cluster.sum_of(here) if skips else here)
 
   def _scores_due(self) -> bool:
     """Whether the validation split is to be scored after the current step, and has not been."""
@@ -268,7 +268,7 @@ def scores(run, state: State, split: str, final: bool = False) -> dict:
     result[f"{split}_agreement"] = agreement(answers["student"], answers["teacher"])
   if final:
     own_answers = answers["student"]["answers"]
-    processes.on_first(
+    cluster.on_first(
       lambda: predictions.write(run.workdir, own_answers, data.class_names, data.name)
     )
   return result

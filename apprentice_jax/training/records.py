@@ -16,7 +16,7 @@ import numpy as np
 from apprentice_jax.errors import NonFiniteLoss
 from apprentice_jax.files import write_whole
 from apprentice_jax.models import health
-from apprentice_jax.training import compiled, processes
+from apprentice_jax.training import cluster, compiled
 from apprentice_jax.training.progress import Progress
 
 
@@ -53,15 +53,15 @@ class MetricsWriter:
 
   def __init__(self, workdir: pathlib.Path, step: int):
     self._path = workdir / "metrics.jsonl"
-    kept = [r for r in read_records(workdir) if r["step"] <= step] if processes.first() else []
+    kept = [r for r in read_records(workdir) if r["step"] <= step] if cluster.first() else []
     # The records of one step; the same for every process, though one alone writes.
-    self._latest = processes.share([r for r in kept if r["step"] == step])
+    self._latest = cluster.share([r for r in kept if r["step"] == step])
     self._file, self._events = None, functools.cache(lambda: _events(workdir / "tensorboard", step))
-    if processes.first():
+    if cluster.first():
       write_whole(self._path, "".join(json.dumps(r) + "\n" for r in kept), durable=True)
 
   def __enter__(self):
-    if processes.first():
+    if cluster.first():
       self._file = self._path.open("a")
     return self
 
@@ -189,7 +189,7 @@ class Recorder:
       **of_layers(run.names, history),
     )
     self.writer.write(last, record)
-    if processes.first():
+    if cluster.first():
       self.progress.record(last, record)
       self._health.look(last, record, rates[last - 1] >= 0.1 * rates.max())
 

@@ -9,8 +9,9 @@ import numpy as np
 from apprentice_jax import document, plots
 from apprentice_jax.document import Heading, Picture, Table, Text
 from apprentice_jax.files import read_or_none
-from apprentice_jax.training import predictions, starts
+from apprentice_jax.training import predictions
 from apprentice_jax.training.records import read_records
+from apprentice_jax.training.workdir import read_starts
 
 LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it is a picture
 LARGEST_PICTURE = 100
@@ -197,7 +198,7 @@ def _health(records: list[dict]) -> list:
 
 def origin(*workdirs) -> list:
   """The last starts of workdirs, which say where their numbers come from; [] without a record."""
-  records = [start for workdir in workdirs for start in starts.read(workdir)]
+  records = [start for workdir in workdirs for start in read_starts(workdir)]
   records.sort(key=lambda start: start["date"])
   rows = [[str(start.get(field, "")) for field in START] for start in records[-STARTS:]]
   caption = f"The last {STARTS} of {len(records)} starts." if len(records) > STARTS else ""

@@ -18,14 +18,13 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
 from apprentice_jax.models import health, magnitudes
 from apprentice_jax.training import (
-  chance,
+  cluster,
   compiled,
+  evaluate,
   identity,
+  networks,
   parallel,
-  processes,
-  saved,
-  start,
-  starts,
+  recipes,
   teacher_logits,
 )
 from apprentice_jax.training.checkpoint import Checkpoints
@@ -34,7 +33,7 @@ from apprentice_jax.training.loop import PIXELS, Current, Loop, check_stop, scor
 from apprentice_jax.training.optimizer import Schedule, learning_rates, shortened
 from apprentice_jax.training.progress import Progress
 from apprentice_jax.training.records import MetricsWriter, Recorder
-from apprentice_jax.training.workdir import claim_images, classes, write_config
+from apprentice_jax.training.workdir import claim_images, classes, record_start, write_config
 
 
 class Run:
@@ -57,13 +56,13 @@ class Run:
   ):
     self.config, self.workdir, self.role = config, workdir, role
     self.splits, self.data = splits, splits["train"]
-    self.settings = start.settings(config, len(self.data.class_names))
+    self.settings = networks.settings(config, len(self.data.class_names))
     self.program = program(self.settings)
-    self.initial = start.initial_state(config, self.settings, self.data, teacher, student)
+    self.initial = networks.initial_state(config, self.settings, self.data, teacher, student)
     # A fixed teacher whose logits are computed ahead stays on the host: it is needed for them and
     # in the end, not in between.
     ahead = self.settings.view.known
-    self.teacher = start.fixed_teacher(config, self.data, teacher) if ahead else None
+    self.teacher = networks.fixed_teacher(config, self.data, teacher) if ahead else None
     self.schedule = _schedule(config, self.data.size)
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
     weights["temperature"] = config.loss.temperature
@@ -81,13 +80,13 @@ class Run:
   def run(self) -> dict:
     """Trains to the last step, from the newest checkpoint; returns the contents of result.json."""
     config, steps = self.config, self.schedule.steps
-    processes.on_first(lambda: claim_images(self.workdir, self.data))
+    cluster.on_first(lambda: claim_images(self.workdir, self.data))
     with Checkpoints(self.workdir, config.checkpoint.keep) as checkpoints:
       # 1. Continue from the newest checkpoint, or begin.
       now, seconds = self._resumed(checkpoints)
       began = time.monotonic() - seconds
-      processes.on_first(lambda: write_config(self.workdir, config))
-      processes.on_first(lambda: starts.record(self.workdir))
+      cluster.on_first(lambda: write_config(self.workdir, config))
+      cluster.on_first(lambda: record_start(self.workdir))
       # 2. Look at a fixed teacher, and compute its logits ahead.
       if not now.step:
         self._doubt_teacher(now.state)
@@ -100,7 +99,7 @@ class Run:
           Loop(self, now, checkpoints, recorder, source).train()
         # 4. Score the final network.
         final = self._finish(now.state, recorder)
-    processes.on_first(
+    cluster.on_first(
       lambda: write_whole(self.workdir / "result.json", json.dumps(final, indent=1), durable=True)
     )
     return final
@@ -171,7 +170,7 @@ class Run:
       self.config.batch_size,
       role=self.role,
       spent=compiled.seconds,
-      announced=processes.first(),
+      announced=cluster.first(),
     )
 
   def _teachers_checksum(self) -> int:
@@ -179,7 +178,7 @@ class Run:
     teacher = self.teacher.network if self.teacher else self.initial.teacher
     if teacher is None or self.settings.teacher_optimizer is not None:
       return 0
-    return saved.checksum(teacher)
+    return networks.checksum(teacher)
 
   def _doubt_teacher(self, state: State):
     """Warns of a fixed teacher that seems to know other classes.
@@ -195,7 +194,9 @@ class Run:
     s, model, network = self.settings, self.settings.teacher, state.teacher
     if self.teacher:
       model, network = self.teacher.model, parallel.replicate(self.teacher.network)
-    chance.look(self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std)
+    evaluate.doubt_teacher(
+      self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std
+    )
 
   def _teachers_logits(self) -> jax.Array:
     """The fixed teacher's logits, on every device."""
@@ -204,7 +205,7 @@ class Run:
       self.teacher,
       self.settings,
       self.data,
-      start.known_epochs(self.settings, passes),
+      networks.known_epochs(self.settings, passes),
       self.key,
       identity=self.identity["teacher"],
       batch=self.config.batch_size,
@@ -232,7 +233,7 @@ def _schedule(config, size: int) -> Schedule:
   Raises:
     ConfigError: there is not even one.
   """
-  recipe = start.student_recipe(config)
+  recipe = recipes.student_recipe(config)
   per_epoch = size / config.batch_size
   steps = round(recipe.epochs * per_epoch)
   if recipe.epochs and not steps:
@@ -240,7 +241,7 @@ def _schedule(config, size: int) -> Schedule:
   rates = Rates(
     *(
       learning_rates(shortened(r, steps, per_epoch), steps, per_epoch)
-      for r in (recipe, start.recipe(config, "teacher"))
+      for r in (recipe, recipes.recipe(config, "teacher"))
     )
   )
   return Schedule(steps, per_epoch, config.steps_per_dispatch, rates)

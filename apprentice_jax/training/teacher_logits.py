@@ -26,10 +26,10 @@ from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import cache_dir, write_whole
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import parallel, processes
+from apprentice_jax.training import cluster, parallel
 from apprentice_jax.training.compiled import Kept
+from apprentice_jax.training.networks import Teacher
 from apprentice_jax.training.program import Settings, View, make_apply, normalise
-from apprentice_jax.training.start import Teacher
 
 
 def cached_logits(
@@ -74,21 +74,21 @@ def cached_logits(
   )
   folder = cache_dir() / "logits" / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
   shape = (data.size, model.num_classes)
-  found = [_read(folder, e, shape) if processes.first() else None for e in range(epochs)]
-  missing = processes.share([e for e, logits in enumerate(found) if logits is None])
+  found = [_read(folder, e, shape) if cluster.first() else None for e in range(epochs)]
+  missing = cluster.share([e for e, logits in enumerate(found) if logits is None])
   if missing:
     network = parallel.replicate(network)
-    processes.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
+    cluster.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
     logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
     # Other runs of a study may be at the same epochs: each takes them in an order of its own, and
     # what is there by then.
-    for done, epoch in enumerate(processes.share(random.sample(missing, len(missing))), 1):
-      if processes.first():
+    for done, epoch in enumerate(cluster.share(random.sample(missing, len(missing))), 1):
+      if cluster.first():
         found[epoch] = _read(folder, epoch, shape)
-      if processes.share(found[epoch] is None):
+      if cluster.share(found[epoch] is None):
         found[epoch] = _epoch(logits_of, network, data.on_devices, epoch, key, batch, check)
-        processes.on_first(lambda: _write(folder, epoch, found[epoch]))
-      if processes.first():
+        cluster.on_first(lambda: _write(folder, epoch, found[epoch]))
+      if cluster.first():
         print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)
   nothing = np.zeros(shape, np.float32)
   return parallel.same_on_all(np.stack([nothing if logits is None else logits for logits in found]))
@@ -142,7 +142,7 @@ def _epoch(
   one_by_one = jax.devices()[0].platform == "cpu"  # see `dispatch.wait`
   for i in range(index.shape[1]):
     check()
-    if processes.first() and time.monotonic() - shown > 10:
+    if cluster.first() and time.monotonic() - shown > 10:
       shown = time.monotonic()
       print(f"teacher's logits: epoch {epoch}, {i / index.shape[1]:.0%}", flush=True)
     parts.append(logits_of(teacher, data, index, np.int32(epoch), key, np.int32(i)))

@@ -1,20 +1,28 @@
 """A run's directory: whose it is, what it holds, and that one process at a time writes to it."""
 
 import contextlib
+import datetime
 import fcntl
+import functools
 import json
 import os
 import pathlib
+import shlex
 import socket
+import subprocess
+import sys
 import warnings
 
+import jax
+
+import apprentice_jax
 from apprentice_jax import config as configs
 from apprentice_jax.data.class_names import difference
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import read_or_none, write_whole
-from apprentice_jax.training import processes
+from apprentice_jax.training import cluster
 
-IMAGES_FILE = "images.json"  # the shape of the images, which classes.json does not have
+STARTS = "starts.jsonl"  # a line for each start of a run or study
 
 
 def claim(workdir: pathlib.Path, config):
@@ -79,8 +87,24 @@ def read_config(workdir: pathlib.Path) -> dict:
   return configs.current(saved, path)
 
 
+def workdir_config(workdir):
+  """The config a workdir was trained with."""
+  return configs.restored(read_config(pathlib.Path(workdir)))
+
+
+def scaled(config, workdir: pathlib.Path):
+  """The config for all devices, see `config.scaled`; what has begun in workdir keeps its batch."""
+  begun = os.path.exists(workdir / "config.json")  # False, too, where it may not be looked
+  return configs.scaled(
+    config, jax.device_count(), read_config(workdir).get("batch_size", 0) if begun else 0
+  )
+
+
+IMAGES_FILE = "images.json"  # the shape of the images, which classes.json does not have
+
+
 @contextlib.contextmanager
-def trouble(workdir: pathlib.Path):
+def disk_errors(workdir: pathlib.Path):
   """Makes a ConfigError of what the disk does wrong."""
   try:
     yield
@@ -155,7 +179,7 @@ def writing(workdir: pathlib.Path):
     ConfigError: another run holds it.
   """
   with contextlib.ExitStack() as stack:
-    processes.on_first(lambda: stack.enter_context(_locked(workdir)))
+    cluster.on_first(lambda: stack.enter_context(_locked(workdir)))
     yield
 
 
@@ -193,3 +217,49 @@ def result(workdir: pathlib.Path):
   except ValueError:
     warnings.warn(f"{path} is damaged: it is written anew.")
     return None
+
+
+def record_start(workdir: pathlib.Path):
+  """Adds a line to a workdir about this start: date, command, commit and versions."""
+  program, *arguments = sys.argv or [""]
+  program = pathlib.Path(program).name.replace("__main__.py", "apprentice")
+  with (workdir / STARTS).open("a") as file:
+    file.write(
+      json.dumps(
+        {
+          "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+          "command": shlex.join([program, *arguments]),
+          "folder": os.getcwd(),
+          "version": apprentice_jax.__version__,
+          "commit": _commit(),
+          "jax": jax.__version__,
+          "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        }
+      )
+      + "\n"
+    )
+
+
+@functools.cache
+def _commit() -> str:
+  """The commit that the package is at; "" where it is not in a git checkout."""
+  folder = pathlib.Path(apprentice_jax.__file__).parent
+  try:
+    # Tracked by this very repository: an installed package may lie inside somebody else's.
+    git = lambda *words: subprocess.run(
+      ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+    git("ls-files", "--error-unmatch", "__init__.py")
+    changed = git("status", "--porcelain", "--untracked-files=no", ".")
+    return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+  except (OSError, subprocess.SubprocessError):
+    return ""
+
+
+def read_starts(workdir) -> list[dict]:
+  """The starts of a workdir, the first one first; [] of a run before they were recorded."""
+  try:
+    lines = (pathlib.Path(workdir) / STARTS).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+  except (OSError, ValueError):
+    return []

@@ -27,8 +27,9 @@ from apprentice_jax.deploy import interpret, packed, program, stablehlo
 from apprentice_jax.deploy.network import Conv, Quantize, Weights
 from apprentice_jax.models.layers import QuantActivation
 from apprentice_jax.quantizers import Quantized
-from apprentice_jax.training import export, start
+from apprentice_jax.training import export, networks
 from apprentice_jax.training.program import normalise
+from apprentice_jax.training.workdir import workdir_config
 
 BATCH = 500
 
@@ -98,11 +99,11 @@ def _fields(node):
 
 
 def compare(workdir, data_dir=""):
-  config = start.workdir_config(workdir)
+  config = workdir_config(workdir)
   config.data.dir = data_dir or config.data.dir
   data = open_splits(config.data)["test"]
-  model = start.model(config, "student", len(data.class_names))
-  variables = start.load(str(workdir), model, data.image_shape, complete=True)
+  model = networks.model(config, "student", len(data.class_names))
+  variables = networks.load(str(workdir), model, data.image_shape, complete=True)
   network = export.lowered(config, str(workdir))
   with tempfile.TemporaryDirectory() as folder:
     packed.write(network, f"{folder}/student")

@@ -27,7 +27,8 @@ from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import interpret, onnx
 from apprentice_jax.deploy import network as networks
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import export, start
+from apprentice_jax.training import export
+from apprentice_jax.training.workdir import workdir_config
 
 FORMS = (
   ("exact", "exact", "float"),
@@ -80,11 +81,11 @@ def written(config, workdir):
 
 
 def compare(workdir, data_dir):
-  config = start.workdir_config(workdir)
+  config = workdir_config(workdir)
   config.data.dir, config.eval.batch_size = data_dir, BATCH
   data = open_splits(config.data)["test"]
-  model = start.model(config, "student", len(data.class_names))
-  variables = start.load(str(workdir), model, data.image_shape, complete=True)
+  model = networks.model(config, "student", len(data.class_names))
+  variables = networks.load(str(workdir), model, data.image_shape, complete=True)
   reference, forms = trained(config, model, variables), written(config, workdir)
   counts, logits, wanted = (
     collections.defaultdict(kind) for kind in (collections.Counter, list, list)

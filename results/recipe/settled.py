@@ -18,20 +18,21 @@ import jax.numpy as jnp
 from apprentice_jax.data.augment import augmented
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.models.norm import MOMENTUM
-from apprentice_jax.training import parallel, start
-from apprentice_jax.training.evaluation import score
+from apprentice_jax.training import networks, parallel
+from apprentice_jax.training.evaluate import score
 from apprentice_jax.training.program import normalise
+from apprentice_jax.training.workdir import workdir_config
 
 SETTLE, MEAN, BATCH = 50, 64, 128
 
 
 def scores(workdir: str) -> list[float]:
-  config = start.workdir_config(workdir)
+  config = workdir_config(workdir)
   splits = open_splits(config.data)
   data = splits["train"]
-  built = start.settings(config, len(data.class_names))
+  built = networks.settings(config, len(data.class_names))
   model, images = built.student.clone(norm_axis=None), data.on_devices.images
-  network = start.load(workdir, model, data.image_shape, complete=True)
+  network = networks.load(workdir, model, data.image_shape, complete=True)
 
   @jax.jit
   def seen(stats, batch):

@@ -16,7 +16,8 @@ from apprentice_jax.deploy import lower, packed, predict, registry
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, export, start
+from apprentice_jax.training import api, export, networks
+from apprentice_jax.training.workdir import workdir_config
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 
@@ -135,7 +136,7 @@ def test_a_network_that_cannot_be_lowered_is_scored(workdir, command, monkeypatc
   wanted = command("eval", f"--workdir={workdir}")[1]
   restored = []
   monkeypatch.setattr(
-    start, "load", lambda *a, load=start.load, **k: restored.append(a) or load(*a, **k)
+    networks, "load", lambda *a, load=networks.load, **k: restored.append(a) or load(*a, **k)
   )
 
   def bad(*_, **__):
@@ -196,7 +197,7 @@ def test_a_workdir_is_exported_without_its_dataset(workdir, command, tmp_path, m
 
 
 def test_photos_need_no_more_than_the_size_of_the_config(workdir, tmp_path, monkeypatch):
-  config, datasets = start.workdir_config(workdir), opened(monkeypatch)
+  config, datasets = workdir_config(workdir), opened(monkeypatch)
   config.data.update({"name": "image_folder", "dir": str(tmp_path / "gone"), "image_size": 24})
   with pytest.raises(ConfigError, match="stem"):  # the network is one of grey images
     export.lowered(config, str(workdir))

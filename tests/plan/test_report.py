@@ -14,7 +14,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.plan import chips, report
 from apprentice_jax.plan import step as plan_step
 from apprentice_jax.plan.compiled import Compiled, DoesNotFit
-from apprentice_jax.training import run
+from apprentice_jax.training import networks, run
 from apprentice_jax.training.loop import Current, Loop
 from apprentice_jax.training.records import Recorder
 
@@ -68,8 +68,8 @@ def test_the_step_is_the_one_that_train_runs(streamed, tmp_path, monkeypatch):
 def test_bytes_of_what_trains():
   config = small()
   found = report._bytes(plan_step.lower(config, plan_step.data_of(config), jax.devices()))
-  built = run.start.settings(config, 10)
-  state = run.start.initial_state(config, built, open_splits(config.data)["train"], "", "")
+  built = networks.settings(config, 10)
+  state = networks.initial_state(config, built, open_splits(config.data)["train"], "", "")
   size = lambda *trees: sum(a.nbytes for a in jax.tree.leaves(trees))
   assert found["parameters"] == size(state.student.params, state.teacher.params)
   assert found["statistics"] == size(state.student.batch_stats, state.teacher.batch_stats)

@@ -12,20 +12,21 @@ import apprentice_jax
 from apprentice_jax.data import sources
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, NonFiniteLoss
-from apprentice_jax.training import api, dispatch, run, start
+from apprentice_jax.training import api, dispatch, networks, run
 from apprentice_jax.training.dispatch import NOBODY, program
 from apprentice_jax.training.records import read_records
+from apprentice_jax.training.workdir import workdir_config
 
 
 def test_what_a_checkpoint_holds(unbroken):
-  for scheme, networks in (("A", {"student", "teacher"}), ("B", {"student"})):
+  for scheme, names in (("A", {"student", "teacher"}), ("B", {"student"})):
     _, state = final_state(unbroken(scheme))
     parts = {tuple(name.strip("[']").split("']['")[:2]) for name in state}
-    for network in networks:
+    for network in names:
       assert {(network, p) for p in ("params", "batch_stats")} <= parts
       momentum = [v for k, v in state.items() if k.startswith(f"['{network}']['opt_state']")]
       assert momentum and all(np.any(m) for m in momentum)
-    assert {p[0] for p in parts} == networks  # a fixed teacher is not written again and again
+    assert {p[0] for p in parts} == names  # a fixed teacher is not written again and again
 
 
 def test_a_finished_run_is_not_trained_again(unbroken, pretrained, monkeypatch):
@@ -98,10 +99,10 @@ def test_evaluation_needs_the_workdir_alone(unbroken):
 def test_accuracy_is_that_of_the_restored_network(unbroken):
   # Without the evaluator: one batch, NumPy, the test images as they are.
   workdir = unbroken("C")
-  config = start.workdir_config(workdir)
+  config = workdir_config(workdir)
   data = sources.load("digits", "test")
-  model = start.model(config, "student", 10)
-  network = start.load(str(workdir), model, (8, 8, 1))
+  model = networks.model(config, "student", 10)
+  network = networks.load(str(workdir), model, (8, 8, 1))
   logits = jax.jit(model.apply, static_argnums=2)(
     {"params": network.params, "batch_stats": network.batch_stats},
     (np.float32(data.images) / 255 - 0.5) / 0.5,
@@ -168,7 +169,7 @@ def test_a_teacher_of_another_architecture_is_refused(
 def test_a_teacher_of_other_classes_is_refused(pretrained):
   config = scheme_config("B", pretrained)
   with pytest.raises(ConfigError, match=r"holds another network: .*head/(kernel|bias) is \(.*10"):
-    start.load(str(pretrained), start.model(config, "teacher", 7), (8, 8, 1))
+    networks.load(str(pretrained), networks.model(config, "teacher", 7), (8, 8, 1))
 
 
 @pytest.mark.parametrize(
@@ -228,18 +229,18 @@ def test_scheme_b_trains_the_teacher_it_is_not_given(tmp_path):
 
 def test_scheme_c_starts_from_the_given_student_and_its_statistics(unbroken, pretrained):
   config = scheme_config("C", pretrained)
-  built = start.settings(config, 10)
-  state = start.initial_state(
+  built = networks.settings(config, 10)
+  state = networks.initial_state(
     config, built, open_splits(config.data)["train"], str(pretrained), str(pretrained)
   )
-  given = start.load(str(pretrained), built.teacher, (8, 8, 1))
+  given = networks.load(str(pretrained), built.teacher, (8, 8, 1))
   for network in (state.student, state.teacher):
     for collection in ("params", "batch_stats"):
       ours = dict(jax.tree_util.tree_leaves_with_path(getattr(network, collection)))
       for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(given, collection)):
         np.testing.assert_array_equal(ours[path], leaf)
   # B, C and seeds share one compiled program.
-  assert program(built) is program(start.settings(scheme_config("B", pretrained), 10))
+  assert program(built) is program(networks.settings(scheme_config("B", pretrained), 10))
 
 
 def test_validation_images_are_held_out_and_scored_on_the_way(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from runs import named_torch, tiny
 
 from apprentice_jax.data.splits import open_splits
-from apprentice_jax.training import api, chance, parallel, saved, start
+from apprentice_jax.training import api, evaluate, networks, parallel
 
 MANY = np.repeat(np.arange(10), 12)
 
@@ -29,14 +29,14 @@ MANY = np.repeat(np.arange(10), 12)
 )  # nothing to tell
 def test_more_than_chance(predicted, labels, is_chance):
   right = int(np.sum(predicted == labels))
-  found = chance.by_chance(predicted, labels.astype(int))
+  found = evaluate.by_chance(predicted, labels.astype(int))
   random = np.random.default_rng(0)
   np.testing.assert_allclose(
     found,
     np.mean([np.sum(random.permutation(predicted) == labels) for _ in range(2000)]),
     rtol=0.05,
   )
-  assert chance.is_chance(right, found, len(labels)) == is_chance
+  assert evaluate.is_chance(right, found, len(labels)) == is_chance
 
 
 def test_labels_are_those_of_the_sampled_images():
@@ -60,7 +60,7 @@ def good(tmp_path_factory):
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_file_in_another_order_is_warned_of(cached, good, tmp_path):
-  network, _ = saved.read(str(good))
+  network, _ = networks.read(str(good))
   for order, warned in ((range(10), False), ([*range(1, 10), 0], True)):
     file = named_torch(network, tmp_path / f"{warned}.safetensors", order)
     config = tiny(
@@ -90,11 +90,11 @@ def test_the_share_that_is_right_is_the_networks(good, monkeypatch):
   """By the loop's own program, of the images that are looked at, against NumPy's."""
   config = tiny(teacher__init="X")
   data = open_splits(config.data)["train"]
-  network, model = saved.read(str(good))[0], start.model(config, "teacher", 10)
+  network, model = networks.read(str(good))[0], networks.model(config, "teacher", 10)
   asked = []
-  monkeypatch.setattr(chance, "is_chance", lambda *of: asked.append(of))
-  chance.look(config, model, parallel.replicate(network), data, (0.5,), (0.5,))
-  some = np.sort(chance.permutation(0, 0, data.size)[:128])
+  monkeypatch.setattr(evaluate, "is_chance", lambda *of: asked.append(of))
+  evaluate.doubt_teacher(config, model, parallel.replicate(network), data, (0.5,), (0.5,))
+  some = np.sort(evaluate.permutation(0, 0, data.size)[:128])
   images = (np.float32(data.sample(some)) / 255 - 0.5) / 0.5
   logits = model.apply(
     {"params": network.params, "batch_stats": network.batch_stats}, images, False

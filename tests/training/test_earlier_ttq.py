@@ -11,7 +11,7 @@ from apprentice_jax import quantizers
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import variable_shapes
-from apprentice_jax.training import api, parallel, start
+from apprentice_jax.training import api, networks, parallel
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.workdir import write_config
 
@@ -24,7 +24,7 @@ def begun(workdir, per_channel, negative=0.25):
     quantization__weights="ttq",
     quantization__per_channel=per_channel,
   )
-  built, random = start.settings(config, 10), np.random.default_rng(0)
+  built, random = networks.settings(config, 10), np.random.default_rng(0)
 
   def fill(path, leaf):
     value = {"positive": 0.5, "negative": negative}.get(path[-1].key)
@@ -48,7 +48,7 @@ def test_scalar_magnitudes_are_read_and_the_layers_weights_are_what_they_were(
   per_channel, tmp_path
 ):
   _, student, model = begun(tmp_path, per_channel)
-  found = start.load(str(tmp_path), model, (8, 8, 1), complete=True)
+  found = networks.load(str(tmp_path), model, (8, 8, 1), complete=True)
   layer, before = (n.params["stage2_block1"]["conv1"] for n in (found, student))
   assert layer["positive"].shape == layer["negative"].shape == ((8,) if per_channel else (1,))
   now = quantizers.ttq(layer["kernel"], layer["positive"], layer["negative"])
@@ -58,7 +58,7 @@ def test_scalar_magnitudes_are_read_and_the_layers_weights_are_what_they_were(
 def test_a_magnitude_below_zero_is_refused(tmp_path):
   _, _, model = begun(tmp_path, True, negative=-0.25)
   with pytest.raises(ConfigError) as error:
-    start.load(str(tmp_path), model, (8, 8, 1))
+    networks.load(str(tmp_path), model, (8, 8, 1))
   assert str(error.value) == (
     f"{tmp_path} holds a network of an earlier TTQ with a magnitude below 0, which TTQ no longer "
     "has: train it anew, "
@@ -68,7 +68,7 @@ def test_a_magnitude_below_zero_is_refused(tmp_path):
 
 def test_a_run_of_it_does_not_continue(tmp_path, monkeypatch):
   config, _, _ = begun(tmp_path, True)
-  monkeypatch.setattr(start, "initial_state", lambda *_: State(None))
+  monkeypatch.setattr(networks, "initial_state", lambda *_: State(None))
   with pytest.raises(ConfigError) as error:
     api.train(config, tmp_path)
   assert str(error.value) == (

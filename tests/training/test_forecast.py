@@ -4,7 +4,7 @@ import pytest
 from runs import scheme_config, tiny
 
 from apprentice_jax.data.splits import open_splits
-from apprentice_jax.training import forecast, start
+from apprentice_jax.training import forecast, recipes
 
 # Multiply-adds of a forward pass of one digit through a ResNet-8 of 4, 8 and 16 channels, by hand:
 # kernel side ** 2 * inputs * outputs * pixels of the result.
@@ -30,7 +30,7 @@ def test_stages(scheme, first, teachers):
   assert last.macs == (3 + teachers) * MACS
   assert (
     last.steps == round(last.epochs * 1437 / 64)
-    and last.epochs == start.student_recipe(config).epochs
+    and last.epochs == recipes.student_recipe(config).epochs
   )
   for stage in before:
     assert stage.epochs == config.recipe[stage.name].epochs

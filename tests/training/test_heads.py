@@ -11,8 +11,9 @@ from safetensors.numpy import save_file
 
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, saved, start
+from apprentice_jax.training import api, networks
 from apprentice_jax.training.records import read_records
+from apprentice_jax.training.workdir import workdir_config
 
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs
 
@@ -21,7 +22,7 @@ ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]  # of the digits, in a network's outputs
 def places(pretrained, tmp_path):
   """Of the trained digits: "file", "shuffled", files by PyTorch's names; "names", the outputs' of
   the latter; "workdir", of a run whose classes came in another order."""
-  network, _ = saved.read(str(pretrained))
+  network, _ = networks.read(str(pretrained))
   result = {
     "file": named_torch(network, tmp_path / "net.safetensors"),
     "shuffled": named_torch(network, tmp_path / "shuffled.safetensors", ORDER),
@@ -70,8 +71,8 @@ def test_a_workdir_in_another_order_is_refused_or_put_in_order(
   config[which].head = "match"
   data = open_splits(config.data)["train"]
   found, original = (
-    start.trained(config, which, places["workdir"], data),
-    saved.read(str(pretrained))[0],
+    networks.trained(config, which, places["workdir"], data),
+    networks.read(str(pretrained))[0],
   )
   # The output of class c, which is where ORDER has it.
   np.testing.assert_array_equal(
@@ -104,7 +105,9 @@ def wide(network):
 
 
 def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys):
-  file = named_torch(wide(saved.read(str(pretrained))[0]), tmp_path / "wide.safetensors", range(12))
+  file = named_torch(
+    wide(networks.read(str(pretrained))[0]), tmp_path / "wide.safetensors", range(12)
+  )
   config = tiny(
     scheme="B",
     teacher__init=file,
@@ -130,7 +133,7 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
     "images normalised "
     "by mean (0.5,) and std (0.5,) (config.teacher_input)."
   ) in said
-  own = start.workdir_config(tmp_path / "run" / "teacher")
+  own = workdir_config(tmp_path / "run" / "teacher")
   recipe = own.recipe.student
   assert (recipe.epochs, recipe.learning_rate, recipe.warmup_epochs) == (0.6, 0.01, 0.1)
   assert (own.student.name, own.student.width, own.student.init, own.teacher.init) == (
@@ -142,14 +145,14 @@ def test_a_teacher_with_a_new_head_is_trained_first(pretrained, tmp_path, capsys
   assert api.result(tmp_path / "run" / "teacher")["steps"] == round(0.6 * 1437 / 64)
   # It starts from the file but for its head, which is the seed's.
   data = open_splits(own.data)["train"]
-  state = start.initial_state(own, start.settings(own, 10), data, "", file)
-  original = saved.read(str(pretrained))[0]
+  state = networks.initial_state(own, networks.settings(own, 10), data, "", file)
+  original = networks.read(str(pretrained))[0]
   np.testing.assert_array_equal(
     state.student.params["stem"]["kernel"], original.params["stem"]["kernel"]
   )
   assert state.student.params["head"]["kernel"].shape == (16, 10)
   own.seed = 1
-  other = start.initial_state(own, start.settings(own, 10), data, "", file)
+  other = networks.initial_state(own, networks.settings(own, 10), data, "", file)
   assert np.any(other.student.params["head"]["kernel"] != state.student.params["head"]["kernel"])
   assert api.train(config, tmp_path / "run")["steps"] == round(0.3 * 1437 / 64)  # finished
   assert "trained first" not in capsys.readouterr().out
@@ -166,7 +169,7 @@ def test_the_joint_teacher_starts_from_the_one_it_is_given(pretrained, tmp_path,
   _, state = final_state(tmp_path)
   np.testing.assert_array_equal(
     state["['teacher']['params']['stem']['kernel']"],
-    saved.read(str(pretrained))[0].params["stem"]["kernel"],
+    networks.read(str(pretrained))[0].params["stem"]["kernel"],
   )
   assert (
     f"the teacher starts from {pretrained}, and trains along by recipe.teacher."
@@ -191,7 +194,7 @@ def test_a_student_with_a_new_head_is_fine_tuned(pretrained, tmp_path):
   config.recipe.finetune.warmup_epochs = 0.0
   api.train(config, tmp_path)
   _, state = final_state(tmp_path)
-  original = saved.read(str(pretrained))[0].params
+  original = networks.read(str(pretrained))[0].params
   np.testing.assert_array_equal(
     state["['student']['params']['stem']['kernel']"], original["stem"]["kernel"]
   )
@@ -224,7 +227,7 @@ def test_names_and_heads_need_a_network(tmp_path):
       api.train(tiny(**changes), tmp_path / "run")
     assert str(error.value).startswith(sentence) and not (tmp_path / "run").exists()
   # A network from scratch has a new head as it is, and a teacher without a name is the student's.
-  found = start.named(tiny(teacher__name="", teacher__head="new", student__name="resnet14"))
+  found = networks.named(tiny(teacher__name="", teacher__head="new", student__name="resnet14"))
   assert (found.teacher.name, found.teacher.head) == ("resnet14", "")
 
 
@@ -237,7 +240,7 @@ def test_an_empty_name_is_that_of_the_network(pretrained, places):
     student__name="",
     student__init=str(pretrained),
   )
-  found = start.named(config)
+  found = networks.named(config)
   for network in (found.teacher, found.student):
     assert (network.name, network.width, network.shortcut) == ("resnet8", 0.25, "pad")
 
@@ -249,7 +252,7 @@ def test_a_network_that_is_none_of_ours_has_no_name(tmp_path):
     match="x.safetensors holds no ResNet of known sizes: give one of our networks, and its "
     "name as config.teacher.name",
   ):
-    start.named(tiny(teacher__init=str(tmp_path / "x.safetensors"), teacher__name=""))
+    networks.named(tiny(teacher__init=str(tmp_path / "x.safetensors"), teacher__name=""))
 
 
 def test_a_student_with_a_new_head_trains_by_the_smaller_recipe(pretrained, tmp_path):
@@ -265,9 +268,9 @@ def test_the_student_of_scheme_c_with_a_new_head_is_trained_first(pretrained, tm
   config.student.head, config.recipe.finetune.epochs = "new", 0.3
   config.recipe.finetune.warmup_epochs = 0.0
   api.train(config, tmp_path)
-  assert start.workdir_config(tmp_path / "student").precision == "32A,32W"
-  first = saved.read(str(tmp_path / "student"))[0].params["head"]["kernel"]
-  original = saved.read(str(pretrained))[0].params["head"]["kernel"]
-  last = saved.read(str(tmp_path))[0].params["head"]["kernel"]
+  assert workdir_config(tmp_path / "student").precision == "32A,32W"
+  first = networks.read(str(tmp_path / "student"))[0].params["head"]["kernel"]
+  original = networks.read(str(pretrained))[0].params["head"]["kernel"]
+  last = networks.read(str(tmp_path))[0].params["head"]["kernel"]
   likeness = lambda other: np.corrcoef(last.ravel(), other.ravel())[0, 1]
   assert likeness(first) > 0.9 > likeness(original)

@@ -8,7 +8,7 @@ import pytest
 from runs import assert_same_run, begin, named_torch, scheme_config, tiny
 
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, saved
+from apprentice_jax.training import api, networks
 from apprentice_jax.training.checkpoint import Checkpoints
 
 OTHER = "belongs to a run that starts from another network: config.{}.init ("
@@ -17,7 +17,7 @@ OTHER = "belongs to a run that starts from another network: config.{}.init ("
 @pytest.fixture
 def other(pretrained, tmp_path):
   """Another network than the trained one, in one number."""
-  network, _ = saved.read(str(pretrained))
+  network, _ = networks.read(str(pretrained))
   kernel = np.array(network.params["stem"]["kernel"])
   kernel[0, 0, 0, 0] += 1
   params = {**network.params, "stem": {"kernel": kernel}}

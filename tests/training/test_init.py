@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from apprentice_jax import cli
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.models.pytorch.pretrained import Pretrained
-from apprentice_jax.training import start
+from apprentice_jax.training import networks
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 
@@ -21,7 +21,7 @@ DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
 @pytest.fixture
 def file(pretrained, tmp_path):
   """The workdir's network as a safetensors file by torchvision's names."""
-  network = start.load(str(pretrained), start.model(tiny(), "teacher", 10), (8, 8, 1))
+  network = networks.load(str(pretrained), networks.model(tiny(), "teacher", 10), (8, 8, 1))
   spelled, tensors = Pretrained({}, {}, {}).spelled, {}
   for tree in network.params, network.batch_stats:
     for path, array in jax.tree_util.tree_leaves_with_path(tree):
@@ -40,10 +40,10 @@ def _equal(found, wanted):
 
 def test_teacher_and_student_start_from_a_checkpoint_as_from_a_workdir(file, pretrained):
   config = tiny(scheme="C")
-  built, data = start.settings(config, 10), open_splits(config.data)["train"]
+  built, data = networks.settings(config, 10), open_splits(config.data)["train"]
   _equal(
-    start.initial_state(config, built, data, str(file), str(file)),
-    start.initial_state(config, built, data, str(pretrained), str(pretrained)),
+    networks.initial_state(config, built, data, str(file), str(file)),
+    networks.initial_state(config, built, data, str(pretrained), str(pretrained)),
   )
 
 

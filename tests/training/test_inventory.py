@@ -11,7 +11,7 @@ from runs import tiny
 
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, UnreadableImage
-from apprentice_jax.training import inventory, workdir
+from apprentice_jax.training import identity, preflight, workdir
 
 
 def photos(root, splits=(("train", 10), ("val", 3)), names=("cat", "granny smith")):
@@ -39,13 +39,13 @@ def opened(config):
 
 
 def line_of(config):
-  return inventory.line(config, opened(config))
+  return preflight.line(config, opened(config))
 
 
 def begun(workdir, config):
   """A workdir with a checkpoint, as far as its images are concerned."""
   (workdir / "checkpoints" / "5").mkdir(parents=True)
-  inventory.claim_data(workdir, opened(config))
+  identity.claim_data(workdir, opened(config))
   return workdir
 
 
@@ -145,7 +145,7 @@ def test_a_run_goes_on_beside_its_own_workdir(tmp_path, monkeypatch):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     Image.new("RGB", (8, 8)).save(tmp_path / name)
   assert line_of(config).endswith("1 file is not read: 1 of a run's workdir")
-  inventory.claim_data(tmp_path / "runs" / "x", opened(config))
+  identity.claim_data(tmp_path / "runs" / "x", opened(config))
   assert opened(config)["train"].class_names == ("cat", "granny smith")
 
 
@@ -160,14 +160,14 @@ def test_line_of_a_dataset(size):
 def test_the_line_is_said_once(capsys, tmp_path):
   config = of_folder(photos(tmp_path))
   for _ in range(3):
-    inventory.announce(config, opened(config))
+    preflight.announce(config, opened(config))
   assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_a_path_that_is_no_text(capsys, tmp_path):
   root = photos(tmp_path / "\udce9t\udce9")  # Latin-1
   config = of_folder(root)
-  inventory.announce(config, opened(config))
+  preflight.announce(config, opened(config))
   assert "\\udce9t\\udce9" in capsys.readouterr().out
 
 
@@ -228,11 +228,11 @@ def test_other_photos_are_refused(change, sentence, tmp_path):
     Image.fromarray(pixels).save(root / "train" / "cat" / f"{i}.png")
   config, run = of_folder(root), tmp_path / "run"
   begun(run, config)
-  inventory.claim_data(run, opened(config))  # nothing has changed
+  identity.claim_data(run, opened(config))  # nothing has changed
   before = (run / "data.json").read_text()
   change(root)
   with pytest.raises(ConfigError) as raised:
-    inventory.claim_data(run, opened(config))
+    identity.claim_data(run, opened(config))
   assert str(raised.value) == f"{run} cannot continue: {sentence}, or choose another --workdir."
   assert (run / "data.json").read_text() == before
 
@@ -245,20 +245,20 @@ def test_a_test_folder_that_is_gone_or_new(tmp_path):
   with pytest.raises(
     ConfigError, match="cannot continue: the folder of its test images is gone: bring it back"
   ):
-    inventory.claim_data(run, opened(config))
+    identity.claim_data(run, opened(config))
   begun(tmp_path / "other", config)
   shutil.move(tmp_path / "val", root / "val")
   with pytest.raises(
     ConfigError, match="cannot continue: its test images were a share of the training images, and"
   ):
-    inventory.claim_data(tmp_path / "other", opened(config))
+    identity.claim_data(tmp_path / "other", opened(config))
 
 
 def test_a_folder_may_be_moved(tmp_path):
   root = photos(tmp_path / "data")
   begun(tmp_path / "run", of_folder(root))
   moved = shutil.move(root, tmp_path / "elsewhere")
-  inventory.claim_data(tmp_path / "run", opened(of_folder(moved)))
+  identity.claim_data(tmp_path / "run", opened(of_folder(moved)))
 
 
 @pytest.mark.parametrize(
@@ -274,13 +274,13 @@ def test_what_was_trained_anywhere_holds_a_run_to_its_images(place, tmp_path):
   root = photos(tmp_path / "data")
   config, run = of_folder(root), tmp_path / "run"
   run.mkdir()
-  inventory.claim_data(run, opened(config))
+  identity.claim_data(run, opened(config))
   (root / "train/cat/0.png").unlink()
-  inventory.claim_data(run, opened(config))  # nothing was trained
+  identity.claim_data(run, opened(config))  # nothing was trained
   (run / place).mkdir(parents=True)
   (root / "train/cat/1.png").unlink()
   with pytest.raises(ConfigError, match="began with 19 training images, and there are 18 now"):
-    inventory.claim_data(run, opened(config))
+    identity.claim_data(run, opened(config))
 
 
 def test_a_run_of_before_goes_on_and_is_held_from_then_on(tmp_path):
@@ -288,10 +288,10 @@ def test_a_run_of_before_goes_on_and_is_held_from_then_on(tmp_path):
   config, run = of_folder(root), tmp_path / "run"
   begun(run, config)
   (run / "data.json").unlink()
-  inventory.claim_data(run, opened(config))
+  identity.claim_data(run, opened(config))
   (root / "train/cat/1.png").unlink()
   with pytest.raises(ConfigError, match="cannot continue"):
-    inventory.claim_data(run, opened(config))
+    identity.claim_data(run, opened(config))
 
 
 def test_an_image_that_could_not_be_read_may_be_replaced_but_not_removed(tmp_path):
@@ -300,13 +300,13 @@ def test_an_image_that_could_not_be_read_may_be_replaced_but_not_removed(tmp_pat
   (root / "train/cat/0.png").write_bytes(whole[:20])
   config, run = of_folder(root), tmp_path / "run"
   begun(run, config)
-  with pytest.raises(UnreadableImage), inventory.replaceable(run):
+  with pytest.raises(UnreadableImage), identity.replaceable(run):
     raise UnreadableImage("0.png")
   (root / "train/cat/0.png").write_bytes(whole)
-  inventory.claim_data(run, opened(config))
+  identity.claim_data(run, opened(config))
   (root / "train/cat/0.png").write_bytes(whole[:20])
   with pytest.raises(ConfigError, match="their sizes differ"):
-    inventory.claim_data(run, opened(config))
+    identity.claim_data(run, opened(config))
 
 
 @pytest.mark.parametrize("place", ["teacher", "cells/B-8A2W-seed0", "cells/B-8A2W-seed0/teacher"])
@@ -314,10 +314,10 @@ def test_the_image_may_be_replaced_for_the_runs_inside_too(place, tmp_path):
   root = photos(tmp_path / "data")
   config, outer = of_folder(root), tmp_path / "run"
   begun(outer / place, config)
-  with pytest.raises(UnreadableImage), inventory.replaceable(outer):
+  with pytest.raises(UnreadableImage), identity.replaceable(outer):
     raise UnreadableImage("0.png")
   (root / "train/cat/0.png").write_bytes((root / "train/cat/0.png").read_bytes() + b" ")
-  inventory.claim_data(outer / place, opened(config))
+  identity.claim_data(outer / place, opened(config))
 
 
 def test_a_config_of_before_goes_on_with_a_share_that_it_does_not_need(tmp_path):
@@ -342,7 +342,7 @@ def test_a_torn_file_of_the_workdir(tmp_path):
     match=r"/data\.json is damaged: bring it back from a copy, or "
     r"delete it to have",
   ):
-    inventory.claim_data(tmp_path / "run", opened(config))
+    identity.claim_data(tmp_path / "run", opened(config))
 
 
 def test_one_checksum_of_a_set():
@@ -369,4 +369,4 @@ def test_another_dataset_of_the_same_name_is_refused(size, field, tmp_path, monk
   with pytest.raises(
     ConfigError, match=f"test images .*not those that it began with .*{field}s? differ"
   ):
-    inventory.claim_data(tmp_path, opened(config))
+    identity.claim_data(tmp_path, opened(config))

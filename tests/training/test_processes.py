@@ -22,7 +22,7 @@ from runs import final_state, untimed
 from apprentice_jax import cli, environment
 from apprentice_jax.deploy import registry
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, processes
+from apprentice_jax.training import api, cluster, guard
 from apprentice_jax.training.records import read_records
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_a_lost_process_ends_the_other_and_the_pair_continues(pair, tmp_path):
       statuses, printed = ends(running)
     assert statuses[victim] == 128 + signal.SIGKILL
     assert statuses[1 - victim] == 75
-    assert processes.LOST in printed[1 - victim]
+    assert guard.LOST in printed[1 - victim]
   train(tmp_path, 2, 2, STREAMED)
   (step, state), (expected_step, expected) = final_state(tmp_path), final_state(pair)
   assert step == expected_step and state.keys() == expected.keys()
@@ -239,7 +239,7 @@ def test_a_workdir_in_use_ends_all(tmp_path):
 )
 def test_flags_that_make_no_sense(flags, sentence, capfd):
   with pytest.raises(ConfigError, match=sentence):
-    processes.check(*flags)
+    cluster.check(*flags)
   if flags == ("", 2, 0):  # the process under the guard says it
     assert (
       cli.main(["train", FLAGS[0], "--workdir=nowhere", "--num-processes=2", "--process_id=0"]) == 2
@@ -250,24 +250,24 @@ def test_flags_that_make_no_sense(flags, sentence, capfd):
 def test_where_there_are_several(monkeypatch):
   for name in ("SLURM_STEP_NODELIST", "SLURM_NTASKS"):
     monkeypatch.delenv(name, raising=False)
-  assert not processes.several(None) and not processes.several(1) and processes.several(2)
+  assert not cluster.several(None) and not cluster.several(1) and cluster.several(2)
   monkeypatch.setenv("SLURM_NTASKS", "8")  # inside an allocation, not under srun
-  assert not processes.several(None)
+  assert not cluster.several(None)
   monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-8]")
-  assert processes.several(None)
+  assert cluster.several(None)
   monkeypatch.setenv("SLURM_NTASKS", "1")
-  assert not processes.several(None)
+  assert not cluster.several(None)
 
 
 def test_machines_with_tpus_count_as_several(monkeypatch):
   monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
-  monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name == "libtpu")
+  monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: name == "libtpu")
   monkeypatch.setattr(environment, "has_tpu", lambda: True)
   for platforms, expected in (("", True), ("tpu,cpu", True), ("cpu", False)):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    assert processes.several(None) == expected and not processes.several(1)
+    assert cluster.several(None) == expected and not cluster.several(1)
   monkeypatch.delenv("JAX_PLATFORMS")
-  assert processes.several(None)
+  assert cluster.several(None)
 
 
 def test_the_vendor_of_a_tpu(monkeypatch, tmp_path):
@@ -303,29 +303,27 @@ class JaxRuntimeError(Exception):
 )
 def test_what_an_error_of_jax_means(message, memory, lost):
   error = JaxRuntimeError(message)
-  assert (processes.out_of_memory(error), processes.peer_lost(error)) == (memory, lost)
-  assert not processes.out_of_memory(ValueError(message)) and not processes.peer_lost(
-    ValueError(message)
-  )
+  assert (guard.out_of_memory(error), guard.peer_lost(error)) == (memory, lost)
+  assert not guard.out_of_memory(ValueError(message)) and not guard.peer_lost(ValueError(message))
 
 
 @pytest.mark.parametrize(
-  "address, kind, status", [("h:1", ConfigError, 2), ("", processes.NotTogether, 75)]
+  "address, kind, status", [("h:1", ConfigError, 2), ("", cluster.NotTogether, 75)]
 )
 def test_processes_that_do_not_come_together(address, kind, status, monkeypatch):
   def late(**_):
     raise RuntimeError("DEADLINE_EXCEEDED: Barrier timed out.")
 
   monkeypatch.setattr(jax.distributed, "initialize", late)
-  monkeypatch.setattr(processes, "several", lambda _: True)
+  monkeypatch.setattr(cluster, "several", lambda _: True)
   with pytest.raises(ConfigError, match="did not come together .*Barrier timed out") as error:
-    processes.join(address, 2, 0)
+    cluster.join(address, 2, 0)
   assert error.type is kind and getattr(error.value, "exit_code", 2) == status
 
 
 def test_one_process_agrees_with_itself():
-  assert processes.share({"a": [1, None]}) == {"a": [1, None]} and processes.sum_of(3) == 3
-  assert processes.agreed(lambda: 5) == 5 and processes.first()
+  assert cluster.share({"a": [1, None]}) == {"a": [1, None]} and cluster.sum_of(3) == 3
+  assert cluster.agreed(lambda: 5) == 5 and cluster.first()
   with pytest.raises(OSError, match="full"):
-    processes.on_first(lambda: (_ for _ in ()).throw(OSError(28, "full")))
+    cluster.on_first(lambda: (_ for _ in ()).throw(OSError(28, "full")))
   assert jax.process_count() == 1

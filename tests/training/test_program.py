@@ -27,7 +27,7 @@ from apprentice_jax.training.dispatch import (
   Program,
   dispatch,
 )
-from apprentice_jax.training.evaluation import evaluator
+from apprentice_jax.training.evaluate import evaluator
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import (
   Hyperparameters,

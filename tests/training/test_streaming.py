@@ -11,18 +11,19 @@ from runs import scheme_config, tiny
 
 import apprentice_jax
 from apprentice_jax.data import sources
-from apprentice_jax.training import api, start
+from apprentice_jax.training import api, networks
 from apprentice_jax.training.program import normalise
 from apprentice_jax.training.records import HealthWatch, read_records
+from apprentice_jax.training.workdir import workdir_config
 
 
 def test_evaluation_is_exact(unbroken):
   # Against one batch of the images as they are: 8x8 stays 8x8, and grey becomes RGB.
   workdir = unbroken("A streamed")
   data = sources.load("digits", "test")
-  config = start.workdir_config(workdir)
-  model = start.model(config, "student", 10)
-  network = start.load(str(workdir), model, (8, 8, 3), complete=True)
+  config = workdir_config(workdir)
+  model = networks.model(config, "student", 10)
+  network = networks.load(str(workdir), model, (8, 8, 3), complete=True)
   images = normalise(jnp.asarray(np.repeat(data.images, 3, -1)), (0.5,), (0.5,), jnp.float32)
   logits = np.asarray(
     model.apply({"params": network.params, "batch_stats": network.batch_stats}, images, False),

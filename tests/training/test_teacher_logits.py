@@ -11,7 +11,7 @@ from apprentice_jax.data import order
 from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, Preempted
-from apprentice_jax.training import api, preemption, start, teacher_logits
+from apprentice_jax.training import api, networks, preemption, recipes, teacher_logits
 from apprentice_jax.training.dispatch import Program
 from apprentice_jax.training.records import read_records
 
@@ -46,7 +46,7 @@ def losses(workdir, name="loss"):
 def logits_by_hand(config, epoch, indices):
   """What the teacher says of augmented examples, one by one."""
   data = open_splits(config.data)["train"]
-  teacher = start.fixed_teacher(config, data, config.teacher.init)
+  teacher = networks.fixed_teacher(config, data, config.teacher.init)
   key = jax.random.fold_in(jax.random.key(config.seed), 3)
   aug = Augmentation(config.data.pad, config.data.flip)
   every = jnp.asarray(data.sample(np.arange(data.size)))
@@ -55,7 +55,7 @@ def logits_by_hand(config, epoch, indices):
     if epoch is not None
     else (every[jnp.asarray(indices)])
   )
-  mean, std = start.normalisation(config, "teacher")
+  mean, std = recipes.normalisation(config, "teacher")
   images = (np.asarray(images, np.float64) / 255 - np.array(mean)) / np.array(std)
   variables = {"params": teacher.network.params, "batch_stats": teacher.network.batch_stats}
   return teacher.model.apply(variables, jnp.asarray(images, jnp.float32), False)
@@ -107,8 +107,8 @@ def test_agreement_and_the_teachers_accuracy_by_hand(computed, pretrained):
   config = config_of(pretrained)
   predicted = []
   for which, path in (("student", computed), ("teacher", pretrained)):
-    model = start.model(config, which, 10)
-    network = start.load(str(path), model, (8, 8, 1))
+    model = networks.model(config, which, 10)
+    network = networks.load(str(path), model, (8, 8, 1))
     data = open_splits(config.data)["test"]
     mean, std = {"student": (0.2, 0.3), "teacher": (0.5, 0.5)}[which]
     images = (data.sample(np.arange(data.size)) / 255 - mean) / std
@@ -182,12 +182,12 @@ def test_the_teachers_own_normalisation(computed, pretrained, tmp_path):
     == right
   )
   assert (
-    api.evaluate_network(start.full_precision(named, "teacher"), str(pretrained))["accuracy"]
+    api.evaluate_network(recipes.full_precision(named, "teacher"), str(pretrained))["accuracy"]
     == right
   )
   wrong = config_of(pretrained, teacher_input__mean=(0.2,), teacher_input__std=(0.3,))
   assert (
-    api.evaluate_network(start.full_precision(wrong, "teacher"), str(pretrained))["accuracy"]
+    api.evaluate_network(recipes.full_precision(wrong, "teacher"), str(pretrained))["accuracy"]
     != right
   )
 

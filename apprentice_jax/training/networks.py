@@ -3,67 +3,30 @@
 import math
 import os
 import pathlib
+import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from apprentice_jax import config as configs
-from apprentice_jax.config.fields import HEAD_BOUNDS
-from apprentice_jax.data import class_names, folder
+from apprentice_jax.data import class_names
 from apprentice_jax.data.augment import Augmentation
 from apprentice_jax.data.order import permutation
-from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
-from apprentice_jax.errors import ConfigError, nearest
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import fit, heads, magnitudes, sound
-from apprentice_jax.models.precision import matches
-from apprentice_jax.models.residual import ResNet, resnet, variable_shapes
-from apprentice_jax.training import moments, parallel, processes, saved
+from apprentice_jax.models.pytorch import pretrained
+from apprentice_jax.models.residual import ResNet, resnet
+from apprentice_jax.training import cluster, parallel
+from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, View, initialiser, normalise
-from apprentice_jax.training.workdir import classes, read_config
-
-FULL_PRECISION = "32A,32W"
-FROM_SCRATCH = {"init": "", "head": "", "classes": ""}  # of a network
-
-
-def scaled(config, workdir: pathlib.Path):
-  """The config for all devices, see `config.scaled`; what has begun in workdir keeps its batch."""
-  begun = os.path.exists(workdir / "config.json")  # False, too, where it may not be looked
-  return configs.scaled(
-    config, jax.device_count(), read_config(workdir).get("batch_size", 0) if begun else 0
-  )
-
-
-def full_precision(config, which: str):
-  """The config that trains config's teacher or student alone, at full precision."""
-  alone = config.copy_and_resolve_references()
-  alone.scheme, alone.precision = "baseline", FULL_PRECISION
-  if which == "teacher":
-    alone.student.update(config.teacher)
-    alone.data.mean, alone.data.std = normalisation(config, "teacher")
-    alone.teacher_input.update(configs.base().teacher_input)
-  alone.teacher.update(FROM_SCRATCH)
-  alone.recipe.student.update(recipe(config, which))
-  if not config[which].head:
-    alone.student.init = ""
-  return alone
-
-
-def recipe(config, name: str):
-  """The config's "student", "teacher" or "finetune" recipe.
-
-  A trained network with a new head is fine-tuned: its epochs, warm-up and learning rate are those
-  of its own recipe or of "finetune", whichever are smaller.
-  """
-  own = config.recipe[name]
-  if name == "finetune" or config[name].head != "new":
-    return own
-  result = own.copy_and_resolve_references()
-  result.update({field: min(own[field], config.recipe.finetune[field]) for field in HEAD_BOUNDS})
-  return result
+from apprentice_jax.training.recipes import FULL_PRECISION, normalisation, student_recipe
+from apprentice_jax.training.workdir import classes, read_config, result
 
 
 def named(config, workdir: pathlib.Path | None = None, student: str = ""):
@@ -97,10 +60,8 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
         {field: begun[f"{which}.{field}"] for field in ("name", "width", "shortcut")}
       )
     elif path:
-      processes.agreed(
-        lambda: saved.source(path) if student else _located(config, which, bool(begun))
-      )
-      network, _ = saved.read(path)
+      cluster.agreed(lambda: source(path) if student else located(config, which, bool(begun)))
+      network, _ = read(path)
       have = fit.shapes(network.params, network.batch_stats)
       try:
         result[which].update(fit.fields(have if "head/kernel" in have else heads.shapes(have, 1)))
@@ -160,18 +121,6 @@ def settings(config, num_classes: int) -> Settings:
   )
 
 
-def normalisation(config, which: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Mean and standard deviation of the images that the config's "student" or "teacher" is made
-  for."""
-  own = config.data
-  if which == "teacher":
-    if config.teacher_input.mean:
-      own = config.teacher_input
-    elif config.teacher.init and os.path.exists(pathlib.Path(config.teacher.init, "config.json")):
-      own = workdir_config(config.teacher.init).data
-  return tuple(own.mean), tuple(own.std)
-
-
 def _view(config) -> View:
   """How the config's teacher sees the images; the default where there is none."""
   scheme, given = SCHEMES[config.scheme], config.teacher_input
@@ -194,11 +143,6 @@ def known_epochs(built: Settings, passes: float) -> int:
     return 1
   every = math.ceil(passes)
   return min(every, repeat) if repeat else every
-
-
-def student_recipe(config):
-  """The recipe by which the student trains under the config's scheme."""
-  return recipe(config, SCHEMES[config.scheme].recipe)
 
 
 def initial_state(config, built: Settings, data, teacher_path: str, student_path: str) -> State:
@@ -265,7 +209,7 @@ def trained(config, which: str, path: str, data, scored: bool = False) -> Networ
   concerned = path == own.init or scored and not own.init
   head = heads.Head(
     own.head if concerned else "",
-    _names(config, which) if concerned and own.classes else classes(path),
+    output_names(config, which) if concerned and own.classes else classes(path),
     tuple(data.class_names),
     f"config.{which}",
     not scored,
@@ -273,14 +217,6 @@ def trained(config, which: str, path: str, data, scored: bool = False) -> Networ
   return load(
     path, model(config, which, len(data.class_names)), data.image_shape, scored, which, head
   )
-
-
-def _names(config, which: str) -> tuple[str, ...]:
-  """The names of a trained network's outputs, as the config has them."""
-  try:
-    return class_names.read(config[which].classes)
-  except ValueError as error:
-    raise ConfigError(f"config.{which}.classes: {error}") from None
 
 
 def load(
@@ -306,7 +242,7 @@ def load(
   Raises:
     ConfigError: nothing there, or it does not fit, or is broken; the message lists what differs.
   """
-  found, spelled = saved.read(path)
+  found, spelled = read(path)
   try:
     found = found._replace(params=heads.placed(found.params, head))
   except ValueError as error:
@@ -330,7 +266,15 @@ def load(
   return found
 
 
-def _located(config, which: str, begun: bool) -> pathlib.Path:
+def output_names(config, which: str) -> tuple[str, ...]:
+  """The names of a trained network's outputs, as the config has them."""
+  try:
+    return class_names.read(config[which].classes)
+  except ValueError as error:
+    raise ConfigError(f"config.{which}.classes: {error}") from None
+
+
+def located(config, which: str, begun: bool) -> pathlib.Path:
   """Where the network is that the config's "student" or "teacher" starts from; begun: a run has
   begun with it."""
   path = config[which].init
@@ -341,142 +285,49 @@ def _located(config, which: str, begun: bool) -> pathlib.Path:
       "now; the run goes on with the same one from any place."
     )
   try:
-    return saved.source(path)
+    return source(path)
   except ConfigError as error:
     raise ConfigError(f"config.{which}.init={error}") from None
 
 
-def preflight(config, splits: Splits, recipes=None, begun: bool = False):
-  """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is
-  written or trained.
+def read(path: str) -> tuple[Network, Callable | None]:
+  """The network in ``path`` as it is there, see `load`, and how its file spells our names (None: as
+  we do)."""
+  place, spelled = source(path), None
+  if place.is_dir():
+    with Checkpoints(place) as checkpoints:
+      if checkpoints.latest() is None:
+        raise ConfigError(f"{path} has no checkpoint yet: train it to the end first.")
+      finished = result(place)
+      found, step = checkpoints.student()
+    if finished is not None and finished["steps"] != step:
+      raise ConfigError(
+        f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
+        "it back from a copy, or train anew."
+      )
+  else:
+    try:
+      given = pretrained.load(place)
+    except ValueError as error:
+      prefix = "" if str(place) in str(error) else f"{path}: "
+      raise ConfigError(f"{prefix}{error}") from None
+    found, spelled = Network(given.params, given.batch_stats), given.spelled
+  return found, spelled
 
-  Args:
-    config: the run's.
-    splits: its images.
-    recipes: names of those that will be used, if not the run's own.
-    begun: the run has begun before.
-  """
-  # What one machine alone may not have comes first: networks are read together.
-  data = processes.agreed(lambda: _checked_data(config, splits, recipes, begun))
-  for which in ("teacher", "student"):
-    if path := config[which].init:
-      trained(config, which, path, data)
+
+def checksum(network: Network) -> int:
+  """The sum of the CRC-32 of a network's arrays."""
+  arrays = jax.tree.leaves(jax.device_get((network.params, network.batch_stats)))
+  return sum(zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays)
 
 
-def _checked_data(config, splits: Splits, recipes, begun: bool):
-  """The training set, if this process finds all that the run needs, and it makes sense."""
-  if config.batch_size % jax.device_count():
+def source(path: str) -> pathlib.Path:
+  """The workdir, or the checkpoint file, at path."""
+  source = pathlib.Path(path)
+  if (source / "cells").is_dir():
     raise ConfigError(
-      f"config.batch_size is {config.batch_size}: it must be a multiple of the "
-      f"{jax.device_count()} devices."
+      f"{path} holds a study: give the workdir of one of its runs, {path}/cells/..."
     )
-  _check_images(config, splits)
-  data = splits["train"]
-  recipes = recipes_of(config) if recipes is None else recipes
-  for name in recipes:
-    epochs = recipe(config, name).epochs
-    if epochs and not round(epochs * data.size / config.batch_size):
-      raise ConfigError(
-        f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
-        "than a step."
-      )
-  shape, count = data.image_shape, len(data.class_names)
-  for which in ("teacher", "student"):
-    own = config[which]
-    if own.head and not own.init:
-      raise ConfigError(
-        f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take."
-      )
-    if (
-      own.init
-      and (source := _located(config, which, begun)).is_dir()
-      and not (source / "result.json").exists()
-    ):
-      raise ConfigError(
-        f"config.{which}.init={own.init} has not finished training: run it to its end."
-      )
-    if own.init and own.classes:
-      _names(config, which)
-  networks = {
-    which: model(config, which, count)
-    for which, needed in (
-      ("student", True),
-      ("teacher", SCHEMES[config.scheme].teacher or "teacher" in recipes),
-    )
-    if needed
-  }  # have names
-  trains = {
-    "student",
-    *recipes,
-    *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else []),
-  }
-  moments.check(
-    config, {which: network for which, network in networks.items() if which in trains}, shape
-  )
-  student = networks["student"]
-  params = variable_shapes(student, tuple(map(int, shape)))["params"]
-  layers = [
-    "/".join(k.key for k in path[:-1])
-    for path, _ in jax.tree_util.tree_leaves_with_path(params)
-    if path[-1].key == "kernel"
-  ]
-  for pattern in config.quantization.full_precision:
-    if not any(matches(layer, pattern) for layer in layers):
-      raise ConfigError(
-        f"config.quantization.full_precision has {pattern!r}, which no layer of "
-        f"{config.student.name} matches: {nearest(pattern, layers)}"
-      )
-  return data
-
-
-def _check_images(config, splits: Splits):
-  """Raises ConfigError if the images do not fit the config."""
-  data = splits["train"]
-  channels = data.image_shape[-1]
-  for field, counts in (("data", (1, channels)), ("teacher_input", (0, 1, channels))):
-    if (count := len(config[field].mean)) not in counts:
-      raise ConfigError(
-        f"config.{field}.mean has {count} values, but the images of {config.data.name} have "
-        f"{channels} channels."
-      )
-  if config.batch_size > data.size:
-    raise ConfigError(
-      f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
-      f"{data.size} training examples."
-    )
-  if len(data.class_names) < 2:
-    raise ConfigError(
-      f"{config.data.name} has one class, {data.class_names[0]!r}: there is nothing to tell apart."
-    )
-  test = splits["test"]
-  if test.class_names != data.class_names:
-    _refuse_classes(config, splits, data.class_names, test.class_names)
-  if config.eval.final == "test":
-    splits.check_overlap()
-  if config.data.image_size:
-    data.check()
-    test.check()
-
-
-def _refuse_classes(config, splits: Splits, names, test_names):
-  images = f"the {splits.name('train')} and {splits.name('test')} images of {config.data.name}"
-  difference = class_names.difference(names, test_names)
-  if config.data.name == folder.FOLDER and not {*names} & {*test_names}:
-    raise ConfigError(
-      f"{images} have no class in common: {difference}; sort the test images into folders of the "
-      f"same names, or {TAKE_A_SHARE}."
-    )
-  raise ConfigError(f"{images} are not of the same classes: {difference}.")
-
-
-def recipes_of(config) -> list[str]:
-  """The recipes by which a run trains its student, and first what its scheme starts from."""
-  scheme = SCHEMES[config.scheme]
-  first = [("teacher", scheme.teacher == "fixed"), ("student", scheme.pretrained_student)]
-  trains = lambda which: not config[which].init or config[which].head == "new"
-  return [which for which, needed in first if needed and trains(which)] + [scheme.recipe]
-
-
-def workdir_config(workdir):
-  """The config a workdir was trained with."""
-  return configs.restored(read_config(pathlib.Path(workdir)))
+  if not (source.is_dir() and (source / "config.json").exists()) and not source.is_file():
+    raise ConfigError(f"{path} is neither a workdir nor a checkpoint file.")
+  return source

@@ -1,0 +1,280 @@
+"""The checks before anything is written or trained, and the lines that say what a run has."""
+
+import functools
+import math
+import warnings
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from apprentice_jax.data import class_names, files, folder
+from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
+from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.errors import ConfigError, nearest
+from apprentice_jax.models.norm import BatchNorm
+from apprentice_jax.models.precision import matches
+from apprentice_jax.models.residual import ResNet, variable_shapes
+from apprentice_jax.training import cluster
+from apprentice_jax.training.networks import located, model, output_names, trained
+from apprentice_jax.training.optimizer import shortened
+from apprentice_jax.training.recipes import recipe, recipes_of
+
+
+def check(config, splits: Splits, recipes=None, begun: bool = False):
+  """Raises ConfigError, on every process, for whatever can be known to go wrong before anything is
+  written or trained.
+
+  Args:
+    config: the run's.
+    splits: its images.
+    recipes: names of those that will be used, if not the run's own.
+    begun: the run has begun before.
+  """
+  # What one machine alone may not have comes first: networks are read together.
+  data = cluster.agreed(lambda: _checked_data(config, splits, recipes, begun))
+  for which in ("teacher", "student"):
+    if path := config[which].init:
+      trained(config, which, path, data)
+
+
+def _checked_data(config, splits: Splits, recipes, begun: bool):
+  """The training set, if this process finds all that the run needs, and it makes sense."""
+  if config.batch_size % jax.device_count():
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}: it must be a multiple of the "
+      f"{jax.device_count()} devices."
+    )
+  _check_images(config, splits)
+  data = splits["train"]
+  recipes = recipes_of(config) if recipes is None else recipes
+  for name in recipes:
+    epochs = recipe(config, name).epochs
+    if epochs and not round(epochs * data.size / config.batch_size):
+      raise ConfigError(
+        f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
+        "than a step."
+      )
+  shape, count = data.image_shape, len(data.class_names)
+  for which in ("teacher", "student"):
+    own = config[which]
+    if own.head and not own.init:
+      raise ConfigError(
+        f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take."
+      )
+    if (
+      own.init
+      and (source := located(config, which, begun)).is_dir()
+      and not (source / "result.json").exists()
+    ):
+      raise ConfigError(
+        f"config.{which}.init={own.init} has not finished training: run it to its end."
+      )
+    if own.init and own.classes:
+      output_names(config, which)
+  networks = {
+    which: model(config, which, count)
+    for which, needed in (
+      ("student", True),
+      ("teacher", SCHEMES[config.scheme].teacher or "teacher" in recipes),
+    )
+    if needed
+  }  # have names
+  trains = {
+    "student",
+    *recipes,
+    *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else []),
+  }
+  check_norms(
+    config, {which: network for which, network in networks.items() if which in trains}, shape
+  )
+  student = networks["student"]
+  params = variable_shapes(student, tuple(map(int, shape)))["params"]
+  layers = [
+    "/".join(k.key for k in path[:-1])
+    for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    if path[-1].key == "kernel"
+  ]
+  for pattern in config.quantization.full_precision:
+    if not any(matches(layer, pattern) for layer in layers):
+      raise ConfigError(
+        f"config.quantization.full_precision has {pattern!r}, which no layer of "
+        f"{config.student.name} matches: {nearest(pattern, layers)}"
+      )
+  return data
+
+
+def _check_images(config, splits: Splits):
+  """Raises ConfigError if the images do not fit the config."""
+  data = splits["train"]
+  channels = data.image_shape[-1]
+  for field, counts in (("data", (1, channels)), ("teacher_input", (0, 1, channels))):
+    if (count := len(config[field].mean)) not in counts:
+      raise ConfigError(
+        f"config.{field}.mean has {count} values, but the images of {config.data.name} have "
+        f"{channels} channels."
+      )
+  if config.batch_size > data.size:
+    raise ConfigError(
+      f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
+      f"{data.size} training examples."
+    )
+  if len(data.class_names) < 2:
+    raise ConfigError(
+      f"{config.data.name} has one class, {data.class_names[0]!r}: there is nothing to tell apart."
+    )
+  test = splits["test"]
+  if test.class_names != data.class_names:
+    _refuse_classes(config, splits, data.class_names, test.class_names)
+  if config.eval.final == "test":
+    splits.check_overlap()
+  if config.data.image_size:
+    data.check()
+    test.check()
+
+
+def _refuse_classes(config, splits: Splits, names, test_names):
+  images = f"the {splits.name('train')} and {splits.name('test')} images of {config.data.name}"
+  difference = class_names.difference(names, test_names)
+  if config.data.name == folder.FOLDER and not {*names} & {*test_names}:
+    raise ConfigError(
+      f"{images} have no class in common: {difference}; sort the test images into folders of the "
+      f"same names, or {TAKE_A_SHARE}."
+    )
+  raise ConfigError(f"{images} are not of the same classes: {difference}.")
+
+
+def check_norms(config, networks: dict[str, ResNet], image_shape: tuple[int, int, int]):
+  """Raises ConfigError where a batch norm of a network that trains would see one value per channel.
+
+  Every device normalises by its own share of the batch, or all of them by the whole batch with
+  ``sync_batch_norm``.
+
+  Args:
+    config: the run's, with its ``batch_size``.
+    networks: those that train, by their places in the config.
+    image_shape: (height, width, channels).
+  """
+  devices, batch = jax.device_count(), config.batch_size
+  if (batch if config.sync_batch_norm else batch // devices) != 1:
+    return
+  for which, network in networks.items():
+    layer = next(
+      (name for name, count in norm_pixels(network, image_shape).items() if count == 1), None
+    )
+    if layer is None:
+      continue
+    on = "" if devices == 1 else f" on {devices} devices"
+    ways = [f"config.batch_size={2 * batch}"]
+    if batch > 1:
+      ways += ["config.cpu_devices=1"] * (jax.devices()[0].platform == "cpu") + [
+        "config.sync_batch_norm=True"
+      ]
+    raise ConfigError(
+      f"config.batch_size is {batch}{on}: {layer} of the {which} would normalise each channel by a "
+      f"single value; set {', or '.join(ways)}."
+    )
+
+
+def norm_pixels(network: ResNet, image_shape: tuple[int, int, int]) -> dict[str, int]:
+  """How many values of one image each batch norm of a network sees per channel, by layer."""
+  result = {}
+
+  def look(function, args, kwargs, context):
+    if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+      result["/".join(context.module.path)] = math.prod(args[0].shape[1:-1])
+    return function(*args, **kwargs)
+
+  init = network.clone(
+    norm_axis=None
+  ).init  # without synchronised batch norm, which needs the replicas' axis
+  with nn.intercept_methods(look):
+    jax.eval_shape(lambda key: init(key, jnp.zeros((1, *image_shape)), True), jax.random.key(0))
+  return result
+
+
+def warn_of_warmups(config, size: int, schemes, recipes=None):
+  """Warns of every recipe whose warm-up is shortened, since it would take the whole run; see
+  `optimizer.shortened`.
+
+  Args:
+    config: the run's.
+    size: number of training images.
+    schemes: that train; a teacher that trains along takes as many steps as its student.
+    recipes: as for `check`.
+  """
+  runs = [(name, name) for name in (recipes_of(config) if recipes is None else recipes)]
+  runs += [("teacher", SCHEMES[s].recipe) for s in schemes if SCHEMES[s].teacher == "joint"]
+  per_epoch = size / config.batch_size
+  for name, of in dict.fromkeys(runs):
+    own, epochs = recipe(config, name), recipe(config, of).epochs
+    found = shortened(own, round(epochs * per_epoch), per_epoch)
+    if found is not own:
+      warnings.warn(
+        f"config.recipe.{name}.warmup_epochs is {own.warmup_epochs:g}, and the run has {epochs:g} "
+        "epochs: "
+        f"it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only rise."
+      )
+
+
+def announce(config, splits: Splits):
+  """Prints `line`.
+
+  Once in a process for each dataset.
+  """
+  if cluster.first():
+    _announce_once(line(config, splits))
+
+
+@functools.cache
+def _announce_once(text: str):
+  print(text, flush=True)
+
+
+def line(config, splits: Splits) -> str:
+  """One line: how many images of how many classes there are, and how many files are not read."""
+  data = config.data
+  roles = {"training": "train", "validation": "validation", "test": "test"}
+  counts = [
+    f"{splits[role].size:,} {name}"
+    for name, role in roles.items()
+    if role != "validation" or data.validation
+  ]
+  counts[-2:] = [" and ".join(counts[-2:])]
+  classes = len(splits["train"].class_names)
+  parts = [f"data: {', '.join(counts)} images of {classes:,} classes in {_place(config)}"]
+  if "test" not in splits.sets:
+    parts.append(
+      f"the test images are {data.test_share:.3g} of all, as there is no other test set "
+      "(config.data.test_share)"
+    )
+  for role, wanted in (("train", data.train_split), ("test", data.test_split)):
+    # With other folders beside it, the test images' folder is named even where it is the usual one.
+    if (
+      splits.name(role) not in ("", wanted)
+      or role == "test"
+      and splits.name(role)
+      and splits.siblings
+    ):
+      which = "training" if role == "train" else role
+      parts.append(f"the {which} images are those of {_within(splits.name(role))}")
+  if others := splits.siblings:
+    parts.append(
+      f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
+      f"{'are' if len(others) > 1 else 'is'} not read"
+    )
+  parts += [
+    f"of {_within(splits.name(role))}, {files.told(examples.unread)}"
+    for role, examples in splits.sets.items()
+    if getattr(examples, "unread", None)
+  ]
+  # A path may hold bytes that are no text.
+  return "; ".join(parts).encode(errors="backslashreplace").decode()
+
+
+def _place(config) -> str:
+  return config.data.dir if config.data.name == folder.FOLDER else config.data.name
+
+
+def _within(name: str) -> str:
+  return "the folder itself" if name == "." else name
