@@ -1,11 +1,11 @@
 """The training step of several versions of this package, in turns, on CPU: what a change is worth.
 
-    python results/bench/versions.py CONFIG.py:ARGUMENT FOLDER[@FLAGS] FOLDER[@FLAGS] ...
+    python results/bench/versions.py NAME:ARGUMENT FOLDER[@FLAGS] FOLDER[@FLAGS] ...
 
-Each FOLDER has a version's `apprentice_jax` (`git worktree add FOLDER COMMIT`); FLAGS are XLA_FLAGS
-beside those that all have: until f78e27b `apprentice` compiled steps with
---xla_backend_optimization_level=1, which is to be given here. Synthetic images of CIFAR-10's size.
-Prints medians, and the median ratio to the first over the rounds.
+Each FOLDER has a version (`git worktree add FOLDER COMMIT`), whose own configs/NAME.py is taken.
+FLAGS are XLA_FLAGS beside those that all have. Images are synthetic: of data.image_size and fed, of
+8x8x1 for digits, or of CIFAR-10's size. It prints medians, and the median ratio to the first over
+the rounds.
 """
 
 import contextlib
@@ -67,16 +67,17 @@ def serve(config: str):
   from apprentice_jax.bench import step
   from apprentice_jax.training import devices
 
-  path, _, argument = config.partition(":")
+  name, _, argument = config.partition(":")
+  path = f"{os.environ['PYTHONPATH']}/configs/{name}.py"
   spec = importlib.util.spec_from_file_location("config", path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(argument)
   with contextlib.redirect_stdout(sys.stderr):  # it says what it runs on
     devices.start(config.cpu_devices)
-  take = step.stepper(
-    step.settings(config, 10), step.loss_weights(config), config.batch_size, (32, 32, 3)
-  )
+  shape, classes = ((8, 8, 1), 10) if name == "digits" else step.synthetic(config)
+  built, streamed = step.settings(config, classes), bool(config.data.image_size)
+  take = step.stepper(built, step.loss_weights(config), config.batch_size, shape, streamed)
   for _ in sys.stdin:
     print(take(), flush=True)
 
