@@ -39,9 +39,11 @@ class LayerCost(NamedTuple):
 
   @property
   def bops(self) -> int:
-    """Bit operations: multiply-accumulates times the bits of a weight times those of an input value
-    (van Baalen et al., "Bayesian Bits", 2020, https://arxiv.org/abs/2005.07093; Baskin et al.,
-    "UNIQ", 2018, https://arxiv.org/abs/1804.10969, count those of the additions as well)."""
+    """Bit operations: multiply-accumulates times the bits of a weight times those of an input.
+
+    Van Baalen et al. count so ("Bayesian Bits", 2020, https://arxiv.org/abs/2005.07093). Baskin et
+    al. count the additions as well ("UNIQ", 2018, https://arxiv.org/abs/1804.10969).
+    """
     return self.macs * self.weight_bits * self.activation_bits
 
 

@@ -1,10 +1,10 @@
 """From a trained network to the one that is deployed: integer levels, batch norm folded, grids.
 
-Batch norm is ``y * multiplier + addend``, and a convolution's result is ``acc * (weight scale *
-input step)``, so the two are one multiplication and one addition per channel. Where an activation
-grid of step s follows, they are divided by s, in float64 and rounded once, and nothing is left to
-divide. Rounding at other places than training does moves a value by some 1e-7 of its size: an
-activation that lies so close to the middle between two levels may get the other one.
+Batch norm is ``y * multiplier + addend``. A convolution's result is ``acc * (weight scale * input
+step)``. So the two are one multiplication and one addition per channel. Where an activation grid of
+step s follows, they are divided by s, in float64 and rounded once, and nothing is left to divide.
+Training rounds at other places, which moves a value by some 1e-7 of its size. An activation so
+close to the middle between two levels may get the other one.
 """
 
 import functools

@@ -1,14 +1,20 @@
 """The packed file: a network's nodes and bit-packed weights in one safetensors file, with a
 checksum over all.
 
-The file's metadata are strings: "format"; "sha256", of the file's bytes with these 64 digits as
-zeros; "about", JSON of what `Network` has beside its nodes; and "nodes", a line for each: its kind,
-then its fields in the order in which `network` has them, whole numbers in decimal, yes and no as 1
-and 0, float32 numbers as the 8 hexadecimal digits of their bits, weights as their shape and packing
-(``3x3x16x32:2bit``, or ``:float``), multipliers as their rows and columns (``1x32``), and addends
-not at all. The tensor of a node's name holds its weights, uint8 as `bits` packs them or float32;
+The file's metadata are strings:
+
+- "format";
+- "sha256", of the file's bytes with these 64 digits as zeros;
+- "about", JSON of the fields that `Network` has beside its nodes;
+- "nodes", a line for each node, with its kind and its fields in the order of `network`.
+
+In a line, whole numbers are decimal, and yes and no are 1 and 0. Float32 numbers are the 8
+hexadecimal digits of their bits. Weights are their shape and packing (``3x3x16x32:2bit``, or
+``:float``), multipliers their rows and columns (``1x32``). Addends are left out.
+
+The tensor of a node's name holds its weights, uint8 as `bits` packs them or float32. The tensor
 ".scales", float32, holds multipliers and addends, one node's after the other's. So the size of a
-file does not depend on what was learned.
+file does not depend on the numbers that were learned.
 """
 
 import dataclasses

@@ -1,5 +1,4 @@
-"""What an exported file becomes when it is read: a function of images, and the names of its
-classes."""
+"""An exported file that was read: a function of images, and the names of the classes."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,8 +1,8 @@
 """The formats of exported files: writing one, telling which one a file has, and loading it.
 
-Each format is a module of this package. Its `write(network, path, **options)` writes a file, its
-`load(path)` gives a Predictor or raises BadFile. Its `recognises(path)` tells whether a file is its
-own, without reading all of it.
+Each format is a module of this package. A module's `write(network, path, **options)` writes a file,
+and `load(path)` gives a Predictor or raises BadFile. The function `recognises(path)` tells whether
+a file is of the format, without reading all of it.
 """
 
 import importlib

@@ -8,8 +8,8 @@ of ours runs it:
     logits = exported.call(images)
 
 ``FILE.json`` lies beside it. It has the classes' names in the order of the logits, the images'
-shape, how to prepare them (see `preprocessing`), and which jax wrote the file. The normalisation is
-in the program.
+shape and preparation (see `preprocessing`), and the writer's jax. The normalisation is in the
+program.
 
 jax promises to run the file with a jax up to 6 months newer or 3 weeks older than its writer:
 https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees. The dates of jaxlib's

@@ -1,5 +1,4 @@
-"""What `apprentice train` leaves in the workdir of a finished run: a report, and the student's
-files."""
+"""The end of `apprentice train`: the report of a finished run, and the student's files."""
 
 import importlib.util
 import pathlib

@@ -168,8 +168,8 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
 def _health(records: list[dict]) -> list:
   """The health of every layer in the last steps: see `models.health`.
 
-  Weights stay as they are in steps at a learning rate of 0, with which a run may end: flips are
-  those of the last record before these.
+  A run may end at a learning rate of 0, with which weights stay as they are. Flips are of the last
+  record before these steps.
   """
   training = [r for r in records if "loss" in r]
   if not training:

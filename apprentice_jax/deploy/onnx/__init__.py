@@ -1,6 +1,6 @@
 """The ONNX file: a network for ONNX Runtime and whatever else reads its operator set.
 
-Its input is "images", uint8 (any batch, height, width, channels), its output "logits", float32
+The input is "images", uint8 (any batch, height, width, channels), its output "logits", float32
 (batch, classes). The normalisation is in the graph. The metadata name the classes in the order of
 the logits. They say how to prepare images, in "preprocessing" for programs and in "pixels" for
 people. docs/onnxruntime.md has a script.
@@ -12,8 +12,8 @@ evaluator runs both forms:
   convolutions.
 - "fast": 8 bits between all layers, see `fast`, for students trained with quantization.residual.
 
-In both, weights of up to 4 bits are packed (of 3 bits, in 4), and restored to int8 or float32 when
-ONNX Runtime loads the file; of 5 to 8 bits, a byte holds one.
+In both, weights of up to 4 bits are packed (of 3 bits, in 4). ONNX Runtime restores them to int8 or
+float32 when it loads the file. A weight of 5 to 8 bits takes a byte.
 """
 
 import hashlib

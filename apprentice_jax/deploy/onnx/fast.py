@@ -1,17 +1,16 @@
-"""The fast form: 8 bits between all layers, for students trained with quantization points before
-additions.
+"""The fast form: 8 bits between all layers, for students with quantization points before additions.
 
 Convolutions and additions stand between DequantizeLinear and QuantizeLinear, which ONNX Runtime
 makes QLinearConv and QLinearAdd. These round a sum times one scale, with the bias in units of the
-sum, where `integer` rounds to 1/FRACTION of a step first: levels close to the middle between two
-may get the other one. Float ends are float operators; of 8-bit ends, the mean and the logits are
-8-bit operators too.
+sum. `interpret` rounds to 1/FRACTION of a step first, so a level close to the middle between two
+may differ by one. Float ends are float operators. With 8-bit ends, the mean and the logits are
+8-bit operators, too.
 
-Weights of convolutions are int8 whatever the bits of their levels. What is left of int8 is used:
-the levels times a whole *gain*, so that the units of the bias are as much finer, but not beyond
+Weights of convolutions are int8 whatever the bits of their levels. The levels are multiplied by a
+whole *gain*, so that the units of the bias are finer. The products stay within
 `exact.LARGEST_WEIGHT`, so that no processor saturates. Levels of 8 bits are beyond it by
-themselves: `needs_vnni` names their layers. The classifier's are uint8, which all processors add up
-right, and too slow for more than a classifier.
+themselves: `needs_vnni` names their layers. The classifier's are uint8. All processors add these up
+right, but too slowly for more than a classifier.
 """
 
 import collections
@@ -180,12 +179,11 @@ def dense(g: Graph, node: Conv, value: Value, step: float | None) -> str:
 
 
 def _channels_last(g: Graph, x: str, name: str):
-  """What ONNX Runtime can take for channels-last, up to here, and from here on.
+  """Keeps ONNX Runtime's layouts apart: channels first up to here, and last from here on.
 
-  Its QLinearConv is channels-last, its float convolution is not; without this, it leaves the first
-  additions as they are, and transposes what lies between (a sixth of the time of ResNet-18 at batch
-  16). It cancels transpositions that meet, but does not move them past a Reshape, not even one that
-  does nothing.
+  ONNX Runtime's QLinearConv is channels-last, and the float convolution is not. Without this, it
+  transposes between the first additions, in a sixth of the time of ResNet-18 at batch 16. It
+  cancels transpositions that meet. It does not move them past a Reshape, even of the same shape.
   """
   x = g.add("Reshape", g.add("Transpose", x, perm=[0, 2, 3, 1]), np.zeros(4, np.int64))
   g.add("Transpose", x, perm=[0, 3, 1, 2], name=name)

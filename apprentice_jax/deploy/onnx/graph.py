@@ -1,9 +1,8 @@
 """An ONNX graph under way: nodes, constants, and weights in their packed form.
 
-Levels of 1 to 4 bits are held in bytes, several to each, as `bits` packs them. Every byte is looked
-up in a table of the levels that it stands for: Cast, Gather, Reshape of constants, which ONNX
-Runtime computes once, when it loads the file. The table may hold other numbers than the levels,
-such as the positive ones alone.
+Levels of 1 to 4 bits are held in bytes, several to each, as `bits` packs them. Cast, Gather and
+Reshape look every byte up in a table of its levels. ONNX Runtime does this once, when it loads the
+file. The table may hold other numbers than the levels, such as the positive ones alone.
 """
 
 import collections
