@@ -1,23 +1,22 @@
 """Writes the network of a workdir to a file that runs with integer arithmetic."""
 
-import pathlib
-
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.deploy.network import ENDS
 from apprentice_jax.deploy.registry import FORMATS
 
-HELP = "write a trained network to a file: packed, ONNX, StableHLO"
+HELP = "write a trained network to a file: packed, ONNX, C, StableHLO"
 
 
 def flags(parser):
   add = parser.add_argument
   add("--workdir", metavar="DIR", help="the folder of the run whose network it is")
   add("--format", **shared.one_of(FORMATS), help="the format of the file")
-  add("--out", metavar="FILE", help="the file to write")
+  add("--out", metavar="FILE", help="the file to write; of C code, the folder")
+  add("--name", metavar="NAME", default="", help="of C code: the beginning of its public names")
   add(
     "--ends",
-    **shared.one_of(ENDS),
-    help="the weights of layers that training left in full precision",
+    **shared.one_of(ENDS) | {"default": None},
+    help="weights of layers that training left in full precision; float, for C code 8bit",
   )
   add(
     "--packing",
@@ -36,15 +35,18 @@ def flags(parser):
 def run(given):
   if "form" not in FORMATS[given.format]:
     shared.unused(given, "form", f"{given.format} files have one form")
+  if given.format != "c":
+    shared.unused(given, "name", "it is for C code")
   shared.need(given, "workdir", "out")
   shared.check_folder(given.out)
-  from apprentice_jax.deploy import cost
+  from apprentice_jax.deploy import cost, registry
   from apprentice_jax.training import devices, export
 
   devices.start(None, given.workdir)
+  ends = given.ends or ("8bit" if given.format == "c" else "float")
   options = {name: getattr(given, name) for name in FORMATS[given.format]}
   network = export.export(
-    given.workdir, given.format, given.out, ends=given.ends, data_dir=given.data_dir, **options
+    given.workdir, given.format, given.out, ends=ends, data_dir=given.data_dir, **options
   )
   print(cost.table(network, given.packing, by_layer=given.layers))
-  print(f"{given.out}: {pathlib.Path(given.out).stat().st_size:,} bytes, {given.format}")
+  print(f"{given.out}: {registry.size(given.out):,} bytes, {given.format}")

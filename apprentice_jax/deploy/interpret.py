@@ -181,3 +181,8 @@ def max_pool(x: np.ndarray) -> np.ndarray:
 
 
 NUMPY = Backend(np, accumulate, max_pool)
+
+
+def levels_of(image: nodes.Image, grid: nodes.Quantize, pixels: np.ndarray) -> np.ndarray:
+  """The levels of uint8 pixels (batch, height, width, channels) on the images' grid."""
+  return _quantize(np, grid, _image(np, image, pixels))

@@ -15,14 +15,19 @@ from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.errors import ConfigError
 
 # The options of each format's `write`. StableHLO comes last: the file beside it says what it is.
-FORMATS = {"packed": ("packing",), "onnx": ("packing", "form"), "stablehlo": ()}
+FORMATS = {
+  "packed": ("packing",),
+  "onnx": ("packing", "form"),
+  "c": ("name",),
+  "stablehlo": (),
+}
 
 
 def _module(name: str) -> ModuleType:
   return importlib.import_module(f"apprentice_jax.deploy.{name}")
 
 
-def write(network: Network, name: str, path, **options):
+def write(network: Network, name: str, path, /, **options):
   """Writes a network in the format of this name; see the format's module for its options.
 
   Raises:
@@ -41,7 +46,8 @@ def recognised(path) -> str:
     ConfigError: the file cannot be read.
   """
   try:
-    formats = FORMATS if pathlib.Path(path).is_file() else ()
+    path = pathlib.Path(path)
+    formats = FORMATS if path.is_file() else ("c",) if path.is_dir() else ()
     return next((name for name in formats if _module(name).recognises(path)), "")
   except OSError as error:
     raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
@@ -63,3 +69,9 @@ def load(path) -> Predictor:
   except (BadFile, OSError) as error:
     why = error.strerror if isinstance(error, OSError) else error
     raise ConfigError(f"cannot read {path}: {why}.") from None
+
+
+def size(path) -> int:
+  """The bytes of an exported file, or of all files in an exported folder."""
+  path = pathlib.Path(path)
+  return sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size

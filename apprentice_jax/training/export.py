@@ -18,7 +18,7 @@ from apprentice_jax.training.workdir import classes, image_shape, workdir_config
 
 
 def export(
-  workdir, name: str, out, *, ends: str = "float", data_dir: str = "", **options
+  workdir, name: str, out, /, *, ends: str = "float", data_dir: str = "", **options
 ) -> Network:
   """Writes the student of a workdir to a file.
 

@@ -5,6 +5,7 @@ import pathlib
 import warnings
 
 from apprentice_jax.data.splits import Splits
+from apprentice_jax.deploy import registry
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import cluster
 from apprentice_jax.training.workdir import disk_errors
@@ -36,7 +37,7 @@ def write(config, workdir: pathlib.Path, splits: Splits):
       _export(config, workdir, missing)
   for path in (_file(workdir, name) for name in config.export):
     if cluster.first() and path.exists():
-      print(f"student: {path}, {path.stat().st_size:,} bytes")
+      print(f"student: {path}, {registry.size(path):,} bytes")
 
 
 def _report(config, workdir: pathlib.Path, splits: Splits):
@@ -53,7 +54,6 @@ def _file(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 def _export(config, workdir: pathlib.Path, names: list[str]):
   """Writes the student in the formats of these names; one that cannot be written is warned of."""
-  from apprentice_jax.deploy import registry  # here: few runs need it
   from apprentice_jax.training import export
 
   try:

@@ -1,0 +1,150 @@
+"""C code: the logits of the definition to the bit, whatever the compiler's flags."""
+
+import ctypes
+import dataclasses
+import json
+import subprocess
+
+import numpy as np
+import pytest
+import tools
+from networks import lowered, made
+
+from apprentice_jax.deploy import c, interpret, registry
+from apprentice_jax.deploy.c import plan, source
+from apprentice_jax.deploy.network import Conv
+from apprentice_jax.errors import ConfigError
+
+KINDS = [
+  dict(),
+  dict(precision="1A,1W"),
+  dict(precision="2A,3W"),
+  dict(precision="8A,4W", shortcut="conv"),
+  dict(precision="4A,8W", weights="dorefa"),
+  dict(precision="8A,5W", weights="wrpn", per_channel=False),
+  dict(precision="8A,6W"),
+  dict(activations="lsq", residual=True, shortcut="conv"),
+  dict(name="resnet18", width=0.0625, weights="ttq"),
+  dict(name="resnet50", width=0.0625, precision="8A,4W"),
+  dict(name="resnet20", weights="dorefa"),
+  dict(name="resnet14", width=0.5, weights="ttq", per_channel=False),
+]
+WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror".split()
+FLAGS = {
+  "portable": ["-std=c99", "-O2"],
+  "no floating-point unit": ["-std=c99", "-O2", "-DNN_SOFT"],
+  "contraction": ["-std=gnu11", "-O3", "-ffp-contract=fast", "-march=native"],
+}
+
+
+@pytest.fixture(scope="module")
+def networks():
+  """Of every kind, also with numbers that leave 31 bits; each lowered with 8-bit ends."""
+  kinds = [lowered(ends="8bit", **kind) for kind in KINDS]
+  return [*kinds, _larger(kinds[0], 64), _larger(kinds[8], 1024)]
+
+
+def _larger(network, factor: int):
+  """The network with multipliers and addends this many times as large."""
+  grow = lambda n: dataclasses.replace(
+    n, multiplier=n.multiplier * np.float32(factor), addend=n.addend * np.float32(factor)
+  )
+  inside = [grow(n) if isinstance(n, Conv) and n.fixed else n for n in network.nodes]
+  return dataclasses.replace(network, nodes=tuple(inside))
+
+
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
+def test_logits_are_the_definitions(flags, networks, tmp_path):
+  """All networks in one library, so that they compile in seconds and their names must not meet."""
+  compiler = tools.program("gcc")
+  text = ""
+  for i, network in enumerate(networks):
+    files = source.sources(network, f"n{i}")
+    (tmp_path / f"n{i}.h").write_text(files[f"n{i}.h"])
+    text += files[f"n{i}.c"] + "#undef NN_SOFT\n#undef NN_LARGE\n"
+    if "-DNN_SOFT" in flags:
+      text += "#define NN_SOFT\n"
+  (tmp_path / "all.c").write_text(text)
+  library = tmp_path / "all.so"
+  command = [compiler, *flags, *WARNINGS, "-fPIC", "-shared", tmp_path / "all.c", "-o", library]
+  subprocess.run([*command, "-lm"], check=True)
+  code, images = ctypes.CDLL(str(library)), made()[3]
+  for i, (network, kind) in enumerate(zip(networks, [*KINDS, "larger", "larger"])):
+    logits = np.zeros((len(images), 10), np.float32)
+    arena = ctypes.create_string_buffer(source.arena_bytes(network) + 8)
+    for image, row in zip(images, logits):
+      pointers = (a.ctypes.data_as(ctypes.c_void_p) for a in (image, row))
+      getattr(code, f"n{i}_logits")(*pointers, arena)
+    np.testing.assert_array_equal(logits, interpret.logits(network, images), err_msg=str(kind))
+
+
+def test_the_folder_passes_its_own_test_under_sanitizers(networks, tmp_path):
+  compiler = tools.program("gcc")
+  for network in (networks[0], networks[3], networks[7], networks[8]):
+    out = tmp_path / "student"
+    c.write(network, out)
+    command = [compiler, "-std=c99", "-O1", "-g", "-fsanitize=address,undefined"]
+    command += ["-fno-sanitize-recover", out / "student.c", out / "student_test.c", "-lm"]
+    subprocess.run([*command, "-o", tmp_path / "test"], check=True)
+    assert subprocess.run(tmp_path / "test", capture_output=True, check=True).stdout == b"PASS\n"
+
+
+def test_the_test_fails_where_a_weight_is_another(networks, tmp_path):
+  compiler = tools.program("gcc")
+  c.write(networks[0], tmp_path)
+  (name,) = (p.stem for p in tmp_path.glob("*.json"))
+  code = tmp_path / f"{name}.c"
+  head, mark, tail = code.read_text().partition(f"{name}_c1_addend[4] = {{\n  ")
+  code.write_text(head + mark + "1.0e7f" + tail[tail.index(",") :])
+  command = [compiler, "-std=c99", code, tmp_path / f"{name}_test.c", "-lm", "-o", tmp_path / "t"]
+  subprocess.run(command, check=True)
+  done = subprocess.run(tmp_path / "t", capture_output=True, check=False)
+  assert (done.returncode, done.stdout) == (1, b"FAIL\n")
+
+
+def test_the_arena_is_the_size_that_is_stated(networks, tmp_path):
+  compiler = tools.program("gcc")
+  for i, network in enumerate(networks):
+    name = f"m{i}"
+    (tmp_path / f"{name}.h").write_text(source.sources(network, name)[f"{name}.h"])
+    size = source.arena_bytes(network)
+    check = f'#include "{name}.h"\ntypedef char right[sizeof({name}_arena_t) == {size} ? 1 : -1];\n'
+    (tmp_path / f"{name}.c").write_text(check)
+    subprocess.run([compiler, "-c", tmp_path / f"{name}.c", "-o", tmp_path / "o"], check=True)
+
+
+def test_fast_math_is_refused(networks, tmp_path):
+  compiler = tools.program("gcc")
+  c.write(networks[0], tmp_path, "n")
+  command = [compiler, "-ffast-math", "-c", tmp_path / "n.c", "-o", tmp_path / "n.o"]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode and "-ffast-math changes the results" in done.stderr
+
+
+def test_a_folder_is_loaded_like_any_exported_file(networks, tmp_path):
+  tools.program("gcc")
+  registry.write(networks[0], "c", tmp_path / "student", name="net")
+  assert registry.recognised(tmp_path / "student") == "c"
+  predictor, images = registry.load(tmp_path / "student"), made()[3]
+  assert predictor[:3] == (networks[0].image_shape, networks[0].class_names, networks[0].resize)
+  np.testing.assert_array_equal(predictor.logits(images), interpret.logits(networks[0], images))
+  about = json.loads((tmp_path / "student" / "net.json").read_text())
+  assert about["arena_bytes"] == source.arena_bytes(networks[0])
+  (tmp_path / "student" / "net.c").write_text("int x;\n")
+  with pytest.raises(ConfigError, match=r"net\.c is not as it was exported: export it again"):
+    registry.load(tmp_path / "student")
+
+
+def test_networks_and_names_without_c_code(networks, tmp_path):
+  for network in (lowered(), lowered(precision="32A,2W"), lowered(precision="8A,32W")):
+    with pytest.raises(ConfigError, match="has floats: export a network .* with --ends=8bit"):
+      c.write(network, tmp_path / "x")
+  with pytest.raises(ConfigError, match="'2net' cannot begin a name in C"):
+    c.write(networks[0], tmp_path / "x", "2net")
+  assert not (tmp_path / "x").exists()
+
+
+def test_a_result_may_overwrite_the_levels_that_were_added():
+  planned = plan.plan(lowered(ends="8bit", name="resnet14"))
+  shared = [layer for layer in planned.layers if layer.output.name in planned.in_place]
+  assert shared and all(layer.added[0].start == layer.output.start for layer in shared)
