@@ -45,9 +45,10 @@ def set_xla_flags(quick: bool):
   own = [ONE_THREAD]
   if quick and not has_accelerator():
     own.append(QUICK)
+  # The user's own value stands, whichever it is.
   added = [flag for flag in own if flag.partition("=")[0] not in present]
   os.environ["XLA_FLAGS"] = " ".join([present, *added]).strip()
-  # a child process finds the parent's flags in XLA_FLAGS: they are still not the user's
+  # A child process finds the parent's flags in XLA_FLAGS: they are still not the user's.
   os.environ[_OWN_FLAGS] = " ".join([os.environ.get(_OWN_FLAGS, ""), *added]).strip()
 
 
@@ -60,9 +61,9 @@ def has_accelerator() -> bool:
   """Whether there is a GPU or a TPU that jax is going to use."""
   asked = os.environ.get("JAX_PLATFORMS", "").replace(" ", "").split(",")
   allowed = lambda *names: not any(asked) or any(name in asked for name in names)
-  return (allowed("cuda", "gpu") and has_gpu() and jax_sees_gpus()) or (
-    allowed("tpu") and has_tpu()
-  )
+  if allowed("cuda", "gpu") and has_gpu() and jax_sees_gpus():
+    return True
+  return allowed("tpu") and has_tpu()
 
 
 def has_gpu() -> bool:

@@ -52,5 +52,6 @@ class Preempted(ApprenticeError):
 
 def nearest(name: str, known) -> str:
   """Returns "did you mean 'x'?" for the known name closest to name, or all known names."""
+  # Half of the letters may differ: a wrong guess costs less than a list of all names.
   close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
   return f"did you mean {close[0]!r}?" if close else "choose one of " + ", ".join(map(str, known))

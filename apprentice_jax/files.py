@@ -30,7 +30,8 @@ def read_or_none(path, parse: Callable[[bytes], T]) -> T | None:
   """
   try:
     return parse(pathlib.Path(path).read_bytes())
-  except Exception:  # whatever a damaged file leads to
+  # Whatever a damaged file leads to.
+  except Exception:
     return None
 
 
@@ -46,7 +47,8 @@ def write_whole(path, content: Content, durable: bool = False):
     OSError: the file cannot be written; a file that was there before stays as it was.
   """
   path = pathlib.Path(path)
-  temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # others may write it too
+  # A name of its own, since others may write the same file; in the same folder, for `replace`.
+  temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
   try:
     with temporary.open("xb") as file:
       if callable(content):
@@ -66,6 +68,7 @@ def keep(path: pathlib.Path, content: Content):
 
   Nothing depends on the file: a later start makes it again.
   """
+  # A cache that cannot be written costs time, and is no reason to stop.
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content)
@@ -88,13 +91,14 @@ def private(folder: pathlib.Path) -> str:
   """
   try:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
+    status = folder.stat()
   except OSError as error:
     return f"{folder} cannot be used ({error.strerror}): set APPRENTICE_CACHE to another folder."
+  # Windows has no owners and modes of this kind.
   if not hasattr(os, "getuid"):
     return ""
-  if found.st_uid != os.getuid():
+  if status.st_uid != os.getuid():
     return f"{folder} belongs to another user: set APPRENTICE_CACHE to a folder of your own."
-  if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+  if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
     return f"other users may write to {folder}: remove it, or set APPRENTICE_CACHE."
   return ""

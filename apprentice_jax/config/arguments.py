@@ -36,6 +36,7 @@ def parse(argument: str) -> dict[str, str]:
   result = {}
   for item in filter(None, (argument or "").split(",")):
     key, equals, value = item.partition("=")
+    # The paper writes 8A,2W: the comma would cut the precision in two.
     if re.fullmatch(r"\d+W", key, re.IGNORECASE) and "precision" in result:
       raise ConfigError(
         f"in a config argument a precision has no comma: write precision={result['precision']}{key}"
@@ -66,8 +67,10 @@ def apply_argument(config, argument: str, runlocal: dict):
     raise ConfigError(f"config argument runlocal is {local!r}: write runlocal or runlocal=False.")
   if local in ("true", "1"):
     config.update_from_flattened_dict(runlocal)
-    for recipe in config.recipe.values():  # a warm-up of so short a run
+    # The warm-up of a long run would take all of so short a one.
+    for recipe in config.recipe.values():
       recipe.warmup_epochs = min(recipe.warmup_epochs, recipe.epochs / 5)
+  # Before the other keys, which may change a field of the preset.
   if (preset := given.pop("preset", None)) is not None:
     if preset not in PRESETS:
       raise ConfigError(f"config argument preset is {preset!r}: {nearest(preset, PRESETS)}")

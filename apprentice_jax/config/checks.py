@@ -20,6 +20,7 @@ def checked(config, precisions=()):
   In the copy precisions are spelled one way and `~` in paths is expanded. ``data.dir`` is absolute,
   so that the run's workdir can be used from any folder.
   """
+  # On the user's own spelling, so that a sentence quotes what was written.
   validate(config, precisions)
   result = config.copy_and_resolve_references()
   result.precision = str(Precision.parse(config.precision))
@@ -40,6 +41,7 @@ def validate(config, precisions=()):
     config: the config.
     precisions: those of a study, which it has to be able to do beside ``config.precision``.
   """
+  # Names first, then each field alone: what spans fields can rely on both.
   values = flat(config)
   for path in values:
     if path not in FIELDS:
@@ -74,7 +76,8 @@ def _check_field(field, value):
   """Raises ConfigError for a value that the field's row does not allow."""
   name, many = f"config.{field.path}", isinstance(field.default, tuple)
   for item in (value if many else (value,)) if field.choices else ():
-    if item not in field.choices:  # not `_ensure`: looking for what is nearest takes its time
+    # Not `_ensure`: looking for what is nearest takes its time.
+    if item not in field.choices:
       what = f"has {item!r}" if many else f"{item!r} does not exist"
       raise ConfigError(f"{name} {what}: {nearest(item, field.choices)}")
   if isinstance(field.default, float) and _is_number(value):
@@ -113,6 +116,7 @@ def _check_study(config):
 def _check_networks(config, precisions):
   from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
 
+  # A study may state precisions that the call at hand does not train: these only have to parse.
   try:
     for p in config.study.precisions:
       Precision.parse(p)
@@ -128,6 +132,7 @@ def _check_networks(config, precisions):
 def _check_trained_start(config, precisions):
   """Raises ConfigError where WRPN's grid to 1 would round trained weights away; a study has
   ``precisions``."""
+  # Only what starts from trained weights has weights to lose.
   schemes = config.study.cells if precisions else (config.scheme,)
   trained = [name for name in schemes if name in SCHEMES and SCHEMES[name].pretrained_student]
   for precision in precisions or (config.precision,) if trained else ():
@@ -152,6 +157,7 @@ def _zeros_on_unit_grid(student, bits: int) -> float:
   """
   from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
 
+  # The widest layers are those of the last stage, at twice the channels of the one before.
   network = resnet(student.name, 2, width=student.width)
   channels = network.width * 2 ** (len(network.stages) - 1)
   half_a_level = 0.5 / (2 ** (bits - 1) - 1)
@@ -173,6 +179,7 @@ def _check_images(config):
       f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.",
     )
     _check_scale(field, tuple(mean), tuple(std))
+  # All of them need the image as it is stored, which a streamed one no longer is.
   view = config.teacher_input
   as_stored = not view.augmented or view.cached or config.data.augmentation_epochs
   _ensure(
@@ -190,6 +197,7 @@ def _check_scale(field, mean, std):
   ones, since 1 leaves images as they are, or tiny ones: 1/255 is for inputs of 0 to 255. A mean of
   0 or 1 is black or white.
   """
+  # Only what cannot be meant for [0, 1] is refused: see above for the odd values that can.
   far_mean, far_std = any(not -1 <= m <= 1 for m in mean), any(s > 2 for s in std)
   if not far_mean and not far_std:
     return
@@ -216,6 +224,7 @@ def _check_streaming(data):
     data.resize >= data.image_size,
     f"config.data.resize is {data.resize}: it must be at least data.image_size, {data.image_size}.",
   )
+  # An area is a share of the image, a ratio may be of any size.
   for field, top in (("crop_area", 1), ("crop_ratio", math.inf)):
     pair = data[field]
     _ensure(

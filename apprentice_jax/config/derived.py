@@ -23,6 +23,7 @@ def scaled(config, devices: int, batch: int = 0):
   Returns:
     A copy, in which ``batch_size`` and the learning rates are the run's own.
   """
+  # Without it the batch is the config's own, whatever the machine: results then are, too.
   result = config.copy_and_resolve_references()
   if not config.batch_per_device:
     return result
@@ -30,6 +31,7 @@ def scaled(config, devices: int, batch: int = 0):
   result.batch_size = batch or min(config.batch_per_device * devices, limit)
   for recipe in result.recipe.values():
     recipe.learning_rate = recipe.learning_rate * result.batch_size / config.batch_size
+  # A scaled config that is scaled again stays as it is.
   result.batch_per_device = 0
   return result
 

@@ -60,10 +60,9 @@ class Field(NamedTuple):
   @property
   def is_numbers(self) -> bool:
     """Whether it is a list of numbers."""
-    items = (
-      type(self.default[0]) if isinstance(self.default, tuple) and self.default else self.items
-    )
-    return isinstance(self.default, tuple) and items in (int, float)
+    if not isinstance(self.default, tuple):
+      return False
+    return (type(self.default[0]) if self.default else self.items) in (int, float)
 
 
 # Why all cells of a study share a field.
@@ -226,6 +225,7 @@ _TABLE = {
     Field("references", (), "Published accuracies: NETWORK|PRECISION|ACCURACY|SOURCE."),
   ],
 }
+# Each row under its full name, with the tags of its group.
 FIELDS = {
   prefix + row.path: row._replace(path=prefix + row.path, tags=tags)
   for (prefix, tags), rows in _TABLE.items()
@@ -235,6 +235,7 @@ FIELDS = {
 
 def base() -> ml_collections.ConfigDict:
   """Returns a config with every field at its default."""
+  # Nested first: a ConfigDict takes no dotted name for a field that it lacks.
   nested = {}
   for field in FIELDS.values():
     *groups, name = field.path.split(".")

@@ -18,6 +18,7 @@ def reads(field: str, kind: str, precision: str) -> bool:
   """
   part = FIELDS[field].tags.part if field in FIELDS else ""
   scheme, bits = SCHEMES.get(kind), Precision.parse(precision)
+  # A network that trains alone has no scheme: it reads its own part and what concerns every run.
   if part in ("", "streamed", "resident") or scheme is None:
     return part in ("", "streamed", "resident", kind)
   return {
@@ -57,10 +58,13 @@ def unread(config, fields: list[str]) -> list[str]:
 def _is_read(config, field: str) -> bool:
   scheme, (group, _, leaf) = SCHEMES[config.scheme], field.rpartition(".")
   fixed, which = scheme.teacher == "fixed", group.removeprefix("recipe.")
-  if field == "teacher.init":  # the start of the run speaks of it
+  # The start of the run speaks of it.
+  if field == "teacher.init":
     return True
+  # A fixed teacher with a new head is fine-tuned first: see `training.recipes.recipe`.
   if fixed and config.teacher.head == "new" and which == "finetune" and leaf in HEAD_BOUNDS:
-    return True  # the teacher is fine-tuned first: see `training.recipes.recipe`
+    return True
+  # A network that is there already is not trained again, unless its head is new.
   trained_before = {"recipe.teacher": fixed, "recipe.student": scheme.pretrained_student}
   if trained_before.get(group) and config[which].init and config[which].head != "new":
     return False

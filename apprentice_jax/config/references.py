@@ -28,6 +28,7 @@ def parse(text: str) -> Reference:
   Raises:
     ConfigError: one sentence about what is wrong.
   """
+  # At most three cuts, since a source's own words may hold a bar.
   parts = [part.strip() for part in str(text).split("|", 3)]
   try:
     if len(parts) < 4 or not all(parts):

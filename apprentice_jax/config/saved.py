@@ -42,6 +42,7 @@ def current(saved: dict, source) -> dict:
 
 def restored(saved: dict):
   """The config that was saved, of `current` fields; one that is not there has its default."""
+  # JSON has lists where the config has tuples.
   config = base()
   config.update_from_flattened_dict(
     {field: tuple(v) if isinstance(v, list) else v for field, v in saved.items()}

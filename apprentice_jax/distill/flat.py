@@ -25,6 +25,7 @@ def pack(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
   A filter's output channels come first in the vector: so cuDNN writes its gradient, and a channel's
   weights lie together.
   """
+  # Other types stay apart too: one vector has one type.
   leaves, structure = jax.tree.flatten(tree)
   apart = [leaf.size >= LARGE or leaf.dtype != jnp.float32 for leaf in leaves]
   small = [
@@ -40,6 +41,7 @@ def pack(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     vector, others = packed
     parts = [part.reshape(shape) for part, shape in zip(jnp.split(vector, ends[:-1]), shapes)]
     parts = iter([jnp.moveaxis(part, 0, -1) if part.ndim else part for part in parts])
+    # Each place of the tree takes the next of its own kind, in the order of the flattening.
     others = iter(others)
     return jax.tree.unflatten(structure, [next(others if alone else parts) for alone in apart])
 

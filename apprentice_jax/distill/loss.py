@@ -50,6 +50,7 @@ def apprentice_loss(
   """
   chex.assert_rank([student_logits, labels], [2, 1])
   chex.assert_type(labels, int)
+  # Sums of exponentials of bfloat16 logits would lose the small classes.
   student_logits = student_logits.astype(jnp.float32)
   cross_entropy = optax.softmax_cross_entropy_with_integer_labels
   parts = {"student_ce": jnp.mean(cross_entropy(student_logits, labels))}
@@ -58,6 +59,7 @@ def apprentice_loss(
     chex.assert_equal_shape([student_logits, teacher_logits])
     teacher_logits = teacher_logits.astype(jnp.float32)
     parts["teacher_ce"] = jnp.mean(cross_entropy(teacher_logits, labels))
+    # A joint teacher learns from the labels; the student is not to pull it towards itself.
     soft = teacher_logits if teacher_gradient else jax.lax.stop_gradient(teacher_logits)
     parts["distill"] = temperature**2 * jnp.mean(
       optax.softmax_cross_entropy(student_logits / temperature, jax.nn.softmax(soft / temperature))

@@ -105,6 +105,7 @@ class Trainer:
       State and metrics are the same on every replica.
     """
     chex.assert_rank(batch.images, 4)
+    # One gradient for all that trains: a joint teacher's comes with the student's.
     trains_teacher = self.teacher_optimizer is not None
     trained = {"student": state.student.params}
     if trains_teacher:
@@ -117,6 +118,7 @@ class Trainer:
         logits["student"], stats["student"] = self.student(
           trained["student"], state.student.batch_stats, batch.images, True
         )
+      # Logits that are kept save the teacher's forward pass.
       if batch.teacher_logits is not None:
         logits["teacher"] = batch.teacher_logits
       elif self.teacher is not None:
@@ -128,6 +130,7 @@ class Trainer:
             batch.images if batch.teacher_images is None else batch.teacher_images,
             trains_teacher,
           )
+        # A fixed teacher is in inference mode: its statistics stay.
         if trains_teacher:
           stats["teacher"] = teacher_stats
       loss, parts = apprentice_loss(
@@ -141,8 +144,10 @@ class Trainer:
       return loss, (stats, {"loss": loss, **parts, **accuracy})
 
     gradients, (stats, metrics) = jax.grad(loss_of, has_aux=True)(trained)
+    # Of the parameters before the update, which these activations come from.
     if self.activation_health is not None:
       metrics["activations"] = self._observed(state.student, batch.images, observe)
+    # Statistics and metrics, too: the state has to be the same on every replica.
     if self.axis is not None:
       gradients, stats, metrics = jax.lax.pmean((gradients, stats, metrics), self.axis)
 
@@ -173,9 +178,10 @@ class Trainer:
     times as long, by the TPU compiler's estimate.
     """
     arguments = (student.params, student.batch_stats, images)
-    found = jax.eval_shape(self.activation_health, *arguments)
-    nothing = jnp.zeros(found.shape, found.dtype)
-    if not found.size or observe is False:
+    # Zeros in its place, since both branches of a conditional return the same shape.
+    health = jax.eval_shape(self.activation_health, *arguments)
+    nothing = jnp.zeros(health.shape, health.dtype)
+    if not health.size or observe is False:
       return nothing
     with jax.named_scope("health"):
       return jax.lax.cond(observe, self.activation_health, lambda *_: nothing, *arguments)
@@ -184,8 +190,8 @@ class Trainer:
     """The health of the student's activations, as `step` finds it, from the parameters and
     statistics before it."""
     with jax.named_scope("health"):
-      found = self.activation_health(params, batch_stats, images)
-      return found if self.axis is None else jax.lax.pmean(found, self.axis)
+      health = self.activation_health(params, batch_stats, images)
+      return health if self.axis is None else jax.lax.pmean(health, self.axis)
 
 
 class Predicted(NamedTuple):

@@ -33,18 +33,15 @@ FEW = 3
 WIDE_FILTERS = 32  # features from which a filter's gradient is fast as a convolution
 TOGETHER = 8  # images whose pixels lie side by side in it
 TINY = 4  # pixels up to which an image is multiplied as a whole
+_CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")
+_convolve = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=_CHANNELS_LAST)
 
 
 def by_xla(strides, preferred_element_type, x, w):
   """XLA's own convolution; see `convolution`."""
-  return jax.lax.conv_general_dilated(
-    x,
-    w,
-    (strides, strides),
-    [((k - 1) // 2,) * 2 for k in w.shape[:2]],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    preferred_element_type=preferred_element_type,
-  )
+  padding = [((k - 1) // 2,) * 2 for k in w.shape[:2]]
+  kind = preferred_element_type
+  return _convolve(x, w, (strides, strides), padding, preferred_element_type=kind)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -74,6 +71,7 @@ def _backward(strides, _, residuals, g):
   elsewhere = lambda x, w, g: jax.vjp(plain, x, w)[1](g)
 
   def on_cpu(x, w, g):
+    # An even filter has no middle to turn it about.
     if not all(k % 2 for k in w.shape[:2]):
       dx = jax.vjp(lambda x: plain(x, w), x)[1](g)[0]
     elif strides == 1:
@@ -100,7 +98,7 @@ def _way(x_shape, w_shape, strides: int):
   if height * width <= TINY:
     return as_product
   wide = WIDE_OF_FEW if channels <= FEW else WIDE
-  # one group alone is no convolution
+  # One group alone is no convolution.
   groups = [c for c in range(2, width // 2 + 1) if width % c == 0]
   if features >= wide or channels >= WIDE or not groups:
     return None
@@ -155,13 +153,7 @@ def by_columns(x: jax.Array, w: jax.Array, count: int) -> jax.Array:
   rows, size, channels, features = w.shape
   shifted = [jnp.pad(w, ((0, 0), (c, count - 1 - c), (0, 0), (0, 0))) for c in range(count)]
   window = jnp.stack(shifted, axis=3).reshape(rows, size + count - 1, channels, count * features)
-  y = jax.lax.conv_general_dilated(
-    x,
-    window,
-    (1, count),
-    [((rows - 1) // 2,) * 2, ((size - 1) // 2,) * 2],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
+  y = _convolve(x, window, (1, count), [((k - 1) // 2,) * 2 for k in (rows, size)])
   return y.reshape(*x.shape[:3], features)
 
 
@@ -185,11 +177,8 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   """
   (batch, height, width, features), (rows, columns, channels, _) = g.shape, w.shape
   padding = (columns - 1) // 2
-  # columns of g beside the one above
-  before, after = (
-    padding // strides,
-    (strides - 1 + padding) // strides,
-  )
+  # Columns of g beside the one above.
+  before, after = (padding // strides, (strides - 1 + padding) // strides)
   tap = np.arange(strides) + padding - strides * np.arange(-before, after + 1)[:, None]  # from, to
   w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[
     :, np.where((tap >= 0) & (tap < columns), tap, columns)
@@ -200,17 +189,11 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   # whatever comes next.
   dx = jnp.zeros((batch, height, strides, width, strides * channels), g.dtype)
   for row in range(strides):
-    # the filter's first row meets the row of g so far down
+    # The filter's first row meets the row of g so far down.
     below, first = divmod(row + (rows - 1) // 2, strides)
     if not len(met := w[first::strides][::-1]):
       continue
-    part = jax.lax.conv_general_dilated(
-      g,
-      met,
-      (1, 1),
-      ((len(met) - 1 - below, below), (before, after)),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    part = _convolve(g, met, (1, 1), ((len(met) - 1 - below, below), (before, after)))
     dx = jax.lax.dynamic_update_slice_in_dim(dx, part[:, :, None], row, 2)
   return dx.reshape(batch, height * strides, width * strides, channels)[:, : size[0], : size[1]]
 
@@ -234,7 +217,7 @@ def filter_gradient(
     (*size, channels, features), of x's dtype.
   """
   (*_, channels), (batch, height, width, features) = x.shape, g.shape
-  # the output is as wide and high as the input
+  # Then the output is as wide and high as the input.
   as_wide = strides == 1 and size[0] % 2 == size[1] % 2 == 1
   if as_wide and size[1] > 1 and features >= WIDE_FILTERS:
     product, copies, limit = _by_convolution, channels + features, TOGETHER
@@ -281,9 +264,7 @@ def _by_convolution(x, g, *, strides, size):
   # By itself: padding that belongs to the convolution makes XLA take the transpositions into it,
   # too, and it has no fast convolution of such arrays.
   x = jnp.pad(x, ((0, 0), *(((k - 1) // 2,) * 2 for k in size), (0, 0)))
-  dw = jax.lax.conv_general_dilated(
-    x, jnp.transpose(g, (1, 2, 0, 3)), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-  )
+  dw = _convolve(x, jnp.transpose(g, (1, 2, 0, 3)), (1, 1), "VALID")
   return jnp.transpose(dw, (1, 2, 0, 3))
 
 

@@ -69,6 +69,7 @@ def mismatch(
       theirs, shape = spelled(name, shape)
       is_now = spelled(name, have[name])[1] if name in have else "missing"
       wrong.append(f"{theirs} is {is_now}, not {shape}")
+  # What is left over tells another network just as well, such as a deeper one.
   wrong += [
     f"{spelled(name, shape)[0]} is not in the network"
     for name, shape in have.items()
@@ -78,6 +79,7 @@ def mismatch(
     shown = "; ".join(wrong[:_SHOWN]) + (
       f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
     )
+    # A list of shapes helps few: where the network has a name, the sentence says the name.
     found, what, flags = recognise(have), "", ""
     if found:
       channels = have["stem/kernel"][2], want["stem/kernel"][2]
@@ -87,22 +89,19 @@ def mismatch(
   if complete and set(want) - set(have):
     return (
       f"has no {min(set(want) - set(have))}: it holds a network of another precision; a "
-      "full-precision one is "
-      "precision=32A32W."
+      "full-precision one is precision=32A32W."
     )
   return ""
 
 
 def recognise(have: Shapes) -> ResNet | None:
   """The network that has variables of these shapes, quantizers' aside; None if there is none."""
-  blocks = collections.Counter(
-    int(match.group(1))
-    for name in have
-    if (match := re.fullmatch(r"stage(\d+)_block\d+/conv1/kernel", name))
-  )
+  matches = (re.fullmatch(r"stage(\d+)_block\d+/conv1/kernel", name) for name in have)
+  blocks = collections.Counter(int(match.group(1)) for match in matches if match)
   stem, head = have.get("stem/kernel", ()), have.get("head/kernel", ())
   if not blocks or len(stem) != 4 or len(head) != 2:
     return None
+  # Guessed from a few shapes, and taken only if all the others are as it has them.
   network = ResNet(
     stages=tuple(blocks[stage] for stage in sorted(blocks)),
     width=stem[3],
@@ -111,9 +110,7 @@ def recognise(have: Shapes) -> ResNet | None:
     imagenet_stem=stem[0] == 7,
     shortcut="conv" if any("/shortcut/" in name for name in have) else "pad",
   )
-  essential = lambda found: {
-    name: shape for name, shape in found.items() if name.endswith(ESSENTIAL)
-  }
+  essential = lambda have: {n: shape for n, shape in have.items() if n.endswith(ESSENTIAL)}
   return network if essential(expected(network, (32, 32, stem[2]))) == essential(have) else None
 
 

@@ -72,20 +72,16 @@ def geometry(
       f"a convolution takes (batch, height, width, channels), not an array of {len(shape)} "
       "dimensions."
     )
-  size, strides, dilation = (
-    _pair(name, value, 1)
-    for name, value in (
-      ("kernel_size", kernel_size),
-      ("strides", strides),
-      ("kernel_dilation", dilation),
-    )
-  )
+  size = _pair("kernel_size", kernel_size, 1)
+  strides = _pair("strides", strides, 1)
+  dilation = _pair("kernel_dilation", dilation, 1)
   _pair("feature_group_count", groups, 1)
   if shape[-1] % groups or features % groups:
     raise ValueError(
       f"feature_group_count={groups} has to divide both the {shape[-1]} input channels and the "
       f"{features} features."
     )
+  # SAME depends on the image's size, so paddings by name are worked out last.
   if padding is None:
     pads = usual_padding(size)
   elif isinstance(padding, str):

@@ -54,6 +54,7 @@ def placed(params: dict, head: Head) -> dict:
         f"would have a head that is not trained: {head.field}.head=new is for `train`"
       )
     return rest
+  # Wrong names would match wrong outputs, so their number is checked before they are used.
   own = params.get(NAME, {})
   outputs = np.shape(own["kernel"])[-1] if "kernel" in own else 0
   if head.theirs and outputs and len(head.theirs) != outputs:
@@ -66,7 +67,7 @@ def placed(params: dict, head: Head) -> dict:
   if head.theirs and head.ours and head.theirs != head.ours:
     theirs, ours = _orders(head.theirs, head.ours)
     why = class_names.difference(head.theirs, head.ours)
-    # as in the form of Unicode: both lists look the same
+    # As in the form of Unicode: both lists look the same.
     alike = f" ({why})" if "only in" in why else ""
     raise ValueError(f"has the classes {theirs}, and the data have {ours}{alike}: {_advice(head)}")
   return params
@@ -74,7 +75,7 @@ def placed(params: dict, head: Head) -> dict:
 
 def shapes(have: dict, count: int) -> dict:
   """The shapes of a network's variables, as they are with a new classifier of ``count`` outputs."""
-  # the last block's
+  # Those of the last block's batch norm, the widest of all.
   features = max((shape[0] for name, shape in have.items() if name.endswith("/scale")), default=0)
   rest = {name: shape for name, shape in have.items() if not name.startswith(f"{NAME}/")}
   return {**rest, f"{NAME}/kernel": (features, count), f"{NAME}/bias": (count,)}
@@ -102,8 +103,7 @@ def _advice(head: Head) -> str:
     return f"`eval --model` with --{head.field}.head=match takes the outputs of the same classes"
   return (
     f"--{head.field}.head=match takes the outputs of the same classes, --{head.field}.head=new "
-    "starts with a new "
-    f"head, and --{head.field}.classes=FILE says what its classes are called here"
+    f"starts with a new head, and --{head.field}.classes=FILE says what its classes are called here"
   )
 
 

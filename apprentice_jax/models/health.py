@@ -91,10 +91,10 @@ def names(model: ResNet, image_shape: tuple[int, int, int]) -> Names:
   """The rows' names of a network for images of (height, width, channels)."""
   found = variable_shapes(model, image_shape)
   sown = jax.tree_util.tree_leaves_with_path(found.get("health", {}))
+  # Traced for the names alone: nothing is computed.
   quantized = []
-  jax.eval_shape(
-    lambda params: quantized.extend(_layers(model.quantization, params)), found["params"]
-  )
+  collect = lambda params: quantized.extend(_layers(model.quantization, params))
+  jax.eval_shape(collect, found["params"])
   return Names(
     tuple(quantized),
     tuple("/".join(k.key for k in path[:-1]) for path, _ in sown),
@@ -111,10 +111,9 @@ def _layers(q: Quantization, params: Any) -> dict[str, tuple[Any, jax.Array]]:
       if key == "kernel":
         if q.quantizes_weights("/".join(path)):
           levels = encode_weights(q, tree["kernel"], tree).levels
-          result["/".join(path)] = (
-            tree,
-            levels[0] - levels[1] if isinstance(levels, tuple) else levels,
-          )
+          # TTQ's two sides as one array of -1, 0 and 1.
+          levels = levels[0] - levels[1] if isinstance(levels, tuple) else levels
+          result["/".join(path)] = (tree, levels)
       elif hasattr(tree[key], "items"):
         visit((*path, key), tree[key])
 

@@ -77,20 +77,15 @@ def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
   if q.weights == "dorefa":
     return encode_ste(quantizers.dorefa_weights, kernel, bits)
   if q.weights == "wrpn":
-    largest = lambda: jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
-    return encode_ste(
-      quantizers.wrpn_weights, kernel, bits, 1.0 if q.wrpn_scale == "unit" else largest()
-    )
+    # Without the stop the largest weight alone would get the scale's gradient.
+    scale = 1.0
+    if q.wrpn_scale != "unit":
+      scale = jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
+    return encode_ste(quantizers.wrpn_weights, kernel, bits, scale)
+  # The paper's gradient scale, of the weights that share a step.
   step = params["weight_step"]
-  n = kernel.size // step.size
-  return encode_ste(
-    quantizers.lsq,
-    kernel,
-    step,
-    bits,
-    symmetric=True,
-    grad_scale=1 / math.sqrt(n * (2 ** (bits - 1) - 1)),
-  )
+  grad_scale = 1 / math.sqrt(kernel.size // step.size * (2 ** (bits - 1) - 1))
+  return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True, grad_scale=grad_scale)
 
 
 def values(x: Activation, dtype) -> Array:
@@ -118,6 +113,7 @@ class _Weighted(nn.Module):
     """product(x, kernel) at the layer's precision; plus the bias."""
     dtype = self.dtype
     q = self.quantization
+    # A layer in full precision sees values, whatever its input's precision.
     if not q.quantizes_weights("/".join(self.path)):
       y = _accumulate(product, values(x, dtype), kernel.astype(dtype))
     elif q.weights == "ttq" and not isinstance(x, Quantized):
@@ -125,13 +121,15 @@ class _Weighted(nn.Module):
       w = quantizers.ttq(*magnitudes.ttq_arguments(kernel, self._quantizer_params(kernel)))
       y = _accumulate(product, x.astype(dtype), w.astype(dtype))
     else:
+      # Levels with levels, and the scales on the sums.
       levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
       levels = levels.astype(dtype)
       if isinstance(x, Quantized):
         self._check_scale(levels.shape, scale)
         self._warn_if_inexact(kernel)
       weight = encode_weights(q, kernel, self._quantizer_params(kernel))
-      if isinstance(weight.scale, tuple):  # two magnitudes: two accumulators
+      # Two magnitudes take two accumulators.
+      if isinstance(weight.scale, tuple):
         both = jnp.concatenate(weight.levels, axis=-1).astype(dtype)
         positive, negative = jnp.split(self._accumulated(product, x, levels, both), 2, axis=-1)
         y = positive * (weight.scale[0] * scale) - negative * (weight.scale[1] * scale)
@@ -153,8 +151,7 @@ class _Weighted(nn.Module):
     ):
       raise ValueError(
         f"{'/'.join(self.path) or 'the layer'} takes levels of one scale, or of one for each "
-        "example, not "
-        f"a scale of {scales} for levels of shape {shape}: give it x.values."
+        f"example, not a scale of {scales} for levels of shape {shape}: give it x.values."
       )
 
   def _warn_if_inexact(self, kernel):
@@ -307,9 +304,8 @@ class QuantActivation(nn.Module):
   def _encode(self, x: Array, bits: int) -> Quantized:
     name = "lsq" if self.signed else self.quantization.activations
     if name == "pact":
-      return encode_ste(
-        quantizers.pact, x, self.param("clip", lambda _: jnp.float32(PACT_INIT)), bits
-      )
+      clip = self.param("clip", lambda _: jnp.float32(PACT_INIT))
+      return encode_ste(quantizers.pact, x, clip, bits)
     if name == "lsq":
       start = lambda _: quantizers.lsq_init(x if self.signed else nn.relu(x), bits, self.signed)
       step = self.param("activation_step", start)
@@ -325,11 +321,7 @@ class QuantActivation(nn.Module):
     """Fractions at zero and at an end of the range."""
     low, high = quantizers.lsq_range(bits, signed=True) if self.signed else (0, 2**bits - 1)
     saturated = (levels == high) | (levels == -low) & (low > 0)
-    fractions = [jnp.mean(x, dtype=jnp.float32) for x in (levels == 0, saturated)]
-    self.sow(
-      "health",
-      "fractions",
-      jnp.stack(fractions),
-      reduce_fn=lambda _, new: new,
-      init_fn=lambda: None,
-    )
+    fractions = jnp.stack([jnp.mean(x, dtype=jnp.float32) for x in (levels == 0, saturated)])
+    # The last call's alone: flax would append to a tuple.
+    last = lambda _, new: new
+    self.sow("health", "fractions", fractions, reduce_fn=last, init_fn=lambda: None)

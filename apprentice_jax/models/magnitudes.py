@@ -113,10 +113,8 @@ def with_axes(params: Any, per_channel: bool) -> Any:
       if params[side] < 0:
         raise ValueError(
           "holds a network of an earlier TTQ with a magnitude below 0, which TTQ no longer has: "
-          "train it "
-          "anew, or export it with the version that trained it."
+          "train it anew, or export it with the version that trained it."
         )
-      result[side] = np.full(
-        params["kernel"].shape[-1] if per_channel else 1, params[side], np.float32
-      )
+      count = params["kernel"].shape[-1] if per_channel else 1
+      result[side] = np.full(count, params[side], np.float32)
   return result

@@ -53,10 +53,12 @@ class BatchNorm(nn.Module):
     sign = 1.0
     if self.pool is not None:
       sign = jax.lax.stop_gradient(jnp.where(scale < 0, -1.0, 1.0))
-      x = x * sign.astype(x.dtype)  # before all else: the compiler makes it part of the convolution
+      # Before all else: the compiler makes it part of the convolution.
+      x = x * sign.astype(x.dtype)
     if self.train:
       mean, var = self._moments(x)
       mean = mean * sign
+      # Initialisation leaves the statistics at 0 and 1.
       if not self.is_initializing():
         for running, new in ((running_mean, mean), (running_var, var)):
           running.value = MOMENTUM * running.value + (1 - MOMENTUM) * new
@@ -78,6 +80,7 @@ class BatchNorm(nn.Module):
       moments = jnp.stack(_pair_of_sums(x, jnp.square(x))) / (x.size // x.shape[-1])
     else:
       moments = jnp.stack([jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)])
+    # Means of squares and not variances: only the former average over replicas.
     if self.axis_name is not None and not self.is_initializing():
       moments = jax.lax.pmean(moments, self.axis_name)
     return moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0)

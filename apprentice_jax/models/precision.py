@@ -17,12 +17,7 @@ WEIGHT_QUANTIZERS = {
   "dorefa": range(1, 9),
   "lsq": range(2, 9),
 }
-ACTIVATION_QUANTIZERS = {
-  "wrpn": range(1, 9),
-  "dorefa": range(1, 9),
-  "pact": range(1, 9),
-  "lsq": range(1, 9),
-}
+ACTIVATION_QUANTIZERS = dict.fromkeys(("wrpn", "dorefa", "pact", "lsq"), range(1, 9))
 
 
 class Precision(NamedTuple):
@@ -82,6 +77,7 @@ class Quantization:
 
   def __post_init__(self):
     weight_bits, activation_bits = self.precision.weights, self.precision.activations
+    # By name from here on: whoever reads a network knows its quantizers without the rules.
     if self.weights == "default":
       object.__setattr__(self, "weights", default_weights(weight_bits))
     if self.activations == "default":
@@ -122,7 +118,8 @@ def default_weights(bits: int) -> str:
 
 def default_activations(bits: int) -> str:
   """The activation quantizer of a precision that names none."""
-  return "pact" if bits >= 4 else "lsq"  # a clip that starts at 6 leaves few levels to use
+  # At few bits a clip that starts at 6 leaves few levels to use.
+  return "pact" if bits >= 4 else "lsq"
 
 
 def _check(kind, name, bits, known):

@@ -65,7 +65,8 @@ class Block(nn.Module):
   def __call__(self, x):
     features = self.width * (4 if self.bottleneck else 1)
     kernels = (1, 3, 1) if self.bottleneck else (3, 3)
-    stride_at = 2 if self.bottleneck else 1  # on the 3x3 convolution: "v1.5"
+    # On the 3x3 convolution: "v1.5".
+    stride_at = 2 if self.bottleneck else 1
     y = x
     for i, size in enumerate(kernels, 1):
       last = i == len(kernels)
@@ -91,10 +92,11 @@ class Block(nn.Module):
     channels = (x.levels if isinstance(x, Quantized) else x).shape[-1]
     if self.shortcut == "conv" and (channels != features or self.strides != 1):
       # At full resolution the gradient computes it again: it is one of the largest arrays of all.
-      again = self.strides == 1
-      return (nn.remat(Block._projected, static_argnums=2) if again else Block._projected)(
-        self, x, features
-      )
+      project = Block._projected
+      if self.strides == 1:
+        project = nn.remat(project, static_argnums=2)
+      return project(self, x, features)
+    # New channels are half before and half behind the old ones.
     x = values(x, dtype)[:, :: self.strides, :: self.strides]
     extra = features - channels
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
@@ -112,9 +114,8 @@ def variable_shapes(model: "ResNet", image_shape: tuple[int, int, int]) -> dict:
   "health".
   """
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  init = model.clone(
-    norm_axis=None
-  ).init  # without synchronised batch norm: nothing waits for other replicas
+  # Without synchronised batch norm: nothing waits for other replicas.
+  init = model.clone(norm_axis=None).init
   return jax.eval_shape(lambda key, x: init(key, x, True), jax.random.key(0), images)
 
 
@@ -170,6 +171,7 @@ class ResNet(nn.Module):
 
     size, strides = (7, 2) if self.imagenet_stem else (3, 1)
     x = conv(self.width, kernel_size=(size, size), strides=strides, name="stem")(x)
+    # Pooled inside the norm, so that the largest array of all need not exist.
     pool = _max_pool if self.imagenet_stem else None
     x = act(name="stem_act")(norm(name="stem_norm", pool=pool)(x))
     kind = Block if REMAT[self.remat] is None else nn.remat(Block, policy=REMAT[self.remat])
@@ -186,6 +188,7 @@ class ResNet(nn.Module):
           residual_act,
           name=f"stage{stage}_block{block}",
         )(x)
+    # Averages of values are on no grid, so the head gets values.
     x = jnp.mean(values(x, jnp.float32), axis=(1, 2))
     logits = QuantDense(
       self.num_classes, quantization=self.quantization, dtype=self.dtype, name="head"

@@ -24,6 +24,7 @@ def check(path: str, params: Any, batch_stats: Any, spelled: Spelled | None = No
   for name, array in variables.items():
     if why := _broken(name, array):
       raise ValueError(f"{path} holds a broken network: {name_of(name, array)} {why}.")
+  # Training moves variances apart; all alike, they are an initialisation's, or were overwritten.
   moments = {
     leaf: {n: a for n, a in variables.items() if n.endswith(f"/{leaf}")} for leaf in ("mean", "var")
   }

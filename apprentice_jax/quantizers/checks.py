@@ -30,12 +30,14 @@ def parameters(what: str, x: Array, **params) -> tuple[Array, ...]:
     TypeError: a parameter holds no real numbers.
     ValueError: a parameter's shape does not broadcast to x's.
   """
+  # Refused here, since jax would speak of an operation deep inside the quantizer.
   arrays = []
   for name, param in params.items():
     try:
       array = jnp.asarray(param)
       real = any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer))
-    except (TypeError, ValueError):  # None, a string, a ragged list
+    # None, a string, a ragged list.
+    except (TypeError, ValueError):
       real = False
     if not real:
       raise TypeError(f"{what} takes a number or an array of numbers as its {name}, not {param!r}.")
@@ -63,9 +65,10 @@ def check_axes(what: str, axis, ndim: int) -> set[int]:
   """
   axes = _whole_numbers([axis])
   if axes is None:
+    # No sequence; or a traced array, whose error is one of jax's own.
     try:
       axes = _whole_numbers(list(axis))
-    except Exception:  # no sequence; a traced array, whose error is a jax one
+    except Exception:
       axes = None
   if axes is None or isinstance(axis, str):
     raise TypeError(f"{what} takes a whole number or a tuple of them as its axis, not {axis!r}.")
@@ -76,10 +79,12 @@ def check_axes(what: str, axis, ndim: int) -> set[int]:
 
 def _whole_numbers(values) -> list[int] | None:
   """The values as ints; None if one is no whole number."""
+  # Floats, strings, and traced values, whose error is one of jax's own.
   try:
     whole = [operator.index(v) for v in values]
-  except Exception:  # floats, strings, and traced values, whose error is a jax one
+  except Exception:
     return None
+  # True is 1 to Python, but nobody means one bit by it.
   booleans = (isinstance(v, bool) or str(getattr(v, "dtype", "")) == "bool" for v in values)
   return None if any(booleans) else whole
 

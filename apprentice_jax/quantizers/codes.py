@@ -36,11 +36,13 @@ def encode(quantizer, x, *args, **kwargs) -> Quantized:
   """
   rule, x, params = _bind(quantizer, x, *args, **kwargs)
   levels, scale = rule.code(x, *params)
+  # The range is the rule's and not these levels', so that the dtype does not depend on the values.
   bad = jnp.isnan(levels)
   dtype = next(
     d for d in _INTEGERS if jnp.iinfo(d).min <= rule.low and rule.high <= jnp.iinfo(d).max
   )
-  worst = largest(jnp.abs(levels))  # NaN if one is
+  # NaN if one is: integers have none, so the scale says it.
+  worst = largest(jnp.abs(levels))
   mark = lambda s: jnp.where(jnp.isnan(worst), worst, s)
   scale = tuple(map(mark, scale)) if isinstance(scale, tuple) else mark(scale)
   return Quantized(jnp.where(bad, 0, levels).astype(dtype), scale)

@@ -35,7 +35,8 @@ class Quantized(NamedTuple):
     return decode(self, dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32)
 
   def __getattr__(self, name):
-    if name.startswith("_"):  # Python's own questions, such as whether a copy is special
+    # Python's own questions, such as whether a copy is special.
+    if name.startswith("_"):
       raise AttributeError(f"'Quantized' object has no attribute {name!r}")
     raise AttributeError(_sentence(f"has no {name!r}"))
 
@@ -55,30 +56,21 @@ def _refused(operation: str):
 
 
 # A tuple's own answers to these would be silently wrong: its concatenation, repetition and items.
-for _name, _operation in {
-  "add": "an addition",
-  "sub": "a subtraction",
-  "mul": "a multiplication",
-  "matmul": "a matrix product",
-  "truediv": "a division",
-  "floordiv": "a division",
-  "mod": "a division",
-  "pow": "a power",
+for _operation, _names in {
+  "an addition": "add radd",
+  "a subtraction": "sub rsub",
+  "a multiplication": "mul rmul",
+  "a matrix product": "matmul rmatmul",
+  "a division": "truediv rtruediv floordiv rfloordiv mod rmod",
+  "a power": "pow rpow",
+  "a negation": "neg",
+  "an absolute value": "abs",
+  "a comparison": "lt le gt ge",
+  "an index": "getitem",
+  "a function of arrays": "array jax_array",
 }.items():
-  for _side in ("", "r"):
-    setattr(Quantized, f"__{_side}{_name}__", _refused(_operation))
-for _name, _operation in {
-  "neg": "a negation",
-  "abs": "an absolute value",
-  "lt": "a comparison",
-  "le": "a comparison",
-  "gt": "a comparison",
-  "ge": "a comparison",
-  "getitem": "an index",
-  "array": "a function of arrays",
-  "jax_array": "a function of arrays",
-}.items():
-  setattr(Quantized, f"__{_name}__", _refused(_operation))
+  for _name in _names.split():
+    setattr(Quantized, f"__{_name}__", _refused(_operation))
 
 
 def decode(quantized: Quantized, dtype=jnp.float32) -> Array:
@@ -89,6 +81,7 @@ def decode(quantized: Quantized, dtype=jnp.float32) -> Array:
   """
   levels, scale = quantized
   float32 = lambda x: jnp.asarray(x).astype(jnp.float32)
+  # `encode_ste` gives TTQ's two sides apart, `encode` one array of -1, 0 and 1.
   sides = levels if isinstance(levels, tuple) else None
   for each in scale if isinstance(scale, tuple) else (scale,):
     check_broadcasts("decode", "scale", jnp.shape(each), jnp.shape(sides[0] if sides else levels))

@@ -176,6 +176,7 @@ class Like:
     None."""
     if cotangent is None:
       return None
+    # What the forward pass broadcast, the backward pass sums.
     kind = self._kind
     extra = cotangent.ndim - len(kind.shape)
     ones = [i for i, n in enumerate(kind.shape) if n == 1 and cotangent.shape[extra + i] != 1]

@@ -74,9 +74,8 @@ def ste_clip(x, low, high):
     ValueError: a bound's shape does not broadcast to x's.
   """
   x = float_array(x)
-  return _clip(
-    x, *(bound.astype(x.dtype) for bound in parameters("ste_clip", x, low=low, high=high))
-  )
+  bounds = parameters("ste_clip", x, low=low, high=high)
+  return _clip(x, *(bound.astype(x.dtype) for bound in bounds))
 
 
 @functools.cache

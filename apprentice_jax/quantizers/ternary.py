@@ -55,6 +55,7 @@ def twn(w, threshold=0.7, axis=None):
   params = parameters("twn", w, threshold=threshold)
   if axis is None:
     return _twn_rule(None, False), w, params
+  # With dimensions kept, so that the scale broadcasts against the levels.
   kept = check_axes("twn", axis, w.ndim)
   return _twn_rule(tuple(a for a in range(w.ndim) if a not in kept), True), w, params
 
@@ -117,8 +118,5 @@ def ttq(w, positive, negative, threshold=0.05):
     ValueError: the shape of a magnitude or of threshold does not broadcast to w's.
   """
   w = float_array(w)
-  return (
-    _ttq_rule(),
-    w,
-    parameters("ttq", w, positive=positive, negative=negative, threshold=threshold),
-  )
+  params = parameters("ttq", w, positive=positive, negative=negative, threshold=threshold)
+  return _ttq_rule(), w, params

@@ -18,7 +18,8 @@ def _wrpn_weights_rule(bits):
   def code(w, scale):
     scale = positive(scale)
     levels = jnp.round(n * jnp.clip(w / scale, -1, 1))
-    return levels, scale * np.float32(1 / n)  # not / n, which jit computes otherwise than eagerly
+    # Not / n, which jit computes otherwise than eager execution.
+    return levels, scale * np.float32(1 / n)
 
   def pullback(g, w, scale):
     u = w / positive(scale)
@@ -122,7 +123,8 @@ def _dorefa_weights_rule(bits):
     t = jnp.tanh(w)
     # By w, since another program's tanh may differ from the maximum's in its last digit.
     at_top = jnp.abs(w) == largest_w
-    unit = jnp.where(top < SQUARED, top, 1)  # what has no square is divided by itself first
+    # What has no square is divided by itself first.
+    unit = jnp.where(top < SQUARED, top, 1)
     count = jnp.maximum(jnp.sum(at_top, dtype=jnp.float32), 1)
     shared = jnp.sum(g * (t / unit)) / ((top / unit) * top * count)
     return ((g / top - jnp.where(at_top, jnp.sign(t) * shared, 0)) * (1 - jnp.square(t)),)

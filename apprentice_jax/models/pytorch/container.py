@@ -96,14 +96,12 @@ class _Container(NamedTuple):
 def _zipped(file) -> tuple[Any, _Container]:
   archive = _Archive(file)
   content = tensors.load(io.BytesIO(archive.read("data.pkl")))
+  # Older versions of PyTorch do not say it.
   order = archive.read("byteorder") if archive.has("byteorder") else b"little"
   if order not in (b"little", b"big"):
     raise Malformed("is damaged: its byteorder is neither little nor big")
-  return content, _Container(
-    archive.size,
-    "<" if order == b"little" else ">",
-    lambda storage: archive.read(f"data/{storage.key}"),
-  )
+  numbers = lambda storage: archive.read(f"data/{storage.key}")
+  return content, _Container(archive.size, "<" if order == b"little" else ">", numbers)
 
 
 class _Archive:
@@ -118,9 +116,7 @@ class _Archive:
       raise Malformed("is a zip archive that was cut off, or is damaged") from error
     if len(set(names)) < len(names):
       raise Malformed("is damaged: two of its entries have the same name")
-    folders = [
-      name[: -len("/data.pkl")] for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)
-    ]
+    folders = [n.removesuffix("/data.pkl") for n in names if re.fullmatch(r"[^/]+/data\.pkl", n)]
     if len(folders) != 1:
       raise Malformed(
         "is a zip archive that torch.save did not write: if a checkpoint is in it, unpack it"
@@ -147,8 +143,9 @@ class _Archive:
     self._left -= info.file_size
     if self._left < 0:
       raise Malformed("is damaged: its entries are larger than the file")
-    if not info.CRC:  # of torch.serialization.set_crc32_options(False)
-      info.CRC = None  # which zipfile does not compare
+    # torch.serialization.set_crc32_options(False) writes none; zipfile does not compare None.
+    if not info.CRC:
+      info.CRC = None
     try:
       data = self._zip.read(info)
     except _ZIP_ERRORS as error:
@@ -172,7 +169,8 @@ def _old(file) -> tuple[Any, _Container]:
 
   if tensors.load(data) != _MAGIC or tensors.load(data) != _VERSION:
     raise Malformed("is a pickle that torch.save did not write: write the tensors with torch.save")
-  tensors.load(data)  # of the machine that wrote it; numbers are little-endian on all
+  # Of the machine that wrote it; numbers are little-endian on all.
+  tensors.load(data)
   content = tensors.load(data, stored)
   places = _places(data, tensors.load(data), storages)
 
@@ -218,6 +216,7 @@ class _Reader:
     last = tensor.offset + sum(
       (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides)
     )
+    # `as_strided` checks nothing, and would read beyond the storage.
     if 0 not in tensor.shape and last >= len(numbers):
       raise Malformed("is damaged: a tensor is larger than its storage")
     if 0 in tensor.shape:

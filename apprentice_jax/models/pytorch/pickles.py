@@ -14,28 +14,9 @@ from typing import Any, NamedTuple
 MOST_STEPS, _MOST_ARGUMENTS, _MOST_CHARACTERS, _MOST_INDICES = 1_000_000, 16, 200, 2**32
 
 _VALUES = frozenset(
-  [
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
-    "FLOAT",
-    "BINFLOAT",
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "UNICODE",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE8",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
-  ]
+  "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING "
+  "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 "
+  "BYTEARRAY8".split()
 )
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -89,6 +70,7 @@ def load(
     Malformed: the pickle is cut off, damaged, or has more than MOST_STEPS steps, or a function does
       not take its arguments.
   """
+  # `genops` only parses: what a step does is up to the machine.
   machine = _Machine(functions, is_name, stored)
   try:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -118,6 +100,7 @@ class _Machine:
       self.stack.append(_EMPTY[name]())
     elif name in _TUPLES:
       count = _TUPLES[name]
+      # Python's slices would take fewer without a word.
       if len(self.stack) < count:
         raise Malformed
       self.stack[-count:] = [tuple(self.stack[-count:])]
@@ -166,6 +149,7 @@ class _Machine:
   _binget = _long_binget = _get
 
   def _tuple(self, _):
+    # In two statements: the first exchanges the stack.
     items = tuple(self._since_mark())
     self.stack.append(items)
 

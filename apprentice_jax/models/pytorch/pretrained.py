@@ -64,6 +64,7 @@ def convert(state_dict: dict[str, np.ndarray]) -> Pretrained:
   params, stats, names, unknown = {}, {}, {}, []
   for name, array in state_dict.items():
     path = _ours(_PREFIXES.sub("", name, count=1))
+    # Collected, so that one sentence tells of all of them.
     if path is None:
       unknown.append(name)
     if not path:
@@ -76,8 +77,7 @@ def convert(state_dict: dict[str, np.ndarray]) -> Pretrained:
       if _HEAD.search(name):
         raise ValueError(
           f"{names['/'.join(path)]!r} and {name!r} are of a classifier of several layers: a "
-          "network "
-          "here has a single one."
+          "network here has a single one."
         )
       raise ValueError(
         f"{names['/'.join(path)]!r} and {name!r} have the same place in a ResNet: save one network "
@@ -103,7 +103,7 @@ def _ours(name: str):
 
   "layer1.0.bn2.weight" has ("stage1_block1", "norm2", "scale").
   """
-  # of averaged weights, torch.optim.swa_utils
+  # Counters: of batch norms, and of torch.optim.swa_utils' averaged weights.
   if name.endswith("num_batches_tracked") or name == "n_averaged":
     return ()
   match = re.fullmatch(r"(?:layer(\d+)\.(\d+)\.)?([\w.]+)\.(\w+)", name)
@@ -132,6 +132,7 @@ def _ours(name: str):
 def _theirs(name: str, others) -> str:
   """The name that ours would have in a file of these others."""
   *place, module, leaf = name.split("/")
+  # As the file itself spells what repositories spell differently.
   others = list(others)
   uses = lambda word: any(word in other for other in others)
   module = {
@@ -150,14 +151,13 @@ def _theirs(name: str, others) -> str:
 
 
 def _refusal(names: list[str]) -> str:
-  deep = [
-    name for name in names if re.fullmatch(r"conv1\.\d+\.\w+", _PREFIXES.sub("", name, count=1))
-  ]
+  is_stem = lambda name: re.fullmatch(r"conv1\.\d+\.\w+", _PREFIXES.sub("", name, count=1))
+  deep = list(filter(is_stem, names))
   if any(".3." in name for name in deep):
     return (
       f"{state_dicts.listed(deep, 2)} are of a stem of three convolutions, as timm's resnet50d and "
-      "its like have "
-      "it, which is another network: take one with a single first convolution, such as resnet50."
+      "its like have it, which is another network: take one with a single first convolution, such "
+      "as resnet50."
     )
   are = "is not a name" if len(names) == 1 else "are not names"
   return (

@@ -63,7 +63,8 @@ def _safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
   data = path.read_bytes()
   try:
-    tensors = deserialize(data)  # safetensors.numpy knows no bfloat16
+    # Not safetensors.numpy, which knows no bfloat16.
+    tensors = deserialize(data)
   except SafetensorError as error:
     raise ValueError(
       f"{path} is not a safetensors file, or one that was cut off "
@@ -96,8 +97,7 @@ def _torch(path: pathlib.Path, file) -> dict[str, np.ndarray]:
   except pickles.Refused as error:
     raise ValueError(
       f"{path} has {error.name} pickled in it, and nothing pickled is run here: if you trust it, "
-      "open it with "
-      "PyTorch and save its tensors alone, torch.save(model.state_dict(), FILE)."
+      "open it with PyTorch and save its tensors alone, torch.save(model.state_dict(), FILE)."
     ) from None
   except pickles.Malformed as error:
     raise ValueError(f"{path} {error}.") from None
@@ -111,6 +111,7 @@ def _as_float32(array: np.ndarray) -> np.ndarray:
 
 def _state_dict(path: pathlib.Path, content) -> dict[str, Tensor]:
   """The tensors by name in what a file holds."""
+  # Beside the network may lie anything, such as an optimizer's state: it is not looked into.
   of_wrappers = {
     key: content[key] for key in WRAPPERS if isinstance(content, dict) and key in content
   }
@@ -125,20 +126,17 @@ def _state_dict(path: pathlib.Path, content) -> dict[str, Tensor]:
       averaged = "averaged weights " if taken in AVERAGED else "weights "
       warnings.warn(
         f"{path} holds several networks: the {averaged}under {taken!r} are taken, and not those "
-        "under "
-        f"{listed(others)}."
+        f"under {listed(others)}."
       )
     return found[taken]
-  held = (
-    listed(map(str, content))
-    if isinstance(content, dict) and content
-    else f"a {type(content).__name__}"
-  )
+  held = f"a {type(content).__name__}"
+  if isinstance(content, dict) and content:
+    held = listed(map(str, content))
+  # People save the optimizer alone by mistake.
   optimizer = isinstance(content, dict) and "param_groups" in content
   raise ValueError(
     f"{path} is not a PyTorch checkpoint with a state dict: it holds {held}, and no tensors by "
-    "name, "
-    f"alone or under {', '.join(WRAPPERS[:-1])} or {WRAPPERS[-1]}"
+    f"name, alone or under {', '.join(WRAPPERS[:-1])} or {WRAPPERS[-1]}"
     + (": it is an optimizer's state; save model.state_dict()" if optimizer else "")
     + "."
   )

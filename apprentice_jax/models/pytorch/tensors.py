@@ -35,11 +35,7 @@ _STORAGES = {
 }
 _STORAGES |= {"torch.storage.UntypedStorage": "u1", "torch.UntypedStorage": "u1"}
 # have no storage of their own
-_UNTYPED = {
-  "torch.uint16": "u2",
-  "torch.uint32": "u4",
-  "torch.uint64": "u8",
-}
+_UNTYPED = {"torch.uint16": "u2", "torch.uint32": "u4", "torch.uint64": "u8"}
 # What is mentioned beside tensors, and never called.
 _NAMES = re.compile(
   r"torch\.(u?int\d{1,2}|float\w{0,16}|double|half|bfloat16|bool|complex\d{2,3}|qu?int\w{1,3}|"
@@ -130,7 +126,8 @@ def storage(*identity) -> Storage:
 def _tensor(*arguments) -> Tensor | Unread:
   match arguments:
     case (Storage() as numbers, offset, shape, strides, *more):
-      if len(more) > 2 and more[2]:  # a conjugate or a negative that is not yet computed
+      # A conjugate or a negative that is not yet computed.
+      if len(more) > 2 and more[2]:
         return Unread("is a negated view of another tensor")
       return _view(numbers, numbers.code, offset, shape, strides)
   raise Malformed
@@ -146,12 +143,10 @@ def _tensor_of_type(*arguments) -> Tensor | Unread:
 
 
 def _view(numbers: Storage, code: str, offset, shape, strides) -> Tensor | Unread:
-  if not (
-    isinstance(shape, tuple)
-    and isinstance(strides, tuple)
-    and len(shape) == len(strides) <= _MOST_AXES
-  ):
+  tuples = isinstance(shape, tuple) and isinstance(strides, tuple)
+  if not tuples or not len(shape) == len(strides) <= _MOST_AXES:
     raise Malformed
+  # NumPy would take a negative stride or offset, and read before the storage.
   if not all(type(n) is int and 0 <= n < _TOO_LARGE for n in (offset, *shape, *strides)):
     raise Malformed("is damaged: a tensor's size, stride or offset is negative or too large")
   if code[0] == "c":
@@ -178,9 +173,10 @@ def _ordered(pairs=None, *_) -> dict:
     return {} if pairs is None else pairs
   if not isinstance(pairs, list):
     raise Malformed
-  found = pickles.entries((key, value) for key, value in pairs)  # as Python 2 writes it
-  pairs.clear()  # used once: a hostile file could have the list copied many times
-  return found
+  # As Python 2 writes it. Used once: a hostile file could have the list copied many times.
+  result = pickles.entries((key, value) for key, value in pairs)
+  pairs.clear()
+  return result
 
 
 def _same(first=(), *_):
