@@ -96,15 +96,14 @@ def _is_number(value) -> bool:
 def _check_study(config):
   for field in ("seeds", "precisions", "cells"):
     values = config.study[field]
-    _ensure(
-      values and len(set(values)) == len(values),
-      f"config.study.{field} is {values!r}: it must name at least one, and none twice.",
-    )
+    once = values and len(set(values)) == len(values)
+    is_now = f"config.study.{field} is {values!r}"
+    _ensure(once, f"{is_now}: it must name at least one, and none twice.")
   seeds = tuple(config.study.seeds)
-  _ensure(
-    all(isinstance(s, int) and s >= 0 for s in seeds),
-    f"config.study.seeds is {config.study.seeds!r}: seeds are whole numbers from 0.",
-  )
+  whole = all(isinstance(s, int) and s >= 0 for s in seeds)
+  is_now = f"config.study.seeds is {config.study.seeds!r}"
+  _ensure(whole, f"{is_now}: seeds are whole numbers from 0.")
+  # NumPy's generators take no larger one.
   _ensure(
     max(config.seed, *seeds) < 2**32,
     f"config.seed is {config.seed}, config.study.seeds {seeds}: they must be below {2**32}.",

@@ -103,9 +103,8 @@ def _way(x_shape, w_shape, strides: int):
   if features >= wide or channels >= WIDE or not groups:
     return None
   # The least that make the convolution a wide one.
-  return functools.partial(
-    by_columns, count=next((c for c in groups if c * features >= wide), groups[-1])
-  )
+  count = next((c for c in groups if c * features >= wide), groups[-1])
+  return functools.partial(by_columns, count=count)
 
 
 def as_product(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -180,9 +179,9 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   # Columns of g beside the one above.
   before, after = (padding // strides, (strides - 1 + padding) // strides)
   tap = np.arange(strides) + padding - strides * np.arange(-before, after + 1)[:, None]  # from, to
-  w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[
-    :, np.where((tap >= 0) & (tap < columns), tap, columns)
-  ]
+  # The last column of the padded filter is zeros, for pixels that no tap connects.
+  tap = np.where((tap >= 0) & (tap < columns), tap, columns)
+  w = jnp.pad(w, ((0, 0), (0, 1), (0, 0), (0, 0)))[:, tap]
   w = w.transpose(0, 1, 4, 2, 3).reshape(rows, before + after + 1, features, strides * channels)
 
   # Written into one array: stacked, XLA would make the choice between them, pixel by pixel, part of

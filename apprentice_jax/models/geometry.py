@@ -32,12 +32,7 @@ class Geometry(NamedTuple):
   def usual(self) -> bool:
     """Whether it is what a ResNet has: one stride, padding ``(size - 1) // 2``, no dilation, no
     groups."""
-    return (
-      self.strides[0] == self.strides[1]
-      and self.dilation == (1, 1)
-      and self.groups == 1
-      and self.padding == usual_padding(self.size)
-    )
+    return self == Geometry(self.size, (self.strides[0],) * 2, usual_padding(self.size))
 
 
 def usual_padding(size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

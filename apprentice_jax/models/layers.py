@@ -155,14 +155,12 @@ class _Weighted(nn.Module):
       )
 
   def _warn_if_inexact(self, kernel):
-    bound = accumulator_bound(
-      kernel.size // self.features,
-      self.quantization.weight_level,
-      2**self.quantization.precision.activations - 1,
-    )
+    q = self.quantization
+    activation_level = 2**q.precision.activations - 1
+    bound = accumulator_bound(kernel.size // self.features, q.weight_level, activation_level)
     if bound > EXACT:
       warnings.warn(
-        f"{'/'.join(self.path)} at {self.quantization.precision}: accumulators can reach "
+        f"{'/'.join(self.path)} at {q.precision}: accumulators can reach "
         f"{bound:,}, and float32 rounds sums above {EXACT:,}.",
         stacklevel=2,
       )
@@ -192,10 +190,9 @@ class _Weighted(nn.Module):
     return {}
 
   def _lsq_init(self, kernel):
-    init = functools.partial(
-      quantizers.lsq_init, bits=self.quantization.precision.weights, symmetric=True
-    )
-    return jax.vmap(init, in_axes=-1)(kernel) if self.quantization.per_channel else init(kernel)
+    q = self.quantization
+    init = functools.partial(quantizers.lsq_init, bits=q.precision.weights, symmetric=True)
+    return jax.vmap(init, in_axes=-1)(kernel) if q.per_channel else init(kernel)
 
 
 class QuantConv(_Weighted):
@@ -226,16 +223,12 @@ class QuantConv(_Weighted):
     """(batch, height, width, channels) -> (batch, height', width', features), of self.dtype."""
     shape = (x.levels if isinstance(x, Quantized) else x).shape
     where = self._geometry(shape)
-    kernel = self.param(
-      "kernel", self.kernel_init, (*where.size, shape[-1] // where.groups, self.features)
-    )
+    kernel_shape = (*where.size, shape[-1] // where.groups, self.features)
+    kernel = self.param("kernel", self.kernel_init, kernel_shape)
     # Of sums that are to be subtracted from each other, and of those that are compared, all digits
     # count.
-    exact = (
-      isinstance(x, Quantized)
-      and self.quantization.weights == "ttq"
-      or self.is_mutable_collection("accumulators")
-    )
+    two_sides = isinstance(x, Quantized) and self.quantization.weights == "ttq"
+    exact = two_sides or self.is_mutable_collection("accumulators")
     if where.usual:
       product = functools.partial(
         convolution, strides=where.strides[0], im2col=self.im2col, exact=exact

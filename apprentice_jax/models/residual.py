@@ -190,10 +190,10 @@ class ResNet(nn.Module):
         )(x)
     # Averages of values are on no grid, so the head gets values.
     x = jnp.mean(values(x, jnp.float32), axis=(1, 2))
-    logits = QuantDense(
+    head = QuantDense(
       self.num_classes, quantization=self.quantization, dtype=self.dtype, name="head"
-    )(x.astype(self.dtype))
-    return logits.astype(jnp.float32)
+    )
+    return head(x.astype(self.dtype)).astype(jnp.float32)
 
 
 def _max_pool(x):

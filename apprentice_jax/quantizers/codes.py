@@ -38,9 +38,8 @@ def encode(quantizer, x, *args, **kwargs) -> Quantized:
   levels, scale = rule.code(x, *params)
   # The range is the rule's and not these levels', so that the dtype does not depend on the values.
   bad = jnp.isnan(levels)
-  dtype = next(
-    d for d in _INTEGERS if jnp.iinfo(d).min <= rule.low and rule.high <= jnp.iinfo(d).max
-  )
+  holds = lambda d: jnp.iinfo(d).min <= rule.low and rule.high <= jnp.iinfo(d).max
+  dtype = next(filter(holds, _INTEGERS))
   # NaN if one is: integers have none, so the scale says it.
   worst = largest(jnp.abs(levels))
   mark = lambda s: jnp.where(jnp.isnan(worst), worst, s)

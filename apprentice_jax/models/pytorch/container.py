@@ -213,19 +213,15 @@ class _Reader:
     if self._left < 0:
       raise Malformed("is damaged: its tensors are larger than the file")
     numbers = self._numbers(tensor)
-    last = tensor.offset + sum(
-      (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides)
-    )
+    axes = list(zip(tensor.shape, tensor.strides))
+    last = tensor.offset + sum((size - 1) * stride for size, stride in axes)
     # `as_strided` checks nothing, and would read beyond the storage.
     if 0 not in tensor.shape and last >= len(numbers):
       raise Malformed("is damaged: a tensor is larger than its storage")
     if 0 in tensor.shape:
       view = np.empty(tensor.shape, numbers.dtype)
     else:
-      strides = [
-        stride * numbers.itemsize if size > 1 else 0
-        for size, stride in zip(tensor.shape, tensor.strides)
-      ]
+      strides = [stride * numbers.itemsize if size > 1 else 0 for size, stride in axes]
       view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides)
     return _native(view, tensor.code)
 
