@@ -55,6 +55,7 @@ def augmented(images, index, epoch, key, augmentation) -> jax.Array:
   Returns:
     uint8 (batch, height, width, channels).
   """
+  # Repeated augmentations make a teacher's logits finite in number, so that they can be kept.
   if augmentation.epochs:
     epoch = epoch % augmentation.epochs
   keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)

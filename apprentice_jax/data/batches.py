@@ -135,6 +135,7 @@ class Streamed:
 
   def evaluation(self, batch: int) -> "Feed":
     """Every example once, about ``batch`` at a time."""
+    # A small set in a large batch would be mostly filling.
     devices = jax.device_count()
     layout = _layout(-(-min(batch, self.size) // devices) * devices)
     return self._feed(stream.EvaluationShares(self._examples, self._crops, layout), layout, 0)
@@ -149,6 +150,7 @@ class Streamed:
     """See `Resident.batches`."""
     with self.evaluation(batch) as feed:
       for shares in feed:
+        # One device after another, so that the examples are in their order.
         images, labels, mask = (np.asarray(a).reshape(-1, *a.shape[2:]) for a in shares)
         yield images[mask > 0], labels[mask > 0]
 
@@ -160,7 +162,8 @@ class Streamed:
       try:
         evaluation_image(file, self._crops, out)
       except UnreadableImage:
-        pass  # the stream says so when it gets there
+        # The stream says so when it gets there.
+        pass
     return pixels
 
   def name(self, index: int) -> str:
@@ -176,6 +179,7 @@ class Streamed:
     be read."""
     if isinstance(self._examples, encoded.ArrayRecords):
       self._examples.check()
+    # One good image is enough: the policy for unreadable ones decides about the others.
     unreadable = []
     for i, (file, _) in zip(range(10), self._examples.read(range(min(10, self.size)))):
       try:
@@ -207,12 +211,16 @@ class Feed:
     return self
 
   def __next__(self) -> DeviceBatch:
+    # Batches are copied while the devices compute.
     while len(self._queue) <= AHEAD and (
       shares := list(itertools.islice(self._shares, self._local))
     ):
-      self._queue.append((self._place(shares), [s.unreadable for s in shares]))
+      fields = ([getattr(s, field) for s in shares] for field in DeviceBatch._fields)
+      batch = DeviceBatch(*map(placement.join, fields))
+      self._queue.append((batch, [s.unreadable for s in shares]))
     if not self._queue:
       raise StopIteration
+    # Reported with the batch and not as it is read: a run that stops before has not met the image.
     batch, unreadable = self._queue.popleft()
     for lines in map(str.splitlines, unreadable):
       if len(lines) > stream.SUBSTITUTES:
@@ -222,11 +230,6 @@ class Feed:
       for line in lines:
         self._report(line)
     return batch
-
-  def _place(self, shares: list[stream.Share]) -> DeviceBatch:
-    return DeviceBatch(
-      *(placement.join([getattr(s, field) for s in shares]) for field in DeviceBatch._fields)
-    )
 
   def _report(self, line: str):
     if self._policy == "stop" and line.endswith(f"({stream.UNLABELLED})"):
@@ -238,6 +241,7 @@ class Feed:
         f"{line} is no image that can be read: replace it, or let it be skipped "
         "with --config.data.unreadable=skip."
       )
+    # An image comes again in every epoch, and is named once.
     self.unreadable += 1
     if line not in self._named:
       self._named.add(line)
@@ -245,6 +249,7 @@ class Feed:
 
 
 def _layout(batch: int) -> stream.Layout:
+  # A process's devices follow each other in the mesh: its first one says where its part begins.
   replicas = placement.mesh().devices.tolist()
   local = [i for i, d in enumerate(replicas) if d.process_index == jax.process_index()]
   return stream.Layout(batch, len(replicas), local[0], len(local))
@@ -260,11 +265,11 @@ def example_indices(seed: int, size: int, first: int, count: int, steps: int, ba
     steps: places for steps; those beyond ``count`` hold zeros.
     batch: examples of a step.
   """
-  index, epoch = order.examples(seed, size, first * batch, count * batch)
+  examples = order.examples(seed, size, first * batch, count * batch)
+  # Of one size for every chunk, so that the last one takes no program of its own.
   full = np.zeros((2, steps, batch), np.int32)
-  full[0, :count] = index.reshape(count, batch)
-  full[1, :count] = epoch.reshape(count, batch)
-  return Chunk(placement.split(full[0]), placement.split(full[1]))
+  full[:, :count] = np.reshape(examples, (2, count, batch))
+  return Chunk(*map(placement.split, full))
 
 
 def placed(images: np.ndarray, labels: np.ndarray) -> DeviceBatch:
@@ -274,6 +279,7 @@ def placed(images: np.ndarray, labels: np.ndarray) -> DeviceBatch:
     images: uint8 (batch, height, width, channels), the same on every process.
     labels: (batch,).
   """
+  # Every process has all examples, and takes those of its own devices.
   layout = _layout(len(labels))
   arrays = (images, labels.astype(np.int32), np.ones(len(labels), np.float32))
   local = slice(layout.first, layout.first + layout.local)

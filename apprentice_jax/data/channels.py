@@ -45,7 +45,8 @@ def rgb(image: Image.Image, encoded: bytes) -> Image.Image:
     return Image.fromarray(_upper(image)).convert("RGB")
   result = _converted(image)
   # Inks are dark where their values are large.
-  if image.mode != "CMYK" and _bits(image, encoded) == 16 and _dark(result, encoded):
+  bits = encoded[24] if image.format == "PNG" else _tag(image, _BITS, 8)
+  if image.mode != "CMYK" and bits == 16 and _dark(result, encoded):
     raise UnreadableImage(DARK)
   return result
 
@@ -66,6 +67,7 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 def _upper(image: Image.Image) -> np.ndarray:
   """Returns the upper eight bits of grey values of more: uint8 (height, width)."""
   values, bits = np.asarray(image).astype(np.int64), _tag(image, _BITS, 16)
+  # Values outside the stated range: the header is not to be trusted.
   if values.min() < 0 or values.max() >> bits:
     raise UnreadableImage(WIDE)
   if bits == 16 and 0 < values.max() < 1 << _USED:
@@ -90,18 +92,12 @@ def _dark(image: Image.Image, encoded: bytes) -> bool:
 
 
 def _converted(image: Image.Image) -> Image.Image:
+  # By way of RGBA, as Pillow asks for it where a palette has transparent colours.
   if image.mode in ("P", "PA"):
     return image.convert("RGBA").convert("RGB")
   if image.mode in ("La", "RGBa"):  # multiplied by their opacity
     image = image.convert(image.mode.upper())
   return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _bits(image: Image.Image, encoded: bytes) -> int:
-  """Returns the bits of a value where the header tells, else 8."""
-  if image.format == "PNG":
-    return encoded[24]
-  return _tag(image, _BITS, 8)
 
 
 def _tag(image: Image.Image, tag: int, default: int) -> int:

@@ -74,6 +74,7 @@ def places(wanted, names) -> tuple[int, ...]:
     ValueError: a class is not there, or is there twice, or two are the same; the message goes on
       from what has the names.
   """
+  # To the letter first: two classes may differ in what `folded` drops.
   exact, alike = _index(names, str), _index(names, folded)
   found = {name: exact.get(name) or alike.get(folded(name), []) for name in wanted}
   if missing := [name for name in wanted if not found[name]]:
@@ -83,6 +84,7 @@ def places(wanted, names) -> tuple[int, ...]:
   for name, at in found.items():
     if len(at) > 1:
       raise ValueError(f"has more than one class {name!r}: {listed([names[i] for i in at])}")
+  # Two synonyms of one class would train its output on both.
   owner = {}
   for name, (at,) in found.items():
     if (other := owner.setdefault(at, name)) != name:
@@ -100,6 +102,7 @@ def _index(names, key) -> dict[str, list[int]]:
   """The places of each name that a class has."""
   index = {}
   for i, name in enumerate(names):
+    # A set, since two synonyms may be one name when folded.
     for one in {key(one) for one in _synonyms(name)}:
       index.setdefault(one, []).append(i)
   return index
@@ -120,6 +123,7 @@ def difference(some, others) -> str:
     Two names that `folded` makes the same, spelled out, if there are any. Else up to five names
     that only one list has, or their order.
   """
+  # Twins first: lists that look the same puzzle a reader most.
   only, only_others = sorted(set(some) - set(others)), sorted(set(others) - set(some))
   twins = {folded(name): name for name in only_others}
   for name in only:

@@ -113,6 +113,7 @@ def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> W
     crops: how to crop.
     draws: from `uniforms`.
   """
+  # Twice as wide is to be as likely as half as wide, hence the logarithm.
   low, high = math.log(crops.ratio[0]), math.log(crops.ratio[1])
   for area, ratio, y, x in draws[:_ATTEMPTS].tolist():
     area = (crops.area[0] + area * (crops.area[1] - crops.area[0])) * height * width
@@ -120,6 +121,7 @@ def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> W
     h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
     if 0 < h <= height and 0 < w <= width:
       return Window(int(y * (height - h + 1)), int(x * (width - w + 1)), h, w)
+  # A long, narrow image: its middle, cut to the nearest ratio in range.
   w = min(width, max(1, round(height * crops.ratio[1])))
   h = min(height, max(1, round(width / crops.ratio[0])))
   return Window((height - h) // 2, (width - w) // 2, h, w)
@@ -147,22 +149,17 @@ def training_image(
   window = random_window(picture.height, picture.width, crops, draws)
   # Pillow decodes all of another image in any case: to reduce it by 4 saves memory, by 2 next to
   # nothing.
-  r = reduction(
-    min(window.height, window.width) / crops.size, (4, 2) if images.is_jpeg(picture) else (4,)
-  )
+  choices = (4, 2) if images.is_jpeg(picture) else (4,)
+  r = reduction(min(window.height, window.width) / crops.size, choices)
+  # Reduced pixels of a turned image may begin before its first row or column.
   top, left = (first + margin for first, margin in zip(window[:2], images.margins(picture, r)))
-  part = (
-    images.pixels(picture, r),
-    r,
-    Span(top, top + window.height),
-    Span(left, left + window.width),
-  )
-  if crops.flip and draws[_ATTEMPTS, 0] < 0.5:
-    resized = np.empty_like(out)
-    resample(*part, resized)
+  rows, columns = Span(top, top + window.height), Span(left, left + window.width)
+  # OpenCV mirrors from one array into another.
+  mirrored = crops.flip and draws[_ATTEMPTS, 0] < 0.5
+  resized = np.empty_like(out) if mirrored else out
+  resample(images.pixels(picture, r), r, rows, columns, resized)
+  if mirrored:
     cv2.flip(resized, 1, dst=out)
-  else:
-    resample(*part, out)
 
 
 def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
@@ -180,16 +177,14 @@ def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
   r = images.largest_reduction(short, JPEG_SIDES * crops.resize) if images.is_jpeg(picture) else 1
   resized = {short: crops.resize, long: max(crops.resize * long // short, crops.resize)}
   image = Image.fromarray(images.pixels(picture, r))
-  box = []
+  # The centre of the resized image, in pixels of the decoded one.
+  edges = []
   for side in (picture.width, picture.height):
     start = round((resized[side] - crops.size) / 2)
-    box.append(
-      (start * side / (resized[side] * r), (start + crops.size) * side / (resized[side] * r))
-    )
-  (left, right), (top, bottom) = box
-  out[...] = image.resize(
-    (crops.size, crops.size), Image.Resampling.BILINEAR, (left, top, right, bottom)
-  )
+    edges += [end * side / (resized[side] * r) for end in (start, start + crops.size)]
+  left, right, top, bottom = edges
+  size = (crops.size, crops.size)
+  out[...] = image.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
 
 
 def reduction(ratio: float, choices: Sequence[int] = (4, 2)) -> int:
@@ -219,9 +214,11 @@ def resample(pixels: np.ndarray, reduced: int, rows: Span, columns: Span, out: n
   part = np.ascontiguousarray(pixels[top : top + height, left : left + width], np.float32)
   part = (vertical @ part.reshape(height, -1)).reshape(size, width, 3)
   part = (horizontal @ cv2.transpose(part).reshape(width, -1)).reshape(size, size, 3)
+  # Of a reduced image some weights are below zero, and the conversion takes magnitudes.
   if reduced > 1:
-    np.maximum(part, 0, out=part)  # some weights are below zero
-  cv2.convertScaleAbs(cv2.transpose(part), dst=out)  # rounds, and cuts off at 255
+    np.maximum(part, 0, out=part)
+  # It rounds, and cuts off at 255.
+  cv2.convertScaleAbs(cv2.transpose(part), dst=out)
 
 
 def _side(span: Span, size: int, reduced: int) -> tuple:
@@ -239,17 +236,20 @@ def _weights(start: int, side: int, size: int, reduced: int) -> tuple:
   one's."""
   from scipy import sparse  # here, not above: images that live on the device do without
 
+  # Pillow's filter: around each output's centre, a triangle two pixels of the larger grid wide.
   scale = side / size
   radius = max(scale, 1)
   centre = start + (np.arange(size)[:, None] + 0.5) * scale
   low = np.maximum(np.floor(centre - radius + 0.5).astype(int), start)
   high = np.minimum(np.floor(centre + radius + 0.5).astype(int), start + side)
-  first = low // reduced  # the reduced pixel in which each output's weights begin
+  # The reduced pixel in which each output's weights begin, and the most that any output needs.
+  first = low // reduced
   count = -(-np.max(high - first * reduced) // reduced)
   place = first * reduced + np.arange(count * reduced)
   weights = np.maximum(1 - np.abs(place + 0.5 - centre) / radius, 0)
   weights *= (low <= place) & (place < high)
   weights /= weights.sum(1, keepdims=True)
+  # A reduced pixel gets the sum of its pixels' weights, sharpened as the module's docstring says.
   if reduced > 1:
     weights = np.pad(weights.reshape(size, count, reduced).sum(2), ((0, 0), (1, 1)))
     weights += (2 * weights - np.roll(weights, 1, 1) - np.roll(weights, -1, 1)) / 12
@@ -257,12 +257,9 @@ def _weights(start: int, side: int, size: int, reduced: int) -> tuple:
   columns = first + np.arange(weights.shape[1])
   # Beyond the edge the pixel there counts, as if it were repeated.
   columns = columns.clip(start // reduced, (start + side - 1) // reduced)
-  begin, taps = columns.min(), weights.shape[1]
-  return int(begin), sparse.csr_array(
-    (
-      weights.ravel().astype(np.float32),
-      (columns - begin).ravel().astype(np.int32),
-      np.arange(size + 1, dtype=np.int32) * taps,
-    ),
-    (size, int(columns.max() - begin) + 1),
-  )
+  begin = columns.min()
+  data = weights.ravel().astype(np.float32)
+  indices = (columns - begin).ravel().astype(np.int32)
+  pointers = np.arange(size + 1, dtype=np.int32) * weights.shape[1]
+  shape = (size, int(columns.max() - begin) + 1)
+  return int(begin), sparse.csr_array((data, indices, pointers), shape)

@@ -104,7 +104,8 @@ def _quiet() -> Iterator[None]:
 
 def _write(data_dir: pathlib.Path) -> None:
   """Writes the dataset under `data_dir` as ArrayRecord, unless it is there already."""
-  with _quiet(), tempfile.TemporaryDirectory() as downloads:  # Stays empty.
+  # tfds wants a folder for downloads, which stays empty.
+  with _quiet(), tempfile.TemporaryDirectory() as downloads:
     if Digits(data_dir=data_dir).is_prepared():
       return
     try:
@@ -133,6 +134,7 @@ def prepare(data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
     ValueError: if `data_dir` cannot be written.
   """
   root = pathlib.Path(data_dir).expanduser() if data_dir else files.cache_dir() / "tfds"
+  # A folder of the user's own is not replaced by another; the cache is.
   try:
     _write(root)
   except OSError as error:

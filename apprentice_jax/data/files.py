@@ -9,15 +9,9 @@ from apprentice_jax.data import formats
 
 WORKDIR = "of a run's workdir"
 _SYSTEM = (
-  "__macosx",
-  "@eadir",
-  "thumbs.db",
-  "ehthumbs.db",
-  "desktop.ini",
-  "lost+found",
-  "$recycle.bin",
-  "system volume information",
-)
+  "__macosx,@eadir,thumbs.db,ehthumbs.db,desktop.ini,lost+found,$recycle.bin,"
+  "system volume information"
+).split(",")
 # A workdir has a config.json beside one of these, the first before anything is trained.
 _OF_RUNS = ("lock", "data.json", "classes.json", "metrics.jsonl", "checkpoints", "cells")
 _KINDS = 6  # of files that are not read, which a sentence names
@@ -40,7 +34,9 @@ def below(folder: str, above: Collection[tuple] = ()) -> Iterator[tuple[str, str
   Raises:
     ValueError: a folder cannot be read.
   """
+  # A link to a folder that it lies in would never end.
   above = {*above, place(folder)}
+  # The whole list at once: a folder's handle stays open no longer than that, however deep the tree.
   try:
     with os.scandir(folder) as entries:
       inside = list(entries)
@@ -74,6 +70,7 @@ def of_runs(folder: str | os.PathLike[str]) -> bool:
   """Whether a folder is a workdir, or holds workdirs and no pictures beside them."""
   if is_workdir(folder):
     return True
+  # The first picture ends the search: a set of images may have millions.
   found = False
   for _, why in below(os.fspath(folder)):
     if not why:
@@ -103,6 +100,7 @@ def told(unread: collections.Counter, others: Sequence[tuple[str, str]] = ()) ->
   paths = {}
   for path, why in others:
     paths.setdefault(why, []).append(path)
+  # The most frequent first; of equals by name, so that the sentence is the same each time.
   most = sorted(unread.items(), key=lambda item: (-item[1], item[0]))
   kinds = [f"{count:,} {why}{_some(paths.get(why))}" for why, count in most[:_KINDS]]
   if rest := sum(count for _, count in most[_KINDS:]):
@@ -113,8 +111,9 @@ def told(unread: collections.Counter, others: Sequence[tuple[str, str]] = ()) ->
 
 def place(path) -> tuple:
   """What a folder is, whatever its path."""
-  found = os.stat(path)
-  return found.st_dev, found.st_ino or os.path.realpath(path)  # not every file system has numbers
+  status = os.stat(path)
+  # Not every file system numbers its files.
+  return status.st_dev, status.st_ino or os.path.realpath(path)
 
 
 def _some(paths) -> str:

@@ -32,7 +32,12 @@ class Folder:
 
   def __init__(self, root: str, split: str):
     """Raises ValueError: there is no such folder, or a class without images."""
-    self.path = _existing(root, split)
+    _check_root(root, split)
+    self.path = pathlib.Path(root).expanduser() / split
+    if not self.path.is_dir():
+      raise ValueError(
+        f"there is no folder {self.path}: images are expected in {self.path}/CLASS/."
+      )
     self.unread = collections.Counter()
     classes = self._read_classes()
     if not classes:
@@ -49,17 +54,16 @@ class Folder:
     # A link to any of these would read everything again, under another label.
     above = [files.place(self.path.parent), files.place(self.path)]
     for name in _classes(self.path, self.unread):
-      unread, paths, folder = collections.Counter(), [], str(self.path / name)
-      for path, why in files.below(folder, above):
-        if why:
-          unread[why] += 1
-        else:
-          paths.append(path)
-      if not paths and not unread[files.WORKDIR]:  # a folder of workdirs is no class
+      folder = str(self.path / name)
+      inside = list(files.below(folder, above))
+      paths = sorted(path for path, why in inside if not why)
+      unread = collections.Counter(why for _, why in inside if why)
+      # Left out, an empty class would shift the labels behind it; a folder of workdirs is no class.
+      if not paths and not unread[files.WORKDIR]:
         why = f" ({files.told(unread)})" if unread else ""
         raise ValueError(f"the class {folder} has no images{why}: add some, or remove the folder.")
       if paths:
-        classes[name] = sorted(paths)
+        classes[name] = paths
       self.unread += unread
     return classes
 
@@ -72,6 +76,7 @@ class Folder:
         with open(self._paths[i], "rb") as file:
           yield file.read(), int(self.labels[i])
       except OSError:
+        # An unreadable image, as one that is damaged: the policy for those decides.
         yield b"", int(self.labels[i])
 
   def name(self, index: int) -> str:
@@ -104,12 +109,14 @@ def training_folder(root: str, split: str, share: bool) -> str:
     return name
   _check_root(root, split)
   folder, inside = pathlib.Path(root).expanduser(), _folders(root)
+  # An archive often unpacks into a folder of its own: the splits are one level down.
   for child in inside:
     if located(str(folder / child), split):
       raise ValueError(
         f"there is no folder {folder / split}, but {folder / child} has one: set "
         f"--config.data.dir={folder / child}."
       )
+  # Where other splits are there, the root's folders are no classes.
   if not inside or _usual(root, sum(SPELLINGS, ())):
     _missing(root, split, "data.train_split")
   if share:
@@ -179,13 +186,11 @@ def same(root: str, *names: str) -> bool:
 
 def siblings(root: str, own: list[str]) -> list[str]:
   """The folders in ``root`` that are called as splits are, and are none of a run's own."""
-  if any(same(root, ".", name) for name in own):  # then they are classes
+  is_own = lambda name: any(same(root, name, other) for other in own)
+  # Where the root itself is a split, its folders are classes.
+  if is_own("."):
     return []
-  return [
-    name
-    for name in _usual(root, sum(SPELLINGS, ()))
-    if not any(same(root, name, other) for other in own)
-  ]
+  return [name for name in _usual(root, sum(SPELLINGS, ())) if not is_own(name)]
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -228,14 +233,6 @@ def _check_root(root: str, split: str):
     )
 
 
-def _existing(root: str, split: str) -> pathlib.Path:
-  _check_root(root, split)
-  folder = pathlib.Path(root).expanduser() / split
-  if not folder.is_dir():
-    raise ValueError(f"there is no folder {folder}: images are expected in {folder}/CLASS/.")
-  return folder
-
-
 def located(root: str, split: str) -> str:
   """The name of a split's folder in ``root``, also in another usual spelling; "" of none."""
   folder = pathlib.Path(root).expanduser()
@@ -243,6 +240,7 @@ def located(root: str, split: str) -> str:
     return ""
   if _may_be_split(folder / split):
     return split
+  # The spelling to the letter first: on some disks "Train" and "train" are two folders.
   alike = spellings(split)
   names = [name for name in alike if _may_be_split(folder / name)]
   names = names or _usual(root, alike)
@@ -251,11 +249,8 @@ def located(root: str, split: str) -> str:
 
 def _usual(root: str, names: tuple[str, ...]) -> list[str]:
   """The folders in ``root`` of these names, whatever the case of their letters."""
-  return [
-    name
-    for name in _folders(root)
-    if name.casefold() in names and _may_be_split(pathlib.Path(root).expanduser() / name)
-  ]
+  folder = pathlib.Path(root).expanduser()
+  return [n for n in _folders(root) if n.casefold() in names and _may_be_split(folder / n)]
 
 
 def _may_be_split(folder: pathlib.Path) -> bool:
@@ -284,6 +279,7 @@ def _classes(folder: pathlib.Path, unread: collections.Counter) -> list[str]:
         names.append(entry.name)
       else:
         unread["outside the classes' folders"] += 1
+  # The names are written into JSON files, which are UTF-8.
   for name in names:
     try:
       name.encode()

@@ -50,17 +50,19 @@ def inspect(encoded: bytes) -> Picture:
   if encoded[:2] == b"\xff\xd8":
     try:
       height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-    except Exception:  # a KeyError where colours are sampled in a way that it has no name for
+    # A KeyError, for one, where colours are sampled in a way that it has no name for.
+    except Exception:
       height = width = colours = None
     # Pillow takes the others; and refuses a size that is no photo's but a damaged header's.
     if colours in ("YCbCr", "Gray", "RGB") and height * width <= 2 * Image.MAX_IMAGE_PIXELS:
       orientation = 1
-      if _has_exif(encoded):  # to read it takes a hundred times as long, and few photos have it
-        with contextlib.suppress(Exception):  # what Pillow finds wrong may be no matter here
+      # To read it takes a hundred times as long, and few photos have it.
+      if _has_exif(encoded):
+        # What Pillow finds wrong may be no matter here.
+        with contextlib.suppress(Exception):
           orientation = _orientation(Image.open(io.BytesIO(encoded)))
-      return Picture(
-        encoded, *((width, height) if orientation >= 5 else (height, width)), orientation
-      )
+      sides = (width, height) if orientation >= 5 else (height, width)
+      return Picture(encoded, *sides, orientation)
   return _inspect_with_pillow(encoded)
 
 
@@ -80,6 +82,7 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
     UnreadableImage: the image is damaged, or the range of its values is not known.
   """
   if picture.pillow is None:
+    # Of the stored image, which may lie on its side.
     height, width = picture.height, picture.width
     if picture.orientation >= 5:
       height, width = width, height
@@ -92,20 +95,20 @@ def pixels(picture: Picture, reduction: int = 1) -> np.ndarray:
         min_factor=reduction,
       )
       return _UPRIGHT[picture.orientation](decoded)
-    except ValueError:  # strict about harmless flaws, too: Pillow decides
+    # It is strict about harmless flaws, too: Pillow decides.
+    except ValueError:
       picture = picture._replace(pillow=_inspect_with_pillow(picture.encoded).pillow)
   try:
-    image = (
-      _reduced_jpeg(picture.encoded, reduction)
-      if reduction > 1 and is_jpeg(picture)
-      else picture.pillow
-    )
+    reduced = reduction > 1 and is_jpeg(picture)
+    image = _reduced_jpeg(picture.encoded, reduction) if reduced else picture.pillow
     image.load()
     image = channels.rgb(image, picture.encoded)
   except UnreadableImage:
     raise
-  except Exception as error:  # a damaged file makes Pillow raise anything
+  # A damaged file makes Pillow raise anything.
+  except Exception as error:
     raise UnreadableImage(_sentence(error)) from None
+  # Not yet reduced: another format than JPEG, or one that Pillow decodes in full.
   if reduction > 1 and max(image.size) == max(picture.height, picture.width):
     image = image.reduce(reduction)
   return _UPRIGHT[picture.orientation](np.asarray(image))
@@ -165,6 +168,7 @@ def margins(picture: Picture, reduction: int) -> tuple[int, int]:
 def _has_exif(encoded: bytes) -> bool:
   """Whether a JPEG has an EXIF segment among the application and comment segments it begins
   with."""
+  # Segment by segment: none of them is parsed, and the search ends at the first of pixels.
   i = 2
   while (
     i + 4 <= len(encoded)
@@ -182,8 +186,8 @@ def _inspect_with_pillow(encoded: bytes) -> Picture:
     raise UnreadableImage(lacking)
   try:
     image = Image.open(io.BytesIO(encoded))
+    # A PNG's EXIF may follow its pixels; TIFFs are turned by Pillow as it loads them.
     if image.format in ("PNG", "TIFF"):
-      # a PNG's EXIF may follow its pixels; TIFFs are turned by Pillow as it loads them
       image.load()
   except Image.DecompressionBombError:
     raise UnreadableImage(
@@ -197,11 +201,11 @@ def _inspect_with_pillow(encoded: bytes) -> Picture:
 
 
 def _orientation(image: Image.Image) -> int:
-  try:
-    found = image.getexif().get(_ORIENTATION, 1)
-  except Exception:  # damaged EXIF is no reason to give up the image
-    return 1
-  return found if found in _UPRIGHT else 1
+  # Damaged EXIF is no reason to give up the image.
+  with contextlib.suppress(Exception):
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in _UPRIGHT else 1
+  return 1
 
 
 # What turns an image of each EXIF orientation upright.

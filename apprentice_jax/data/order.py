@@ -32,6 +32,7 @@ def examples(seed: int, size: int, start: int, count: int) -> tuple[np.ndarray, 
   """
   position = np.arange(start, start + count, dtype=np.int64)
   epoch = (position // size).astype(np.int32)
+  # A batch may run over the end of an epoch, and a chunk of steps over several.
   index = np.empty(count, np.int32)
   for e in np.unique(epoch):
     inside = epoch == e
@@ -61,6 +62,7 @@ def held_out(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
   classes, sizes = np.unique(labels, return_counts=True)
   # Integer arithmetic, so that no rounding error decides between two classes.
   shares, fractions = np.divmod(sizes.astype(np.int64) * count, max(len(labels), 1))
+  # What rounding down left over goes to the largest fractions; of equals to the lower label.
   shares[np.argsort(-fractions, kind="stable")[: count - shares.sum()]] += 1
   # RandomState rather than default_rng: its stream is the same in every version of NumPy.
   random = np.random.RandomState(seed)

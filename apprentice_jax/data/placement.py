@@ -52,6 +52,7 @@ def split(array: np.ndarray, devices=None):
   parts = array.reshape(*array.shape[:-1], count, array.shape[-1] // count)
   parts = np.ascontiguousarray(np.moveaxis(parts, -2, 0))
   sharding = NamedSharding(mesh(devices), PartitionSpec(AXIS))
+  # Several processes have the whole array each, and put their own devices' parts there.
   if jax.process_count() == 1:
     return jax.device_put(parts, sharding)
   return jax.make_array_from_callback(parts.shape, sharding, lambda part: parts[part])

@@ -36,20 +36,16 @@ def prepare(name: str, data_dir: str = "") -> str:
       downloaded by hand (with tfds's instructions), or the network or the disk fails.
   """
   data_dir = os.path.expanduser(data_dir) or None
-  if _base(name) == "digits":
+  if prepared.base_name(name) == "digits":
     return str(prepared.open_builder(name, str(digits.prepare(data_dir))).data_path)
   builder = _prepared(name, data_dir)
   if not _is_array_record(builder):
     folder = _make(name, data_dir, builder)
     builder = _prepared(name, data_dir)
-    if not _is_array_record(builder):  # tfds leaves alone whatever is where the dataset belongs.
+    # tfds leaves alone whatever is where the dataset belongs.
+    if not _is_array_record(builder):
       raise ValueError(f"{folder} holds no whole dataset: move it away or use another data_dir.")
   return str(builder.data_path)
-
-
-def _base(name: str) -> str:
-  """Returns the name without config and version."""
-  return name.partition(":")[0].partition("/")[0]
 
 
 def _prepared(name: str, data_dir: str | None):
@@ -71,6 +67,7 @@ def _make(name: str, data_dir: str | None, builder) -> str:
   Returns:
     The folder of the dataset.
   """
+  # A wrong name first: nobody should install TensorFlow for a typing error.
   if builder is None:
     _check_known(name)
   if importlib.util.find_spec("tensorflow") is None:
@@ -89,7 +86,7 @@ def _check_known(name: str) -> None:
   """Raises a ValueError with the names that are near if tfds has no such dataset."""
   import tensorflow_datasets as tfds
 
-  known, base = tfds.list_builders(with_community_datasets=False), _base(name)
+  known, base = tfds.list_builders(with_community_datasets=False), prepared.base_name(name)
   if base not in known:
     near = " or ".join(map(repr, difflib.get_close_matches(base.lower(), known)))
     advice = f"did you mean {near}?" if near else "see tensorflow.org/datasets/catalog."
@@ -136,6 +133,7 @@ def _download(name: str, data_dir: str | None):
   except (AssertionError, ValueError) as error:  # There is no such config or version.
     reason = _line(error).rpartition('}": ')[2]  # Without tfds's list of its arguments.
     raise ValueError(f"{name!r} cannot be prepared: {reason}") from None
+  # Some archives have to be fetched by hand: tfds goes on without those that are missing.
   folder = builder.data_dir_root / "downloads" / "manual"
   archives = re.findall(_IMAGENET_ARCHIVE, builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "")
   if missing := [archive for archive in archives if not (folder / archive).exists()]:
@@ -143,6 +141,7 @@ def _download(name: str, data_dir: str | None):
   try:
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
   except (AssertionError, FileNotFoundError, tf.errors.NotFoundError) as error:
+    # Without instructions the file is missing for another reason: see `_one_sentence`.
     if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
       raise
     filled = folder.is_dir() and any(folder.iterdir())
@@ -177,8 +176,10 @@ def _convert(name: str, builder) -> None:
       continue
     with utils.incomplete_file(target) as partial:
       new.write_examples(partial, enumerate(old.make_tf_data(source).as_numpy_iterator()))
-      if (found := new.num_examples(partial)) != count:
-        raise OSError(f"{source} holds {found} examples instead of {count}")
+      # A source that is cut off reads as a shorter one.
+      if (written := new.num_examples(partial)) != count:
+        raise OSError(f"{source} holds {written} examples instead of {count}")
+  # Last of all, since this makes the format count as prepared.
   info = dataset_info.read_proto_from_builder_dir(builder.data_path)
   info.alternative_file_formats.append(_FORMAT)
   with utils.incomplete_file(dataset_info.dataset_info_path(builder.data_path)) as partial:
@@ -189,10 +190,6 @@ def _files(builder) -> list[tuple[str, os.PathLike[str], int]]:
   """Returns (file, the same as ArrayRecord, examples in it) of all splits."""
   files = []
   for split in builder.info.splits.values():
-    files += zip(
-      map(os.fspath, split.filepaths),
-      prepared.record_files(split),
-      split.shard_lengths,
-      strict=True,
-    )
+    sources = map(os.fspath, split.filepaths)
+    files += zip(sources, prepared.record_files(split), split.shard_lengths, strict=True)
   return files

@@ -29,13 +29,15 @@ def open_builder(name: str, data_dir: str | None):
   import tensorflow_datasets as tfds
   from etils import epath  # Like pathlib, also for gs:// and the like.
 
+  # As tfds itself looks for them.
   default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   root = epath.Path(data_dir or default).expanduser()
   if data_dir and not root.is_dir():
     raise ValueError(
       f"data_dir {root} does not exist: give the folder that holds the prepared datasets."
     )
-  base = name.partition(":")[0].partition("/")[0]
+  base = base_name(name)
+  # The one dataset that is made on the way: it downloads nothing.
   if base == "digits":
     from apprentice_jax.data import digits
 
@@ -44,23 +46,18 @@ def open_builder(name: str, data_dir: str | None):
     # Not tfds.builder, which insists on the version that the installed tfds would prepare where
     # the prepared files may be of another; all that reading takes is in the files.
     return tfds.core.read_only_builder.builder_from_files(name, data_dir=root)
+  # There is none: all that follows looks for the reason.
   folders = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
   # The dataset's folder, or a version's.
-  deeper = next(
-    (
-      up
-      for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json"))
-      if up.name == base and any(root.glob(info))
-    ),
-    None,
-  )
-  if deeper is not None:
-    raise ValueError(
-      f"data_dir {root} is a folder of {base} itself: give {deeper.parent}, which holds it."
-    )
+  for up, info in ((root, "*/dataset_info.json"), (root.parent, "dataset_info.json")):
+    if up.name == base and any(root.glob(info)):
+      raise ValueError(
+        f"data_dir {root} is a folder of {base} itself: give {up.parent}, which holds it."
+      )
   if base in folders or base in tfds.list_builders(with_community_datasets=False):
-    found = sorted(path.name for path in (root / base).iterdir()) if base in folders else []
-    other = f" (but {', '.join(found)} is)" if found else ""  # Versions or configs.
+    # Other versions or configs of it.
+    others = sorted(path.name for path in (root / base).iterdir()) if base in folders else []
+    other = f" (but {', '.join(others)} is)" if others else ""
     raise ValueError(
       f"dataset {name!r} is not prepared in {root}{other}: prepare it with "
       f"`apprentice prepare --dataset={name}`, which needs the [prepare] extra."
@@ -69,6 +66,11 @@ def open_builder(name: str, data_dir: str | None):
   near = difflib.get_close_matches(base.lower(), known, n=1)
   advice = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(known)}."
   raise ValueError(f"unknown dataset {name!r} (neither in {root} nor known to tfds): {advice}")
+
+
+def base_name(name: str) -> str:
+  """Returns a dataset's name without config and version."""
+  return name.partition(":")[0].partition("/")[0]
 
 
 def check_split(builder, split: str) -> Part:
@@ -82,6 +84,7 @@ def check_split(builder, split: str) -> Part:
   """
   import tensorflow_datasets as tfds
 
+  # First the dataset, as no split of it would do; then the files; then the split itself.
   info = builder.info
   features = dict(info.features.items())
   image, label = features.get("image"), features.get("label")
@@ -103,6 +106,7 @@ def check_split(builder, split: str) -> Part:
       f"not as ArrayRecord: convert it with `apprentice prepare --dataset={info.name} "
       "--data_dir=...`, which needs the [prepare] extra."
     )
+  # A whole split needs no grammar; a slice goes through tfds's own.
   size = lambda name: info.splits[name].num_examples
   if split in info.splits:
     part = Part(split, 0, size(split))
@@ -147,8 +151,8 @@ def existing_files(builder, split: str) -> list[tuple]:
   """
   info = builder.info.splits[split]
   files = record_files(info)
-  missing = [file for file in files if not file.exists()]
-  if missing:
+  # One sentence for all of them, before the first is opened.
+  if missing := [file for file in files if not file.exists()]:
     raise ValueError(
       f"{len(missing)} of the {len(files)} record files of {builder.info.full_name} "
       f"{split} are missing, such as {missing[0]}: bring them back, or prepare the "
@@ -164,8 +168,10 @@ def damage(file, count: int) -> str:
   try:
     reader = array_record_module.ArrayRecordReader(str(file))
     found = reader.num_records()
-    reader.close()  # says what is wrong, if nothing did before
-  except Exception as error:  # RuntimeError; others for other kinds of disks
+    # Closing says what is wrong, if nothing did before.
+    reader.close()
+  # RuntimeError; others for other kinds of disks.
+  except Exception as error:
     return (
       f"the record file {file} is cut off or damaged ({first_line(error)[:120]}): bring it "
       "back, or prepare the dataset again."

@@ -32,6 +32,7 @@ class ArrayRecords:
     )
     self._name = f"{builder.info.full_name} {self._part.split}"
     self.class_names = tuple(builder.info.features["label"].names)
+    # A split without labels has none on its first example: said before training starts.
     encoded, label = next(self.read([0]))
     if encoded and label == NO_LABEL:
       raise ValueError(f"split {split!r} of {builder.info.full_name} has no labels: use another.")
@@ -47,7 +48,8 @@ class ArrayRecords:
       try:
         feature = tf_example_pb2.Example.FromString(record).features.feature
         encoded, label = feature["image"].bytes_list.value[0], feature["label"].int64_list.value
-      except Exception:  # protobuf's own errors, and a record without an image
+      # Protobuf's own errors, and a record without an image.
+      except Exception:
         yield b"", NO_LABEL
         continue
       known = len(label) == 1 and 0 <= label[0] < len(self.class_names)
@@ -57,7 +59,8 @@ class ArrayRecords:
     """The records at these places; a damaged one is empty."""
     try:
       return self._records.__getitems__(places)
-    except (RuntimeError, IndexError):  # of one record, or of its whole file
+    # Of one record, or of its whole file: the others of the batch can still be read.
+    except (RuntimeError, IndexError):
       return [self._one(place) for place in places]
 
   def _one(self, place: int) -> bytes:
@@ -71,7 +74,8 @@ class ArrayRecords:
 
   def check(self):
     """Raises ConfigError if a file is cut off or holds another number of records than it should."""
-    with futures.ThreadPoolExecutor(16) as pool:  # a thousand files, perhaps on a disk far away
+    # There may be a thousand files, on a disk far away.
+    with futures.ThreadPoolExecutor(16) as pool:
       for sentence in pool.map(prepared.damage, *zip(*self._files)):
         if sentence:
           raise ConfigError(sentence)

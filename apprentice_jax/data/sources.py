@@ -15,14 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apprentice_jax.data import images as pictures
-from apprentice_jax.data import order
-from apprentice_jax.data.prepared import (
-  check_split,
-  damage,
-  existing_files,
-  first_line,
-  open_builder,
-)
+from apprentice_jax.data import order, prepared
 from apprentice_jax.files import cache_dir, keep
 
 # tfds is imported inside the functions: it is slow to import, and hold_out has no use for it.
@@ -70,14 +63,16 @@ def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
   Raises:
     ValueError: if the dataset or split is not there, or cannot be loaded this way.
   """
-  builder = open_builder(name, data_dir)
-  part = check_split(builder, split)
-  path = _cache_path(builder, part.split)  # slices of a split share what is decoded
+  builder = prepared.open_builder(name, data_dir)
+  part = prepared.check_split(builder, split)
+  # Slices of a split share what is decoded.
+  path = _cache_path(builder, part.split)
   arrays = _read_cache(path, builder.info.splits[part.split].num_examples)
   if arrays is None:
     arrays = _decode_split(builder, part.split)
     keep(path, _arrays(*arrays))
   images, labels = (array[part.start : part.stop] for array in arrays)
+  # As those of a mapped file are: the first start then behaves as the next ones.
   images.flags.writeable = labels.flags.writeable = False
   return Dataset(images, labels, tuple(builder.info.features["label"].names))
 
@@ -99,10 +94,8 @@ def hold_out(dataset: Dataset, count: int, seed: int = 0) -> tuple[Dataset, Data
   """
   labels = np.asarray(dataset.labels)
   held = order.held_out(labels, count, seed)
-  rest, held_part = (
-    Dataset(dataset.images[mask], labels[mask], dataset.class_names) for mask in (~held, held)
-  )
-  return rest, held_part
+  part = lambda mask: Dataset(dataset.images[mask], labels[mask], dataset.class_names)
+  return part(~held), part(held)
 
 
 def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +104,9 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
 
   info, images = builder.info, None
   channels, count = info.features["image"].shape[-1] or 3, len(info.features["label"].names)
-  for file, records in existing_files(builder, split):
-    if sentence := damage(file, records):
+  # Before anything is read, so that the sentence names the file and not one of its examples.
+  for file, records in prepared.existing_files(builder, split):
+    if sentence := prepared.damage(file, records):
       raise ValueError(sentence)
   # tfds itself would decode one image after another.
   source = builder.as_data_source(
@@ -136,10 +130,11 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(source), _BLOCK):
       try:
         block = source.__getitems__(range(start, min(start + _BLOCK, len(source))))
-      except Exception as error:  # a damaged record makes ArrayRecord and protobuf raise anything
+      # A damaged record makes ArrayRecord and protobuf raise anything.
+      except Exception as error:
         raise ValueError(
           f"an example of {info.full_name} {split} from {start} on is damaged "
-          f"({first_line(error)}): prepare the dataset again."
+          f"({prepared.first_line(error)}): prepare the dataset again."
         ) from None
       # In parts, as handing a small image to a thread takes as long as decoding it. Threads speed
       # up large images; on small ones, which hold the interpreter's lock, they cost nothing.
@@ -148,6 +143,7 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
       decoded = itertools.chain.from_iterable(parts)
       for i, (example, image) in enumerate(zip(block, decoded), start):
         size = image.shape[:2]
+        # The first image tells the size of all.
         if images is None:
           images = np.empty((len(source), *size, channels), np.uint8)
         if size != images.shape[1:3]:
@@ -156,6 +152,7 @@ def _decode_split(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
             "only sets of one image size can be loaded: prepare it with resized images."
           )
         images[i], labels[i] = image, example["label"]
+  # tfds marks a hidden label with -1, as of a test set whose labels nobody publishes.
   unlabelled = int(np.sum((labels < 0) | (labels >= count)))
   if unlabelled == len(labels):
     raise ValueError(f"split {split!r} of {info.full_name} has no labelled images: use another.")
@@ -172,7 +169,7 @@ def _cache_path(builder, split: str) -> pathlib.Path:
   """Returns where the decoded split is kept; data prepared elsewhere, or anew, has another path."""
   info_file = builder.data_path / "dataset_info.json"
   # The records too: whoever replaces their files may leave the description as it is.
-  files = [info_file, *(file for file, _ in existing_files(builder, split))]
+  files = [info_file, *(file for file, _ in prepared.existing_files(builder, split))]
   stats = [(stat.mtime, stat.length) for stat in (file.stat() for file in files)]
   source = f"{builder.data_path.resolve()}\n{stats}\n{info_file.read_text()}"
   digest = hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -187,7 +184,8 @@ def _read_cache(path: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray]
     with open(path, "rb") as file:
       file.seek(images.offset + images.nbytes)
       labels = np.lib.format.read_array(file)
-  except Exception:  # Whatever a damaged file leads to: it is made anew.
+  # Whatever a damaged file leads to: it is made anew.
+  except Exception:
     return None
   good = images.dtype == np.uint8 and images.ndim == 4 and labels.dtype == np.int32
   good = good and images.shape[:1] == labels.shape == (count,)

@@ -38,18 +38,24 @@ def open_splits(config, others: "Splits | None" = None) -> "Splits":
   """
   spec = Spec(*(config[field] for field in Spec._fields))
   crops = config.image_size and Crops(
-    config.image_size,
-    config.resize,
-    tuple(config.crop_area),
-    tuple(config.crop_ratio),
-    config.flip,
+    config.image_size, config.resize, tuple(config.crop_area), tuple(config.crop_ratio), config.flip
   )
+  # Two configs may differ in what they do with the images; they share a set that is open.
   key = spec, crops or None, Reading(*(config[field] for field in Reading._fields))
   opened = {} if others is None else others.opened
   if key not in opened:
     opened[key] = Splits(*key)
     opened[key].opened = opened
   return opened[key]
+
+
+@contextlib.contextmanager
+def _one_sentence():
+  """Makes a ConfigError of what a dataset has wrong."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    raise ConfigError(str(error)) from None
 
 
 class Splits:
@@ -80,13 +86,13 @@ class Splits:
       role = self.role(name)
       if role not in self._batches:
         examples = self.part(role)
-        self._batches[role] = (
-          Streamed(role, examples, self._crops, self._reading)
-          if self._crops
-          else Resident(role, examples)
-        )
+        if self._crops:
+          self._batches[role] = Streamed(role, examples, self._crops, self._reading)
+        else:
+          self._batches[role] = Resident(role, examples)
       return self._batches[role]
 
+  @_one_sentence()
   def named(self, name: str) -> str:
     """The split that a user's name stands for: the folder of the name, else see `role`.
 
@@ -101,14 +107,11 @@ class Splits:
     """
     if not name:
       return "test"
-    with _one_sentence():
-      return self._named(name)
-
-  def _named(self, name: str) -> str:
     spec = self.spec
     own = folder.own_folder(spec.dir, name) if self._is_folder else ""
     if not own:
       return self.role(name)
+    # The folder may be the run's own, whatever it is called: then the role has its images.
     test = folder.located_test(spec.dir, spec.test_split)
     for role, split in (("test", test), ("train", folder.located(spec.dir, spec.train_split))):
       if folder.same(spec.dir, name, split):
@@ -127,6 +130,7 @@ class Splits:
       ValueError: there are no validation images.
     """
     spec = self.spec
+    # A role's own name comes first, then the config's names for splits, then other spellings.
     if name in ("train", "test") or name == "validation" and spec.validation:
       return name
     alike = folder.spellings(name) or (name,)
@@ -139,7 +143,7 @@ class Splits:
     if held_out:
       return "validation"
     for role, own in (("test", spec.test_split), ("train", spec.train_split)):
-      if own.casefold() in alike:  # in another spelling
+      if own.casefold() in alike:
         return role
     if name == "validation":
       raise ValueError("there is no validation split: config.data.validation is 0.")
@@ -156,6 +160,7 @@ class Splits:
     Raises:
       ValueError, OSError: they are not there.
     """
+    # A test set of its own needs no look at the training images.
     if which == "test" and self.name("test"):
       return self.whole("test")
     if which in ROLES:
@@ -175,18 +180,17 @@ class Splits:
 
   def name(self, role: str) -> str:
     """The split, or folder, of the "train" or "test" images; "" for a share of the others."""
-    if role not in self._names:  # to look costs a look into every class
+    # To look costs a look into every class.
+    if role not in self._names:
       self._names[role] = self._find(role)
     return self._names[role]
 
   def _find(self, role: str) -> str:
     spec, share = self.spec, bool(self.spec.test_share)
+    if self._is_folder and role == "train":
+      return folder.training_folder(spec.dir, spec.train_split, share)
     if self._is_folder:
-      return (
-        folder.training_folder(spec.dir, spec.train_split, share)
-        if role == "train"
-        else folder.test_folder(spec.dir, spec.test_split, share)
-      )
+      return folder.test_folder(spec.dir, spec.test_split, share)
     if role == "test" and not spec.test_split and not share:
       raise ValueError(
         "config.data.test_split is empty: name a split, or a slice such as "
@@ -219,6 +223,7 @@ class Splits:
   @functools.cached_property
   def _parts(self) -> dict:
     """The examples of every role whose examples are from the training split."""
+    # Tests first: a validation set is then a share of what is left to train on.
     spec, parts = self.spec, {"train": self.whole("train")}
     for role, wanted, field in (
       ("test", 0 if self.name("test") else spec.test_share, "test_share"),
@@ -257,20 +262,12 @@ class Splits:
       )
 
   def _overlap(self, train: str, test: str) -> bool:
+    # One folder may have two names, by a link or by the case of letters.
     if self._is_folder:
       return self.whole("train").path.samefile(self.whole("test").path)
     builder = prepared.open_builder(self.spec.name, self.spec.dir or None)
     parts = [prepared.check_split(builder, name) for name in (train, test)]
     return parts[0].overlaps(parts[1])
-
-
-@contextlib.contextmanager
-def _one_sentence():
-  """Makes a ConfigError of what a dataset has wrong."""
-  try:
-    yield
-  except (ValueError, OSError) as error:
-    raise ConfigError(str(error)) from None
 
 
 TAKE_A_SHARE = (

@@ -82,6 +82,7 @@ class TrainingShares:
     index, epoch = order.examples(
       self._seed, len(self._examples), step * self._layout.batch + start, count
     )
+    # Decoded in place: the array goes to the device as it is.
     pixels, labels = _empty(count, self._crops.size)
     unreadable = []
     for j, (encoded, label) in enumerate(self._examples.read(index)):
@@ -93,6 +94,7 @@ class TrainingShares:
           break
         except UnreadableImage as error:
           unreadable.append(_line(self._examples, i, encoded, error))
+        # The reader of the batches refuses it: see `batches.Feed`.
         if len(unreadable) > SUBSTITUTES:
           break
         i = (i + 1) % len(self._examples)
@@ -116,6 +118,7 @@ class EvaluationShares:
   def __getitem__(self, number: int) -> Share:
     step, start, count = self._layout.start(int(number))
     first = step * self._layout.batch + start
+    # Beyond the last example it is empty, and the mask stays 0.
     index = range(first, min(first + count, len(self._examples)))
     pixels, labels = _empty(count, self._crops.size)
     mask, unreadable = np.zeros(count, np.float32), []
@@ -145,8 +148,10 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
   """
   import grain  # here, not above: it takes a second to import
 
+  # Grain reads flags, and a library's user may have none.
   if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # Grain reads flags, and a library's user may have none
+    flags.FLAGS.mark_as_parsed()
+  # A buffer two shares longer than the threads: none of them waits for the reader.
   threads = threads or max(1, cores() // max(workers, 1))
   dataset = grain.MapDataset.source(source)[first:].to_iter_dataset(
     grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
@@ -156,6 +161,7 @@ def read(source, first: int = 0, threads: int = 0, workers: int = 0) -> Iterator
       grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
       worker_init_fn=_ignore_signals,
     )
+  # Without a close its threads decode on until the process ends.
   iterator = iter(dataset)
   try:
     yield from iterator
@@ -185,7 +191,6 @@ def _check_label(label: int):
 
 def _line(examples: Examples, index: int, encoded: bytes, error: Exception) -> str:
   why = str(error) if encoded else "it is empty or cannot be opened"
-  name = "".join(
-    c if c.isprintable() else ascii(c)[1:-1] for c in examples.name(index)
-  )  # it is one line
+  # One line, whatever the file is called.
+  name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in examples.name(index))
   return f"{name} ({why})"

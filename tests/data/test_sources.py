@@ -16,7 +16,7 @@ from array_record.python import array_record_module
 from PIL import Image
 
 from apprentice_jax import files
-from apprentice_jax.data import digits, sources
+from apprentice_jax.data import digits, prepared, sources
 
 
 def _png(array):
@@ -133,7 +133,7 @@ def test_more_records_than_a_block(data_dir, monkeypatch):
   whole = sources.load("digits", "test", data_dir)
   monkeypatch.setattr(sources, "_BLOCK", 100)
   monkeypatch.setattr(sources, "_PART", 7)
-  builder = sources.open_builder("digits", data_dir)
+  builder = prepared.open_builder("digits", data_dir)
   images, labels = sources._decode_split(builder, "test")
   np.testing.assert_array_equal(images, whole.images)
   np.testing.assert_array_equal(labels, whole.labels)
