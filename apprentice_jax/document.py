@@ -84,6 +84,7 @@ def _html(block, folder: pathlib.Path) -> str:
   if isinstance(block, Heading):
     return f"<h{block.level}>{html.escape(block.text)}</h{block.level}>"
   if isinstance(block, Picture):
+    # The picture is in the page itself, so that one file can be sent.
     data = base64.b64encode((folder / block.name).read_bytes()).decode()
     caption = html.escape(block.caption)
     return (
@@ -104,9 +105,8 @@ def _html(block, folder: pathlib.Path) -> str:
 def _cell(text: str) -> str:
   """A cell, to the right if it is a number, perhaps with its unit or spread."""
   number = re.fullmatch(r"[+−-]?[\d.,]+( ± [\d.,]+)?( ?(%|k|kB|MB|G|M))?", text)
-  return (
-    f'<td class="number">{html.escape(text)}</td>' if number else f"<td>{html.escape(text)}</td>"
-  )
+  attribute = ' class="number"' if number else ""
+  return f"<td{attribute}>{html.escape(text)}</td>"
 
 
 _STYLE = """

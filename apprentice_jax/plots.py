@@ -35,15 +35,12 @@ def run_curves(records: list[dict], path) -> bool:
     key = f"{name}_accuracy"
     if key in training[0]:
       right.plot(epochs, [100 * r[key] for r in training], label=f"{name}, training")
+  # Records of validation have a step, but no epoch.
   at = {r["step"]: r["epoch"] for r in training}
   scored = [r for r in records if "validation_accuracy" in r]
   if scored:
-    right.plot(
-      [at[r["step"]] for r in scored],
-      [100 * r["validation_accuracy"] for r in scored],
-      "o-",
-      label="student, validation",
-    )
+    accuracy = [100 * r["validation_accuracy"] for r in scored]
+    right.plot([at[r["step"]] for r in scored], accuracy, "o-", label="student, validation")
   right.set(xlabel="epoch", ylabel="accuracy %")
   right.legend()
   figure.savefig(path, dpi=110)
@@ -61,6 +58,7 @@ def numbers(class_names) -> dict[int, str]:
 
 def _drawable(name: str) -> bool:
   """Whether matplotlib has a glyph for each character: it warns of each that it lacks."""
+  # matplotlib says so only while it measures or draws a text.
   with warnings.catch_warnings(record=True) as missing:
     warnings.simplefilter("always")
     text = _plain(name, len(name))
@@ -76,6 +74,7 @@ def confusion(matrix: np.ndarray, labels, path):
     labels: of the classes, on both axes.
     path: PNG to write.
   """
+  # A class takes as much room as its name in the smallest legible letters.
   side = 2.5 + 0.22 * len(labels)
   figure = Figure(figsize=(side, side), layout="constrained")
   axes = figure.subplots()
@@ -133,6 +132,7 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
   axes = figure.subplots()
   lows = []
   for cell, curves in by_cell.items():
+    # A seed may have been scored fewer times: the mean ends where the shortest curve does.
     length = min(len(curve.epochs) for curve in curves)
     accuracy = np.mean([curve.accuracy[:length] for curve in curves], axis=0)
     axes.plot(curves[0].epochs[:length], accuracy, label=names[cell], color=COLOURS[cell])
@@ -172,28 +172,19 @@ def accuracy_against(
   marker = {p: MARKERS[i % len(MARKERS)] for i, p in enumerate(precisions)}
   limits = min(costs) / 1.6, max(costs) * 1.6
   # Level from one point to the next: more cost alone buys nothing.
-  axes.step(
-    [*(costs[i] for i in best), limits[1]],
-    [entries[i].mean for i in (*best, best[-1])],
-    where="post",
-    color="0.7",
-    zorder=1,
-  )
+  front_costs = [*(costs[i] for i in best), limits[1]]
+  front_means = [entries[i].mean for i in (*best, best[-1])]
+  axes.step(front_costs, front_means, where="post", color="0.7", zorder=1)
   for i, (e, at) in enumerate(zip(entries, _side_by_side(costs))):
-    axes.errorbar(
-      at,
-      e.mean,
-      yerr=e.sd or 0,
-      fmt=marker[e.precision],
-      capsize=3,
-      color=COLOURS[e.cell],
-      markerfacecolor=COLOURS[e.cell] if i in best else "white",
-      zorder=2,
-    )
+    colour = COLOURS[e.cell]
+    style = dict(fmt=marker[e.precision], color=colour, capsize=3, zorder=2)
+    face = colour if i in best else "white"
+    axes.errorbar(at, e.mean, yerr=e.sd or 0, markerfacecolor=face, **style)
   axes.set(xscale="log", xlabel=label, ylabel="accuracy %", xlim=limits)
   axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
   axes.xaxis.set_minor_formatter(NullFormatter())
+  # The legend explains colours and markers apart: their combinations would be too many.
   line = lambda **style: Line2D([], [], **style)
   handles = [
     line(color=COLOURS[cell], linewidth=4, label=names[cell])

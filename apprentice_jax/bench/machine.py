@@ -27,10 +27,9 @@ def machine() -> dict:
 
 def processor() -> str:
   """The processor's name, as the system calls it."""
+  # Python's own answer is the architecture alone on Linux.
   try:
-    found = re.search(
-      r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE
-    )
+    found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
   except OSError:
     found = None
   return found[1].strip() if found else platform.processor() or platform.machine()

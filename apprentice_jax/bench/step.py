@@ -27,6 +27,7 @@ def settings(config, num_classes: int) -> Settings:
       f"config.batch_size is {config.batch_size}: it must be a multiple of the "
       f"{jax.device_count()} devices."
     )
+  # In training, too, a CPU takes few steps at a time, whatever steps_per_dispatch says.
   most = HOST_STEPS if jax.devices()[0].platform == "cpu" else config.steps_per_dispatch
   steps = min(most, config.steps_per_dispatch)
   return networks.settings(config, num_classes)._replace(
@@ -97,6 +98,7 @@ def stepper(
     found = initialiser(model.clone(norm_axis=None))(jax.random.key(0), images, {})
     return found._replace(opt_state=optimizer.build().init(found.params)) if optimizer else found
 
+  # The state is given up to each dispatch, so there is one, which the step below replaces.
   state = parallel.replicate(
     State(
       network(built.student, built.student_optimizer),
@@ -108,6 +110,7 @@ def stepper(
   taken = program(built)
   if streamed:
     shares = [a[:batch_size].reshape(jax.device_count(), -1, *a.shape[1:]) for a in data[:2]]
+    # One batch for all steps: what reading it would take is measured elsewhere.
     batch = DeviceBatch(*map(parallel.join, (*shares, np.ones(shares[1].shape, np.float32))))
     hyper = Hyperparameters(weights, Rates(np.float32(0.01), np.float32(0.01)))
 
@@ -132,9 +135,8 @@ def stepper(
     nonlocal state
     began = time.perf_counter()
     state = dispatch(state)
-    jax.block_until_ready(
-      jax.tree.leaves(state)[0]
-    )  # one array: to ask for each takes Python as long as a small step
+    # To ask for every array takes Python as long as a small step.
+    jax.block_until_ready(jax.tree.leaves(state)[0])
     return (time.perf_counter() - began) / steps
 
   return step

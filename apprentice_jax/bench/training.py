@@ -60,6 +60,7 @@ def measure(config) -> dict:
   shape, classes = (data.image_shape, len(data.class_names)) if data else synthetic(config)
   built, streamed = settings(config, classes), bool(config.data.image_size)
   make = functools.partial(stepper, built, loss_weights(config), config.batch_size, shape, streamed)
+  # First of all, while nothing is compiled.
   first = _first_step(functools.partial(make, count=1))
   idle = functools.partial(Program, step=_IdleStep)
   seconds = in_turns({"step": make(), "idle": make(program=idle)})
@@ -81,6 +82,7 @@ def measure(config) -> dict:
     **first,
     "machine": machine(),
   }
+  # The loop, the input and the scores of synthetic images would say nothing of a user's.
   if data:
     report.update(
       loop=_loop(config, splits, step),
@@ -144,17 +146,19 @@ def _first_step(make) -> dict:
   returns.
 
   Returns:
-    "first_step_seconds": "cold", with nothing in the cache, and "warm", from it; and
-      "compile_seconds", of the cold
-    one's, in the compiler.
+    "first_step_seconds": "cold", with nothing in the cache, and "warm", from it.
+    "compile_seconds": the part of the cold one's in the compiler.
   """
   compiling = []
-  listen = lambda event, seconds, **_: (
-    compiling.append(seconds) if event.endswith("backend_compile_duration") else None
-  )
+
+  def listen(event, seconds, **_):
+    if event.endswith("backend_compile_duration"):
+      compiling.append(seconds)
+
   jax.monitoring.register_event_duration_secs_listener(listen)
 
   def timed():
+    # Its program would be at hand the second time, as it is not in a new process.
     initialiser.cache_clear()
     began = time.perf_counter()
     make()()
@@ -162,10 +166,8 @@ def _first_step(make) -> dict:
 
   with tempfile.TemporaryDirectory() as folder, _cache_in(folder):
     cold, compile_seconds = timed(), sum(compiling)
-    return {
-      "first_step_seconds": {"cold": cold, "warm": timed()},
-      "compile_seconds": compile_seconds,
-    }
+    seconds = {"cold": cold, "warm": timed()}
+    return {"first_step_seconds": seconds, "compile_seconds": compile_seconds}
 
 
 @contextlib.contextmanager
@@ -180,6 +182,7 @@ def _cache_in(folder: str):
     compilation_cache.reset_cache()
     compiled.keep_in(programs)
 
+  # Programs that took no time to compile are kept as well: the warm start finds all of them.
   use((f"{folder}/xla", 0.0), pathlib.Path(folder, "programs"))
   try:
     yield
@@ -192,26 +195,26 @@ def _loop(config, splits: Splits, step_seconds: float) -> dict:
 
   Returns:
     Medians: "images_per_second"; "data_wait", the share of the time spent waiting for data; and
-      "step_share", of the
-    time that steps take alone.
+    "step_share", of the time that steps take alone.
   """
   config = config.copy_and_resolve_references()
-  if (
-    jax.devices()[0].platform == "cpu"
-  ):  # where it says how often metrics are written, beyond a dispatch's steps
+  # On CPU steps_per_dispatch says how often metrics are written, beyond a dispatch's steps.
+  if jax.devices()[0].platform == "cpu":
     few = HOST_STEPS * max(1, round(1 / step_seconds / HOST_STEPS))
     config.steps_per_dispatch = min(config.steps_per_dispatch, few)
   size = splits["train"].size
   epochs = CHUNKS * config.steps_per_dispatch * config.batch_size / size
   for recipe in config.recipe.values():
     recipe.epochs, recipe.warmup_epochs = epochs, 0.0
+  # Neither checkpoints nor scores, which a run spreads over a longer time.
   config.checkpoint.every_epochs = config.eval.every_epochs = 0.0
   with (
     tempfile.TemporaryDirectory() as folder,
     warnings.catch_warnings(),
     contextlib.redirect_stdout(io.StringIO()),
   ):
-    warnings.simplefilter("ignore")  # that a network has learnt nothing, say
+    # Of a network that has learnt nothing, say.
+    warnings.simplefilter("ignore")
     _Unscored(config, pathlib.Path(folder), splits, "", "").run()
     records = [r for r in read_records(folder) if "loss" in r][1:]
   found = {k: statistics.median(r[k] for r in records) for k in ("images_per_second", "data_wait")}
@@ -226,7 +229,8 @@ def _input(config, data) -> dict:
     with data.training(config.seed, config.batch_size, 0, 10**6) as feed:
       for number, batch in enumerate(feed):
         jax.block_until_ready(batch)
-        if number == AHEAD:  # what was read while the stream started does not count
+        # What was read while the stream started does not count.
+        if number == AHEAD:
           began, done = time.perf_counter(), -config.batch_size
         done += config.batch_size
         if number > AHEAD + 1 and time.perf_counter() - began > ENOUGH:
@@ -278,11 +282,11 @@ def _evaluation(config, built, data) -> dict:
       score(config, built.student, network, data, check)
       done = data.size
     except _Enough:
-      done = min(
-        (calls - 2) * min(config.eval.batch_size, data.size), data.size
-      )  # two are still on their way
+      # Two batches are still on their way.
+      done = min((calls - 2) * min(config.eval.batch_size, data.size), data.size)
     return done / (time.perf_counter() - began)
 
-  timed()  # compiles
+  # The first time compiles.
+  timed()
   rate = timed()
   return {"images_per_second": rate, "seconds": data.size / rate, "count": data.size}

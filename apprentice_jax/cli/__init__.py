@@ -34,16 +34,19 @@ def main(argv: list[str] | None = None) -> int:
     which saved (the same command continues it: see `training.preemption`); 130 after SIGINT.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
-  environment.set_xla_flags(quick=argv[:1] != ["plan"])  # `plan` does not compile for CPU
+  # `plan` does not compile for CPU.
+  environment.set_xla_flags(quick=argv[:1] != ["plan"])
+  # These libraries warn of their own affairs, which no user can change.
   warnings.filterwarnings("ignore", module="orbax|tensorflow_datasets|etils")
   usual, warnings.formatwarning = warnings.formatwarning, _format_warning
   try:
     return _run(argv)
   except ApprenticeError as error:
     print(f"apprentice: {error}", file=sys.stderr)
-    together = isinstance(error, Preempted)  # all processes were told to stop
-    return _ended(error.exit_code, together)
-  except BrokenPipeError:  # whoever read the output has read enough, as `| head` does
+    # All processes were told to stop, so all of them end.
+    return _ended(error.exit_code, together=isinstance(error, Preempted))
+  except BrokenPipeError:
+    # Whoever read the output has read enough, as `| head` does. Python flushes stdout at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return _ended(EXIT_PIPE)
   except Exception as error:
@@ -65,6 +68,7 @@ def _run(argv: list[str]) -> int:
     if cluster.several(given.num_processes):
       if (status := guard.guarded(argv)) is not None:
         return status
+  # The process that works says this, not its guard.
   for sentence in given.repeated:
     warnings.warn(sentence)
   return given.run(given) or 0
@@ -81,6 +85,7 @@ def _failed(error: Exception) -> int:
       file=sys.stderr,
     )
     return _ended(EXIT_INPUT)
+  # A process alone shows the whole traceback; several first say whether another one was lost.
   if not _one_of_several():
     raise error
   if guard.peer_lost(error):

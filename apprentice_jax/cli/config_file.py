@@ -62,12 +62,12 @@ def read(argument: str, fields: list[str]):
   config = _from_file(find(name), rest)
   values = flags.FlagValues()
   argv = ["apprentice", *fields]
-  config_flags.DEFINE_config_dict(
-    "config", config, "config", flag_values=values, lock_config=True, sys_argv=argv
-  )
+  # absl's own set of flags would keep this config for a second command of the process.
+  config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
   try:
     values(argv)
-  except Exception as error:  # a value of the wrong type, say
+  except Exception as error:
+    # A value is of the wrong type, say; absl puts its own prefix before the sentence.
     raise ConfigError(" ".join(str(error).split("ConfigError: ")[-1].split())) from None
   return values.config
 
@@ -84,17 +84,14 @@ def _from_file(path: str, argument: str):
   except ConfigError:
     raise
   except Exception as error:
+    # The last line of the traceback that is in the file, not in what the file calls.
+    frames = traceback.extract_tb(error.__traceback__)
+    what, lines = error, [frame.lineno for frame in frames if frame.filename == path]
     if isinstance(error, SyntaxError):
-      lines = [error.lineno]
-    else:
-      lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+      what, lines = error.msg, [error.lineno]
     where = f", line {lines[-1]}" if lines else ""
-    what = error.msg if isinstance(error, SyntaxError) else error
-    raise ConfigError(
-      f"config file {path}{where}: {type(error).__name__}: "
-      + " ".join(str(what).split()).rstrip(".")
-      + "."
-    ) from None
+    sentence = " ".join(str(what).split()).rstrip(".")
+    raise ConfigError(f"config file {path}{where}: {type(error).__name__}: {sentence}.") from None
   if not isinstance(config, ml_collections.ConfigDict):
     raise ConfigError(
       f"config file {path}: get_config returns no config, but {type(config).__name__}."

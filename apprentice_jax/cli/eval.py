@@ -32,7 +32,7 @@ def flags(parser):
 def run(given):
   if given.workdir and (given.model or given.config):
     raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
-  shared.need(given, *(("config",) if given.model else ("workdir",)))
+  shared.need(given, "config" if given.model else "workdir")
   config = config_file.load(given) if given.model else None
   shared.join(given)
   from apprentice_jax.deploy import cost, registry
@@ -41,15 +41,15 @@ def run(given):
   devices.start(config and config.cpu_devices, given.workdir)
   path, packing, why = given.model or given.workdir, "bits", ""
   config = config or workdir_config(path)
+  # A model that is no exported file is a checkpoint, which is scored as a run's network is.
   file = given.model and registry.recognised(path)
   if file and given.lowered:
     shared.note("--lowered changes nothing: an exported file is scored as it is.")
   if file or given.lowered:
-    predictor = (
-      registry.load(path)
-      if file
-      else export.predictor(config, path, split=given.split, data_dir=given.data_dir)
-    )
+    if file:
+      predictor = registry.load(path)
+    else:
+      predictor = export.predictor(config, path, split=given.split, data_dir=given.data_dir)
     scores = export.evaluate(predictor, config, given.split, given.data_dir)
     network, packing = predictor.network, predictor.packing
   else:

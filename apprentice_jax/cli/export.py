@@ -44,6 +44,7 @@ def run(given):
 
   devices.start(None, given.workdir)
   ends = given.ends or ("8bit" if given.format == "c" else "float")
+  # Each format takes options of its own; the flags have all of them.
   options = {name: getattr(given, name) for name in FORMATS[given.format]}
   network = export.export(
     given.workdir, given.format, given.out, ends=ends, data_dir=given.data_dir, **options

@@ -78,13 +78,11 @@ def processes(parser):
   """The flags of one of several processes."""
   add = parser.add_argument
   several = "of several processes: "
+  # 0 is a value of its own, so a flag that was left out is None.
+  number = dict(type=whole(0), default=None)
   add("--coordinator_address", metavar="HOST:PORT", help=several + "that of process 0")
-  add(
-    "--num_processes", type=whole(0), default=None, metavar="N", help=several + "how many there are"
-  )
-  add(
-    "--process_id", type=whole(0), default=None, metavar="I", help=several + "which this is, from 0"
-  )
+  add("--num_processes", **number, metavar="N", help=several + "how many there are")
+  add("--process_id", **number, metavar="I", help=several + "which this is, from 0")
   parser.epilog = "A TPU pod and SLURM tell the processes of each other; elsewhere the flags do."
 
 
@@ -118,7 +116,8 @@ def note(sentence: str, file=None):
 
 def without_devices():
   """Keeps jax on the CPU: the command computes nothing, and a device may be in use."""
-  os.environ["JAX_PLATFORMS"] = "cpu"  # before jax starts
+  # jax reads the variable once, when it starts.
+  os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def join(given):

@@ -7,27 +7,15 @@ is on or off stands alone. Fields of a config, ``--config.a.b=value``, are read 
 import argparse
 import difflib
 import functools
+import importlib
 
 import apprentice_jax
-from apprentice_jax.cli import (
-  bench,
-  config,
-  eval,
-  export,
-  flags,
-  plan,
-  predict,
-  prepare,
-  report,
-  study,
-  train,
-)
+from apprentice_jax.cli import bench, flags
 from apprentice_jax.errors import ConfigError, nearest
 
-COMMANDS = {
-  module.__name__.rpartition(".")[2]: module
-  for module in (train, eval, export, predict, study, report, config, prepare, plan, bench)
-}
+# In the order in which the help lists them.
+_NAMES = "train eval export predict study report config prepare plan bench".split()
+COMMANDS = {name: importlib.import_module(f"apprentice_jax.cli.{name}") for name in _NAMES}
 PATHS = ("model", "workdir", "data_dir", "out", "config", "images")  # ~ is expanded in these
 ALIASES = {"lr": "learning_rate", "wd": "weight_decay"}  # other programs' names of fields
 ABOUT = """Trains low-precision networks that keep their accuracy, and exports them."""
@@ -85,6 +73,7 @@ def help_text(argv: list[str]) -> str | None:
     return f"apprentice {apprentice_jax.__version__}"
   if argv and argv[0] != "help" and not {"-h", "--help"} & set(argv):
     return None
+  # Help is there wherever its flag stands: flags before it may be wrong.
   top, commands = parsers()
   names = [name for name in argv if not name.startswith("-")]
   if names[:1] == ["help"]:
@@ -110,6 +99,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   command = _command(argv[0])
   parser = parsers()[1][command]
   pairs, words = _pairs(command, parser, argv[1:])
+  # argparse sees each flag once: its own rules for repeated flags differ by type.
   last = dict(pairs)
   own = [f"{name}={value}" for name, value in last.items() if not _is_field(name)]
   try:
@@ -146,6 +136,7 @@ def _pairs(command: str, parser: Parser, arguments: list[str]):
         raise ConfigError(f"unexpected argument {word!r}: flags are written --name=value.")
       words.append(word)
       continue
+    # --data-dir is --data_dir, as in many other programs.
     if not _is_field(name):
       name = "--" + name[2:].replace("-", "_")
     _check_name(command, parser, name, value)
@@ -178,6 +169,7 @@ def _check_name(command: str, parser: Parser, name: str, value: str):
     return
   from apprentice_jax.config.saved import REMOVED
 
+  # From the most to the least that can be said: it has gone, has moved, belongs to others, is new.
   if (field := name.removeprefix("--config.")) in REMOVED:
     raise ConfigError(f"flag {name} has gone: {REMOVED[field][1]}.")
   if command == "bench" and name == "--what":
@@ -195,6 +187,7 @@ def _meant(name: str, parser: Parser) -> str:
   """
   own = [flag for flag in parser.flags() if flag not in ("-h", "--help")]
   names = {} if _is_field(name) else {flag.removeprefix("--"): flag for flag in own}
+  # Every end of a field's name stands for the first field that has it, a student's before others.
   fields = _fields() if "--config" in parser.flags() else ()
   for field in sorted(fields, key=lambda field: "student" not in field):
     parts = field.removeprefix("--config.").split(".")

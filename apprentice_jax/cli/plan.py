@@ -40,15 +40,11 @@ def run(given):
   from apprentice_jax.plan import report
 
   config = networks.named(config)
-  numbers = report.plan_on(
-    config,
-    given.topology,
-    examples=given.examples,
-    classes=given.classes,
-    max_batch=given.max_batch,
-  )
+  sizes = dict(examples=given.examples, classes=given.classes)
+  numbers = report.plan_on(config, given.topology, **sizes, max_batch=given.max_batch)
   print(report.table(numbers))
   if given.scaling:
+    # A step that does not fit its chip was not compiled, and has no all-reduces to count.
     for plan in filter(lambda p: "all_reduced" in p, numbers["plans"]):
       plan["weak_scaling"] = report.weak_scaling(plan, config)
       print(

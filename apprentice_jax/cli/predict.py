@@ -41,7 +41,8 @@ def run(given) -> int:
   from apprentice_jax.deploy import predict, registry
   from apprentice_jax.training import devices, export
 
-  with contextlib.redirect_stdout(io.StringIO()):  # the devices are no part of an answer
+  # The line about the devices is no part of an answer that a program reads.
+  with contextlib.redirect_stdout(io.StringIO()):
     devices.start(None, given.workdir)
   files = predict.find(given.images)
   for line in predict.not_read(files.others):
@@ -51,6 +52,7 @@ def run(given) -> int:
     predictor = export.predictor(config, given.workdir, data_dir=given.data_dir)
   else:
     predictor = registry.load(given.model)
+  # One image without an answer does not end the others', but the command's status tells.
   status = 0
   for answer in predict.predict(predictor, files.paths, given.top):
     if answer.trouble:

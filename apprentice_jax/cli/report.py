@@ -18,5 +18,6 @@ def run(given):
   shared.without_devices()
   from apprentice_jax.study import merge
 
-  one = pathlib.Path(given.workdir).exists()  # its name may have a comma
+  # A folder's name may have a comma, too.
+  one = pathlib.Path(given.workdir).exists()
   print(merge.report_on([given.workdir] if one else given.workdir.split(","), given.out))

@@ -31,7 +31,8 @@ def run(given):
   shared.join(given)
   from apprentice_jax.training import preemption
 
-  with preemption.listening():  # also while devices start, and between runs
+  # SIGTERM may come while devices start, or between two runs.
+  with preemption.listening():
     from apprentice_jax.study.run import run_study
     from apprentice_jax.training import devices
 

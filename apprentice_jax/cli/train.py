@@ -32,7 +32,8 @@ def run(given):
   shared.join(given)
   from apprentice_jax.training import preemption
 
-  with preemption.listening():  # also while devices start and programs compile
+  # SIGTERM may come while devices start or programs compile.
+  with preemption.listening():
     from apprentice_jax.data.splits import open_splits
     from apprentice_jax.training import api, devices, finish
     from apprentice_jax.training.workdir import result
@@ -40,6 +41,7 @@ def run(given):
     devices.start(config.cpu_devices, given.workdir)
     workdir = pathlib.Path(given.workdir)
     finished = result(workdir) is not None
+    # What the report will need is checked before hours of training.
     finish.check(config)
     splits = open_splits(config.data)
     api.train(config, given.workdir, splits=splits)

@@ -57,6 +57,7 @@ def bandwidth(topology: str) -> float:
   name, _, shape = topology.partition(":")
   chip, sizes = CHIPS[name], [int(n) for n in shape.split("x")]
   rings = [n == 16 if chip.axes == 2 else all(n % 4 == 0 for n in sizes) for n in sizes]
+  # A chip at the end of an open axis has one neighbour there.
   links = sum(0 if n == 1 else 2 if ring else 1 for n, ring in zip(sizes, rings))
   return chip.links * links / (2 * chip.axes)
 
@@ -95,12 +96,9 @@ def slice_of(topology: str):
     ) from None
   from jax.experimental import topologies
 
+  options = {"chip_config_name": chip.config} if chip.config else {}
   try:
-    devices = topologies.get_topology_desc(
-      platform="tpu",
-      topology_name=topology,
-      **({"chip_config_name": chip.config} if chip.config else {}),
-    ).devices
+    devices = topologies.get_topology_desc(topology, "tpu", **options).devices
   except Exception as error:
     raise ConfigError(
       f"--topology={topology}: the compiler knows no such slice "

@@ -56,10 +56,10 @@ def compiled(lowered, topology: str) -> Compiled:
     if not f.startswith(("--xla_cpu_", "--xla_force_host_"))
   ]
   options = [os.environ.get("LIBTPU_INIT_ARGS", ""), " ".join(flags)]
-  key = hashlib.sha256(
-    "\n".join([VERSION, topology, *versions, *options, lowered.as_text()]).encode()
-  )
+  parts = [VERSION, topology, *versions, *options, lowered.as_text()]
+  key = hashlib.sha256("\n".join(parts).encode())
   folder = cache_dir() / "plan" / key.hexdigest()[:32]
+  # A step that does not fit takes as long to compile as one that does, so this is kept, too.
   figures = read_or_none(folder / "memory.json", json.loads)
   if figures and "does_not_fit" in figures:
     raise DoesNotFit(figures["does_not_fit"])
@@ -70,6 +70,7 @@ def compiled(lowered, topology: str) -> Compiled:
   try:
     done = lowered.compile()
   except Exception as error:
+    # The compiler has no error of its own for it; its message says how much it would use.
     used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
     if not used and "RESOURCE_EXHAUSTED" not in str(error):
       raise ConfigError(f"the compiler fails: {str(error).splitlines()[0][:300]}") from error
@@ -90,5 +91,6 @@ def compiled(lowered, topology: str) -> Compiled:
 
 
 def _keep(folder: pathlib.Path, figures: dict, text: str = ""):
+  # The figures come last: with them, the program is there.
   keep(folder / "program.txt.gz", gzip.compress(text.encode(), 6))
   keep(folder / "memory.json", json.dumps(figures))

@@ -1,6 +1,7 @@
 """Reading an optimized, scheduled TPU program: cycles, all-reduces, and what memory holds when."""
 
 import collections
+import itertools
 import math
 import re
 from typing import NamedTuple
@@ -58,24 +59,24 @@ def memory(text: str) -> Memory:
   for k, (name, shape, operation, operands, _) in enumerate(instructions):
     place[name] = k
     inside = set().union(*(holds.get(o, set()) for o in operands))
+    # A tuple, a bitcast or the end of a copy stands for the memory of what it is made of.
     if operation in _SAME or operation.endswith("-done"):
       holds[name] = inside
     else:
       holds[name] = {name} | (inside if operation.endswith("-start") else set())
       size[name] = 0 if operation == "parameter" else _allocated(operation, shape)
+    # Whatever it reads, and all that lies behind, is alive until here.
     for held in set(operands).union(*(holds.get(o, set()) for o in operands)) | {name}:
       last[held] = k
+  # What is alive changes where a result is made, and after it was last read.
   change = collections.Counter()
   for name, bytes_ in size.items():
     change[place[name]] += bytes_
     change[last[name] + 1] -= bytes_
   backward = next((k for k, i in enumerate(instructions) if _BACKWARD.search(i[4])), 0)
   kept = sum(b for n, b in size.items() if place[n] < backward <= last[n])
-  alive = peak = 0
-  for k in range(len(instructions)):
-    alive += change[k]
-    peak = max(peak, alive)
-  return Memory(peak, kept)
+  alive = itertools.accumulate(change[k] for k in range(len(instructions)))
+  return Memory(max(alive, default=0), kept)
 
 
 # The first of these, the classifier's, begins the backward pass.
@@ -93,14 +94,14 @@ def _instructions(text: str):
       continue
     shape, rest = _result(line)
     operation, _, rest = rest.partition("(")
-    source = re.search(r'op_name="([^"]*)"', rest)
-    yield (
-      match[1],
-      shape,
-      operation,
-      re.findall(r"%([\w.\-]+)", _closed(rest)),
-      source[1] if source else "",
-    )
+    operands = re.findall(r"%([\w.\-]+)", _closed(rest))
+    yield match[1], shape, operation, operands, _source(rest)
+
+
+def _source(line: str) -> str:
+  """The name in the source of an instruction; "" where it has none."""
+  match = re.search(r'op_name="([^"]*)"', line)
+  return match[1] if match else ""
 
 
 def _result(line: str) -> tuple[str, str]:
@@ -125,17 +126,20 @@ def _closed(text: str) -> str:
 
 def _allocated(operation: str, shape: str) -> int:
   arrays = _ARRAY.findall(shape)
-  if operation.endswith("-start"):  # of a copy: (to, from, ...); of others: (from, to, ...)
+  # The results of a copy are (to, from, ...), those of other starts (from, to, ...).
+  if operation.endswith("-start"):
     arrays = arrays[:1] if operation == "copy-start" else arrays[1:2]
-  return sum(_size(*array) for array in arrays if "S(" not in array[2])  # S(1) is on the core
+  # S(1) is memory on the core.
+  return sum(_size(*array) for array in arrays if "S(" not in array[2])
 
 
 def _size(dtype: str, dimensions: str, layout: str, padded: bool = True) -> int:
   """Bytes of an array; in tiles, as in ``{3,0,2,1:T(8,128)(2,1)}``, with their padding."""
   sizes = [int(d) for d in dimensions.split(",") if d]
   order, tiled, tile = layout.partition(":T(")
+  # The layout lists dimensions with the minor one first; tiles end with it.
   if padded and tiled and sizes:
-    sizes = [sizes[int(i)] for i in order.split(",")]  # the minor one first
+    sizes = [sizes[int(i)] for i in order.split(",")]
     for i, length in enumerate(reversed(tile.partition(")")[0].split(","))):
       if i < len(sizes):
         sizes[i] = -(-sizes[i] // int(length)) * int(length)
@@ -144,8 +148,7 @@ def _size(dtype: str, dimensions: str, layout: str, padded: bool = True) -> int:
 
 
 def _part(line: str) -> str:
-  found = re.search(r'op_name="([^"]*)"', line)
-  name = found[1] if found else ""
+  name = _source(line)
   if "health/" in name and "/cond" in name:
     return "health"
   for network in _NETWORKS:

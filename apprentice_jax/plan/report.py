@@ -35,6 +35,7 @@ def plan_on(
   """
   config = configs.checked(config)
   data = data_of(config, examples, classes)
+  # All slices first: a wrong one is said before the first is compiled.
   slices = [(topology, *slice_of(topology)) for topology in topologies]
   plans = []
   for topology, chip, devices in slices:
@@ -65,12 +66,13 @@ def _plan(config, data: Data, topology: str, chip: Chip, devices) -> dict:
   except DoesNotFit as error:
     return {**result, "fits": False, "why": str(error)}
   parts = hlo.cycles(program.text, looped=not config.data.image_size)
-  # Looked at in the last step of a dispatch (or, streamed, of as many steps).
+  # Health is looked at in the last step of a dispatch (or, streamed, of as many steps).
   for rare in ("health", "dispatch"):
     parts[rare] = round(parts[rare] / config.steps_per_dispatch)
   cycles, reduces = sum(parts.values()), hlo.all_reduces(program.text)
   communicating = all_reduce_seconds(sum(reduces), chips, topology)
   seconds = cycles / chip.clock + communicating
+  # Our reading of the schedule may count more than the compiler's own total.
   kept = hlo.memory(program.text).activations
   return {
     **result,
@@ -125,19 +127,20 @@ def _max_batch(config, data: Data, topology: str, chip: Chip, devices, found: di
 
   chip_batch = found["batch_per_chip"]
   low, high = (chip_batch // 8 * 8, None) if found["fits"] else (0, -(-chip_batch // 8) * 8)
-  memory, fixed = (
-    found.get("needed"),
-    found["parameters"] + found["statistics"] + found["optimizer"],
-  )
+  memory = found.get("needed")
+  fixed = found["parameters"] + found["statistics"] + found["optimizer"]
+  # A compilation takes minutes, so the guesses are few: by a straight line, then by halves.
   bold, stride = True, 8
   while high is None or high - low > 8:
     guess = (low + (high or 0)) // 16 * 8
-    if low and (high is None or bold):  # memory is close to a straight line in the batch
+    # Memory is close to a straight line in the batch.
+    if low and (high is None or bold):
       guess = int((chip.memory - fixed) * low / max(memory - fixed, 1)) // 8 * 8
     if high is None:
       guess, stride = max(guess, low + stride), 2 * stride
     else:
-      guess, bold = min(max(guess, low + 8), high - 8), not bold  # every other time it is halved
+      # Every other time the interval is halved, for programs that are no straight line.
+      guess, bold = min(max(guess, low + 8), high - 8), not bold
     size = needed(guess)
     if size is None or size > chip.memory:
       high = guess
@@ -155,9 +158,8 @@ def weak_scaling(plan: dict, config) -> list[dict]:
 
   Returns:
     A dict for each of WEAK_SCALING: "chips", "topology", "batch", "by_itself" (whether a run would
-      take that
-    batch without being told), "learning_rate", "all_reduce_seconds" (a model), "images_per_second"
-    of all chips and "efficiency", against chips that need not communicate.
+    take that batch without being told), "learning_rate", "all_reduce_seconds" (a model),
+    "images_per_second" of all chips and "efficiency", against chips that need not communicate.
   """
   rows, name = [], plan["topology"].partition(":")[0]
   recipe = recipes.student_recipe(config)
@@ -193,19 +195,20 @@ def table(report: dict) -> str:
     ("batch, learning rate", [f"{p['batch']:,}, {p['learning_rate']:g}" for p in plans]),
     ("images a chip", [p["batch_per_chip"] for p in plans]),
   ]
+  # A step that did not compile has no figures: its cells stay empty.
   add = lambda name, show: rows.append((name, [show(p) if "needed" in p else "" for p in plans]))
   rows.append(("fits", ["yes" if p["fits"] else f"no: {p.get('why', 'see below')}" for p in plans]))
   if any("max_batch_per_chip" in p for p in plans):
     rows.append(("largest batch a chip", [p["max_batch_per_chip"] or "none" for p in plans]))
   add("memory a chip", lambda p: f"{_amount(p['needed'])} of {_amount(p['chip_memory'])}")
   for name in ("parameters", "optimizer", "images", "activations"):
-    add(f"· {name}", lambda p, name=name: _amount(p[name]))
+    add(f"· {name}", lambda p: _amount(p[name]))
   add("· other temporaries", lambda p: _amount(p["temporaries"] - p["activations"]))
   add("· program", lambda p: _amount(p["code"]))
   add("estimated cycles", lambda p: f"{p['cycles'] / 1e6:.1f} M")
   for part in hlo.PARTS:
     if any(p.get("cycles_by_part", {}).get(part) for p in plans):
-      add(f"· {part}", lambda p, part=part: f"{p['cycles_by_part'][part] / 1e6:.2f} M")
+      add(f"· {part}", lambda p: f"{p['cycles_by_part'][part] / 1e6:.2f} M")
   add("all-reduces a step", lambda p: p["all_reduces"])
   add(
     "· bytes, of the fewest",

@@ -57,6 +57,7 @@ def data_of(config, examples: int = 0, classes: int = 0) -> Data:
   streamed = (d.image_size, d.image_size, 3)
   if examples and classes and d.image_size:
     return Data(examples, classes, streamed)
+  # A published set need not be there; any other one is looked at.
   if d.name in KNOWN and d.train_split == "train" and d.test_split:
     size, count, shape = KNOWN[d.name]
     size -= held(d.validation, size)
@@ -92,31 +93,27 @@ def lower(config, data: Data, devices) -> Step:
   teacher = built.teacher and _network(built.teacher, built.teacher_optimizer, data.shape)
   state = State(_network(built.student, built.student_optimizer, data.shape), teacher)
   trained = ("student", "teacher") if built.teacher_optimizer else ("student",)
-  weights = {k: _scalar() for k in ("alpha", "beta", "gamma", "temperature")}
+  scalar = _array(())
+  weights = dict.fromkeys(("alpha", "beta", "gamma", "temperature"), scalar)
   share = config.batch_size // count
+  # Sets of an image_size are streamed, others lie on the devices: two different programs.
   if config.data.image_size:
     batch = DeviceBatch(
       _array((count, share, *data.shape), jnp.uint8),
       _array((count, share), jnp.int32),
       _array((count, share)),
     )
-    hyper = Hyperparameters(weights, Rates(_scalar(), _scalar()))
+    hyper = Hyperparameters(weights, Rates(scalar, scalar))
     lowered = program.lower_feed(state, batch, hyper)
     size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
   else:
-    stored = DeviceData(
-      _array((data.size, *data.shape), jnp.uint8),
-      _array((data.size,), jnp.int32),
-      _array(
-        (
-          networks.known_epochs(built, recipes.student_recipe(config).epochs),
-          data.size,
-          data.classes,
-        )
-      )
-      if built.view.known
-      else None,
-    )
+    logits = None
+    if built.view.known:
+      epochs = networks.known_epochs(built, recipes.student_recipe(config).epochs)
+      logits = _array((epochs, data.size, data.classes))
+    images, labels = _array((data.size, *data.shape), jnp.uint8), _array((data.size,), jnp.int32)
+    stored = DeviceData(images, labels, logits)
+    # Every device holds all images, and of each step its share of the batch as indices.
     steps = (built.steps_per_dispatch,)
     index = _array((count, *steps, share), jnp.int32)
     hyper = Hyperparameters(weights, Rates(_array(steps), _array(steps)))
@@ -126,17 +123,11 @@ def lower(config, data: Data, devices) -> Step:
 
 
 def _network(model, optimizer, shape) -> Network:
-  images = _array((1, *shape))
-  found = jax.eval_shape(
-    lambda k, x: model.clone(norm_axis=None).init(k, x, True), jax.random.key(0), images
-  )
+  init = lambda key, images: model.clone(norm_axis=None).init(key, images, True)
+  found = jax.eval_shape(init, jax.random.key(0), _array((1, *shape)))
   state = jax.eval_shape(optimizer.build().init, found["params"]) if optimizer else None
   return Network(found["params"], found["batch_stats"], state)
 
 
 def _array(shape, dtype=jnp.float32):
   return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _scalar():
-  return _array(())
