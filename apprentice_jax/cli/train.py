@@ -41,7 +41,7 @@ def run(given):
     devices.start(config.cpu_devices, given.workdir)
     workdir = pathlib.Path(given.workdir)
     finished = result(workdir) is not None
-    # What the report will need is checked before hours of training.
+    # A package that the exports need should not be missed after hours of training.
     finish.check(config)
     splits = open_splits(config.data)
     api.train(config, given.workdir, splits=splits)

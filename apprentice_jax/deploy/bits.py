@@ -60,6 +60,7 @@ def _top(packing: str) -> int:
 def pack(levels: np.ndarray, packing: str) -> np.ndarray:
   """Levels, of any shape, to uint8 (packed_size,)."""
   codes = levels.reshape(-1).astype(np.int16) + _top(packing)
+  # Odd levels lie two apart.
   codes = (codes // 2 if packing.endswith("odd") else codes).astype(np.uint8)
   if packing == BASE3:
     codes = np.pad(codes, (0, -len(codes) % 5)).reshape(-1, 5)
@@ -74,6 +75,7 @@ def codes(data, packing: str, xp=np):
     digits = [data // np.uint8(3**j) % np.uint8(3) for j in range(5)]
     return xp.stack(digits, -1).reshape(-1)
   bits, mask = bits_of(packing), np.uint8(2 ** bits_of(packing) - 1)
+  # 1, 2, 4 and 8 bits: no code lies across two bytes.
   if 8 % bits == 0:
     return xp.stack([data >> np.uint8(shift) & mask for shift in range(0, 8, bits)], -1).reshape(-1)
   # Eight codes to ``bits`` bytes: each code lies in one byte, or in that and the next one.
@@ -97,6 +99,7 @@ def whole(data: np.ndarray, packing: str, count: int) -> bool:
   zero."""
   found = codes(data, packing)
   highest = 2 ** bits_of(packing) - (1 if packing.endswith("odd") else 2)
+  # A byte of base 3 has 13 values to spare, which stand for no five digits.
   if packing == BASE3 and np.any(data >= 3**5):
     return False
   return bool(np.all(found[:count] <= highest) and not np.any(found[count:]))

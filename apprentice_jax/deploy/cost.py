@@ -90,11 +90,8 @@ def total(network: Network, packing: str = "bits") -> Cost:
 def layers(network: Network) -> list[LayerCost]:
   """The cost of every convolution and dense layer, in order."""
   values = check(network)
-  return [
-    _layer(node, values[node.input], values[node.name])
-    for node in network.nodes
-    if isinstance(node, Conv)
-  ]
+  convs = [node for node in network.nodes if isinstance(node, Conv)]
+  return [_layer(node, values[node.input], values[node.name]) for node in convs]
 
 
 def _layer(node: Conv, x: Value, result: Value) -> LayerCost:
@@ -121,6 +118,7 @@ def peak_bytes(network: Network) -> int:
   steps = []
   for node in network.nodes:
     below = frozenset().union(*(sources[name] for name in inputs(node)))
+    # What is not kept is computed with the next kept result, and hands its sources on to it.
     if isinstance(node, _KEPT) or node is network.nodes[-1]:
       small = values[node.name].kind == "levels" or isinstance(node, nodes.Image)
       bytes_each = 1 if small else 4
@@ -129,6 +127,7 @@ def peak_bytes(network: Network) -> int:
       steps.append(node.name)
       below = frozenset([node.name])
     sources[node.name] = below
+  # A kept result takes memory from its own step to the last one that reads it.
   held = lambda i: sum(size[name] for name in steps[: i + 1] if last[name] >= i)
   return max(map(held, range(len(steps))))
 
@@ -177,7 +176,8 @@ def blank(model: nn.Module, image_shape, **about) -> Network:
   """
 
   def fill(path, leaf):
-    one = path[-1].key in ("clip", "weight_step", "activation_step")  # zero is no step
+    # Zero is no step of a grid.
+    one = path[-1].key in ("clip", "weight_step", "activation_step")
     return np.broadcast_to(np.float32(one), leaf.shape)
 
   shapes = variable_shapes(model, tuple(image_shape))

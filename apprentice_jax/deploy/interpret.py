@@ -55,6 +55,7 @@ def logits(
   """
   backend = backend or NUMPY
   values, last, results = nodes.check(network), {}, {}
+  # Results are dropped after their last reader: a large batch would not fit otherwise.
   for i, node in enumerate(network.nodes):
     last.update({name: i for name in nodes.inputs(node)})
   for i, node in enumerate(network.nodes):
@@ -70,7 +71,7 @@ def logits(
     if observe:
       observe(node.name, accumulators, result)
     results[node.name] = (replaced or {}).get(node.name, result)
-    for name in nodes.inputs(node):  # nobody reads it again
+    for name in nodes.inputs(node):
       if last[name] == i:
         results.pop(name, None)
   return results[network.nodes[-1].name].reshape(-1, len(network.class_names))
@@ -90,23 +91,16 @@ def _image(xp, node: nodes.Image, images):
 
 def _rescale(xp, node: nodes.Rescale, x):
   subsampled = x[:, :: node.stride, :: node.stride].astype(np.float32)
+  # Float values stay as they are; levels become fixed.
   if x.dtype != np.float32:
     subsampled = xp.rint(subsampled * np.float32(node.multiplier))
   extra = node.channels - x.shape[-1]
   return xp.pad(subsampled, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
 
 
-def _add(xp, node: nodes.Add, a, b):
-  return a + b
-
-
 def _quantize(xp, node: nodes.Quantize, x):
   levels = xp.clip(xp.rint(x * np.float32(1 / FRACTION)), node.low, node.high)
   return levels.astype(np.int8 if node.signed else np.uint8)
-
-
-def _relu(xp, node: nodes.Relu, x):
-  return xp.maximum(x, 0)
 
 
 def _mean(xp, node: nodes.Mean, x):
@@ -118,9 +112,9 @@ def _mean(xp, node: nodes.Mean, x):
 _RULES = {
   nodes.Image: _image,
   nodes.Rescale: _rescale,
-  nodes.Add: _add,
+  nodes.Add: lambda xp, node, a, b: a + b,
   nodes.Quantize: _quantize,
-  nodes.Relu: _relu,
+  nodes.Relu: lambda xp, node, x: xp.maximum(x, 0),
   nodes.Mean: _mean,
 }
 
@@ -141,6 +135,7 @@ def accumulate(node: Conv, x: np.ndarray, value: Value) -> np.ndarray:
   """
   integers = value.kind == "levels" and node.weights.bits != FULL
   exact = not integers or nodes.accumulator_bound(node, value) <= EXACT
+  # Both rows in one product: the patches, which take most of the time, are made once.
   sides = [node.weights.levels]
   if len(node.multiplier) == 2:
     sides = [np.maximum(sides[0], 0), np.maximum(-sides[0], 0)]
@@ -153,6 +148,7 @@ def _convolution(x, kernel, stride: int, dtype):
   height, width, channels, features = kernel.shape
   out = tuple(-(-side // stride) for side in x.shape[1:3])
   result = np.empty((len(x), *out, features), dtype)
+  # Patches are many times the size of their images, so only a few images' are there at a time.
   share = max(BYTES // (out[0] * out[1] * kernel[..., 0].size * kernel.itemsize), 1)
   for start in range(0, len(x), share):
     part = x[start : start + share]

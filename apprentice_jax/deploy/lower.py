@@ -63,19 +63,16 @@ def lower(
       f"{ENDS[ends]}-bit ends are for networks with quantized weights, not "
       f"{model.quantization.precision}"
     )
+  # From here on NumPy alone, in float64 where scales are multiplied.
   params, batch_stats = jax.tree.map(np.asarray, (params, batch_stats))
   mean, std = (tuple(map(float, v)) for v in (mean, std))
+  image_shape, class_names = tuple(image_shape), tuple(class_names)
   lowering = _Lowering(model, params, batch_stats, ENDS[ends])
+  built, precision = lowering.build(image_shape, mean, std), str(model.quantization.precision)
   network = Network(
-    tuple(lowering.build(tuple(image_shape), mean, std)),
-    tuple(image_shape),
-    tuple(class_names),
-    architecture,
-    str(model.quantization.precision),
-    mean,
-    std,
-    resize,
+    tuple(built), image_shape, class_names, architecture, precision, mean, std, resize
   )
+  # Here a number that is not finite gets the name of its layer.
   nodes.check(network)
   return network
 
@@ -108,6 +105,7 @@ class _Lowering:
     for stage, blocks in enumerate(model.stages, 1):
       for block in range(1, blocks + 1):
         x = self._block(f"stage{stage}_block{block}", x, 2 if stage > 1 and block == 1 else 1)
+    # The mean divides by the pixels that are left.
     halvings = len(model.stages) - 1 + 2 * model.imagenet_stem
     self._head(x, math.prod(-(-side // 2**halvings) for side in image_shape[:2]))
     return self._nodes
@@ -121,6 +119,7 @@ class _Lowering:
     mean, std = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (mean, std))
     multiplier, addend = 1 / (255 * std), -mean / std
     fixed, step = self._quantized and self._integer_end("stem"), 1.0
+    # The grid has to hold black and white of every channel.
     if fixed:
       step = _step("image_act", np.max(np.abs([addend, 255 * multiplier + addend])) / 127)
       multiplier, addend = _in_fractions(multiplier, addend, step)
@@ -132,6 +131,7 @@ class _Lowering:
   def _block(self, path: str, x: _Levels, strides: int) -> _Levels:
     """A residual block."""
     count, out, y = 3 if self._model.bottleneck else 2, self._grid(f"{path}/act"), x
+    # The last convolution has no activation of its own: the one after the addition is its.
     for i in range(1, count):
       step = self._grid(f"{path}/act{i}")
       stride = strides if i == count - 1 else 1
@@ -151,8 +151,9 @@ class _Lowering:
     """The mean, on a grid where the classifier's weights are integers; and the classifier."""
     fixed, step = self._quantized and self._integer_end("head"), 1.0
     if fixed:
+      # The mean of few levels lies between them, and gets a grid of 8 bits over the same range.
       top = 2**self._q.precision.activations - 1
-      step = _step("mean_act", x.step * top / 255)  # the mean of few levels lies between them
+      step = _step("mean_act", x.step * top / 255)
     multiplier = x.step / step * (FRACTION if fixed else 1.0) / pixels
     name = self._add(nodes.Mean("mean", x.name, fixed, float(_float32(multiplier))))
     if fixed:
@@ -170,6 +171,7 @@ class _Lowering:
       factor = p["scale"].astype(np.float64) / np.sqrt(s["var"].astype(np.float64) + EPSILON)
       multiplier, addend = scale * x.step * factor, p["bias"] - s["mean"] * factor
     multiplier = np.broadcast_to(multiplier, (len(multiplier), weights.levels.shape[-1]))
+    # The logits alone stay as they are: no grid follows them.
     fixed = self._quantized and after is not None
     if fixed:
       multiplier, addend = _in_fractions(multiplier, addend, after)
@@ -183,6 +185,7 @@ class _Lowering:
     if q.quantizes_weights(path):
       of_quantizer = {k: v for k, v in p.items() if k != "bias"}
       levels, scale = jax.tree.map(np.asarray, _encode(q)(kernel, of_quantizer))
+      # TTQ has one magnitude for positive weights and one for negative ones.
       if isinstance(scale, tuple):
         levels, scale = levels[0] - levels[1], np.stack([scale[0], -scale[1]])
       _require_finite(path, levels, scale)
@@ -191,6 +194,7 @@ class _Lowering:
       return nodes.Weights(_as_filter(levels), q.precision.weights, q.weights == "dorefa"), scale
     if self._ends == FULL:
       return nodes.Weights(_as_filter(kernel.astype(np.float32, copy=False)), FULL), np.ones((1, 1))
+    # An end that training left in full precision: symmetric, a scale per output channel.
     largest = np.max(np.abs(kernel), axis=tuple(range(kernel.ndim - 1)), keepdims=True)
     scale = largest.astype(np.float64) / (2 ** (self._ends - 1) - 1)
     levels = np.rint(kernel / np.where(scale == 0, 1, scale))
@@ -256,7 +260,8 @@ class _Lowering:
 
 @functools.cache
 def _encode(q: Quantization):
-  return jax.jit(functools.partial(encode_weights, q))  # compiled, as it is in training
+  # Compiled, as it is in training: op by op, a rounding may differ.
+  return jax.jit(functools.partial(encode_weights, q))
 
 
 def _leaf(tree: dict, path: str) -> dict:
@@ -275,7 +280,8 @@ def _in_fractions(multiplier, addend, step: float):
 
 
 def _float32(x) -> np.ndarray:
-  with np.errstate(over="ignore"):  # `check` says which layer's it is
+  # `check` says which layer an infinite number is of.
+  with np.errstate(over="ignore"):
     return np.asarray(x, np.float32)
 
 

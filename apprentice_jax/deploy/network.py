@@ -218,6 +218,7 @@ def check(network: Network) -> dict[str, Value]:
   Raises:
     BadNetwork: the nodes do not fit together, or a number is not finite.
   """
+  # In one pass, as the nodes stand: each is checked with the results of those before it.
   values, read = {}, set()
   for i, node in enumerate(network.nodes):
     where = f"node {node.name}"
@@ -228,6 +229,7 @@ def check(network: Network) -> dict[str, Value]:
       _require(name in values, f"{where} reads {name}, which is no node before it")
     read.update(inputs(node))
     value = _CHECKS[type(node)](network, node, *(values[name] for name in inputs(node)))
+    # A damaged file must not ask for more memory than there is.
     fits = math.prod(value.shape) <= LARGEST and min(value.shape) > 0
     _require(fits, f"{where}: a result of shape {value.shape}")
     values[node.name] = value
@@ -242,6 +244,7 @@ def _check_head(network: Network, values: dict[str, Value], unread: set[str]):
     isinstance(head, Conv) and unread == {head.name},
     f"one result is not read by others, the logits of a Conv at the end; not {sorted(unread)[:3]}",
   )
+  # Every backend makes it a matrix product.
   one = head.weights.levels.shape[:2] == (1, 1)
   _require(one, f"node {head.name}: a classifier of more than one pixel")
   logits = values[head.name]
@@ -324,6 +327,7 @@ def _conv(network: Network, node: Conv, x: Value) -> Value:
   else:
     integers = 1 <= w.bits <= 8 and w.levels.dtype in (np.int8, np.int16) and w.top > 0
     _require(integers, f"{where}: {w.levels.dtype} weights of {w.bits} bits")
+    # Sums are bounded by the levels themselves, so these have to be what their bits say.
     within = -w.top <= int(w.levels.min()) and int(w.levels.max()) <= w.top
     odd = not w.odd or np.all(w.levels % 2)
     _require(within and odd, f"{where}: levels that are not {'odd and ' * w.odd}within {w.top}")
@@ -369,6 +373,7 @@ def _relu(network: Network, node: Relu, x: Value) -> Value:
 
 
 def _max_pool(network: Network, node: MaxPool, x: Value) -> Value:
+  # Zeros of the border are never above such values.
   before = next(n for n in network.nodes if n.name == node.input)
   unsigned = isinstance(before, Relu) or isinstance(before, Quantize) and not before.signed
   _require(unsigned, f"node {node.name} pools what may be below 0")

@@ -84,6 +84,7 @@ def load(path) -> Predictor:
   from apprentice_jax.deploy import program
 
   data = pathlib.Path(path).read_bytes()
+  # A network does not know how its file is packed; a line of the header does.
   base3 = f":{bits.BASE3} ".encode() in _verified(data)
   try:
     predictor = program.predictor(decode(data))
@@ -94,11 +95,13 @@ def load(path) -> Predictor:
 
 def recognises(path) -> bool:
   """Whether the file at path is to be read by this module."""
-  with open(path, "rb") as file:  # other safetensors files are checkpoints
+  # Other safetensors files are checkpoints.
+  with open(path, "rb") as file:
     return file.read(8 + len(_START))[8:] == _START
 
 
-@functools.lru_cache(maxsize=1)  # a command writes the file and tells its size
+# A command writes the file and tells its size.
+@functools.lru_cache(maxsize=1)
 def encode(network: Network, packing: str = "bits") -> bytes:
   """The bytes of the file; see `write`."""
   tensors, lines, scales = {}, [], []
@@ -135,12 +138,14 @@ def _safetensors(metadata: dict, tensors: dict) -> bytes:
     data.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
     end += array.nbytes
   text = _json(header).encode()
+  # The format wants the tensors at a multiple of eight bytes.
   text += b" " * (-len(text) % 8)
   return b"".join([struct.pack("<Q", len(text)), text, *data])
 
 
 def sign(data: bytes) -> bytes:
   """A file's bytes with the checksum that belongs to them."""
+  # The digits have the same place and length before and after, so zeros can stand for them.
   start = _HASH.search(data).start(1)
   blank = data[:start] + _UNSIGNED.encode() + data[start + 64 :]
   return data[:start] + hashlib.sha256(blank).hexdigest().encode() + data[start + 64 :]
@@ -169,6 +174,7 @@ def decode(data: bytes) -> Network:
   Raises:
     BadFile: they are not what `encode` made.
   """
+  # The checksum first: what follows reads a file as `encode` made it, or a forged one.
   header = _verified(data)
   from safetensors import SafetensorError
   from safetensors.numpy import load as load_tensors
@@ -185,6 +191,7 @@ def decode(data: bytes) -> Network:
   about = _about(metadata["about"])
   scales = _Scales(_tensor(tensors, _SCALES, np.float32, None))
   nodes = tuple(_node(line, tensors, scales) for line in metadata["nodes"].split("\n"))
+  # Every byte has a meaning: two different files never hold the same network.
   _require(not len(scales.left), "scales that no node has")
   _require(not tensors, f"a tensor {next(iter(tensors), '')[:60]!r} that no node has")
   network = Network(nodes, **about)
@@ -244,6 +251,7 @@ def _node(line: str, tensors: dict, scales: _Scales) -> Node:
   """The node of a line; what it has of ``tensors`` and ``scales`` is taken out of them."""
   kind, *words = line.split(" ")
   _require(kind in KINDS, f"a node of kind {kind[:40]!r}")
+  # The fields of the class are the grammar of the line; its name comes first, for the sentences.
   values, words, name = {}, iter(words), ""
   for field in dataclasses.fields(KINDS[kind]):
     if field.name == "addend":

@@ -60,6 +60,7 @@ def find(paths: Sequence[str]) -> Files:
   """
   result = Files([], [])
   for path in map(os.fspath, paths):
+    # Whoever names a file means it, whatever it is called.
     if not os.path.isdir(path):
       result.paths.append(path)
       continue
@@ -118,7 +119,7 @@ def predict(predictor: Predictor, paths: Sequence, top: int = 5) -> Iterator[Ans
   check(predictor)
   for begin in range(0, len(paths), BATCH):
     some = paths[begin : begin + BATCH]
-    # Always as many: another number of images is another program to compile.
+    # The last batch is filled up: another number of images is another program to compile.
     images = np.zeros((min(BATCH, len(paths)), *predictor.image_shape), np.uint8)
     troubles = [_prepare(path, predictor, out) for path, out in zip(some, images)]
     logits = predictor.logits(images)[: len(some)].astype(np.float64)
@@ -154,11 +155,13 @@ def prepared(path, predictor: Predictor) -> np.ndarray:
     ConfigError: the file cannot be read, or the image does not fit.
   """
   height, width, channels = predictor.image_shape
+  # A pipe would wait for its writer.
   if not files.regular(path):
     raise ConfigError(f"{path} is a pipe or a device: give a file with its content.")
   try:
     encoded = pathlib.Path(path).read_bytes()
     picture = pictures.inspect(encoded)
+    # An image of the network's own size is one of its dataset, which was not cropped either.
     if not predictor.resize and (picture.height, picture.width) == (height, width):
       pixels = pictures.pixels(picture)
     elif height == width:

@@ -48,13 +48,8 @@ def sentences(network: Network) -> list[str]:
   """The preparation, for people."""
   height, width, channels = network.image_shape
   side = short_side(network.image_shape, network.resize)
-  # A resize to the network's own short side is none for images of its size. A larger one enlarges
-  # them.
-  unchanged = [f"An image of {width}x{height} pixels stays as it is."] * (
-    side == min(height, width)
-  )
   colours = "grey (Rec. 601)" if channels == 1 else "RGB"
-  return [
+  result = [
     f"Input: uint8, {colours}, (batch, {height}, {width}, {channels}), not normalised: "
     "the graph does ((pixel / 255) - mean) / std.",
     "Decode a JPEG at the smallest of 1, 1/2, 1/4 and 1/8 of its size "
@@ -63,5 +58,8 @@ def sentences(network: Network) -> list[str]:
     f"Resize its short side to {side} pixels, bilinear with antialiasing.",
     "Keep its proportions, the long side rounded down.",
     f"Cut {width}x{height} pixels out of the centre; half a pixel rounds to the even side.",
-    *unchanged,
   ]
+  # A larger short side than the network's own would enlarge such an image.
+  if side == min(height, width):
+    result.append(f"An image of {width}x{height} pixels stays as it is.")
+  return result

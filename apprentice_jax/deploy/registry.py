@@ -59,6 +59,7 @@ def load(path) -> Predictor:
   Raises:
     ConfigError: the file cannot be read, is damaged, or is of no format.
   """
+  # Extensions decide nothing: users rename files.
   name = recognised(path)
   try:
     if name:

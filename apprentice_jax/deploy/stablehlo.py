@@ -56,6 +56,7 @@ def write(network: Network, path):
     "resize": network.resize,
     "class_names": network.class_names,
   }
+  # One checksum over both, so that the sidecar of another network is noticed.
   sidecar["sha256"] = _checksum(data, sidecar)
   write_whole(path, data)
   write_whole(f"{path}.json", json.dumps(sidecar, indent=1, ensure_ascii=False).encode())
@@ -71,9 +72,8 @@ def export(network: Network) -> jax.export.Exported:
   """The program of uint8 images (batch, height, width, channels), of any batch."""
   (batch,) = jax.export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)
-  return jax.export.export(
-    jax.jit(functools.partial(program.logits, network)), platforms=PLATFORMS
-  )(images)
+  logits = jax.jit(functools.partial(program.logits, network))
+  return jax.export.export(logits, platforms=PLATFORMS)(images)
 
 
 def load(path) -> Predictor:
@@ -102,7 +102,8 @@ def load(path) -> Predictor:
     call = jax.jit(exported.call)
     # A jax may read the file of another one, and not run it.
     call.lower(jax.ShapeDtypeStruct((1, *shape), jnp.uint8))
-  except Exception as error:  # jax has no error of its own for bytes that are no program
+  except Exception as error:
+    # jax has no error of its own for bytes that are no program; its version explains most.
     fits = False
     if (wrote := sidecar.get("jax", jax.__version__)) != jax.__version__:
       raise BadFile(_another_jax(wrote, error)) from None

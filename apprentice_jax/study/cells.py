@@ -1,5 +1,6 @@
 """The cells of a study: one training run each, its config, and where it is kept."""
 
+import itertools
 import pathlib
 from typing import NamedTuple
 
@@ -44,23 +45,14 @@ def of(config, kind: str, precision: str, seed: int, variation: Variation) -> Ce
 
 def cells(config) -> list[Cell]:
   """The study's cells in the order in which they run: cells that others start from come first."""
-  kinds, varied, result = tuple(config.study.cells), variations.of(config), []
-  for seed in config.study.seeds:
-    result += [
-      of(config, kind, recipes.FULL_PRECISION, seed, variation)
-      for variation in varied
-      for kind in ALONE
-      if kind in kinds
-    ]
-  for seed in config.study.seeds:
-    result += [
-      of(config, kind, precision, seed, variation)
-      for precision in config.study.precisions
-      for variation in varied
-      for kind in kinds
-      if kind not in ALONE
-    ]
-  return list(dict.fromkeys(result))
+  study, varied = config.study, variations.of(config)
+  alone = [kind for kind in ALONE if kind in study.cells]
+  schemes = [kind for kind in study.cells if kind not in ALONE]
+  full = itertools.product(study.seeds, [recipes.FULL_PRECISION], varied, alone)
+  low = itertools.product(study.seeds, study.precisions, varied, schemes)
+  # Variations that a cell does not read give the same cell again.
+  every = itertools.chain(full, low)
+  return list(dict.fromkeys(of(config, kind, p, seed, v) for seed, p, v, kind in every))
 
 
 def sources(config, cell: Cell) -> dict[str, Cell]:

@@ -50,6 +50,7 @@ def count(config) -> int:
 def train(config, cell: Cell, workdir, splits: Splits) -> dict:
   """Trains a cell on a study's images, or finds it done; returns its result."""
   run_config = cluster.agreed(lambda: scaled(cells.cell_config(config, cell), workdir))
+  # What it starts from is a cell of this study, or the user's own network in its place.
   paths = {
     kind: cells.own_network(config, kind) or str(cells.cell_dir(workdir, source))
     for kind, source in cells.sources(config, cell).items()
@@ -72,30 +73,30 @@ def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
       saved.
     Preempted: SIGTERM or SIGINT came; all have saved.
   """
+  # Each cell with those that have to be finished before it.
   left = {
     cell: set(cells.sources(config, cell).values())
     for cell in cells.cells(config)
     if not cells.own_network(config, cell.kind) and result(cells.cell_dir(workdir, cell)) is None
   }
   with contextlib.ExitStack() as stack:
-    workers = [
-      stack.enter_context(_worker(config, workdir)) for _ in range(min(count(config), len(left)))
-    ]
+    most = min(count(config), len(left))
+    workers = [stack.enter_context(_worker(config, workdir)) for _ in range(most)]
     in_hand: dict[pipes.Connection, Cell] = {}
     try:
       while left or in_hand:
-        for worker in workers:
-          if worker.pipe not in in_hand and (
-            cell := _next(worker, workers, left, in_hand.values())
-          ):
+        for worker in [w for w in workers if w.pipe not in in_hand]:
+          if cell := _next(worker, workers, left, in_hand.values()):
             del left[cell]
             _hand(worker, cell, in_hand)
             begins(list(in_hand.values()))
+        # It wakes up now and then, to see whether a signal came.
         ended = pipes.wait(list(in_hand), timeout=0.2)
         number = preemption.requested(together=False)
         for pipe in ended:
           error = _received(pipe, in_hand.pop(pipe))
-          if isinstance(error, Preempted):  # Ctrl-C reaches every process of a terminal
+          # Ctrl-C reaches every process of a terminal, some workers before this one.
+          if isinstance(error, Preempted):
             number = number or error.signal
           elif error is not None and not number:
             raise error
@@ -105,7 +106,8 @@ def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
             "command continues.",
             number,
           )
-    except BaseException:  # whatever it is: nothing that was trained is lost
+    except BaseException:
+      # Whatever it is, nothing that was trained is lost.
       _stop(workers, in_hand)
       raise
 
@@ -131,15 +133,18 @@ def _next(
     left: each cell that no worker has begun, with the cells that it starts from.
     in_hand: the cells that workers train now.
   """
+  # A source that is left or in hand has no network yet to start from.
   unfinished = {*left, *in_hand}
   ready = [cell for cell, sources in left.items() if not sources & unfinished]
   others = set().union(*(w.programs for w in workers if w is not worker))
 
   def cost(cell: Cell) -> int:
+    # What another worker has compiled is left to it, as long as there is anything else.
     program = _program(cell)
     return 0 if program in worker.programs else 1 if program not in others else 2
 
-  return min(ready, key=cost, default=None)  # of those alike, the first
+  # Of cells that cost the same, min takes the first: the study's own order.
+  return min(ready, key=cost, default=None)
 
 
 def _program(cell: Cell) -> tuple:
@@ -167,20 +172,23 @@ def _stop(workers: list[_Worker], in_hand):
   """Tells the workers to stop, and waits until they have saved."""
   for worker in workers:
     if worker.pipe in in_hand and worker.process.is_alive():
-      # not SIGINT: they may have had one, and another one acts at once
+      # They may have had a SIGINT, and another one would end them at once.
       os.kill(worker.process.pid, signal.SIGTERM)
   for pipe in list(in_hand):
-    with contextlib.suppress(EOFError, OSError):  # one that had not even started is gone
+    # A worker that had not even started is gone, and answers nothing.
+    with contextlib.suppress(EOFError, OSError):
       pipe.recv()
       del in_hand[pipe]
 
 
 @contextlib.contextmanager
 def _worker(config, workdir):
-  context = multiprocessing.get_context("spawn")  # jax has threads, which a fork would not survive
+  # jax has threads, which would not survive a fork.
+  context = multiprocessing.get_context("spawn")
   ours, theirs = context.Pipe()
   process = context.Process(target=_work, args=(theirs, config, workdir), daemon=True)
   process.start()
+  # With this copy open, a worker's end would never be seen as the end of its pipe.
   theirs.close()
   try:
     yield _Worker(process, ours, set())
@@ -194,7 +202,8 @@ def _worker(config, workdir):
 def _work(pipe, config, workdir: pathlib.Path):
   """A worker process: trains the cells that it is sent, until it is sent None."""
   guard.end_with_parent()
-  sys.stdout = open(os.devnull, "w")  # the study's process says how far they are
+  # The study's process says how far the cells are.
+  sys.stdout = open(os.devnull, "w")
   with preemption.listening():
     devices.start(config.cpu_devices, workdir, config.study.jobs)
     splits = open_splits(config.data)

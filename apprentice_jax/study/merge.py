@@ -25,18 +25,21 @@ def report_on(folders: list[str], out: str = "") -> str:
   if not out and len(folders) > 1:
     raise ConfigError("a report of several studies needs --out=DIR.")
   out = local(out or folders[0])
+  # A report of several studies must not take the place of one study's own.
   own = len(folders) == 1 and out.resolve() == folders[0].resolve()
   if not own and (out / "config.json").exists():
     raise ConfigError(f"{out} holds a run or a study of its own: choose another --out.")
   studies = [results.load(folder) for folder in folders]
   rows = results.merged(studies)
+  # Parts share all of the config but these two lists.
   config = studies[0].config.copy_and_resolve_references()
   config.study.references = _union(study.config.study.references for study in studies)
   config.study.variations = _union(study.config.study.variations for study in studies)
   missing = [name for s in studies for name in results.missing(s.config, rows)]
   with disk_errors(out):
     out.mkdir(parents=True, exist_ok=True)
-    if not own:  # it is there, and the study may be running and add to it
+    # The study's own file is there, and the study may be running and add to it.
+    if not own:
       results.write(out / "results.csv", rows)
     earlier = [name for study in studies for name in results.earlier(study.folder, study.config)]
     return report.write(config, out, rows, folders, missing, earlier)

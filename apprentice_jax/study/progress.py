@@ -56,6 +56,7 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
     return Status("waiting")
   records = [r for r in read_records(place) if "epoch" in r]
   last = records[-1] if records else {}
+  # A run that was killed looks like one that runs, but for the age of its last record.
   age = time.time() - (place / "metrics.jsonl").stat().st_mtime if records else None
   return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
 
@@ -71,6 +72,7 @@ def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
     return None
 
   def expected(cell: Cell) -> float:
+    # From the most alike to any at all.
     for alike in (
       lambda c: c._replace(seed=0) == cell._replace(seed=0),
       lambda c: c[:2] == cell[:2],
@@ -85,6 +87,7 @@ def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
     for cell, p in statuses.items()
     if p.state in ("running", "waiting")
   ]
+  # Towards the end there are fewer cells than places.
   return sum(left) / max(min(at_once, len(left)), 1)
 
 
@@ -98,6 +101,7 @@ def table(statuses: dict[Cell, Status], at_once: int = 1) -> str:
   if left := time_left(statuses, at_once):
     summary += f", about {_clock(left)} left"
   seeds = sorted({cell.seed for cell in statuses})
+  # Most studies have no variations, and no need of the column.
   names = ["network", "precision"]
   if any(cell.variation.changes for cell in statuses):
     names.append("setting")
@@ -107,6 +111,7 @@ def table(statuses: dict[Cell, Status], at_once: int = 1) -> str:
     rows.setdefault(key, {})[cell.seed] = p.state if p.accuracy is None else f"{p.accuracy:.2f}"
   lines = [[*names, *(f"seed {seed}" for seed in seeds)]]
   lines += [[*key, *(by_seed.get(seed, "") for seed in seeds)] for key, by_seed in rows.items()]
+  # Aligned for a terminal: words to the left, numbers to the right.
   widths = [max(map(len, column)) for column in zip(*lines)]
   places = [str.ljust] * len(names) + [str.rjust] * len(seeds)
   padded = [[place(*pair) for place, *pair in zip(places, line, widths)] for line in lines]

@@ -41,6 +41,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
   entries = summary.entries(rows)
   split, count = config.eval.final, f"{rows[0]['count']:,}"
   what = f"{split} split, {count} images, last epoch, {_seeds(rows)}"
+  # Read once: curves, convergence and the teacher's part are all made of them.
   runs = {str(row["place"]): read_records(row["place"]) for row in rows}
   curves = _curves_of(runs)
   notes = [
@@ -48,6 +49,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
     f"the last epoch's accuracy on the {count} images of the {split} split; no epoch is picked by "
     "it."
   ]
+  # Whoever picks the best of several settings by the test split has no test left.
   if split == "test" and any(row["point"] for row in rows):
     notes.append(
       "A setting chosen by this table is chosen on the test split: to choose, hold out "
@@ -87,7 +89,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
 def _curves_of(runs: dict[str, list[dict]]):
   """Returns curves(row, smooth=False), the `summary.Curve` of a row's run, or None."""
   every = [curve for records in runs.values() if (curve := summary.curve(records))]
-  # Not validation accuracies of some runs beside training accuracies of others.
+  # Validation accuracies of some runs do not compare with training accuracies of others.
   scored = all(curve.split == "validation" for curve in every)
   return lambda row, smooth=False: summary.curve(runs[str(row["place"])], smooth, scored)
 
@@ -109,17 +111,16 @@ def accuracies(config, entries: list[summary.Entry], what: str) -> Table:
   rows = []
   for e in entries:
     own = cited.get((e.network, e.precision), ())
-    rows.append(
-      {
-        **_cell(e),
-        "n": counted(e),
-        "accuracy %": _spread(e.accuracy.values()),
-        "gap": "" if e.gap is None else f"{e.gap:+z.2f}",
-        "size": f"{e.cost('bytes') / 1000:.1f} kB",
-        "reference %": "; ".join(f"{r.accuracy:.2f}" for r in own),
-        "difference": "; ".join(f"{e.mean - r.accuracy:+z.2f}" for r in own),
-      }
-    )
+    row = {
+      **_cell(e),
+      "n": counted(e),
+      "accuracy %": _spread(e.accuracy.values()),
+      "gap": "" if e.gap is None else f"{e.gap:+z.2f}",
+      "size": f"{e.cost('bytes') / 1000:.1f} kB",
+      "reference %": "; ".join(f"{r.accuracy:.2f}" for r in own),
+      "difference": "; ".join(f"{e.mean - r.accuracy:+z.2f}" for r in own),
+    }
+    rows.append(row)
   return _table(
     f"Accuracy ({what}), mean ± standard deviation over seeds. Gap: to the full-precision student "
     "of the same seeds, in points. Size: the packed file's, ends in float32.",
@@ -140,23 +141,23 @@ def significance(title: str, comparisons, what: str, beside: str = "") -> list:
   for precision, members in comparisons.items():
     rows = []
     for c in members:
+      # A t-test needs two seeds, and differences that spread.
       interval, p, corrected = "all seeds alike: no test", "", ""
       if c.test.p is not None:
         interval = f"{c.test.low:+z.2f} to {c.test.high:+z.2f}"
         p, corrected = _p(c.test.p), _p(c.corrected)
       elif len(c.test.seeds) == 1:
         interval = "one seed: no test"
-      rows.append(
-        {
-          "difference of": f"{NAMES[c.one.cell]} − {NAMES[c.other.cell]}{beside}",
-          "setting": c.one.point,
-          "points": f"{c.test.difference:+z.2f}",
-          "95% interval": interval,
-          "p": p,
-          "p, Holm": corrected,
-          "seeds": ", ".join(map(str, c.test.seeds)),
-        }
-      )
+      row = {
+        "difference of": f"{NAMES[c.one.cell]} − {NAMES[c.other.cell]}{beside}",
+        "setting": c.one.point,
+        "points": f"{c.test.difference:+z.2f}",
+        "95% interval": interval,
+        "p": p,
+        "p, Holm": corrected,
+        "seeds": ", ".join(map(str, c.test.seeds)),
+      }
+      rows.append(row)
     tests = sum(c.corrected is not None for c in members)
     how = "of which too few seeds say nothing more."
     if tests:
@@ -183,17 +184,19 @@ def _curve_plots(config, entries, curves, out) -> list:
         if e.precision == precision
         and variations.changes_of(e.point) == variations.read_by(changes, e.cell, precision)
       ]
+      # A variation that no cell of this precision reads would draw the base's picture again.
       if not here or here in drawn:
         continue
       drawn.append(here)
       number += 1
       name = f"curves-{precision.replace(',', '')}{f'-{number}' if number > 1 else ''}.png"
-      shared = max((e.point for e in here), key=len)  # of full precision the part that concerns it
+      # Some cells read a part of the changes: the longest text has all of them.
+      shared = max((e.point for e in here), key=len)
       title = ", ".join(filter(None, (precision, shared)))
-      by_cell = {}
-      for e in sorted(here, key=lambda e: CELLS.index(e.cell)):
-        if own := [c for row in e.rows if (c := curves(row))]:
-          by_cell[e.cell] = own
+      # The order of CELLS, so that all pictures have one legend.
+      here = sorted(here, key=lambda e: CELLS.index(e.cell))
+      by_cell = {e.cell: [c for row in e.rows if (c := curves(row))] for e in here}
+      by_cell = {cell: own for cell, own in by_cell.items() if own}
       if plots.study_curves(by_cell, NAMES, title, out / name):
         pictures.append(Picture(name, f"learning curves at {title}, mean over seeds"))
   return pictures or [Text("There are no records of the runs.")]
@@ -204,6 +207,7 @@ def convergence(entries, curves) -> list:
   pairs = summary.convergence(entries, lambda row: curves(row, smooth=True))
   if not pairs:
     return []
+  # The caption says which accuracy it is, since noise on training images is of another kind.
   splits = sorted({c.split for e in entries for row in e.rows if (c := curves(row))})
   how = " or ".join(splits) + " accuracy"
   if "training" in splits:
@@ -238,8 +242,9 @@ def tradeoffs(entries, what: str, out) -> list:
     ("bytes", 1e3, "size", "{:.1f} kB", "size of the packed file, kB", "accuracy-size.png"),
     ("bops", 1e6, "bit operations", "{:,.1f} M", BOPS, "accuracy-bops.png"),
   ):
+    # Results of an earlier version may not count bit operations.
     some = [e for e in entries if e.cost(field)]
-    if not some:  # results of a version that did not count them
+    if not some:
       continue
     costs = [e.cost(field) / unit for e in some]
     best = summary.front(costs, [e.mean for e in some])
@@ -265,6 +270,7 @@ def tradeoffs(entries, what: str, out) -> list:
 def agreement(entries, runs, what: str) -> list:
   """How often student and teacher say the same, and how sure the teacher is of what the student
   learns from."""
+  # Cells without a teacher have no agreement, and no row.
   percent = lambda e, field: [100 * row[field] for row in e.rows if row[field] != ""]
   counted, rows = _counted(entries), []
   for e in entries:
@@ -272,17 +278,16 @@ def agreement(entries, runs, what: str) -> list:
       continue
     taught = list(filter(None, (summary.taught_by(runs[str(row["place"])]) for row in e.rows)))
     accuracy, loss = map(statistics.mean, zip(*taught)) if taught else (None, None)
-    rows.append(
-      {
-        **_cell(e, "scheme"),
-        "n": counted(e),
-        "agreement %": _spread(percent(e, "agreement")),
-        "student %": _spread(e.accuracy.values()),
-        "teacher %": _spread(percent(e, "teacher_accuracy")),
-        "teacher in training %": f"{accuracy:.2f}" if taught else "",
-        "cross-entropy": f"{loss:.4f}" if taught else "",
-      }
-    )
+    row = {
+      **_cell(e, "scheme"),
+      "n": counted(e),
+      "agreement %": _spread(percent(e, "agreement")),
+      "student %": _spread(e.accuracy.values()),
+      "teacher %": _spread(percent(e, "teacher_accuracy")),
+      "teacher in training %": f"{accuracy:.2f}" if taught else "",
+      "cross-entropy": f"{loss:.4f}" if taught else "",
+    }
+    rows.append(row)
   return rows and [
     Heading("Agreement of student and teacher"),
     _table(
@@ -302,17 +307,16 @@ def everything(entries, what: str) -> list:
   for e in entries:
     texts = lambda field, form="{}": [form.format(r[field]) for r in e.rows if r[field] != ""]
     distinct = lambda field: ", ".join(dict.fromkeys(texts(field)))
-    rows.append(
-      {
-        **_cell(e),
-        "seeds": distinct("seed"),
-        "accuracies %": ", ".join(f"{a:.2f}" for a in e.accuracy.values()),
-        "epochs": distinct("epochs"),
-        "steps": distinct("steps"),
-        "seconds": ", ".join(texts("seconds", "{:,.0f}")),
-        "config": variations.Variation("", tuple(e.rows[0]["changes"].items())).label,
-      }
-    )
+    row = {
+      **_cell(e),
+      "seeds": distinct("seed"),
+      "accuracies %": ", ".join(f"{a:.2f}" for a in e.accuracy.values()),
+      "epochs": distinct("epochs"),
+      "steps": distinct("steps"),
+      "seconds": ", ".join(texts("seconds", "{:,.0f}")),
+      "config": variations.Variation("", tuple(e.rows[0]["changes"].items())).label,
+    }
+    rows.append(row)
   return [
     Heading("All that was run"),
     _table(
@@ -346,6 +350,7 @@ def _sources(config, entries) -> list:
   """Where the references come from, and which of them no cell is compared with."""
   cited, used, unused = _references(config, entries), [], []
   for r in map(references.parse, config.study.references):
+    # A reference that no cell matches is listed, too: its network may be misspelt.
     line = f"{r.accuracy:.2f} ({r.network} {r.precision}: {r.source})"
     (used if r[:2] in cited else unused).append(line)
   texts = []

@@ -41,7 +41,8 @@ def write(path: pathlib.Path, rows: list[dict]):
   writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
   writer.writeheader()
   writer.writerows(rows)
-  write_whole(path, file.getvalue(), durable=True)  # another process may be reading it
+  # Another process may be reading it.
+  write_whole(path, file.getvalue(), durable=True)
 
 
 def load(folder) -> Study:
@@ -84,11 +85,13 @@ def located(rows: list[dict], config, folder: pathlib.Path) -> list[dict]:
   by_key = {_key_of(cell): cell for cell in cells.cells(config)}
   result = []
   for row in rows:
+    # A user's own network has a path of its own; a study's folder may have been moved.
     ours, cell = row["workdir"].startswith("cells/"), by_key.get(_key(row))
     place = folder / row["workdir"] if ours else pathlib.Path(row["workdir"])
     if ours and (place / "config.json").exists():
       own = workdir.read_config(place)
-    else:  # the cell was given, or its workdir left behind
+    else:
+      # The cell is a user's own network, or its workdir was left behind.
       own = configs.flat(cells.cell_config(config, cell)) if cell else {}
     result.append({**row, "place": place, "changes": _changes(own, config)})
   return result
@@ -118,7 +121,8 @@ def _key(row: dict) -> tuple:
 
 
 def _changes(own: dict, config) -> dict:
-  listed = lambda value: list(value) if isinstance(value, tuple) else value  # as JSON has it
+  # A config that was read from JSON has lists in place of tuples.
+  listed = lambda value: list(value) if isinstance(value, tuple) else value
   return {
     key: own[key]
     for key, value in configs.flat(config).items()
@@ -143,6 +147,7 @@ def _row(line: dict, config) -> dict:
   row = {field: line.get(field) or "" for field in FIELDS}
   for kind, fields in ((int, _INTEGERS), (float, _NUMBERS)):
     row.update({field: kind(row[field]) for field in fields if row[field] != ""})
+  # Every version wrote these: a line without them was cut off.
   for field in ("cell", "precision", "seed", "accuracy", "count", "bytes", "workdir"):
     if row[field] == "":
       raise ValueError(field)
@@ -162,16 +167,16 @@ def merged(studies: list[Study]) -> list[dict]:
   first, *others = studies
   for other in others:
     _check_same(first, other)
+  # The same cell twice would count as two seeds.
   rows, owner = [], {}
   for study in studies:
     for row in study.rows:
       if (other := owner.setdefault(_key(row), study)) is not study:
-        what = " ".join(
-          filter(None, (row["cell"], row["precision"], row["point"], f"seed {row['seed']}"))
-        )
+        parts = (row["cell"], row["precision"], row["point"], f"seed {row['seed']}")
         raise ConfigError(
-          f"the cell {what} is in {other.folder} and in {study.folder}: parts of a study have no "
-          "cell in common; leave one of them out, or give it other seeds or cells."
+          f"the cell {' '.join(filter(None, parts))} is in {other.folder} and in {study.folder}: "
+          "parts of a study have no cell in common; leave one of them out, or give it other seeds "
+          "or cells."
         )
       rows.append(row if len(studies) == 1 else {**row, "workdir": str(row["place"])})
   return rows

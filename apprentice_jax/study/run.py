@@ -65,10 +65,10 @@ def run_study(config, workdir) -> str:
   if (workdir / "metrics.jsonl").exists():
     raise ConfigError(f"{workdir} holds a training run: choose another --workdir.")
   shared = cluster.agreed(lambda: scaled(config, workdir))
-  recipes = sorted(
-    {SCHEMES[k].recipe if k in SCHEMES else k for k in kinds if not own_network(config, k)}
-  )
+  trained = [kind for kind in kinds if not own_network(config, kind)]
+  recipes = sorted({SCHEMES[kind].recipe if kind in SCHEMES else kind for kind in trained})
   splits = open_splits(shared.data)
+  # Every variation has to be able to run, before the first cell trains for hours.
   varied = [_preflight(config, v, workdir, splits, recipes) for v in variations.of(config)]
   preflight.announce(shared, splits)
   if config.note and cluster.first():
@@ -79,6 +79,7 @@ def run_study(config, workdir) -> str:
     disk_errors(workdir),
     identity.replaceable(workdir),
   ):
+    # The first to claim the folder owns it: another config's study gets an error here.
     cluster.on_first(lambda: claim(workdir, shared))
     cluster.on_first(lambda: identity.claim_data(workdir, splits))
     cluster.on_first(lambda: write_config(workdir, shared))
@@ -98,7 +99,8 @@ def run_study(config, workdir) -> str:
 def _preflight(config, variation: variations.Variation, workdir, splits: Splits, recipes):
   """The config at a variation, if it can run."""
   varied = cluster.agreed(lambda: scaled(variations.applied(config, variation), workdir))
-  if variation.changes:  # its quantizers need not be able to do the config's own precision
+  # Its quantizers need not be able to do the config's own precision, if no cell has it.
+  if variation.changes:
     varied.precision = config.study.precisions[0]
   with variations.naming(variation):
     preflight.check(varied, open_splits(varied.data, splits), recipes)
@@ -120,14 +122,11 @@ def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
 
   def note():
     """Adds the rows of the cells that are done, and writes all of them."""
+    # A row may take all processes, so they have to agree on which are due.
     done = cluster.share([cell in rows or is_done(cell) for cell in every])
-    rows.update(
-      {
-        cell: _row(config, cell, workdir, splits)
-        for cell, d in zip(every, done)
-        if d and cell not in rows
-      }
-    )
+    for cell, cell_done in zip(every, done):
+      if cell_done and cell not in rows:
+        rows[cell] = _row(config, cell, workdir, splits)
     if cluster.first():
       results.write(workdir / "results.csv", [rows[cell] for cell in every if cell in rows])
 
@@ -135,10 +134,12 @@ def _rows(config, workdir: pathlib.Path, splits: Splits) -> list[dict]:
     note()
     if cluster.first():
       view = progress.table(progress.read(config, workdir, in_hand), jobs.count(config))
-      if not sys.stdout.isatty():  # in a log the first line is enough; the whole comes at the end
+      # In a log the first line is enough; the whole comes at the end.
+      if not sys.stdout.isatty():
         view = view.partition("\n")[0]
       print("\n".join([view, *(c.name for c in in_hand)]), flush=True)
 
+  # What the jobs leave is nothing, or, with one job at a time, everything.
   if jobs.count(config) > 1:
     jobs.train_cells(config, workdir, begins)
   for cell in every:
@@ -155,7 +156,8 @@ def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
   """The line of results.csv for a cell, which is trained if it is not finished."""
   run_config = cluster.agreed(lambda: scaled(cell_config(config, cell), workdir))
   own, final = own_network(config, cell.kind), config.eval.final
-  if own:  # the user's own network: scored, not trained
+  # The user's own network is scored, not trained.
+  if own:
     scores = api.evaluate_network(run_config, own, final, splits=splits)
     ended = {f"{final}_{k}": v for k, v in scores.items()}
   else:

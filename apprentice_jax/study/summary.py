@@ -70,12 +70,11 @@ def entries(rows: list[dict]) -> list[Entry]:
   groups = {}
   for row in rows:
     groups.setdefault((row["cell"], row["precision"], row["point"]), []).append(row)
-  result = [
-    Entry(
-      *key, members[0]["network"], {r["seed"]: 100 * r["accuracy"] for r in members}, members, None
-    )
-    for key, members in groups.items()
-  ]
+  result = []
+  for key, members in groups.items():
+    accuracy = {r["seed"]: 100 * r["accuracy"] for r in members}
+    result.append(Entry(*key, members[0]["network"], accuracy, members, None))
+  # Python's sort is stable: within a precision, the order of the rows remains.
   order = {precision: i for i, precision in enumerate(dict.fromkeys(e.precision for e in result))}
   result.sort(key=lambda e: order[e.precision])
   students = [e for e in result if e.cell == "student"]
@@ -127,9 +126,9 @@ def paired(one: dict[int, float], other: dict[int, float]) -> Paired | None:
   n = len(seeds)
   error = sd / math.sqrt(n)
   half = special.stdtrit(n - 1, 0.975) * error
-  return Paired(
-    mean, seeds, mean - half, mean + half, 2 * float(special.stdtr(n - 1, -abs(mean) / error))
-  )
+  # scipy.stats has this test too, but takes long to import.
+  p = 2 * float(special.stdtr(n - 1, -abs(mean) / error))
+  return Paired(mean, seeds, mean - half, mean + half, p)
 
 
 class Comparison(NamedTuple):
@@ -171,6 +170,7 @@ def _tested(pairs) -> dict[str, list[Comparison]]:
   for one, other in pairs:
     if test := paired(one.accuracy, other.accuracy):
       result[one.precision].append(Comparison(one, other, test, None))
+  # All tests of one table are corrected together, since a reader looks at all of them.
   for precision, members in result.items():
     corrected = iter(holm([c.test.p for c in members if c.test.p is not None]))
     result[precision] = [
@@ -213,12 +213,14 @@ def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Cur
     smooth: training accuracies as their mean over each epoch, at the epoch's last step.
     scored: whether to take validation accuracies where there are any.
   """
+  # Scores have a step alone; the training record of this step has the epoch.
   at = {r["step"]: r["epoch"] for r in records if "epoch" in r}
   scores = {
     at[r["step"]]: r["validation_accuracy"]
     for r in records
     if scored and "validation_accuracy" in r and r["step"] in at
   }
+  # One score is that of the end, and no curve.
   if len(scores) > 1:
     return Curve(np.array(list(scores)), 100 * np.array(list(scores.values())), "validation")
   training = [r for r in records if "student_accuracy" in r and "epoch" in r]
@@ -226,7 +228,8 @@ def curve(records: list[dict], smooth: bool = False, scored: bool = True) -> Cur
     return None
   epochs, accuracy = (np.array([r[k] for r in training]) for k in ("epoch", "student_accuracy"))
   if smooth:
-    weights = np.diff([0, *(r["step"] for r in training)])  # a record is the mean of so many steps
+    # A record is the mean of the steps since the one before.
+    weights = np.diff([0, *(r["step"] for r in training)])
     number = np.ceil(epochs - 1e-6)
     groups = [number == n for n in np.unique(number)]
     accuracy = np.array([np.average(accuracy[g], weights=weights[g]) for g in groups])
@@ -241,13 +244,11 @@ def taught_by(records: list[dict]) -> tuple[float, float] | None:
   taught = [r for r in records if "teacher_ce" in r]
   if not taught:
     return None
-  weights = np.diff([0, *(r["step"] for r in taught)])  # a record is the mean of so many steps
+  # A record is the mean of the steps since the one before.
+  weights = np.diff([0, *(r["step"] for r in taught)])
   last = np.array([r["epoch"] > taught[-1]["epoch"] - 1 for r in taught])
-  accuracy, loss = (
-    np.average([r[k] for r in taught], weights=weights * last)
-    for k in ("teacher_accuracy", "teacher_ce")
-  )
-  return 100 * float(accuracy), float(loss)
+  mean = lambda field: float(np.average([r[field] for r in taught], weights=weights * last))
+  return 100 * mean("teacher_accuracy"), mean("teacher_ce")
 
 
 def epochs_to(level: float, of: Curve) -> float | None:
@@ -282,6 +283,7 @@ def convergence(entries: list[Entry], curves) -> list[Convergence]:
   result = []
   for precision in dict.fromkeys(e.precision for e in entries):
     here = [e for e in entries if e.precision == precision and e.cell not in ("teacher", "student")]
+    # Epochs of two precisions do not compare: each has a cell of its own to stand beside.
     kind = "A" if any(e.cell == "A" for e in here) else "baseline"
     for other in (e for e in here if e.cell == kind):
       for entry in (e for e in here if e.cell != kind and comparable(e, other)):

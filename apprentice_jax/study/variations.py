@@ -59,7 +59,7 @@ def _variation(text: str) -> Variation:
   """Reads ``NAME: FIELD=VALUE, FIELD=VALUE``."""
   name, colon, rest = (part.strip() for part in text.partition(":"))
   changes, fields = {}, configs.FIELDS
-  # commas that are in no parentheses
+  # Commas in parentheses belong to a tuple.
   for item in filter(None, map(str.strip, re.split(r",(?![^()]*\))", rest))):
     field, equals, value = (part.strip() for part in item.partition("="))
     if not equals or not field:
@@ -69,6 +69,7 @@ def _variation(text: str) -> Variation:
         f"config.study.variations has {field!r}, which is no field of the config: "
         f"{nearest(field, fields)}"
       )
+    # The cells of a study share the images and the devices, say.
     if why := fields[field].tags.shared:
       raise ConfigError(f"config.study.variations cannot vary {field}: {why}.")
     if field in changes:
@@ -92,6 +93,7 @@ def check(config):
         "config.study.variations varies batch_size, but the batch follows the devices: set "
         "config.batch_per_device=0."
       )
+    # The config's own precision may be none of the study's, and too much for these quantizers.
     varied = applied(config, variation)
     varied.precision = precisions[0]
     with naming(variation):
@@ -148,10 +150,12 @@ def _value(field: str, text: str, default):
     str: "a word ('': an empty one)",
   }
   try:
+    # bool comes first, and by its words: bool("False") would be True.
     if isinstance(default, bool):
       return {"true": True, "false": False}[text.lower()]
     if isinstance(default, (tuple, list)):
       inside = re.fullmatch(r"\((.*)\)", text)[1]
+      # An empty default says nothing of its items, which are words in every such field.
       items = filter(None, map(str.strip, inside.split(",")))
       return tuple(_value(field, item, default[0] if default else "") for item in items)
     if isinstance(default, str):

@@ -36,6 +36,7 @@ def _sentences(effects, members, names) -> list[str]:
   title = lambda c: names[c.one.cell] + (f" at {c.one.point}" if c.one.point else "")
   proven = lambda c: c.corrected is not None and c.corrected < LEVEL
   result = []
+  # The corrected p-value decides, and the interval, which is not corrected, stands beside it.
   for c in effects:
     test = c.test
     seeds, difference = len(test.seeds), abs(test.difference)
@@ -66,6 +67,7 @@ def _sentences(effects, members, names) -> list[str]:
 def _seeds_needed(test: summary.Paired) -> str:
   """How many seeds a difference of this mean and spread would take, in words."""
   n = len(test.seeds)
+  # The standard deviation, from the interval that was made of it.
   spread = (test.high - test.low) / 2 / special.stdtrit(n - 1, 0.975) * math.sqrt(n)
   count = seeds_needed(abs(test.difference) / spread)
   seeds = f"about {count:,}" if count else f"more than {MOST_SEEDS:,}"

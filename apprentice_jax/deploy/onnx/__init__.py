@@ -62,6 +62,7 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
   if form not in FORMS:
     raise ValueError(f"form {form!r} does not exist: choose one of {', '.join(FORMS)}.")
   values = check(network)
+  # Only a network trained for it has a fast form; every network has an exact one.
   why = fast.unfit(network, values)
   if form == "fast" and why:
     raise ConfigError(f"the network has no fast form: {why}.")
@@ -82,6 +83,7 @@ def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes
     model_version=VERSION,
     doc_string=_description(network),
   )
+  # The same network gives the same bytes, so that files can be compared.
   data = model.SerializeToString(deterministic=True)
   return data + _seal(data)
 
@@ -138,6 +140,7 @@ def load(path, threads: int = 0) -> Predictor:
   """
   runtime = _import("onnxruntime")
   data = pathlib.Path(path).read_bytes()
+  # Before ONNX Runtime reads it, which would take a changed weight for what was written.
   size = len(_seal(b""))
   if len(data) < size or data[-size:] != _seal(data[:-size]):
     raise BadFile("damaged: its checksum is not that of what it holds")
@@ -166,6 +169,7 @@ def load(path, threads: int = 0) -> Predictor:
 
 def recognises(path) -> bool:
   """Whether this module reads the file at path: the producer's name follows the IR version."""
+  # ONNX files of other producers are not ours to read.
   with open(path, "rb") as file:
     start = file.read(4 + len(PRODUCER))
   return start[:1] == b"\x08" and start[2:] == bytes([0x12, len(PRODUCER)]) + PRODUCER.encode()

@@ -84,6 +84,7 @@ def _conv(g, node: Conv, value: Value, x):
   x, kernel = as_float(g, value, x), weights(g, node, filters, node.multiplier)
   if not node.fixed:
     return g.add("Conv", x, kernel, node.addend, name=node.name, **window(node))
+  # The addend comes after the rounding, so it cannot be the operator's own bias.
   products = g.add("Round", g.add("Conv", x, kernel, **window(node)))
   return g.add("Add", products, _channels(node.addend), name=node.name)
 
@@ -97,14 +98,14 @@ def _sums(g, node: Conv, value: Value, layout, op, x, **attributes):
     # Without Round, ONNX Runtime would multiply the weights by the multipliers.
     return [g.add("Round", s) for s in sums]
   convolve = functools.partial(g.add, op, x, **attributes)
-  if w.odd and w.bits == 8:  # half, and half + 1 by its zero point
+  # Odd levels up to 255 do not fit int8: half of one, and half + 1 by another zero point.
+  if w.odd and w.bits == 8:
     half, points = as_uint8(g, layout(w.levels // 2)), (ZERO, ZERO - 1)
     sums = [g.add("Add", *(convolve(half, zero(value), np.uint8(point)) for point in points))]
   elif w.top > LARGEST_WEIGHT:
     sums = [convolve(as_uint8(g, layout(w.levels)), zero(value), np.uint8(ZERO))]
   else:
-    kernels = (g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier))
-    sums = [convolve(kernel, zero(value)) for kernel in kernels]
+    sums = [convolve(kernel, zero(value)) for kernel in _kernels(g, node, layout)]
   return [g.cast(s, np.float32) for s in sums]
 
 
@@ -139,15 +140,15 @@ def _float_levels(g, node: Conv, layout):
   if w.odd and w.bits == 8:
     half = g.cast(g.constant(layout(w.levels // 2).astype(np.int8)), np.float32)
     return [g.add("Add", g.add("Mul", half, np.float32(2)), np.float32(1))]
-  kernels = (g.levels(w, layout(w.levels), side) for side in _sides(node.multiplier))
-  return [g.cast(kernel, np.float32) for kernel in kernels]
+  return [g.cast(kernel, np.float32) for kernel in _kernels(g, node, layout)]
 
 
-def _sides(multiplier):
+def _kernels(g, node: Conv, layout):
   """The levels that meet each row of multipliers: all, or the positive and negative ones, as 1."""
-  if len(multiplier) == 1:
-    return [None]
-  return [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
+  sides = [None]
+  if len(node.multiplier) == 2:
+    sides = [lambda x: np.maximum(x, 0), lambda x: np.maximum(-x, 0)]
+  return (g.levels(node.weights, layout(node.weights.levels), side) for side in sides)
 
 
 def as_float(g: Graph, value: Value, x: str) -> str:
@@ -178,7 +179,8 @@ def _rescale(g, node: nodes.Rescale, value: Value, x):
   x = as_float(g, value, subsampled(g, x, node.stride))
   if value.kind == "levels":
     x = g.add("Round", g.add("Mul", x, np.float32(node.multiplier)))
-  if extra := node.channels - value.shape[-1]:  # zeros, the smaller half before
+  # Zeros on both sides, the smaller half before.
+  if extra := node.channels - value.shape[-1]:
     pads = np.array([0, extra // 2, 0, 0, 0, extra - extra // 2, 0, 0])
     x = g.add("Pad", x, pads, np.float32(0))
   return g.add("Identity", x, name=node.name)
@@ -192,34 +194,20 @@ def subsampled(g: Graph, x: str, stride: int) -> str:
   return g.add("Slice", x, np.zeros(2, np.int64), ends, SPATIAL, np.full(2, stride))
 
 
-def _add(g, node: nodes.Add, *values_and_names):
-  return g.add("Add", *values_and_names[2:], name=node.name)
-
-
-def _quantize(g, node: nodes.Quantize, value: Value, x):
-  return on_grid(g, node, x, FRACTION)
-
-
 def on_grid(g: Graph, node: nodes.Quantize, x: str, step: float, named: bool = True) -> str:
   """``x / step`` as levels, which get the node's name if ``named``."""
   name = node.name if named else ""
   if node.bits == 8:
     return g.add("QuantizeLinear", x, np.float32(step), zero(node), name=name)
+  # QuantizeLinear saturates at 8 bits, and Clip at fewer.
   levels = g.add("QuantizeLinear", x, np.float32(step), zero(node))
   low, high = (np.uint8(bound + int(zero(node))) for bound in (node.low, node.high))
   return g.add("Clip", levels, low, high, name=name)
 
 
-def _relu(g, node: nodes.Relu, value: Value, x):
-  return g.add("Relu", x, name=node.name)
-
-
-def _max_pool(g, node: nodes.MaxPool, value: Value, x):
-  return g.add("MaxPool", x, name=node.name, **windows((3, 3), 2))
-
-
 def _mean(g, node: nodes.Mean, value: Value, x):
   if value.kind == "float":
+    # One fast operator, where the multiplier is the mean's alone.
     if np.float32(node.multiplier) == np.float32(1 / (value.shape[0] * value.shape[1])):
       return g.add("GlobalAveragePool", x, name=node.name)
     return g.add("Mul", g.add("ReduceSum", x, SPATIAL), np.float32(node.multiplier), name=node.name)
@@ -235,9 +223,11 @@ _RULES = {
   nodes.Image: _image,
   nodes.Conv: _conv,
   nodes.Rescale: _rescale,
-  nodes.Add: _add,
-  nodes.Quantize: _quantize,
-  nodes.Relu: _relu,
-  nodes.MaxPool: _max_pool,
+  nodes.Add: lambda g, node, first, second, a, b: g.add("Add", a, b, name=node.name),
+  nodes.Quantize: lambda g, node, value, x: on_grid(g, node, x, FRACTION),
+  nodes.Relu: lambda g, node, value, x: g.add("Relu", x, name=node.name),
+  nodes.MaxPool: lambda g, node, value, x: g.add(
+    "MaxPool", x, name=node.name, **windows((3, 3), 2)
+  ),
   nodes.Mean: _mean,
 }

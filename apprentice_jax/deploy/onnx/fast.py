@@ -58,10 +58,8 @@ def _unfit_weights(node: Conv) -> str:
     return f"levels up to {w.top}, which int8 cannot hold"
   if w.levels[..., 0].size * LARGEST_WEIGHT * 255 > LARGEST_BIAS:
     return "more inputs than sums of 31 bits can hold"
-  if len(node.multiplier) == 2:
-    plus, minus = node.multiplier
-    if np.any(plus * minus > 0):
-      return "two magnitudes that are not of two signs"
+  if len(node.multiplier) == 2 and np.any(node.multiplier[0] * node.multiplier[1] > 0):
+    return "two magnitudes that are not of two signs"
   return ""
 
 
@@ -79,6 +77,7 @@ def build(g: Graph, network: Network, values: dict[str, Value], images: str) -> 
     names = inputs(node) or (images,)
     before, x = by_name.get(names[0]), values.get(names[0])
     of_levels = x is not None and x.kind == "levels"
+    # A Quantize and the node before it become one operator, so nodes wait for their Quantize.
     if isinstance(node, Quantize):
       steps[node.name] = node.step
       if isinstance(before, nodes.Add):
@@ -96,7 +95,8 @@ def build(g: Graph, network: Network, values: dict[str, Value], images: str) -> 
       if not node.fixed:
         _mean(g, node, x)
     elif isinstance(node, nodes.Image):
-      unrounded = dataclasses.replace(node, fixed=False)  # a pass over all pixels less
+      # Without the rounding there is a pass less over all pixels.
+      unrounded = dataclasses.replace(node, fixed=False)
       exact.rule(g, unrounded, [values[node.name]], names)
     elif not isinstance(node, nodes.Add) and not (isinstance(node, Conv) and node.fixed):
       exact.rule(g, node, [x], names)
@@ -132,7 +132,7 @@ def _addition(g, node: Quantize, add: nodes.Add, by_name, values):
 
 
 def _convolution(g, node: Quantize, conv: Conv, value: Value, steps):
-  # In levels of the result.
+  # From here on in levels of the result.
   multiplier, addend = (a.astype(np.float64) / FRACTION for a in (conv.multiplier, conv.addend))
   if value.kind == "float":
     weights = exact.weights(g, conv, filters, (multiplier * node.step).astype(np.float32))
@@ -203,9 +203,11 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
   """
   w, magnitude = conv.weights, np.abs(multiplier)
   row = magnitude.max(0)
+  # A channel that hardly moves the result has no weights, so that it sets no other's units.
   dead = row * largest * np.abs(w.levels.astype(np.int32)).sum((0, 1, 2)) < NEGLIGIBLE
   dead |= np.abs(addend) > LARGEST_BIAS * row  # in whose units the bias would not fit
   row = np.where(dead, NEGLIGIBLE, row)
+  # Larger weights make finer units of the bias, which has to fit int32 in them.
   room = np.min(LARGEST_BIAS * row / np.maximum(np.abs(addend), NEGLIGIBLE))
   top = int(np.clip(room, 1, LARGEST_WEIGHT))
   levels = np.where(dead, 0, w.levels)
@@ -222,8 +224,9 @@ def _integers(g: Graph, conv: Conv, multiplier, addend, largest: int):
     numbers = g.levels(w, filters(levels), number)
   else:
     numbers = g.constant(filters(number(levels)).astype(np.int8))
+  # Of two rows in the other order, the weights change their signs: scales are positive.
   negative = multiplier[0] < multiplier[-1]
-  if np.any(negative):  # of two rows, for scales that are positive
+  if np.any(negative):
     signs = np.where(negative, -1, 1).astype(np.int32).reshape(-1, 1, 1, 1)
     numbers = g.cast(g.add("Mul", g.cast(numbers, np.int32), signs), np.int8)
   bias = np.clip(np.rint(addend / scale), -LARGEST_BIAS, LARGEST_BIAS)

@@ -92,10 +92,12 @@ class Graph:
     stored = Weights(levels, 4) if weights.bits == 3 else Weights(levels, weights.bits, weights.odd)
     packing = bits.packings(stored)[-1 if self.packing == bits.BASE3 else 0]
     each = 5 if packing == bits.BASE3 else 8 // stored.bits
+    # Whatever a byte may hold, with the numbers that it stands for.
     codes = np.arange(3**5 if packing == bits.BASE3 else 256, dtype=np.uint8)
     table = numbers(bits.levels(codes, packing, (len(codes), each)).astype(np.int8))
     places = self.cast(self.constant(bits.pack(levels, packing)), np.int32)
     looked_up = self.add("Gather", table, places)
+    # The last byte may stand for more numbers than there are.
     if levels.size % each:
       flat = self.add("Reshape", looked_up, np.array([-1]))
       looked_up = self.add("Slice", flat, np.array([0]), np.array([levels.size]))
