@@ -12,7 +12,6 @@ import warnings
 from apprentice_jax import environment
 from apprentice_jax.cli import parser
 from apprentice_jax.errors import EXIT_INPUT, EXIT_PREEMPTED, ApprenticeError, Preempted
-from apprentice_jax.training import cluster, guard
 
 EXIT_PIPE = 141  # as shells say of SIGPIPE
 
@@ -64,6 +63,8 @@ def _run(argv: list[str]) -> int:
   if not environment.has_tpu():
     environment.without_tpu()
   if "num_processes" in given:
+    from apprentice_jax.training import cluster, guard
+
     # One process of several works under a guard, which starts this command again.
     if cluster.several(given.num_processes):
       if (status := guard.guarded(argv)) is not None:
@@ -76,6 +77,7 @@ def _run(argv: list[str]) -> int:
 
 def _failed(error: Exception) -> int:
   """The status after an error that is not the user's to mend; raises one that is a bug."""
+  from apprentice_jax.training import guard
 
   line = (str(error).splitlines() or [""])[0][:200]
   if guard.out_of_memory(error):

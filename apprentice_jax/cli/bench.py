@@ -5,7 +5,6 @@ import pathlib
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
-from apprentice_jax.training import networks
 
 HELP = "measure how fast a config trains"
 
@@ -20,7 +19,7 @@ def run(given):
   config = config_file.load(given)
   shared.check_folder(given.out)
   from apprentice_jax.bench import training
-  from apprentice_jax.training import devices
+  from apprentice_jax.training import devices, networks
 
   devices.start(config.cpu_devices)
   report = training.measure(networks.named(config))

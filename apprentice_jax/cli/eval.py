@@ -3,8 +3,6 @@
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import cluster
-from apprentice_jax.training.workdir import workdir_config
 
 HELP = "score a network on a split of a dataset"
 
@@ -36,7 +34,8 @@ def run(given):
   config = config_file.load(given) if given.model else None
   shared.join(given)
   from apprentice_jax.deploy import cost, registry
-  from apprentice_jax.training import devices, export
+  from apprentice_jax.training import cluster, devices, export
+  from apprentice_jax.training.workdir import workdir_config
 
   devices.start(config and config.cpu_devices, given.workdir)
   path, packing, why = given.model or given.workdir, "bits", ""

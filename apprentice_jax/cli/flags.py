@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import cluster
 
 # Flags of one of several processes; see `training.cluster`.
 PROCESS_FLAGS = ("coordinator_address", "num_processes", "process_id")
@@ -122,6 +121,8 @@ def without_devices():
 
 def join(given):
   """Joins the other processes of the run, where there are several."""
+
+  from apprentice_jax.training import cluster
 
   joined = [getattr(given, name) for name in PROCESS_FLAGS]
   cluster.check(*joined)

@@ -8,7 +8,6 @@ import pathlib
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
-from apprentice_jax.training import networks
 
 HELP = "say what a TPU slice would make of a config"
 
@@ -38,6 +37,7 @@ def run(given):
   shared.check_folder(given.out)
   shared.need(given, "topology")
   from apprentice_jax.plan import report
+  from apprentice_jax.training import networks
 
   config = networks.named(config)
   sizes = dict(examples=given.examples, classes=given.classes)

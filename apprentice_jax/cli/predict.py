@@ -6,7 +6,6 @@ import sys
 
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training.workdir import workdir_config
 
 HELP = "say what a network sees on images"
 
@@ -40,6 +39,7 @@ def run(given) -> int:
     shared.need(given, "model")
   from apprentice_jax.deploy import predict, registry
   from apprentice_jax.training import devices, export
+  from apprentice_jax.training.workdir import workdir_config
 
   # The line about the devices is no part of an answer that a program reads.
   with contextlib.redirect_stdout(io.StringIO()):

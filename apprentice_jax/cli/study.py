@@ -6,7 +6,6 @@ the config's own, each with a name: "'tau4: loss.temperature=4','long: recipe.st
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
-from apprentice_jax.training import cluster
 
 HELP = "compare the schemes of a config, over precisions and seeds"
 
@@ -34,7 +33,7 @@ def run(given):
   # SIGTERM may come while devices start, or between two runs.
   with preemption.listening():
     from apprentice_jax.study.run import run_study
-    from apprentice_jax.training import devices
+    from apprentice_jax.training import cluster, devices
 
     devices.start(config.cpu_devices, given.workdir, config.study.jobs)
     table = run_study(config, given.workdir)

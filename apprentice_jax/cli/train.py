@@ -7,7 +7,6 @@ import pathlib
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
-from apprentice_jax.training import cluster
 
 HELP = "train a network"
 
@@ -35,7 +34,7 @@ def run(given):
   # SIGTERM may come while devices start or programs compile.
   with preemption.listening():
     from apprentice_jax.data.splits import open_splits
-    from apprentice_jax.training import api, devices, finish
+    from apprentice_jax.training import api, cluster, devices, finish
     from apprentice_jax.training.workdir import result
 
     devices.start(config.cpu_devices, given.workdir)
