@@ -20,6 +20,8 @@ TIMED = {"seconds", "images_per_second", "data_wait", "host_memory"}
 TIMED_LINES = ("seconds", "images/s", "running on", "report.html", "compiling ", "scoring ")
 # The last sections of reports: seconds, dates and commands, beside what is in results.csv.
 TIMED_SECTIONS = ("## All that was run", "## How it was made")
+# Fields of a config that went or came; at their defaults they do nothing.
+FIELDS = {"quantization.compute", "study.grid", "study.variations"}
 # Which files of a workdir, a study or a network are compared, and how they are read.
 KINDS = {}
 
@@ -53,7 +55,9 @@ def _json(path):
 
 
 def _fields(record: dict, where: str = ""):
-  return ((f"{where}{key}", repr(value)) for key, value in record.items() if key not in TIMED)
+  return (
+    (f"{where}{key}", repr(value)) for key, value in record.items() if key not in TIMED | FIELDS
+  )
 
 
 @reads("report.md", "*.txt")
