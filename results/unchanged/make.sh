@@ -85,10 +85,6 @@ runs() {
 
 study() {
   mkdir -p studies logs
-  echo "study, runlocal, a grid"
-  apprentice study --config="$root/configs/digits.py:runlocal" --workdir=studies/runlocal \
-    --config.study.grid="quantization.weights=twn|ttq" \
-    "--config.study.cells=('teacher', 'student', 'A', 'C')" > logs/study-runlocal.txt 2>&1
   echo "study"
   apprentice study --config="$root/configs/digits.py" --workdir=studies/digits \
     > logs/study.txt 2>&1
