@@ -19,7 +19,7 @@ from apprentice_jax.models import resnet
 from apprentice_jax.models.residual import variable_shapes
 from apprentice_jax.plan import chips
 from apprentice_jax.plan import step as planned
-from apprentice_jax.training import evaluation, parallel, start
+from apprentice_jax.training import evaluate, networks, parallel
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.dispatch import NOBODY, Dispatch, Program
 from apprentice_jax.training.program import Hyperparameters, Part
@@ -110,7 +110,7 @@ class Shapes:
   def __init__(self, spec: str, changes: dict, size: int, classes: int, image_shape: tuple):
     self.config = _config(spec, changes)
     self.size, self.classes, self.image_shape = size, classes, image_shape
-    self.settings = start.settings(self.config, classes)
+    self.settings = networks.settings(self.config, classes)
     self.replicas = jax.device_count()
     s = self.settings
     teacher = s.teacher and self._network(s.teacher, s.teacher_optimizer)
@@ -177,7 +177,7 @@ def scoring(given: Shapes, platform: str) -> dict:
   mapped = functools.partial(parallel.over_replicas, backend="shard_map")
   with unittest.mock.patch.object(parallel, "over_replicas", mapped):
     mean, std = given.settings.mean, given.settings.std
-    made = evaluation.Evaluator(given.settings.student, mean, std)
+    made = evaluate.Evaluator(given.settings.student, mean, std)
   student, index = given.state.student._replace(opt_state=None), given.index()
   mask = _array(index.shape)
   gathered = (student, given.data(), index, mask, _array((), jnp.int32))
