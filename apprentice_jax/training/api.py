@@ -74,17 +74,21 @@ def train(
   workdir = local(workdir)
   config = networks.named(cluster.agreed(lambda: scaled(config, workdir)), workdir)
   splits = open_splits(config.data, splits)
+  # 1. A finished run is answered from its result, if the config is its own.
   if (finished := cluster.share(result(workdir))) is not None:
     cluster.on_first(lambda: claim(workdir, config))
     identity.check(workdir, config, splits)
     return finished
   if (workdir / "cells").exists():
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
+  # 2. Everything that can be known to go wrong, before anything is written.
   preflight.check(config, splits, begun=(workdir / "config.json").exists())
   preflight.announce(config, splits)
+  # A part's run was announced by the larger one, and a run that continues by its first start.
   if not part and cluster.first() and not (workdir / "config.json").exists():
     for line in (*forecast.lines(config, splits["train"]), *_starts(config, workdir, teacher)):
       print(line, flush=True)
+  # 3. Train. The workdir is held first: what follows writes to it.
   with (
     writing(workdir),
     preemption.listening(),
@@ -94,6 +98,7 @@ def train(
     cluster.on_first(lambda: claim(workdir, config))
     cluster.on_first(lambda: identity.claim_data(workdir, splits))
     identity.check(workdir, config, splits)
+    # After the claim, so that a run that is refused warns of nothing.
     if not part and cluster.first():
       preflight.warn_of_warmups(config, splits["train"].size, [config.scheme])
     return _train(config, workdir, splits, teacher, student, part)
@@ -102,6 +107,7 @@ def train(
 def _train(
   config, workdir: pathlib.Path, splits: Splits, teacher: str, student: str, part: str
 ) -> dict:
+  # The networks to start from: named by the caller, else by the config, else trained now.
   scheme = SCHEMES[config.scheme]
   if scheme.teacher == "fixed":
     teacher = teacher or trained(config, "teacher", workdir, splits)
@@ -123,6 +129,7 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
     "match": ", its outputs in the order of the data's classes",
     "new": " with a new head",
   }
+  # The teacher. A workdir's network as it was trained needs no words.
   name, head = config.teacher.init, heads[config.teacher.head]
   if name and not scheme:
     said.append(f"{name} is not used: scheme {config.scheme} has no teacher.")
@@ -133,11 +140,11 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
     said.append(
       f"the teacher starts from {name}{head} and is trained first, in {workdir / 'teacher'}: "
       f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}, the smaller "
-      "values of "
-      f"recipe.teacher and recipe.finetune{_seen(config)}."
+      f"values of recipe.teacher and recipe.finetune{_seen(config)}."
     )
   elif name and not teacher and (head or not pathlib.Path(name).is_dir()):
     said.append(f"the teacher is {name}{head}{_seen(config)}.")
+  # The student: a new head on full-precision weights needs a training before the low-bit one.
   if config.student.head:
     first = config.student.head == "new" and SCHEMES[config.scheme].pretrained_student
     said.append(
@@ -176,9 +183,9 @@ def evaluate_network(
 ) -> dict:
   """Scores the network in ``path``, a workdir or a checkpoint, as the config's student; see
   `evaluate` and, for ``splits``, `train`."""
+  # A copy: the caller's config keeps its own folder.
   config = config.copy_and_resolve_references()
-  if data_dir:
-    config.data.dir = data_dir
+  config.data.dir = data_dir or config.data.dir
   config = networks.named(config, student=path)
   splits = open_splits(config.data, splits)
   data = splits[splits.named(split)]

@@ -42,8 +42,9 @@ class Checkpoints:
     self._folder = epath.Path(workdir).absolute() / "checkpoints"
     self._checksums = self._folder.parent / "checksums"
     self._writes, self._saving = keep is not None, None
+    # Orbax's threads would wait for minutes.
     if self._writes:
-      cluster.on_first(lambda: self._check_disk(0))  # Orbax's threads would wait for minutes
+      cluster.on_first(lambda: self._check_disk(0))
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -61,7 +62,8 @@ class Checkpoints:
     try:
       self._wait()
       self._manager.close()
-    except Exception:  # a save that failed; what ended the run before comes first
+    except Exception:
+      # A save that failed; what ended the run before comes first.
       if kind is None:
         raise
 
@@ -76,7 +78,8 @@ class Checkpoints:
       OSError: it cannot be written.
     """
     trained = _trained(state)
-    self._wait()  # one after the other; raises what went wrong with the last
+    # One save after the other; this raises what went wrong with the last.
+    self._wait()
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(trained))
     cluster.on_first(lambda: self._check_disk(size))
     self._saving = step
@@ -97,7 +100,8 @@ class Checkpoints:
     """
     try:
       self._manager.wait_until_finished()
-    except ValueError as error:  # tensorstore's
+    except ValueError as error:
+      # The system's number is in tensorstore's text alone; a full disk gets the system's words.
       if code := re.search(r"os_error_code='(\d+)'", str(error)):
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
       raise OSError(
@@ -111,12 +115,15 @@ class Checkpoints:
     files. Where a file system cannot set space aside (buckets, network disks), that a file can be
     made has to do.
     """
+    # A bucket has no space to set aside.
     if "://" in str(self._folder):
       return
-    probe = self._folder / "probe.tmp"  # orbax passes over a name that is no number
+    # Orbax passes over a name that is no number.
+    probe = self._folder / "probe.tmp"
     probe.mkdir(parents=True, exist_ok=True)
     try:
       with open(probe / "space", "wb") as file:
+        # An eighth more than the arrays, for what Orbax writes beside them.
         _set_space_aside(file.fileno(), needed + needed // 8 + 2**18)
     except OSError as error:
       if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
@@ -168,8 +175,9 @@ class Checkpoints:
             meta=ocp.args.JsonRestore(),
           ),
         )
-      except Exception as error:  # whatever a damaged file leads to
-        if verified:  # it is not the file
+      except Exception as error:
+        # Whatever a damaged file leads to; where the checksums are right, it is not the file.
+        if verified:
           raise
         broken.append((step, str(error).splitlines()[0] if str(error) else type(error).__name__))
         continue
@@ -204,7 +212,8 @@ class Checkpoints:
     """
     try:
       written = json.loads((self._checksums / f"{step}.json").read_text())
-    except (OSError, ValueError):  # the run was killed before it was whole
+    except (OSError, ValueError):
+      # The run was killed before the file was whole.
       return False
     found = _crc(self._folder / str(step))
     for name, crc in written.items():
@@ -220,7 +229,8 @@ class Checkpoints:
       try:
         found.append(self._verify(step))
       except ValueError as error:
-        raise ConfigError(str(error)) from error  # what `on_first` passes on
+        # The kind of error that `on_first` passes on.
+        raise ConfigError(str(error)) from error
 
     cluster.on_first(look)
     return cluster.share(found and found[0])
@@ -237,7 +247,8 @@ class Checkpoints:
     for step, why in broken:
       folder = self._folder / str(step)
       kept = ""
-      if self._writes and cluster.first():  # out of the way of the one to be written anew
+      # Out of the way of the checkpoint that will be written anew for this step.
+      if self._writes and cluster.first():
         names = (
           self._folder.parent / f"broken_checkpoint_{step}{n}"
           for n in itertools.chain([""], (f"_{i}" for i in itertools.count(2)))
@@ -250,8 +261,9 @@ class Checkpoints:
         f"the checkpoint of step {step} is damaged ({why[:200]}){kept}: continuing from "
         f"step {good}."
       )
+    # The managers of all processes look again, and not before the folder has its new name.
     if broken and self._writes:
-      cluster.share(None)  # not before the folder has its new name
+      cluster.share(None)
       self._manager.reload()
 
 

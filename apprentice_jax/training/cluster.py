@@ -30,6 +30,7 @@ def several(num_processes: int | None) -> bool:
   """
   if num_processes is not None:
     return num_processes > 1
+  # An allocation alone has SLURM_NTASKS, too; only a step has a list of its nodes.
   if "SLURM_STEP_NODELIST" in os.environ:
     return int(os.environ.get("SLURM_NTASKS") or 1) > 1
   wanted = (os.environ.get("JAX_PLATFORMS") or "tpu").split(",")
@@ -71,14 +72,11 @@ def join(address: str = "", num_processes: int | None = None, process_id: int | 
 
   if not several(num_processes):
     return
-  arguments = {}
-  if address:
-    arguments = dict(
-      coordinator_address=address, num_processes=num_processes, process_id=process_id
-    )
+  # Without an address, jax asks the pod or SLURM for all three.
+  place = (address, num_processes, process_id) if address else ()
   try:
     jax.distributed.initialize(
-      **arguments, initialization_timeout=START_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+      *place, initialization_timeout=START_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
     )
   except Exception as error:
     why = f"the processes of the run did not come together ({str(error).splitlines()[0][:200]})"
@@ -112,7 +110,8 @@ def share(value: Any) -> Any:
 
   data = np.frombuffer(json.dumps(value).encode(), np.uint8) if first() else np.zeros(0, np.uint8)
   size = int(broadcast_one_to_all(np.int32(len(data))))
-  padded = np.zeros(1 << max(size - 1, 1).bit_length(), np.uint8)  # few shapes: each is a program
+  # Lengths are powers of two: each shape is a program, and these are few.
+  padded = np.zeros(1 << max(size - 1, 1).bit_length(), np.uint8)
   padded[: len(data)] = data
   return json.loads(np.asarray(broadcast_one_to_all(padded))[:size].tobytes())
 
@@ -139,8 +138,12 @@ def on_first(function: Callable[[], Any]):
   if jax.process_count() == 1:
     function()
     return
+  # An error becomes data, goes to every process, and is one again.
   outcome = share(_outcome(function) if first() else None)
-  _raise(outcome)
+  if outcome and "errno" in outcome:
+    raise OSError(outcome["errno"], outcome["message"])
+  if outcome:
+    raise ConfigError(outcome["message"])
 
 
 def agreed(function: Callable[[], Any]) -> Any:
@@ -159,12 +162,14 @@ def agreed(function: Callable[[], Any]) -> Any:
   if failed:
     from jax.experimental.multihost_utils import process_allgather
 
+    # Arrays of one length: processes exchange nothing else.
     text = (outcome or {}).get("message", "").encode()[:1000]
     padded = np.zeros(1000, np.uint8)
     padded[: len(text)] = np.frombuffer(text, np.uint8)
     sentences = [
       bytes(row).rstrip(b"\0").decode(errors="replace") for row in process_allgather(padded)
     ]
+    # The first process that failed is named where others did not, or in another way.
     number = next(i for i, s in enumerate(sentences) if s)
     alike = all(s == sentences[number] for s in sentences)
     raise ConfigError(sentences[number] if alike else f"process {number}: {sentences[number]}")
@@ -179,12 +184,3 @@ def _outcome(function) -> dict | None:
   except OSError as error:
     return {"message": error.strerror or str(error), "errno": error.errno or 0}
   return None
-
-
-def _raise(outcome: dict | None):
-  if outcome is not None:
-    raise (
-      OSError(outcome["errno"], outcome["message"])
-      if "errno" in outcome
-      else ConfigError(outcome["message"])
-    )

@@ -7,6 +7,7 @@ from: its settings, the arguments' shapes, the source of this package, versions,
 Where several processes run together JAX's cache is all there is.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -82,10 +83,10 @@ class Kept:
     if _folder is None or jax.process_count() > 1:
       return self._jitted(args)
     if self._program is not None:
-      try:
+      # Before anything runs, arguments of other shapes are a TypeError: comparing them here, too,
+      # would take time in every step.
+      with contextlib.suppress(TypeError):
         return self._program(*args)
-      except TypeError:  # before anything ran: the arguments are of other shapes
-        pass
     if (key := self._key(args)) not in self._programs:
       global _seconds
       began = time.monotonic()
@@ -114,9 +115,8 @@ class Kept:
       hits, began = len(_hits()), time.monotonic()
       with progress.announced(f"compiling {self.what}", expected(path.parent, self.what, size)):
         compiled = self._function.lower(*args).compile(compiler_options=self._options())
-    if (
-      len(_hits()) > hits
-    ):  # XLA:CPU writes a program that was read, by JAX's cache, without its functions
+    # XLA:CPU writes a program that JAX's cache has read without its functions: it is not kept.
+    if len(_hits()) > hits:
       return compiled
     note(path.parent, self.what, size, time.monotonic() - began)
     try:
@@ -135,9 +135,8 @@ class Kept:
   def _key(self, args) -> str:
     leaves, tree = jax.tree.flatten(args)
     shapes = [(jax.typeof(leaf).str_short(), getattr(leaf, "sharding", None)) for leaf in leaves]
-    return hashlib.sha256(
-      repr((self._made_of, self.thorough, tree, shapes, _surroundings())).encode()
-    ).hexdigest()
+    about = (self._made_of, self.thorough, tree, shapes, _surroundings())
+    return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
 @functools.cache
@@ -158,6 +157,7 @@ def _surroundings() -> str:
   import optax
 
   device = jax.devices()[0]
+  # The source stands for what is traced: a change anywhere in the package makes all programs anew.
   source = hashlib.sha256()
   for path in sorted(pathlib.Path(apprentice_jax.__file__).parent.rglob("*.py")):
     source.update(path.read_bytes())
@@ -183,9 +183,8 @@ def _processor() -> str:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:
     return platform.processor()
-  return "".join(
-    sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-  )
+  # A line for each core: a set, since most are alike.
+  return "".join(sorted({s for s in lines if s.startswith(("model name", "flags", "Features"))}))
 
 
 def expected(folder: pathlib.Path, what: str, size: int) -> str:
@@ -201,9 +200,8 @@ def expected(folder: pathlib.Path, what: str, size: int) -> str:
   """
   if what not in USUAL:  # short ones, whose arguments do not tell their size
     return ", first time on this machine"
-  rate = _read_seconds(folder).get(
-    _kind(what), USUAL[what] if jax.devices()[0].platform == "cpu" else 0
-  )
+  usual = USUAL[what] if jax.devices()[0].platform == "cpu" else 0
+  rate = _read_seconds(folder).get(_kind(what), usual)
   return ", first time on this machine" + (f": {_about(rate * size)}" if rate else "")
 
 
@@ -214,6 +212,7 @@ def note(folder: pathlib.Path, what: str, size: int, seconds: float):
 
 
 def _read_seconds(folder: pathlib.Path) -> dict[str, float]:
+  # Other processes write the file, too: what is no number in it counts as no file.
   numbers = lambda data: {key: float(value) for key, value in json.loads(data).items()}
   return files.read_or_none(folder / "seconds.json", numbers) or {}
 

@@ -23,10 +23,13 @@ def start(cpu_devices: int | None, workdir="", jobs: int = 1):
   """
   if jobs > 1:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+  # A run continues on as many devices as it began on: each normalises its own share of a batch.
   if cpu_devices is None and workdir and os.path.exists(pathlib.Path(workdir, "config.json")):
     cpu_devices = configs.restored(read_config(pathlib.Path(workdir))).cpu_devices
+  # A count in XLA_FLAGS is the user's own, and stays.
   if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     jax.config.update("jax_num_cpu_devices", cpu_devices or 1)
+  # A cache that the user has set stays as it is.
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     # Small programs too: hundreds of them, a few hundredths of a second each, add up.

@@ -62,6 +62,7 @@ def _loops_on_cpu(settings: Settings) -> bool:
   It has none of integers there, nor those with which it computes gradients by itself: some of these
   take a hundred times as long.
   """
+  # Patches and matrix products (im2col) are as fast in a loop as outside of it.
   return all(
     model.conv is QuantConv and model.im2col and model.dtype == jnp.float32
     for model in (settings.student, settings.teacher)
@@ -117,11 +118,14 @@ class Program:
   ):
     self.settings = settings
     self.row = row or dispatch(settings, devices or jax.devices())
+    # On a GPU, where small kernels cost the most, sums share them, and activations get a program
+    # of their own.
     scan = self.row.loop == "scan"
     self.step = step(settings, few_kernels=scan)
 
     def compiled(name: str, function, mapped, donate=(0,), what="the training step"):
       over = parallel.over_replicas(function, mapped, donate, backend, devices)
+      # Devices that are named may not be here: such a program is lowered, and not run.
       if devices:
         return over
       about = (step, name, self.row.loop, settings, backend)
@@ -153,6 +157,7 @@ class Program:
       (steps_per_dispatch, ...) arrays, of which the first ``part.count`` count.
     """
     assert 1 <= part.count <= self.row.steps
+    # Arrays of NumPy: Python numbers would be weakly typed, and another program.
     part = Part(np.int32(part.first), np.int32(part.count), np.bool_(part.observe))
     return self._waited(*self._resident(state, data, chunk, hyper, part))
 
@@ -169,7 +174,8 @@ class Program:
       The new state, and the step's metrics.
     """
     looked = {}
-    if self._watch and observe:  # before the step, which takes the state
+    # Before the step, which takes the state.
+    if self._watch and observe:
       student = state.student
       looked["activations"] = self._watch(student.params, student.batch_stats, batch.images)
     state, metrics = self._fed(state, batch, hyper, np.bool_(observe))

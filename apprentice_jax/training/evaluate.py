@@ -50,9 +50,8 @@ class Evaluator:
       return sums(network, images, jnp.take(data.labels, index[i]), mask[i])
 
     def fed(network, batch):
-      return sums(
-        network, normalise(batch.images, mean, std, model.dtype), batch.labels, batch.mask
-      )
+      images = normalise(batch.images, mean, std, model.dtype)
+      return sums(network, images, batch.labels, batch.mask)
 
     made_of = (model, mean, std)
     kept = functools.partial(Kept, what="the evaluation")
@@ -75,9 +74,11 @@ class Evaluator:
       arrays with a place for each example in the order of the set, and for the filling of the last
       batch.
     """
+    # Every device takes an equal share; the last batch is filled up, and a mask leaves that out.
     batch = -(-min(batch, len(data.labels)) // jax.device_count()) * jax.device_count()
     index, mask = order.padded(len(data.labels), batch)
     index, mask = parallel.split(index), parallel.split(mask)
+    # An optimizer's state would make another program of the same scores.
     network = network._replace(opt_state=None)
     return _total(
       (self._gathered(network, data, index, mask, np.int32(i)) for i in range(index.shape[1])),
@@ -108,9 +109,8 @@ def score(
     normalisation: mean and standard deviation of its images, where not the config's own.
   """
   score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
-  with progress.announced(
-    f"scoring {data.size:,} images of the {data.split} split", said=cluster.first()
-  ):
+  what = f"scoring {data.size:,} images of the {data.split} split"
+  with progress.announced(what, said=cluster.first()):
     if isinstance(data, Streamed):
       with data.evaluation(config.eval.batch_size) as feed:
         return score_of.streamed(network, feed, check)
@@ -163,37 +163,32 @@ def doubt_teacher(config, model: ResNet, teacher: Network, data, mean, std):
     mean, std: of the images that the teacher is made for.
   """
   each = jax.device_count()
-  batch = min(
-    config.batch_size, max(IMAGES // each, 1) * each
-  )  # no more memory than training takes
+  # No more memory than training takes.
+  batch = min(config.batch_size, max(IMAGES // each, 1) * each)
+  # Whole batches of the images that training begins with, in the order of the set.
   some = permutation(config.seed, 0, data.size)[: max(IMAGES // batch, 1) * batch]
   some = np.sort(some[: len(some) // batch * batch])
   labels = data.labels(some)
-  if (labels < 0).any():  # of a set that is labelled in part
+  # Of a set that is labelled in part, chance is not known.
+  if (labels < 0).any():
     return
-  batches = map(
-    placed, np.split(data.sample(some), len(some) // batch), np.split(labels, len(some) // batch)
-  )
+  count = len(some) // batch
+  batches = map(placed, np.split(data.sample(some), count), np.split(labels, count))
   predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)
   if is_chance(right, chance, len(some)):
     if config.teacher.head == "new":
       warnings.warn(
         f"the teacher with its new head is right on {right} of {len(some)} training images, no "
-        "more than the "
-        f"{chance:.0f} of chance: train it longer, or at a higher rate, with config.recipe.teacher "
-        "and "
-        "config.recipe.finetune."
+        f"more than the {chance:.0f} of chance: train it longer, or at a higher rate, with "
+        "config.recipe.teacher and config.recipe.finetune."
       )
       return
     warnings.warn(
       f"{config.teacher.init} is right on {right} of {len(some)} training images, no more than the "
-      f"{chance:.0f} of "
-      "chance: check that its outputs are the data's classes in their order "
-      f"({', '.join(data.class_names[:4])}, ...; "
-      "see config.teacher.head and config.teacher.classes), and that it was trained with "
-      "config.teacher_input.mean and "
-      "std."
+      f"{chance:.0f} of chance: check that its outputs are the data's classes in their order "
+      f"({', '.join(data.class_names[:4])}, ...; see config.teacher.head and "
+      "config.teacher.classes), and that it was trained with config.teacher_input.mean and std."
     )
 
 

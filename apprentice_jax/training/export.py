@@ -74,10 +74,7 @@ def lowered(
   config = networks.named(_at(config, data_dir), student=path)
   side, names = config.data.image_size, classes(path)
   shape = (side, side, 3) if side else image_shape(path)
-  if names and shape:
-    data = _Images(shape, names)
-  else:
-    data = _split(config, split)
+  data = _Images(shape, names) if names and shape else _split(config, split)
   try:
     return _Trained(config, path, data).lower(ends)
   except BadNetwork as error:
@@ -154,9 +151,8 @@ def _about(config, data) -> dict:
 
 def blank(config, data) -> Network:
   """The config's student, untrained, for its cost."""
-  return cost.blank(
-    networks.model(config, "student", len(data.class_names)), **_about(config, data)
-  )
+  model = networks.model(config, "student", len(data.class_names))
+  return cost.blank(model, **_about(config, data))
 
 
 def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:
@@ -178,6 +174,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
       "the network knows other classes than the dataset: "
       f"{difference(predictor.class_names, data.class_names)}."
     )
+  # A network of one channel takes photos as their grey.
   to_grey = predictor.image_shape[-1] == 1 and data.image_shape[-1] == 3
   shape = (*data.image_shape[:2], 1) if to_grey else tuple(data.image_shape)
   if shape != predictor.image_shape:
@@ -201,6 +198,7 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
 def _prepared_for(predictor: Predictor, config):
   """The config, with the sizes of a network's images."""
   height, width, _ = predictor.image_shape
+  # Images that are cut for the network may have any size before; others have to fit as they are.
   if config.data.image_size or predictor.resize:
     if height != width:
       raise ConfigError(

@@ -32,6 +32,7 @@ def write(config, workdir: pathlib.Path, splits: Splits):
   """
   with disk_errors(workdir):
     cluster.on_first(lambda: _report(config, workdir, splits))
+    # What is there stays: a finished run that is started again writes only what is missing.
     missing = cluster.share([name for name in config.export if not _file(workdir, name).exists()])
     if missing:
       _export(config, workdir, missing)
@@ -43,6 +44,7 @@ def write(config, workdir: pathlib.Path, splits: Splits):
 def _report(config, workdir: pathlib.Path, splits: Splits):
   from apprentice_jax.training import report  # here: it loads matplotlib
 
+  # The pictures of mistakes stay, too: to write them anew would read the images again.
   images = lambda index: splits[config.eval.final].sample(index)
   print(report.write_run(workdir, None if (workdir / report.MISTAKES_FILE).exists() else images))
   print(f"report: {workdir / 'report.html'}")
@@ -61,6 +63,7 @@ def _export(config, workdir: pathlib.Path, names: list[str]):
   except ConfigError as error:
     warnings.warn(f"there is no exported student: {error}")
     return
+  # All processes have read the checkpoint; one writes the files.
   if not cluster.first():
     return
   for name in names:

@@ -45,46 +45,27 @@ def stages(config, data) -> list[Stage]:
     BadNetwork: multiply-adds are not known of a network that cannot be lowered.
   """
   scheme = SCHEMES[config.scheme]
+
+  def stage(name, network, recipe, macs, layers):
+    steps = round(recipe.epochs * data.size / config.batch_size)
+    return Stage(name, network, recipe.epochs, steps, config.batch_size, macs, layers)
+
+  # A step takes three times a forward pass: that, and as much for each of its two gradients.
   found = []
   for which in recipes.recipes_of(config)[:-1]:
     macs, layers = _size(config, which, data)
-    found.append(
-      (
-        which,
-        f"{config[which].name} in full precision",
-        recipes.recipe(config, which),
-        3 * macs,
-        layers,
-      )
-    )
+    network = f"{config[which].name} in full precision"
+    found.append(stage(which, network, recipes.recipe(config, which), 3 * macs, layers))
   macs, layers = _size(config, "student", data)
-  macs *= 3  # a step's forward pass, and as much for each of its two gradients
+  macs *= 3
+  # A fixed teacher takes a forward pass alone, whose compilation is short.
   if scheme.teacher:
     joint = scheme.teacher == "joint"
     teachers_macs, teachers_layers = _size(config, "teacher", data)
     macs += teachers_macs * (3 if joint else 1)
     layers += teachers_layers * joint
-  found.append(
-    (
-      "student",
-      f"{config.student.name} at {config.precision}",
-      recipes.student_recipe(config),
-      macs,
-      layers,
-    )
-  )
-  return [
-    Stage(
-      name,
-      network,
-      recipe.epochs,
-      round(recipe.epochs * data.size / config.batch_size),
-      config.batch_size,
-      macs,
-      layers,
-    )
-    for name, network, recipe, macs, layers in found
-  ]
+  network = f"{config.student.name} at {config.precision}"
+  return [*found, stage("student", network, recipes.student_recipe(config), macs, layers)]
 
 
 def _size(config, which: str, data) -> tuple[int, int]:
@@ -112,7 +93,8 @@ def speed() -> float:
   side = 1024
   a = np.ones((side, side), np.float32)
   best = np.inf
-  for _ in range(10):  # other work on the machine slows some of them
+  # The best of some: other work on the machine slows the rest.
+  for _ in range(10):
     began = time.perf_counter()
     a @ a
     best = min(best, time.perf_counter() - began)
@@ -141,7 +123,8 @@ def _too_small(config, data) -> list[str]:
     if which == "teacher" and not SCHEMES[config.scheme].teacher:
       continue
     network = networks.model(config, which, len(data.class_names))
-    reduction = (4 if network.imagenet_stem else 1) * 2 ** (len(network.stages) - 1)
+    # An ImageNet stem reduces an image to a quarter, and each stage after the first one to half.
+    reduction = 4 * 2 ** (len(network.stages) - 1)
     height, width = data.image_shape[:2]
     if max(height, width) <= reduction and network.imagenet_stem:
       said.append(
@@ -158,6 +141,7 @@ def _line(found: list[Stage], image_shape) -> str:
   ]
   height, width = image_shape[:2]
   line = f"to train, on images of {width}x{height} pixels: " + ", then ".join(parts)
+  # The constants above are of a CPU; an accelerator's first steps tell soon enough.
   if jax.default_backend() != "cpu":
     return line + "; the progress line says how long."
   return f"{line}; about {_duration(seconds(found, speed()))} on this CPU, with compilation."

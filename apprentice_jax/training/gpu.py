@@ -27,14 +27,17 @@ def loop(
   start, unpack = _packed(state)
 
   def turn(carry, i):
-    packed, watched = carry  # watched: the student that the last step that counts began with
+    # The student that the last step that counts began with: its activations are watched.
+    packed, watched = carry
     state, one = unpack(packed), Part(part.first + i, 1, False)
     new, metrics = step.resident(state, data, chunk, hyper, one)
+    # A turn beyond the count computes a step and drops it: a branch would wait for the host.
     keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(i < part.count, new, old))
     return (keep(_packed(new)[0], packed), keep(packed[0], watched)), metrics
 
   turns = jnp.arange(len(chunk.index))
   (packed, watched), history = jax.lax.scan(turn, (start, start[0]), turns)
+  # The images of the last step that counts are made again, not carried from turn to turn.
   last = part.first + part.count - 1
   index, epoch = chunk.index[last], chunk.epoch[last]
   images = augmented(data.images, index, epoch, hyper.key, step.settings.augmentation)

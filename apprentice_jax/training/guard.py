@@ -27,6 +27,7 @@ def guarded(arguments: list[str]) -> int | None:
   if os.environ.get(_GUARDED):
     end_with_parent()
     return None
+  # A group of its own: Ctrl-C in a terminal reaches the guard alone, which passes it on once.
   child = subprocess.Popen(
     [sys.executable, "-m", "apprentice_jax", *arguments],
     env={**os.environ, _GUARDED: "1"},
@@ -39,6 +40,7 @@ def guarded(arguments: list[str]) -> int | None:
   finally:
     for number, handler in usual.items():
       signal.signal(number, handler)
+  # jax ends a process whose peer is lost so; nothing else of ours does.
   if status == -signal.SIGABRT:
     print(f"apprentice: {LOST}", file=sys.stderr, flush=True)
     return 75
@@ -47,7 +49,8 @@ def guarded(arguments: list[str]) -> int | None:
 
 def end_with_parent():
   """Has the system end this process with the one that started it."""
-  if sys.platform == "linux":  # a guard that is killed takes the work along, as one process would
+  # A guard that is killed takes the work along, as one process would.
+  if sys.platform == "linux":
     import ctypes
 
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

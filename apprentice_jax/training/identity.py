@@ -50,6 +50,7 @@ def claim_data(workdir: pathlib.Path, splits: Splits):
   """
   check_classes(workdir, splits["train"].class_names)
   path, now = workdir / FILE, splits.identity
+  # Before anything is trained, other images are as good as these.
   there = _read(path)
   if there and _trained(workdir):
     changes = [
@@ -71,6 +72,7 @@ def _change(before: dict | None, now: dict | None, which: str) -> str:
       f"its {which} images were a share of the training images, and now have a folder of "
       "their own: move the folder away"
     )
+  # What a user can check most easily comes first; a field that was not noted tells nothing.
   for field, sentence in _CHANGES.items():
     if field in before and before[field] != now.get(field):
       return sentence.format(before[field], now.get(field), which=which)
@@ -122,14 +124,15 @@ def _forget_sizes(path: pathlib.Path):
 def starts(config, data, teacher: str, student: str) -> dict[str, int]:
   """The checksums of the networks in the paths from which a run's student, and a teacher that
   trains, start; 0: from scratch. A head that is new is none of theirs."""
-  of = lambda which, path: (
-    networks.checksum(networks.trained(config, which, path, data)) if path else 0
-  )
   joint = SCHEMES[config.scheme].teacher == "joint"
   return {
-    "joint_teacher": of("teacher", teacher) if joint else 0,
-    "student": of("student", student),
+    "joint_teacher": _checksum(config, "teacher", teacher, data) if joint else 0,
+    "student": _checksum(config, "student", student, data),
   }
+
+
+def _checksum(config, which: str, path: str, data) -> int:
+  return networks.checksum(networks.trained(config, which, path, data)) if path else 0
 
 
 def check(workdir: pathlib.Path, config, splits: Splits):
@@ -141,9 +144,8 @@ def check(workdir: pathlib.Path, config, splits: Splits):
   scheme, there = SCHEMES[config.scheme], read_config(workdir)
   differ = lambda which: there.get(f"{which}.init", "") != config[which].init
   if differ("teacher") and scheme.teacher:
-    if (
-      scheme.teacher == "fixed" and config.teacher.head == "new"
-    ):  # it trains in a workdir of its own
+    # A teacher with a new head trains in a workdir of its own, which knows what it began with.
+    if scheme.teacher == "fixed" and config.teacher.head == "new":
       if (workdir / "teacher" / "config.json").exists():
         check(workdir / "teacher", full_precision(config, "teacher"), splits)
     else:
@@ -158,22 +160,20 @@ def _compare(workdir: pathlib.Path, config, splits: Splits, which: str, before: 
   """Raises ConfigError if the network in the config's ``init`` is not the one of before; needed:
   one of them is."""
   with Checkpoints(workdir) as checkpoints:
-    if checkpoints.latest() is None:  # it begins anew
+    # Without a checkpoint, the run begins anew.
+    if checkpoints.latest() is None:
       return
     _, meta = checkpoints.contents()
-  path, key = (
-    config[which].init,
-    TEACHER[SCHEMES[config.scheme].teacher] if which == "teacher" else "student",
-  )
+  path = config[which].init
+  key = TEACHER[SCHEMES[config.scheme].teacher] if which == "teacher" else "student"
+  # Where the run needs a network and one start names none, that one was trained in the workdir.
   same = False
   if bool(before) == bool(path) or not needed:
-    now = networks.checksum(networks.trained(config, which, path, splits["train"])) if path else 0
-    same = (
-      meta.get(key, 0 if key == "joint_teacher" else None) == now
-    )  # earlier versions trained it from scratch
+    # Earlier versions trained a joint teacher from scratch, and noted nothing.
+    noted = meta.get(key, 0 if key == "joint_teacher" else None)
+    same = noted == _checksum(config, which, path, splits["train"])
   if not same:
     raise ConfigError(
       f"{workdir} belongs to a run that starts from another network: config.{which}.init "
-      f"({before!r} "
-      f"there, {path!r} now) holds other weights; choose another --workdir."
+      f"({before!r} there, {path!r} now) holds other weights; choose another --workdir."
     )

@@ -129,8 +129,9 @@ class Loop:
       count, rates = 1, run.schedule.rates_at(now.step)
       hyper, observe = Hyperparameters(run.weights, rates), now.step + 1 == end
       now.state, metrics = run.program.feed(now.state, batch, hyper, observe)
+      # Batches wait in the devices' memory, so the host may not run far ahead.
       now.inflight.append(metrics["loss"])
-      if len(now.inflight) > AHEAD:  # batches wait in the devices' memory
+      if len(now.inflight) > AHEAD:
         jax.block_until_ready(now.inflight.popleft())
     else:
       with self.recorder.waiting():
@@ -144,6 +145,7 @@ class Loop:
     """How many steps to dispatch: one at first, and where they are slow, so that progress shows."""
     row, pace = self.run.program.row, self.now.pace
     most = min(end - self.now.step, row.steps)
+    # Several processes must dispatch the same steps, and each has a clock of its own.
     if row.waits == NOBODY or jax.process_count() > 1:
       return most
     return 1 if pace is None or pace * most > EVERY else most
@@ -164,6 +166,7 @@ class Loop:
     if now.chunk is None or now.chunk[0] != first:
       steps, count, batch = run.schedule.chunk, end - first, run.config.batch_size
       chunk = example_indices(run.config.seed, run.data.size, first, count, steps, batch)
+      # The last chunk is filled up: arrays of another length would be another program.
       rates = run.schedule.rates_at(slice(first, end))
       rates = Rates(*(np.pad(r, (0, steps - count)) for r in rates))
       hyper = Hyperparameters(run.weights, parallel.replicate(rates), run.key)
@@ -179,12 +182,14 @@ class Loop:
   def _unreadable(self) -> int:
     """Images of the whole run that could not be read."""
     here = self.source.unreadable if self.streamed else 0
+    # Without skips the count is 0 everywhere, and processes need not meet to add it up.
     skips = self.run.config.data.unreadable == "skip"
     return self.now.unreadable + (cluster.sum_of(here) if skips else here)
 
   def _scores_due(self) -> bool:
     """Whether the validation split is to be scored after the current step, and has not been."""
     step, schedule, every = self.now.step, self.run.schedule, self.run.config.eval.every_epochs
+    # Scores fall on the end of a chunk; a run that was stopped within one is not there yet.
     at_end = step and step in (schedule.steps, schedule.chunk_of(step))
     if not (every and at_end and schedule.due(every, step)):
       return False
@@ -197,17 +202,21 @@ class Loop:
       except Preempted as stop:
         self._stop(stop.signal)
       except UnreadableImage:
+        # The image is to be replaced, and training need not be repeated; other processes may not
+        # know of it, and a save takes all of them.
         if jax.process_count() == 1:
           self._save_within_chunk()
         raise
 
   def _save(self):
     run, now = self.run, self.now
+    # A stop may fall within a chunk, whose record is not written yet: its metrics go along.
     steps = joined(now.history)
     history = [
       {k: v[i].tolist() for k, v in steps.items()} for i in range(len(steps.get("loss", ())))
     ]
-    self.recorder.writer.sync()  # what a checkpoint says was written, was
+    # What a checkpoint says was written has to be on the disk before it.
+    self.recorder.writer.sync()
     self.checkpoints.save(
       now.step,
       now.state,
@@ -247,11 +256,13 @@ def scores(run, state: State, split: str, final: bool = False) -> dict:
     Accuracy and loss of the student, and of a teacher that trains; in the end of any teacher, and
     on how many images it and the student agree.
   """
+  # Each network sees images as it was trained on them.
   s = run.settings
   own = {"student": (s.mean, s.std), "teacher": (s.view.mean or s.mean, s.view.std or s.std)}
   networks = {"student": (s.student, state.student)}
   if s.teacher_optimizer or final and state.teacher:
     networks["teacher"] = s.teacher, state.teacher
+  # A teacher whose logits were computed ahead waits on the host for this.
   elif final and run.teacher:
     networks["teacher"] = run.teacher.model, parallel.replicate(run.teacher.network)
   check, data = functools.partial(check_stop, "scoring; training is saved"), run.splits[split]

@@ -28,6 +28,8 @@ from apprentice_jax.training.program import Settings, View, initialiser, normali
 from apprentice_jax.training.recipes import FULL_PRECISION, normalisation, student_recipe
 from apprentice_jax.training.workdir import classes, read_config, result
 
+ARCHITECTURE = ("name", "width", "shortcut")  # the fields that say which network it is
+
 
 def named(config, workdir: pathlib.Path | None = None, student: str = ""):
   """The config with the names of its networks.
@@ -49,17 +51,16 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
     path = student or config[which].init
     if not path and config[which].head == "new":
       result[which].head = ""
+    # The student comes before, so it has its name by now.
     if which == "teacher" and not (path or config.teacher.name):
-      result.teacher.update(
-        {field: result.student[field] for field in ("name", "width", "shortcut")}
-      )
+      result.teacher.update({field: result.student[field] for field in ARCHITECTURE})
     if result[which].name or student and which == "teacher":
       continue
+    # What began with a name keeps it: the network in ``init`` may be gone by now.
     if begun.get(f"{which}.name"):
-      result[which].update(
-        {field: begun[f"{which}.{field}"] for field in ("name", "width", "shortcut")}
-      )
+      result[which].update({field: begun[f"{which}.{field}"] for field in ARCHITECTURE})
     elif path:
+      # Networks are read together, so every process has to have this one.
       cluster.agreed(lambda: source(path) if student else located(config, which, bool(begun)))
       network, _ = read(path)
       have = fit.shapes(network.params, network.batch_stats)
@@ -80,6 +81,7 @@ def model(config, which: str, num_classes: int) -> ResNet:
       f"config.{which}.name is empty: name a network, such as resnet20, or give a trained one with "
       f"config.{which}.init."
     )
+  # A teacher is in full precision, whatever the student's is.
   q = configs.quantization(config, config.precision if which == "student" else FULL_PRECISION)
   fields = {f: getattr(q, f) for f in config.quantization}
   return resnet(
@@ -100,6 +102,10 @@ def settings(config, num_classes: int) -> Settings:
   """What the config's program depends on."""
   scheme = SCHEMES[config.scheme]
   view = _view(config)
+  # Streamed images come augmented.
+  augmentation = Augmentation()
+  if not config.data.image_size:
+    augmentation = Augmentation(config.data.pad, config.data.flip, config.data.augmentation_epochs)
   optimizer = lambda recipe: SGD(
     recipe.momentum, recipe.nesterov, recipe.weight_decay, tuple(recipe.decay)
   )
@@ -109,11 +115,7 @@ def settings(config, num_classes: int) -> Settings:
     teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.known else None,
     teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
     teacher_gradient=config.loss.teacher_gradient,
-    augmentation=(
-      Augmentation()
-      if config.data.image_size  # streamed images come augmented
-      else Augmentation(config.data.pad, config.data.flip, config.data.augmentation_epochs)
-    ),
+    augmentation=augmentation,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
     view=view,
@@ -126,11 +128,13 @@ def _view(config) -> View:
   scheme, given = SCHEMES[config.scheme], config.teacher_input
   if not scheme.teacher:
     return View()
+  # Equal values become the default, so that runs with and without them share a program.
   mean, std = normalisation(config, "teacher")
   if (mean, std) == (tuple(config.data.mean), tuple(config.data.std)):
     mean, std = (), ()
   if scheme.teacher != "fixed":
     return View(mean, std)
+  # Without changes, augmented and stored images are the same: one program for both.
   changes = bool(config.data.pad or config.data.flip)
   return View(mean, std, given.augmented or not changes, given.cached)
 
@@ -154,6 +158,7 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
     data: the training split.
     teacher_path, student_path: trained networks to start from, or "": a random initialisation.
   """
+  # The first batch of the run itself: quantizers with learned scales start from its statistics.
   key = jax.random.key(config.seed)
   first = permutation(config.seed, 0, data.size)[: config.batch_size]
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
@@ -166,13 +171,12 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
     salt = {"student": 1, "teacher": 2}[which] + 16 * (config[which].head == "new")
     given = trained(config, which, path, data) if path else None
     state = init(jax.random.fold_in(key, salt), images, given.params if given else {})
+    # Initialisation leaves batch statistics at 0 and 1.
     if given:
       state = state._replace(batch_stats=given.batch_stats)
-    return (
-      state._replace(opt_state=jax.jit(optimizer.build().init)(state.params))
-      if optimizer
-      else state
-    )
+    if optimizer:
+      state = state._replace(opt_state=jax.jit(optimizer.build().init)(state.params))
+    return state
 
   teacher = None
   if built.teacher:
@@ -205,6 +209,7 @@ def trained(config, which: str, path: str, data, scored: bool = False) -> Networ
     data: a split, for its classes and the shape of its images.
     scored: it is to be scored, not trained: nothing may be left out.
   """
+  # The config's head and classes speak of the network in ``init``, or of the one that is scored.
   own = config[which]
   concerned = path == own.init or scored and not own.init
   head = heads.Head(
@@ -243,22 +248,25 @@ def load(
     ConfigError: nothing there, or it does not fit, or is broken; the message lists what differs.
   """
   found, spelled = read(path)
+  # 1. Bring the outputs into the order of the data's classes, or leave them out.
   try:
     found = found._replace(params=heads.placed(found.params, head))
   except ValueError as error:
     raise ConfigError(f"{path} {error}.") from None
-  if network.quantization.weights == "ttq":
+  # 2. TTQ's magnitudes are one of a layer or of each channel, and the file may have the other.
+  q = network.quantization
+  if q.weights == "ttq":
     try:
-      found = found._replace(
-        params=magnitudes.with_axes(found.params, network.quantization.per_channel)
-      )
+      found = found._replace(params=magnitudes.with_axes(found.params, q.per_channel))
     except ValueError as error:
       raise ConfigError(f"{path} {error}") from None
+  # 3. Compare the shapes; a head that is new fits by definition.
   have = fit.shapes(found.params, found.batch_stats)
   if head.mode == "new":
     have = heads.shapes(have, network.num_classes)
   if mismatch := fit.mismatch(have, network, image_shape, which, complete, spelled):
     raise ConfigError(f"{path} {mismatch}")
+  # 4. Numbers that fit can still be none.
   try:
     sound.check(path, found.params, found.batch_stats, spelled)
   except ValueError as error:
@@ -281,8 +289,7 @@ def located(config, which: str, begun: bool) -> pathlib.Path:
   if begun and not os.path.exists(path):
     raise ConfigError(
       f"config.{which}.init={path} is not there any more: bring the network back, or say where it "
-      "is "
-      "now; the run goes on with the same one from any place."
+      "is now; the run goes on with the same one from any place."
     )
   try:
     return source(path)
@@ -300,6 +307,7 @@ def read(path: str) -> tuple[Network, Callable | None]:
         raise ConfigError(f"{path} has no checkpoint yet: train it to the end first.")
       finished = result(place)
       found, step = checkpoints.student()
+    # `Checkpoints` passes over a damaged one; an earlier step of a finished run is another network.
     if finished is not None and finished["steps"] != step:
       raise ConfigError(
         f"the last checkpoint of {path}, of step {finished['steps']}, is damaged: bring "
@@ -309,6 +317,7 @@ def read(path: str) -> tuple[Network, Callable | None]:
     try:
       given = pretrained.load(place)
     except ValueError as error:
+      # Some readers of files name the file themselves.
       prefix = "" if str(place) in str(error) else f"{path}: "
       raise ConfigError(f"{prefix}{error}") from None
     found, spelled = Network(given.params, given.batch_stats), given.spelled

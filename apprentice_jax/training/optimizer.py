@@ -66,6 +66,7 @@ class Schedule(NamedTuple):
     """Whether the chunk that ends with ``step`` completes a period; the last one does."""
     if step == self.steps:
       return True
+    # An epoch is no whole number of steps: what counts is that a multiple of the period is passed.
     every = every_epochs * self.per_epoch
     before = self.chunk_of(step - 1)
     return bool(every) and math.floor(step / every) > math.floor(before / every)
@@ -122,6 +123,7 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
     return np.zeros(0, np.float32)
   settling = _settling(recipe, steps)
   steps -= settling
+  # The main schedule counts from the end of the warm-up, as `join_schedules` has it.
   peak, warmup = recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch)
   if recipe.schedule == "cosine":
     main = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))

@@ -16,22 +16,12 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 # Whoever runs on replicas places arrays on them, too.
-from apprentice_jax.data.placement import AXIS, join, mesh, replicate, split
-
-__all__ = (
-  "AXIS",
-  "global_view",
-  "join",
-  "mesh",
-  "over_replicas",
-  "replicate",
-  "same_on_all",
-  "split",
-)
+from apprentice_jax.data.placement import AXIS, join, mesh, replicate, split  # noqa: F401
 
 
 def same_on_all(tree):
   """The arrays of process 0, on the host of every process."""
+
   if jax.process_count() == 1:
     return tree
   from jax.experimental.multihost_utils import broadcast_one_to_all

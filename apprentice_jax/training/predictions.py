@@ -54,15 +54,8 @@ def write(
   for i in np.flatnonzero(answers.label >= 0):
     # A file's name need not be text in any encoding.
     image = name(i).encode(errors="backslashreplace").decode()
-    writer.writerow(
-      [
-        i,
-        image,
-        class_names[answers.label[i]],
-        class_names[answers.predicted[i]],
-        f"{answers.confidence[i]:.6f}",
-      ]
-    )
+    label, predicted = class_names[answers.label[i]], class_names[answers.predicted[i]]
+    writer.writerow([i, image, label, predicted, f"{answers.confidence[i]:.6f}"])
   write_whole(workdir / FILE, "".join(lines), durable=True)
 
 
@@ -70,35 +63,26 @@ def read(workdir: pathlib.Path, class_names: Sequence[str]) -> Answers | None:
   """The answers of a workdir's run; None where it has left none, or the file is damaged."""
   place = {name: i for i, name in enumerate(class_names)}
   try:
+    # Python's own ends of lines would split a name with a "\r" in it.
     with (workdir / FILE).open(newline="") as file:
-      rows = [
-        (
-          int(r["index"]),
-          r["image"],
-          place[r["class"]],
-          place[r["predicted"]],
-          float(r["confidence"]),
-        )
-        for r in csv.DictReader(file)
-      ]
+      rows = list(csv.DictReader(file))
+    answers = Answers(
+      np.array([int(row["index"]) for row in rows]),
+      [row["image"] for row in rows],
+      np.array([place[row["class"]] for row in rows]),
+      np.array([place[row["predicted"]] for row in rows]),
+      np.array([float(row["confidence"]) for row in rows]),
+      tuple(class_names),
+    )
   except (OSError, ValueError, KeyError, TypeError):
     return None
-  if not rows:
-    return None
-  index, image, label, predicted, confidence = zip(*rows)
-  return Answers(
-    np.array(index),
-    list(image),
-    np.array(label),
-    np.array(predicted),
-    np.array(confidence),
-    tuple(class_names),
-  )
+  return answers if rows else None
 
 
 def confusion(answers: Answers) -> np.ndarray:
   """How often each class was taken for each: int (classes, classes), a row a true class."""
   classes = len(answers.class_names)
+  # A pair of classes as one number: counting numbers takes no loop.
   pairs = answers.label * classes + answers.predicted
   return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 

@@ -25,7 +25,8 @@ def listening():
   signals.
   """
   global _received
-  if threading.current_thread() is not threading.main_thread() or _listening():
+  listening_now = getattr(signal.getsignal(signal.SIGTERM), "ours", False)
+  if listening_now or threading.current_thread() is not threading.main_thread():
     yield
     return
   before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -33,7 +34,8 @@ def listening():
   def note(number, _):
     global _received
     _received = _received or number
-    signal.signal(signal.SIGINT, before[signal.SIGINT])  # the next one acts at once
+    # Whoever presses Ctrl-C a second time does not want to wait.
+    signal.signal(signal.SIGINT, before[signal.SIGINT])
 
   note.ours = True
   _received = None
@@ -47,10 +49,6 @@ def listening():
     _received = None
 
 
-def _listening() -> bool:
-  return getattr(signal.getsignal(signal.SIGTERM), "ours", False)
-
-
 def requested(together: bool = True) -> int | None:
   """The signal that asks this run to stop, or None.
 
@@ -61,6 +59,7 @@ def requested(together: bool = True) -> int | None:
   """
   if jax.process_count() == 1:
     return _received
+  # A process that stops alone leaves the others waiting in a collective.
   if not together:
     return None
   # Not jax's own preemption point: it counts steps one by one, and Orbax asks it too, with others.

@@ -46,6 +46,7 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
       f"{jax.device_count()} devices."
     )
   _check_images(config, splits)
+  # Recipes: each has to train for a step at least.
   data = splits["train"]
   recipes = recipes_of(config) if recipes is None else recipes
   for name in recipes:
@@ -55,6 +56,7 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
         f"config.recipe.{name}.epochs: {epochs} epochs of {data.size} examples are less "
         "than a step."
       )
+  # The networks to start from have to be there, and finished.
   shape, count = data.image_shape, len(data.class_names)
   for which in ("teacher", "student"):
     own = config[which]
@@ -62,34 +64,23 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
       raise ConfigError(
         f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take."
       )
-    if (
-      own.init
-      and (source := located(config, which, begun)).is_dir()
-      and not (source / "result.json").exists()
-    ):
-      raise ConfigError(
-        f"config.{which}.init={own.init} has not finished training: run it to its end."
-      )
-    if own.init and own.classes:
-      output_names(config, which)
-  networks = {
-    which: model(config, which, count)
-    for which, needed in (
-      ("student", True),
-      ("teacher", SCHEMES[config.scheme].teacher or "teacher" in recipes),
-    )
-    if needed
-  }  # have names
-  trains = {
-    "student",
-    *recipes,
-    *(["teacher"] if SCHEMES[config.scheme].teacher == "joint" else []),
-  }
-  check_norms(
-    config, {which: network for which, network in networks.items() if which in trains}, shape
-  )
-  student = networks["student"]
-  params = variable_shapes(student, tuple(map(int, shape)))["params"]
+    if own.init:
+      source = located(config, which, begun)
+      if source.is_dir() and not (source / "result.json").exists():
+        raise ConfigError(
+          f"config.{which}.init={own.init} has not finished training: run it to its end."
+        )
+      if own.classes:
+        output_names(config, which)
+  # Networks that the run uses must have names, and batch norms of those that train enough values.
+  kind = SCHEMES[config.scheme].teacher
+  trains = {"student": model(config, "student", count)}
+  teacher = model(config, "teacher", count) if kind or "teacher" in recipes else None
+  if kind == "joint" or "teacher" in recipes:
+    trains["teacher"] = teacher
+  check_norms(config, trains, shape)
+  # Patterns of layers in full precision: one that matches nothing is a mistake in spelling.
+  params = variable_shapes(trains["student"], tuple(map(int, shape)))["params"]
   layers = [
     "/".join(k.key for k in path[:-1])
     for path, _ in jax.tree_util.tree_leaves_with_path(params)
@@ -126,6 +117,7 @@ def _check_images(config, splits: Splits):
   test = splits["test"]
   if test.class_names != data.class_names:
     _refuse_classes(config, splits, data.class_names, test.class_names)
+  # Images in both sets would make the test's accuracy too high.
   if config.eval.final == "test":
     splits.check_overlap()
   if config.data.image_size:
@@ -155,21 +147,21 @@ def check_norms(config, networks: dict[str, ResNet], image_shape: tuple[int, int
     networks: those that train, by their places in the config.
     image_shape: (height, width, channels).
   """
+  # One image to normalise by: then a layer of one pixel sees one value.
   devices, batch = jax.device_count(), config.batch_size
   if (batch if config.sync_batch_norm else batch // devices) != 1:
     return
   for which, network in networks.items():
-    layer = next(
-      (name for name, count in norm_pixels(network, image_shape).items() if count == 1), None
-    )
+    pixels = norm_pixels(network, image_shape)
+    layer = next((name for name, count in pixels.items() if count == 1), None)
     if layer is None:
       continue
     on = "" if devices == 1 else f" on {devices} devices"
     ways = [f"config.batch_size={2 * batch}"]
+    if batch > 1 and jax.devices()[0].platform == "cpu":
+      ways.append("config.cpu_devices=1")
     if batch > 1:
-      ways += ["config.cpu_devices=1"] * (jax.devices()[0].platform == "cpu") + [
-        "config.sync_batch_norm=True"
-      ]
+      ways.append("config.sync_batch_norm=True")
     raise ConfigError(
       f"config.batch_size is {batch}{on}: {layer} of the {which} would normalise each channel by a "
       f"single value; set {', or '.join(ways)}."
@@ -185,9 +177,9 @@ def norm_pixels(network: ResNet, image_shape: tuple[int, int, int]) -> dict[str,
       result["/".join(context.module.path)] = math.prod(args[0].shape[1:-1])
     return function(*args, **kwargs)
 
-  init = network.clone(
-    norm_axis=None
-  ).init  # without synchronised batch norm, which needs the replicas' axis
+  # Without synchronised batch norm, which needs the replicas' axis.
+  init = network.clone(norm_axis=None).init
+  # Shapes alone are traced: no parameter is made.
   with nn.intercept_methods(look):
     jax.eval_shape(lambda key: init(key, jnp.zeros((1, *image_shape)), True), jax.random.key(0))
   return result
@@ -203,6 +195,7 @@ def warn_of_warmups(config, size: int, schemes, recipes=None):
     schemes: that train; a teacher that trains along takes as many steps as its student.
     recipes: as for `check`.
   """
+  # A teacher that trains along has its own recipe, and the epochs of its student's.
   runs = [(name, name) for name in (recipes_of(config) if recipes is None else recipes)]
   runs += [("teacher", SCHEMES[s].recipe) for s in schemes if SCHEMES[s].teacher == "joint"]
   per_epoch = size / config.batch_size
@@ -212,8 +205,8 @@ def warn_of_warmups(config, size: int, schemes, recipes=None):
     if found is not own:
       warnings.warn(
         f"config.recipe.{name}.warmup_epochs is {own.warmup_epochs:g}, and the run has {epochs:g} "
-        "epochs: "
-        f"it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only rise."
+        f"epochs: it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only "
+        "rise."
       )
 
 
@@ -250,19 +243,16 @@ def line(config, splits: Splits) -> str:
     )
   for role, wanted in (("train", data.train_split), ("test", data.test_split)):
     # With other folders beside it, the test images' folder is named even where it is the usual one.
-    if (
-      splits.name(role) not in ("", wanted)
-      or role == "test"
-      and splits.name(role)
-      and splits.siblings
-    ):
+    name = splits.name(role)
+    if name and (name != wanted or role == "test" and splits.siblings):
       which = "training" if role == "train" else role
-      parts.append(f"the {which} images are those of {_within(splits.name(role))}")
+      parts.append(f"the {which} images are those of {_within(name)}")
   if others := splits.siblings:
     parts.append(
       f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
       f"{'are' if len(others) > 1 else 'is'} not read"
     )
+  # Files that are no images, and others that are passed over.
   parts += [
     f"of {_within(splits.name(role))}, {files.told(examples.unread)}"
     for role, examples in splits.sets.items()

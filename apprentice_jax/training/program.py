@@ -102,6 +102,7 @@ def make_apply(model: ResNet):
 
   def apply(params, batch_stats, images, train):
     variables = {"params": params, "batch_stats": batch_stats}
+    # Without training, the running statistics are read and stay.
     if not train:
       return model.apply(variables, images, False), batch_stats
     logits, updated = model.apply(variables, images, True, mutable=["batch_stats"])
@@ -148,9 +149,8 @@ class Step:
     """Step ``part.first`` of a chunk, on images that live on the device; returns as `fed` does."""
     i, view = part.first, self.settings.view
     index, epoch = chunk.index[i], chunk.epoch[i]
-    logits = None
-    if data.logits is not None:
-      logits = data.logits[epoch % len(data.logits), index]
+    # Of fewer epochs than the run has, logits are used again, as augmentation is.
+    logits = None if data.logits is None else data.logits[epoch % len(data.logits), index]
     images = augmented(data.images, index, epoch, hyper.key, self.settings.augmentation)
     stored = images if view.augmented else jnp.take(data.images, index, axis=0)
     batch = self._batch(images, stored, jnp.take(data.labels, index), logits)
@@ -164,7 +164,8 @@ class Step:
       The new state, and the metrics of each step: dict of (steps, ...) arrays, of which the first
       ``part.count`` count.
     """
-    step = jax.jit(self.resident, inline=True)  # traced once, for its shapes and in the loop
+    # Traced once, for its shapes and in the loop.
+    step = jax.jit(self.resident, inline=True)
 
     def body(i, carry):
       state, history = carry
@@ -172,6 +173,7 @@ class Step:
       state, metrics = step(state, data, chunk, hyper, one)
       return state, jax.tree.map(lambda h, m: h.at[i].set(m), history, metrics)
 
+    # The history is as long as a chunk, whatever the count: lengths are part of a program.
     one = Part(part.first, 1, part.observe)
     metrics = jax.eval_shape(step, state, data, chunk, hyper, one)[1]
     steps = len(chunk.index)
@@ -189,6 +191,7 @@ class Step:
     batch = Batch(normalise(images, s.mean, s.std, s.student.dtype), labels, teacher_logits=logits)
     if s.teacher is None or logits is not None:
       return batch
+    # Where the teacher sees what the student sees, images are normalised once for both.
     mean, std = view.mean or s.mean, view.std or s.std
     if stored is images and (mean, std) == (s.mean, s.std):
       return batch

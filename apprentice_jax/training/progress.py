@@ -42,23 +42,16 @@ class Progress:
     announced: bool = True,
     clock: Callable[[], float] = time.monotonic,
   ):
-    self._name, self._steps, self._first, self._batch, self._role = (
-      name,
-      steps,
-      first_step,
-      batch,
-      role,
-    )
+    self._name, self._role, self._batch = name, role, batch
+    self._steps, self._first = steps, first_step
     self._out, self._clock, self._spent = out or sys.stdout, clock, spent
     self._live = self._out.isatty()
     self._began, self._shown = clock() - spent(), None
     self._last, self._width, self._scores, self._speed = first_step, 0, [], ""
     if announced and first_step < steps:
-      what = (
-        f"continuing from step {first_step:,} of {steps:,}"
-        if first_step
-        else f"{steps:,} steps to train"
-      )
+      what = f"{steps:,} steps to train"
+      if first_step:
+        what = f"continuing from step {first_step:,} of {steps:,}"
       print(f"{name}: {what}", file=self._out, flush=True)
 
   def record(self, step: int, record: dict):
@@ -76,12 +69,14 @@ class Progress:
 
   def _show(self, step: int):
     now = self._clock()
-    self._last = max(step, self._last)  # a record is of a step before
+    # A record is of a step before: the line never goes back.
+    self._last = max(step, self._last)
     every = LIVE if self._live else EVERY
     due = self._shown is None or now - self._shown >= every or step == self._steps
     if not due or self._last == self._first:
       return
     self._shown = now
+    # Of this start alone: the steps before it may have been taken on another machine.
     trained = max(now - self._spent() - self._began, 1e-9)
     a_step = trained / (self._last - self._first)
     parts = [
@@ -90,6 +85,7 @@ class Progress:
       self._speed or _speed(self._batch / a_step),
       f"{clock_time(a_step * (self._steps - self._last))} left",
     ]
+    # On a terminal the line is rewritten in place; a shorter one covers what was there.
     line = "  ".join(parts)
     end = "\r" if self._live and step < self._steps else "\n"
     print(line.ljust(self._width), end=end, file=self._out, flush=True)

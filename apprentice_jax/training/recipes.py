@@ -14,6 +14,7 @@ FROM_SCRATCH = {"init": "", "head": "", "classes": ""}  # of a network
 
 def full_precision(config, which: str):
   """The config that trains config's teacher or student alone, at full precision."""
+  # The network becomes a student without a teacher, whichever it was.
   alone = config.copy_and_resolve_references()
   alone.scheme, alone.precision = "baseline", FULL_PRECISION
   if which == "teacher":
@@ -22,6 +23,7 @@ def full_precision(config, which: str):
     alone.teacher_input.update(configs.base().teacher_input)
   alone.teacher.update(FROM_SCRATCH)
   alone.recipe.student.update(recipe(config, which))
+  # With a new head, the training starts from the network in ``init``.
   if not config[which].head:
     alone.student.init = ""
   return alone

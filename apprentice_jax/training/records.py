@@ -87,26 +87,27 @@ class MetricsWriter:
       self.write(step, record)
 
   def write(self, step: int, record: dict):
-    self._latest = [r for r in self._latest if r["step"] == step] + [{"step": step, **record}]
+    whole = {"step": step, **record}
+    self._latest = [r for r in self._latest if r["step"] == step] + [whole]
     if not self._file:
       return
-    self._file.write(json.dumps({"step": step, **record}) + "\n")
+    # Flushed, so that whoever follows the file sees a record at once.
+    self._file.write(json.dumps(whole) + "\n")
     self._file.flush()
     events = self._events()
-    from tensorboardX.proto.summary_pb2 import (
-      Summary,
-    )  # after `_events`, which says how it is imported
+    # After `_events`, which says how the package is imported.
+    from tensorboardX.proto.summary_pb2 import Summary
 
+    # One event of all values: add_scalar queues each.
     values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items()]
-    events.file_writer.add_summary(
-      Summary(value=values), step
-    )  # one event of all: add_scalar queues each
+    events.file_writer.add_summary(Summary(value=values), step)
 
 
 def _events(folder: pathlib.Path, step: int):
   """TensorBoard's writer of a run that continues from a step."""
   # It would load PyTorch where that is installed, which takes seconds, for tensors that it is never
   # given.
+  # A package that is None in here cannot be imported, as if it were not installed.
   hidden = sys.modules.setdefault("torch", None) is None
   try:
     from tensorboardX import SummaryWriter
@@ -175,6 +176,7 @@ class Recorder:
 
   def _write(self, last: int, history: dict, times: dict, more: dict):
     """Writes the means of steps' metrics, of which the last is ``last``."""
+    # Before anything is written: means over a non-finite loss say nothing.
     check_finite(history, last)
     run, rates = self._run, self._run.schedule.rates.student
     examples = last * run.config.batch_size
@@ -216,48 +218,42 @@ class HealthWatch:
   def look(self, step: int, record: dict, learning: bool):
     """Looks at a step's record; ``learning``: its rate is high enough for weights to flip."""
     for key, value in record.items():
-      kind, slash, name = key.partition("/")
-      if not slash:
-        continue
+      kind, _, name = key.partition("/")
+      sentence = ""
       if kind == "zeros" and value == 1:
-        self._warn(
-          key,
+        sentence = (
           f"all of {name} is zero at step {step}: nothing gets through it; lower the "
-          "learning rate or the quantizer's threshold, or keep it in full precision.",
+          "learning rate or the quantizer's threshold, or keep it in full precision."
         )
       elif kind == "saturation" and value >= self.SATURATED:
-        self._warn(
-          key,
+        sentence = (
           f"{value:.0%} of {name} is at the end of its range at step {step}: it says "
-          "next to nothing; lower the learning rate, or use more activation bits.",
+          "next to nothing; lower the learning rate, or use more activation bits."
         )
       elif kind == "floor" and value:
-        self._warn(
-          key,
+        sentence = (
           f"a magnitude of {name} is at its floor at step {step}: its weights of that sign count "
-          "for "
-          "nothing; lower the learning rate, or set config.quantization.per_channel=False.",
+          "for nothing; lower the learning rate, or set config.quantization.per_channel=False."
         )
       elif kind == "flips":
+        # Without a learning rate weights stay as they are, and nothing is wrong.
         if value or not learning:
           self._flipped[name] = step
         elif step - self._flipped.setdefault(name, step) >= self._patience:
-          self._warn(
-            key,
+          sentence = (
             f"no weight of {name} has changed its level from step {self._flipped[name]} to {step}: "
-            "it "
-            "does not learn; raise the learning rate or lower the weight decay.",
+            "it does not learn; raise the learning rate or lower the weight decay."
           )
-
-  def _warn(self, key: str, sentence: str):
-    if key not in self._warned:
-      self._warned.add(key)
-      warnings.warn(f"{self._name}: {sentence}", stacklevel=3)
+      # Once for each layer and kind: the same would be true of every record that follows.
+      if sentence and key not in self._warned:
+        self._warned.add(key)
+        warnings.warn(f"{self._name}: {sentence}")
 
 
 def read_records(workdir) -> list[dict]:
   """The records of a workdir's metrics.jsonl; torn and damaged lines are left out."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
+  # A process that was killed may have left half a line.
   records = []
   for line in path.read_bytes().splitlines() if path.exists() else ():
     with contextlib.suppress(ValueError):
@@ -274,6 +270,7 @@ def joined(history) -> dict[str, np.ndarray]:
   """
   parts = []
   for count, metrics in history:
+    # A step on a batch that was fed has no axis of steps; a loop's may be longer than its count.
     metrics = jax.device_get(metrics)
     one = np.ndim(metrics["loss"]) == 0
     parts.append({k: v[None] if one else v[:count] for k, v in metrics.items()})

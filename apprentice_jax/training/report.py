@@ -74,10 +74,9 @@ def _value(key: str, value) -> str:
 
 def _answers(workdir: pathlib.Path, split: str, images) -> list:
   """Accuracy by class, the confusion matrix, and the most confident mistakes."""
+  # Runs of earlier versions have left neither.
   class_names = read_or_none(workdir / "classes.json", json.loads)
-  if class_names is None:
-    return []
-  answers = predictions.read(workdir, class_names)
+  answers = predictions.read(workdir, class_names or ())
   if answers is None:
     return []
   matrix = predictions.confusion(answers)
@@ -97,6 +96,7 @@ def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
     shown = sorted(shown, key=lambda i: right[i] / count[i])[:LISTED]
     total = len(class_names)
     caption = f"The {LISTED} classes of lowest accuracy on the {split} split, of {total}."
+  # Without the diagonal, the largest number of a row is the class most often taken for it.
   others, rows = matrix - np.diag(right), []
   for i in shown:
     worst = int(others[i].argmax())
@@ -113,6 +113,7 @@ def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: st
     f"Confusion matrix of the {split} split: a row is a true class, a column the "
     "prediction, a number the images."
   )
+  # A reader takes in a dozen columns; a picture shows a hundred, and of more only pairs are left.
   heading = Heading("Which class is taken for which")
   if len(class_names) <= LARGEST_TABLE:
     rows = [[name, *(f"{n:,}" if n else "" for n in row)] for name, row in zip(class_names, matrix)]
@@ -146,7 +147,8 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
   path = workdir / MISTAKES_FILE
   if images is not None:
     index = answers.index[places]
-    order = np.argsort(index)  # `images` takes sorted places
+    # `images` takes sorted places: files are read once, from front to back.
+    order = np.argsort(index)
     pixels = dict(zip(index[order].tolist(), images(index[order])))
     label = lambda place: numbers.get(place, names[place])
     told = [(label(true), label(predicted), confidence) for true, predicted, confidence in wrong]

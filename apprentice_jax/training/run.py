@@ -110,9 +110,11 @@ class Run:
     Raises:
       ConfigError: the run began with another teacher, other data, or an earlier TTQ.
     """
-    state, self.initial = self.initial, None  # its buffers are given up to the first step
+    # The state's buffers are given up to the first step: nobody may keep it.
+    state, self.initial = self.initial, None
     if checkpoints.latest() is None:
       return Current(state), 0.0
+    # An earlier TTQ had one magnitude of a layer, without an axis.
     if any(
       not shape and name.endswith(magnitudes.SIDES)
       for name, shape in checkpoints.student_shapes().items()
@@ -123,6 +125,7 @@ class Run:
       )
     state, meta = checkpoints.restore(state)
     self._check_same(meta)
+    # A run that was stopped within a chunk goes on with the metrics of the chunk so far.
     history = []
     for metrics in meta.get("history", ()):
       metrics = {k: np.asarray(v, np.float32) for k, v in metrics.items()}
@@ -135,6 +138,7 @@ class Run:
 
   def _check_same(self, meta: dict):
     """Compares what a checkpoint says of its run with this start: warns, or raises ConfigError."""
+    # What changes numbers a little is warned of; other images or networks are another run.
     unlike = "its numbers will not be those of an unbroken run."
     if isinstance(self.data, Streamed) and meta.get("pixels", 1) != PIXELS:
       warnings.warn(
@@ -149,6 +153,7 @@ class Run:
     ways = {k: f"{v} (checksums {{}} and {{}}): bring that back" for k, v in identity.WORDS.items()}
     for what, sentence in {"train_size": size, **ways}.items():
       own = self.identity[what]
+      # Checkpoints of earlier versions may not have the field.
       if meta.get(what, own) != own:
         raise ConfigError(
           f"{self.workdir} cannot continue: {sentence.format(meta[what], own)}, or choose another "
@@ -191,6 +196,7 @@ class Run:
       return
     if self.config.teacher.head != "new" and classes(source):
       return
+    # A teacher whose logits are computed ahead is in no state, but on the host.
     s, model, network = self.settings, self.settings.teacher, state.teacher
     if self.teacher:
       model, network = self.teacher.model, parallel.replicate(self.teacher.network)
@@ -238,10 +244,7 @@ def _schedule(config, size: int) -> Schedule:
   steps = round(recipe.epochs * per_epoch)
   if recipe.epochs and not steps:
     raise ConfigError(f"{recipe.epochs} epochs of {size} examples are less than a step.")
-  rates = Rates(
-    *(
-      learning_rates(shortened(r, steps, per_epoch), steps, per_epoch)
-      for r in (recipe, recipes.recipe(config, "teacher"))
-    )
-  )
+  # A teacher that trains along takes as many steps as its student, by its own recipe.
+  rates_of = lambda r: learning_rates(shortened(r, steps, per_epoch), steps, per_epoch)
+  rates = Rates(rates_of(recipe), rates_of(recipes.recipe(config, "teacher")))
   return Schedule(steps, per_epoch, config.steps_per_dispatch, rates)

@@ -63,15 +63,9 @@ def cached_logits(
     ConfigError: the disk is too full, or not writable.
   """
   view, (model, network) = settings.view, teacher
-  about = (
-    model,
-    identity,
-    view,
-    settings.mean,
-    settings.std,
-    data.checksum,
-    _crops(settings, data, key),
-  )
+  # Whatever changes the logits is in the folder's name, so that no run reads another's.
+  crops = _crops(settings, data, key)
+  about = (model, identity, view, settings.mean, settings.std, data.checksum, crops)
   folder = cache_dir() / "logits" / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
   shape = (data.size, model.num_classes)
   found = [_read(folder, e, shape) if cluster.first() else None for e in range(epochs)]
@@ -90,6 +84,7 @@ def cached_logits(
         cluster.on_first(lambda: _write(folder, epoch, found[epoch]))
       if cluster.first():
         print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)
+  # Process 0 has all epochs; the others bring arrays of the same shape to the exchange.
   nothing = np.zeros(shape, np.float32)
   return parallel.same_on_all(np.stack([nothing if logits is None else logits for logits in found]))
 
@@ -101,13 +96,8 @@ def _crops(settings: Settings, data, key) -> int:
   if not settings.view.augmented or not (settings.augmentation.pad or settings.augmentation.flip):
     return 0
   first = np.arange(min(16, data.size), dtype=np.int32)
-  images = augmented(
-    jnp.asarray(data.sample(first)),
-    jnp.asarray(first),
-    jnp.zeros_like(first),
-    key,
-    settings.augmentation,
-  )
+  pixels, epoch = jnp.asarray(data.sample(first)), jnp.zeros_like(first)
+  images = augmented(pixels, jnp.asarray(first), epoch, key, settings.augmentation)
   return zlib.crc32(np.ascontiguousarray(images))
 
 
@@ -117,25 +107,24 @@ def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
   mean, std = view.mean or mean, view.std or std
 
   def logits(network, data, index, epoch, key, i):
-    images = (
-      augmented(data.images, index[i], jnp.full(index.shape[1:], epoch), key, augmentation)
-      if view.augmented
-      else jnp.take(data.images, index[i], axis=0)
-    )
-    found, _ = apply(
-      network.params, network.batch_stats, normalise(images, mean, std, model.dtype), False
-    )
+    if view.augmented:
+      epochs = jnp.full(index.shape[1:], epoch)
+      images = augmented(data.images, index[i], epochs, key, augmentation)
+    else:
+      images = jnp.take(data.images, index[i], axis=0)
+    images = normalise(images, mean, std, model.dtype)
+    found, _ = apply(network.params, network.batch_stats, images, False)
     return jax.lax.all_gather(found, parallel.AXIS, tiled=True)
 
   over = parallel.over_replicas(logits, (False, False, True, False, False, False))
-  return Kept(
-    over, "teacher_logits", model, augmentation, view, mean, std, what="the teacher's logits"
-  )
+  about = (model, augmentation, view, mean, std)
+  return Kept(over, "teacher_logits", *about, what="the teacher's logits")
 
 
 def _epoch(
   logits_of, teacher: Network, data: DeviceData, epoch: int, key, batch: int, check
 ) -> np.ndarray:
+  # The last batch is filled up with examples again, whose logits are cut off in the end.
   size = len(data.labels)
   index = parallel.split(order.padded(size, batch)[0])
   parts, shown = [], time.monotonic()
@@ -156,10 +145,11 @@ def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):
   size = 4 * shape[0] * shape[1]
   print(
     f"teacher's logits: {epochs} epochs x {shape[0]:,} images x {shape[1]:,} classes, "
-    f"{_bytes(epochs * size)} on "
-    f"every device and in {folder}; {epochs - missing} epochs of them are there",
+    f"{_bytes(epochs * size)} on every device and in {folder}; "
+    f"{epochs - missing} epochs of them are there",
     flush=True,
   )
+  # Now, not after hours of work.
   try:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -168,8 +158,7 @@ def _announce(folder: pathlib.Path, shape, epochs: int, missing: int):
   if free < missing * size:
     raise ConfigError(
       f"the teacher's logits take {_bytes(missing * size)}, and {folder} has {_bytes(free)} free: "
-      "make "
-      "room, set APPRENTICE_CACHE to another folder, or set config.data.augmentation_epochs."
+      "make room, set APPRENTICE_CACHE to another folder, or set config.data.augmentation_epochs."
     )
 
 
@@ -188,6 +177,7 @@ def _read(folder: pathlib.Path, epoch: int, shape) -> np.ndarray | None:
       logits = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
       continue
+    # The checksum in the name tells a file that was damaged since.
     if logits.shape == shape and path.stem.endswith(f"{zlib.crc32(logits.tobytes()):08x}"):
       return logits
   return None
@@ -196,8 +186,7 @@ def _read(folder: pathlib.Path, epoch: int, shape) -> np.ndarray | None:
 def _unwritable(folder, error) -> ConfigError:
   return ConfigError(
     f"cannot keep the teacher's logits in {folder}: {error.strerror or error}; set "
-    "APPRENTICE_CACHE to "
-    "another folder, or config.teacher_input.cached to False."
+    "APPRENTICE_CACHE to another folder, or config.teacher_input.cached to False."
   )
 
 

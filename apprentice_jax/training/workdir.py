@@ -22,6 +22,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import read_or_none, write_whole
 from apprentice_jax.training import cluster
 
+IMAGES_FILE = "images.json"  # the shape of the images, which classes.json does not have
 STARTS = "starts.jsonl"  # a line for each start of a run or study
 
 
@@ -32,6 +33,7 @@ def claim(workdir: pathlib.Path, config):
     ConfigError: workdir belongs to another config (the message names the fields), or is not
       writable.
   """
+  # A folder without a config is taken, unless a run has left something in it.
   if not (workdir / "config.json").exists():
     if any((workdir / name).exists() for name in ("result.json", "metrics.jsonl", "checkpoints")):
       raise ConfigError(
@@ -40,6 +42,7 @@ def claim(workdir: pathlib.Path, config):
       )
     write_config(workdir, config)
     return
+  # Through JSON, which has no tuples; fields that came since have their defaults.
   found, new = read_config(workdir), json.loads(json.dumps(configs.flat(config)))
   old = {**json.loads(json.dumps(configs.flat(configs.base()))), **found}
   # A run of before the field had a test split, and keeps it.
@@ -95,12 +98,8 @@ def workdir_config(workdir):
 def scaled(config, workdir: pathlib.Path):
   """The config for all devices, see `config.scaled`; what has begun in workdir keeps its batch."""
   begun = os.path.exists(workdir / "config.json")  # False, too, where it may not be looked
-  return configs.scaled(
-    config, jax.device_count(), read_config(workdir).get("batch_size", 0) if begun else 0
-  )
-
-
-IMAGES_FILE = "images.json"  # the shape of the images, which classes.json does not have
+  batch = read_config(workdir).get("batch_size", 0) if begun else 0
+  return configs.scaled(config, jax.device_count(), batch)
 
 
 @contextlib.contextmanager
@@ -187,6 +186,7 @@ def writing(workdir: pathlib.Path):
 def _locked(workdir: pathlib.Path):
   try:
     workdir.mkdir(parents=True, exist_ok=True)
+    # Appending, so that a run that is refused does not empty the holder's file.
     file = (workdir / "lock").open("a+")
   except OSError as error:
     raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None
@@ -223,21 +223,17 @@ def record_start(workdir: pathlib.Path):
   """Adds a line to a workdir about this start: date, command, commit and versions."""
   program, *arguments = sys.argv or [""]
   program = pathlib.Path(program).name.replace("__main__.py", "apprentice")
+  start = {
+    "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    "command": shlex.join([program, *arguments]),
+    "folder": os.getcwd(),
+    "version": apprentice_jax.__version__,
+    "commit": _commit(),
+    "jax": jax.__version__,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
   with (workdir / STARTS).open("a") as file:
-    file.write(
-      json.dumps(
-        {
-          "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-          "command": shlex.join([program, *arguments]),
-          "folder": os.getcwd(),
-          "version": apprentice_jax.__version__,
-          "commit": _commit(),
-          "jax": jax.__version__,
-          "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        }
-      )
-      + "\n"
-    )
+    file.write(json.dumps(start) + "\n")
 
 
 @functools.cache
