@@ -178,9 +178,9 @@ def test_variations_go_on_from_the_cells_that_they_do_not_concern(
   monkeypatch.setattr(
     api,
     "Run",
-    lambda config, place, *starts: (
+    lambda config, place, splits, *starts: (
       began.append((place.name, config.loss.gamma, pathlib.Path(starts[0]).name))
-      or train(config, place, *starts)
+      or train(config, place, splits, *starts)
     ),
   )
   config = tiny()

@@ -107,7 +107,7 @@ class Resident:
     return self._dataset.images[np.sort(indices)]
 
   def name(self, index: int) -> str:
-    """What to call an example: its number in the split."""
+    """The name of an example: its number in the split."""
     return str(index)
 
   def labels(self, indices: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ class Streamed:
     return pixels
 
   def name(self, index: int) -> str:
-    """What to call an example: its file, or its number in the split."""
+    """The name of an example: its file, or its number in the split."""
     return self._examples.name(index)
 
   def labels(self, indices: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ START_SECONDS = 300  # for all processes to be there
 def several(num_processes: int | None) -> bool:
   """Whether this is one process of several, by the flag given or by where it runs.
 
-  TPU machines count as such: whether a slice has one host or many, jax finds out. Of SLURM it takes
-  a step with several tasks (srun), not an allocation.
+  TPU machines count as such: whether a slice has one host or many, jax finds out. A step of
+  SLURM with several tasks (srun) counts, an allocation does not.
   """
   if num_processes is not None:
     return num_processes > 1

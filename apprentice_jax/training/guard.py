@@ -19,10 +19,9 @@ LOST = (
 def guarded(arguments: list[str]) -> int | None:
   """Runs the command in a process of its own, and returns its exit status; None in that process.
 
-  When another process of the run is lost, jax aborts this one, from whatever it is waiting in and
-  with a C++ trace: at once where process 0 is gone, else after HEARTBEAT_SECONDS. The guard
-  says so in one sentence and turns it into the status that asks for a restart, 75. It passes
-  SIGTERM and SIGINT on.
+  When another process of the run is lost, jax aborts this one: at once where process 0 is gone,
+  else after `cluster.HEARTBEAT_SECONDS`. The guard says so in one sentence and turns it into the
+  status that asks for a restart, 75. It passes SIGTERM and SIGINT on.
   """
   if os.environ.get(_GUARDED):
     end_with_parent()

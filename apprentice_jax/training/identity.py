@@ -1,4 +1,4 @@
-"""What a run began with, and is held to: its images and networks, known by their content."""
+"""The images and networks that a run began with and is held to, known by their content."""
 
 import contextlib
 import json
