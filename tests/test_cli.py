@@ -104,6 +104,7 @@ def test_the_process_ends_with_the_status():
   )
 
 
+@pytest.mark.slow
 def test_train_then_eval_on_any_number_of_devices(tmp_path):
   train = (
     "train",

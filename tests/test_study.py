@@ -240,6 +240,7 @@ def test_a_given_teacher_is_scored_not_trained(finished, tmp_path):
   assert row["workdir"] == config.teacher.init
 
 
+@pytest.mark.slow
 def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatch):
   config = tiny()
   config.study.jobs, config.study.seeds = 2, (0,)

@@ -152,6 +152,7 @@ def pair(tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(pair, tmp_path):
   train(tmp_path, 1, 4, STREAMED)
   assert_close(pair, tmp_path)
@@ -159,12 +160,14 @@ def test_two_processes_train_as_one(pair, tmp_path):
   assert api.result(pair)["test_count"] == 360
 
 
+@pytest.mark.slow
 def test_one_process_writes(pair):
   written = [r["step"] for r in records(pair) if "loss" in r]
   assert written == sorted(set(written))
   assert len(list((pair / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="finds processes in /proc")
 def test_a_lost_process_ends_the_other_and_the_pair_continues(pair, tmp_path):
   for victim, step in ((1, FIRST), (0, 2 * FIRST)):
@@ -183,6 +186,7 @@ def test_a_lost_process_ends_the_other_and_the_pair_continues(pair, tmp_path):
   assert records(tmp_path) == records(pair)
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_one_process_and_two(tmp_path):
   whole, moved = tmp_path / "whole", tmp_path / "moved"
   train(whole, 1, 1, SYNCHRONISED)
@@ -207,6 +211,7 @@ def test_a_mistake_on_all_is_said_by_all(tmp_path):
   assert all("holds a study" in p for p in printed)
 
 
+@pytest.mark.slow
 def test_what_one_machine_does_not_have_is_said_by_all(pair, tmp_path):
   """Also where the others could read it, which they do together."""
   own = [[f"--config.teacher.init={path}"] for path in (pair, "nowhere")]
@@ -219,6 +224,7 @@ def test_what_one_machine_does_not_have_is_said_by_all(pair, tmp_path):
   ), printed
 
 
+@pytest.mark.slow
 def test_a_workdir_in_use_ends_all(tmp_path):
   from apprentice_jax.training.workdir import writing
 
