@@ -40,6 +40,7 @@ def tiny(name, argument=""):
   return configs.checked(config)
 
 
+@pytest.mark.slow
 def test_a_config_with_its_data():
   report = training.measure(tiny("digits", ",scheme=baseline"))
   json.dumps(report, allow_nan=False)
@@ -90,6 +91,7 @@ def test_the_first_step_cold_and_warm():
   assert jax.config.jax_compilation_cache_dir == usual and compiled.folder() is None
 
 
+@pytest.mark.slow
 def test_a_streamed_config():
   report = training.measure(tiny("imagenet", ",student=resnet8,scheme=baseline,precision=32A2W"))
   assert report["image_shape"] == [16, 16, 3] and report["data"] == "digits"

@@ -12,6 +12,7 @@ from apprentice_jax.training import run as running
 from apprentice_jax.training.records import read_records
 
 
+@pytest.mark.slow
 def test_what_was_begun_is_finished(made, command, names, tmp_path):
   # What the tests below begin with is a run like any other.
   shutil.copytree(made["begun"], tmp_path / "run")

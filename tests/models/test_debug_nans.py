@@ -67,6 +67,7 @@ class Network(nn.Module):
     return QuantDense(3)(jnp.mean(x.values, (1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights, activations", [("ttq", "lsq"), ("lsq", "pact")])
 def test_layers_norm_and_loss(weights, activations):
   network, labels = Network(weights, activations), jnp.array([0, 2])

@@ -76,6 +76,7 @@ def test_both_ends_of_a_signed_range_are_saturated():
   np.testing.assert_allclose(health.activations(sown["health"]), [[0.25, 0.5]])
 
 
+@pytest.mark.slow
 def test_names_are_those_of_the_rows():
   model = resnet("resnet8", 10, "8A,2W")
   names = health.names(model, (8, 8, 3))

@@ -51,6 +51,7 @@ def planned(tmp_path_factory):
   return cache, json.loads((cache / "plan.json").read_text()), printed
 
 
+@pytest.mark.slow
 def test_side_by_side(planned):
   _, report, printed = planned
   assert [p["topology"] for p in report["plans"]] == ["v5e:2x2", "v6e:2x2"]
@@ -67,6 +68,7 @@ def test_side_by_side(planned):
     assert p["parameters"] + p["optimizer"] < p["arguments"] < p["needed"] < p["chip_memory"]
 
 
+@pytest.mark.slow
 def test_everything_is_reduced_once_and_together(planned):
   for p in planned[1]["plans"]:
     # Metrics, and a layer's health, weigh something beside networks of 70 kB.
@@ -74,6 +76,7 @@ def test_everything_is_reduced_once_and_together(planned):
     assert p["all_reduces"] == 1
 
 
+@pytest.mark.slow
 def test_every_part_of_the_step_has_its_cycles(planned):
   for p in planned[1]["plans"]:
     assert sum(p["cycles_by_part"].values()) == p["cycles"]
@@ -82,6 +85,7 @@ def test_every_part_of_the_step_has_its_cycles(planned):
     assert p["compute_seconds"] + p["all_reduce_seconds"] == pytest.approx(p["step_seconds"])
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_found_again(planned):
   cache, report, _ = planned
   status, _, error = plan(cache, "--topology=v5e:2x2", f"--out={cache}/again.json")

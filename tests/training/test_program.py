@@ -148,6 +148,7 @@ def shares(data, settings, seed=0):
     )
 
 
+@pytest.mark.slow
 def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(after_one, data):
   trainer = Trainer(
     make_apply(LOW),

@@ -64,6 +64,7 @@ def test_the_position_in_the_data_matters(kind, unbroken, pretrained, tmp_path, 
     assert_same_run(tmp_path, expected)
 
 
+@pytest.mark.slow
 def test_a_run_killed_by_the_system_ends_as_an_unbroken_one(unbroken, pretrained, tmp_path):
   # SIGKILL, while a checkpoint may be half written.
   config = scheme_config("B", pretrained)
@@ -126,6 +127,7 @@ def test_a_run_that_is_told_to_stop_saves_at_once(
   assert_same_run(tmp_path, unbroken(kind))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_stop_while_it_scores_scores_later(pretrained, tmp_path, monkeypatch):
   config = scheme_config("B", pretrained)
   config.data.validation, config.eval.every_epochs, config.eval.final = 137, 0.5, "validation"

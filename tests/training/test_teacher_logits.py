@@ -131,6 +131,7 @@ def test_agreement_and_the_teachers_accuracy_by_hand(computed, pretrained):
   assert result["test_agreement"] < 1
 
 
+@pytest.mark.slow
 def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path, monkeypatch):
   seen = []
   train = Program.train
@@ -154,6 +155,7 @@ def test_augmentation_repeats_after_the_kept_epochs(pretrained, cache, tmp_path,
   np.testing.assert_allclose(accuracy[5], right[index].mean(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_sees_images_as_they_are(pretrained, cache, tmp_path):
   plain = dict(teacher_input__augmented=False)
   api.train(config_of(pretrained, **plain), tmp_path / "computed")
@@ -241,6 +243,7 @@ def test_what_another_run_has_computed_by_then(pretrained, cache, tmp_path, monk
   assert losses(tmp_path / "again").tolist() == losses(tmp_path / "run").tolist()
 
 
+@pytest.mark.slow
 def test_a_continued_run_uses_them_too(pretrained, tmp_path, monkeypatch):
   config = config_of(pretrained, teacher_input__cached=True, recipe__student__epochs=2.4)
   api.train(config, tmp_path / "unbroken")
