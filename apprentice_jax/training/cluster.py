@@ -73,11 +73,13 @@ def join(address: str = "", num_processes: int | None = None, process_id: int | 
   if not several(num_processes):
     return
   # Without an address, jax asks the pod or SLURM for all three.
-  place = (address, num_processes, process_id) if address else ()
+  place = {"coordinator_address": address, "num_processes": num_processes, "process_id": process_id}
+  limits = {
+    "initialization_timeout": START_SECONDS,
+    "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
+  }
   try:
-    jax.distributed.initialize(
-      *place, initialization_timeout=START_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-    )
+    jax.distributed.initialize(**(place if address else {}), **limits)
   except Exception as error:
     why = f"the processes of the run did not come together ({str(error).splitlines()[0][:200]})"
     if address:

@@ -135,7 +135,7 @@ ROWS = [
   Row(
     "predict with a text",
     "predict --model={place}/text {place}/image.png",
-    "cannot read {place}/text: it is of no format that export writes (packed, onnx, stablehlo).",
+    "cannot read {place}/text: it is of no format that export writes (packed, onnx, c, stablehlo).",
     file("text"),
   ),
   Row(

@@ -1,5 +1,6 @@
 """The benchmark of what quantization costs."""
 
+import pytest
 import quantization
 
 from apprentice_jax import config as configs
@@ -7,6 +8,7 @@ from apprentice_jax.bench import step
 from apprentice_jax.configs import digits
 
 
+@pytest.mark.slow
 def test_quantization_costs_something(monkeypatch):
   monkeypatch.setattr(step, "ROUNDS", 2)
   config = digits.get_config("runlocal,precision=8A2W")

@@ -25,6 +25,7 @@ def loss_of(remat, make=jax.jit):
   return params, loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["elementwise", "blocks"])
 def test_a_step_is_the_one_without(remat):
   results = []

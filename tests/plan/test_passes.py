@@ -38,6 +38,7 @@ def test_every_read_and_write_counts_once_and_a_fetched_operand_as_itself():
   assert passes.traffic(TEXT) == (4 * n + 4 + n) + (4 * n + n + 4 + 4 + 2 * n)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
 def test_no_quantizer_makes_a_pass_too_many(tmp_path):
   environment = {

@@ -81,6 +81,7 @@ def test_the_blocks_inside_scan():
   _check(lambda x, params: Q.ste_round(3 * Q.ste_clip(x, -1.0, 0.8)) * params, samples(), 0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights, bits, im2col", [("lsq", 4, True), ("ttq", 2, False)])
 def test_layers_inside_scan(weights, bits, im2col):
   class Layers(nn.Module):

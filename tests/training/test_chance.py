@@ -58,6 +58,7 @@ def good(tmp_path_factory):
   return folder / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_file_in_another_order_is_warned_of(cached, good, tmp_path):
   network, _ = networks.read(str(good))

@@ -31,6 +31,7 @@ def photos(tmp_path):
   return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_the_whole_way(photos, tmp_path, capsys):
   model = resnet("resnet14", 7, width=0.25)  # another network, of other classes
   variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=True)
