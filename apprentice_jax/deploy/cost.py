@@ -13,7 +13,7 @@ from apprentice_jax import document
 from apprentice_jax.deploy import network as nodes
 from apprentice_jax.deploy import packed
 from apprentice_jax.deploy.lower import lower
-from apprentice_jax.deploy.network import FULL, Conv, Network, Value, check, inputs
+from apprentice_jax.deploy.network import FULL, Conv, Lowered, Value, check, inputs
 from apprentice_jax.models.residual import variable_shapes
 
 
@@ -69,7 +69,7 @@ class Cost(NamedTuple):
   sparsity: float | None
 
 
-def total(network: Network, packing: str = "bits") -> Cost:
+def total(network: Lowered, packing: str = "bits") -> Cost:
   """The cost of a network; ``packing``: see `packed.write`."""
   every, macs = layers(network), collections.Counter()
   for layer in every:
@@ -87,7 +87,7 @@ def total(network: Network, packing: str = "bits") -> Cost:
   )
 
 
-def layers(network: Network) -> list[LayerCost]:
+def layers(network: Lowered) -> list[LayerCost]:
   """The cost of every convolution and dense layer, in order."""
   values = check(network)
   convs = [node for node in network.nodes if isinstance(node, Conv)]
@@ -104,7 +104,7 @@ def _layer(node: Conv, x: Value, result: Value) -> LayerCost:
 _KEPT = (nodes.Image, nodes.Quantize, nodes.Relu, nodes.MaxPool, nodes.Mean)
 
 
-def peak_bytes(network: Network) -> int:
+def peak_bytes(network: Lowered) -> int:
   """The most memory that results take at a time.
 
   A level takes a byte, a float four, a pixel of the image one. The results of quantizers, ReLUs,
@@ -132,7 +132,7 @@ def peak_bytes(network: Network) -> int:
   return max(map(held, range(len(steps))))
 
 
-def table(network: Network, packing: str = "bits", by_layer: bool = False) -> str:
+def table(network: Lowered, packing: str = "bits", by_layer: bool = False) -> str:
   """The cost as text; ``by_layer``: with a Markdown table of its layers."""
   cost = total(network, packing)
   macs = ", ".join(f"{count:,} at {precision}" for precision, count in cost.macs.items())
@@ -166,7 +166,7 @@ def parameters(model: nn.Module, image_shape) -> int:
   return sum(a.size for a in jax.tree.leaves(variable_shapes(model, tuple(image_shape))["params"]))
 
 
-def blank(model: nn.Module, image_shape, **about) -> Network:
+def blank(model: nn.Module, image_shape, **about) -> Lowered:
   """The model lowered with weights of zero; all but the sparsity costs what a trained one does.
 
   Args:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apprentice_jax.deploy import network as nodes
-from apprentice_jax.deploy.network import EXACT, FRACTION, FULL, Conv, Network, Value
+from apprentice_jax.deploy.network import EXACT, FRACTION, FULL, Conv, Lowered, Value
 
 BYTES = 1 << 24  # of patches at a time
 
@@ -33,7 +33,7 @@ class Backend(NamedTuple):
 
 
 def logits(
-  network: Network,
+  network: Lowered,
   images,
   replaced: dict | None = None,
   observe: Callable | None = None,

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from apprentice_jax.deploy import network as nodes
-from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Network, Quantize
+from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Lowered, Quantize
 from apprentice_jax.models.layers import QuantActivation, QuantConv, encode_weights
 from apprentice_jax.models.norm import EPSILON
 from apprentice_jax.models.precision import Quantization
@@ -36,13 +36,13 @@ def lower(
   resize: int = 0,
   architecture: str = "resnet",
   ends: str = "float",
-) -> Network:
+) -> Lowered:
   """Lowers a trained network.
 
   Args:
     model: as `models.resnet` makes it. Whatever its dtype, float32 is computed.
     params, batch_stats: its variables, of which the running statistics count.
-    image_shape, class_names, mean, std, resize, architecture: see `Network`.
+    image_shape, class_names, mean, std, resize, architecture: see `Lowered`.
     ends: of layers that training left in full precision: "float", "8bit" or "7bit". The latter two
       give them symmetric weights of so many bits, with one scale per output channel. Where
       activations are quantized, the images then lie on a signed 8-bit grid that holds all
@@ -69,7 +69,7 @@ def lower(
   image_shape, class_names = tuple(image_shape), tuple(class_names)
   lowering = _Lowering(model, params, batch_stats, ENDS[ends])
   built, precision = lowering.build(image_shape, mean, std), str(model.quantization.precision)
-  network = Network(
+  network = Lowered(
     tuple(built), image_shape, class_names, architecture, precision, mean, std, resize
   )
   # Here a number that is not finite gets the name of its layer.

@@ -1,6 +1,6 @@
 """A network as it is deployed: its nodes, what else there is to know of it, and whether they fit.
 
-Every exported file is written from one `Network`. A node's result is one of three kinds:
+Every exported file is written from one `Lowered`. A node's result is one of three kinds:
 
 - *levels*: whole numbers of an activation grid, which a convolution multiplies;
 - *fixed*: float32 whole numbers of 1/`FRACTION` of a step of the grid that comes next;
@@ -170,7 +170,7 @@ class BadNetwork(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class Lowered:
   """A deployed network.
 
   Attributes:
@@ -209,7 +209,7 @@ class Value(NamedTuple):
   bits: int = FULL
 
 
-def check(network: Network) -> dict[str, Value]:
+def check(network: Lowered) -> dict[str, Value]:
   """Follows shapes and kinds through a network.
 
   Returns:
@@ -237,7 +237,7 @@ def check(network: Network) -> dict[str, Value]:
   return values
 
 
-def _check_head(network: Network, values: dict[str, Value], unread: set[str]):
+def _check_head(network: Lowered, values: dict[str, Value], unread: set[str]):
   """Checks that the last node gives the logits."""
   head = network.nodes[-1] if network.nodes else None
   _require(
@@ -297,7 +297,7 @@ def _kind(fixed: bool) -> str:
   return "fixed" if fixed else "float"
 
 
-def _image(network: Network, node: Image) -> Value:
+def _image(network: Lowered, node: Image) -> Value:
   mean, std, channels = network.mean, network.std, network.image_shape[-1]
   _check_scales(node, channels)
   _require(len(node.multiplier) == 1, f"node {node.name}: two rows of multipliers")
@@ -311,7 +311,7 @@ def _image(network: Network, node: Image) -> Value:
   return Value(network.image_shape, _kind(node.fixed))
 
 
-def _conv(network: Network, node: Conv, x: Value) -> Value:
+def _conv(network: Lowered, node: Conv, x: Value) -> Value:
   w, where = node.weights, f"node {node.name}"
   _require(x.kind != "fixed", f"{where}: a convolution of fixed numbers")
   fits = w.levels.ndim == 4 and min(w.levels.shape) > 0 and w.levels.shape[2] == x.shape[-1]
@@ -340,7 +340,7 @@ def _conv(network: Network, node: Conv, x: Value) -> Value:
   return Value(_strided(x.shape, node.stride, channels), _kind(node.fixed))
 
 
-def _rescale(network: Network, node: Rescale, x: Value) -> Value:
+def _rescale(network: Lowered, node: Rescale, x: Value) -> Value:
   _require_finite(node, node.multiplier)
   possible = x.kind == "levels" or x.kind == "float" and node.multiplier == 1
   _require(possible, f"node {node.name} rescales {x.kind} by {node.multiplier}")
@@ -351,7 +351,7 @@ def _rescale(network: Network, node: Rescale, x: Value) -> Value:
   return Value(_strided(x.shape, node.stride, node.channels), _kind(x.kind == "levels"))
 
 
-def _add(network: Network, node: Add, a: Value, b: Value) -> Value:
+def _add(network: Lowered, node: Add, a: Value, b: Value) -> Value:
   _require(
     a == b and a.kind != "levels",
     f"node {node.name} adds {a.kind} {a.shape} and {b.kind} {b.shape}",
@@ -359,7 +359,7 @@ def _add(network: Network, node: Add, a: Value, b: Value) -> Value:
   return a
 
 
-def _quantize(network: Network, node: Quantize, x: Value) -> Value:
+def _quantize(network: Lowered, node: Quantize, x: Value) -> Value:
   _require(x.kind == "fixed", f"node {node.name} quantizes {x.kind}")
   _require(1 + node.signed <= node.bits <= 8, f"node {node.name}: a grid of {node.bits} bits")
   _require_finite(node, node.step)
@@ -367,12 +367,12 @@ def _quantize(network: Network, node: Quantize, x: Value) -> Value:
   return Value(x.shape, "levels", node.low, node.high, node.bits)
 
 
-def _relu(network: Network, node: Relu, x: Value) -> Value:
+def _relu(network: Lowered, node: Relu, x: Value) -> Value:
   _require(x.kind == "float", f"node {node.name}: a ReLU of {x.kind}")
   return x
 
 
-def _max_pool(network: Network, node: MaxPool, x: Value) -> Value:
+def _max_pool(network: Lowered, node: MaxPool, x: Value) -> Value:
   # Zeros of the border are never above such values.
   before = next(n for n in network.nodes if n.name == node.input)
   unsigned = isinstance(before, Relu) or isinstance(before, Quantize) and not before.signed
@@ -380,7 +380,7 @@ def _max_pool(network: Network, node: MaxPool, x: Value) -> Value:
   return x._replace(shape=_strided(x.shape, 2, x.shape[-1]))
 
 
-def _mean(network: Network, node: Mean, x: Value) -> Value:
+def _mean(network: Lowered, node: Mean, x: Value) -> Value:
   _require_finite(node, node.multiplier)
   possible = x.kind == "levels" or x.kind == "float" and not node.fixed
   _require(possible, f"node {node.name}: a mean of {x.kind}")

@@ -5,7 +5,7 @@ The file's metadata are strings:
 
 - "format";
 - "sha256", of the file's bytes with these 64 digits as zeros;
-- "about", JSON of the fields that `Network` has beside its nodes;
+- "about", JSON of the fields that `Lowered` has beside its nodes;
 - "nodes", a line for each node, with its kind and its fields in the order of `network`.
 
 In a line, whole numbers are decimal, and yes and no are 1 and 0. Float32 numbers are the 8
@@ -29,7 +29,7 @@ import struct
 import numpy as np
 
 from apprentice_jax.deploy import bits
-from apprentice_jax.deploy.network import FULL, KINDS, BadNetwork, Network, Node, Weights, check
+from apprentice_jax.deploy.network import FULL, KINDS, BadNetwork, Lowered, Node, Weights, check
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.files import write_whole
 
@@ -58,7 +58,7 @@ _ABOUT = {
 }
 
 
-def write(network: Network, path, packing: str = "bits"):
+def write(network: Lowered, path, packing: str = "bits"):
   """Writes a network to a file.
 
   Args:
@@ -69,7 +69,7 @@ def write(network: Network, path, packing: str = "bits"):
   write_whole(path, encode(network, packing))
 
 
-def read(path) -> Network:
+def read(path) -> Lowered:
   """The network in a file that `write` wrote.
 
   Raises:
@@ -102,7 +102,7 @@ def recognises(path) -> bool:
 
 # A command writes the file and tells its size.
 @functools.lru_cache(maxsize=1)
-def encode(network: Network, packing: str = "bits") -> bytes:
+def encode(network: Lowered, packing: str = "bits") -> bytes:
   """The bytes of the file; see `write`."""
   tensors, lines, scales = {}, [], []
   for node in network.nodes:
@@ -168,7 +168,7 @@ def _word(value) -> str:
   return str(int(value) if isinstance(value, bool) else value)
 
 
-def decode(data: bytes) -> Network:
+def decode(data: bytes) -> Lowered:
   """The network that a file's bytes hold.
 
   Raises:
@@ -194,7 +194,7 @@ def decode(data: bytes) -> Network:
   # Every byte has a meaning: two different files never hold the same network.
   _require(not len(scales.left), "scales that no node has")
   _require(not tensors, f"a tensor {next(iter(tensors), '')[:60]!r} that no node has")
-  network = Network(nodes, **about)
+  network = Lowered(nodes, **about)
   try:
     check(network)
   except BadNetwork as error:

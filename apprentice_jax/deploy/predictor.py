@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apprentice_jax.deploy.network import Network
+from apprentice_jax.deploy.network import Lowered
 
 
 class BadFile(ValueError):
@@ -29,5 +29,5 @@ class Predictor(NamedTuple):
   class_names: tuple[str, ...]
   resize: int
   logits: Callable[[np.ndarray], np.ndarray]
-  network: Network | None = None
+  network: Lowered | None = None
   packing: str = "bits"

@@ -4,7 +4,7 @@
 """
 
 from apprentice_jax.data.crops import JPEG_SIDES
-from apprentice_jax.deploy.network import Network
+from apprentice_jax.deploy.network import Lowered
 
 
 def short_side(image_shape, resize: int) -> int:
@@ -12,7 +12,7 @@ def short_side(image_shape, resize: int) -> int:
   return resize or min(image_shape[:2])
 
 
-def steps(network: Network) -> dict:
+def steps(network: Lowered) -> dict:
   """The preparation, for programs.
 
   Returns:
@@ -44,7 +44,7 @@ def steps(network: Network) -> dict:
   }
 
 
-def sentences(network: Network) -> list[str]:
+def sentences(network: Lowered) -> list[str]:
   """The preparation, for people."""
   height, width, channels = network.image_shape
   side = short_side(network.image_shape, network.resize)

@@ -13,11 +13,11 @@ import numpy as np
 
 from apprentice_jax.deploy import bits, interpret
 from apprentice_jax.deploy import network as nodes
-from apprentice_jax.deploy.network import EXACT, FULL, BadNetwork, Conv, Network, Value
+from apprentice_jax.deploy.network import EXACT, FULL, BadNetwork, Conv, Lowered, Value
 from apprentice_jax.deploy.predictor import Predictor
 
 
-def predictor(network: Network) -> Predictor:
+def predictor(network: Lowered) -> Predictor:
   """The network, to be compiled for the devices of this process.
 
   Raises:

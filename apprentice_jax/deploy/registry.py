@@ -10,7 +10,7 @@ import pathlib
 import stat
 from types import ModuleType
 
-from apprentice_jax.deploy.network import Network
+from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.errors import ConfigError
 
@@ -27,7 +27,7 @@ def _module(name: str) -> ModuleType:
   return importlib.import_module(f"apprentice_jax.deploy.{name}")
 
 
-def write(network: Network, name: str, path, /, **options):
+def write(network: Lowered, name: str, path, /, **options):
   """Writes a network in the format of this name; see the format's module for its options.
 
   Raises:

@@ -28,7 +28,7 @@ import jaxlib
 import numpy as np
 
 from apprentice_jax.deploy import preprocessing, program
-from apprentice_jax.deploy.network import Network
+from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.files import write_whole
 
@@ -40,7 +40,7 @@ PROMISE = (
 )
 
 
-def write(network: Network, path):
+def write(network: Lowered, path):
   """Writes the program to ``path`` and the sidecar to ``path`` + ".json"."""
   data = bytes(export(network).serialize())
   sidecar = {
@@ -68,7 +68,7 @@ def _checksum(data: bytes, sidecar: dict) -> str:
   return hashlib.sha256(said + data).hexdigest()
 
 
-def export(network: Network) -> jax.export.Exported:
+def export(network: Lowered) -> jax.export.Exported:
   """The program of uint8 images (batch, height, width, channels), of any batch."""
   (batch,) = jax.export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)

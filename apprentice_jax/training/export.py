@@ -9,7 +9,7 @@ from apprentice_jax.data.channels import grey
 from apprentice_jax.data.class_names import difference
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
-from apprentice_jax.deploy.network import BadNetwork, Network
+from apprentice_jax.deploy.network import BadNetwork, Lowered
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import networks, parallel
@@ -19,7 +19,7 @@ from apprentice_jax.training.workdir import classes, image_shape, workdir_config
 
 def export(
   workdir, name: str, out, /, *, ends: str = "float", data_dir: str = "", **options
-) -> Network:
+) -> Lowered:
   """Writes the student of a workdir to a file.
 
   Args:
@@ -55,7 +55,7 @@ class _Images(NamedTuple):
 
 def lowered(
   config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = ""
-) -> Network:
+) -> Lowered:
   """The network in ``path``, a workdir or a checkpoint, as the config's student, lowered.
 
   A workdir knows its images' shape and classes. For a checkpoint, and for a workdir of an earlier
@@ -92,7 +92,7 @@ def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> 
 
 def score(
   config, path: str, split: str = "test", data_dir: str = ""
-) -> tuple[dict, Network | None, str]:
+) -> tuple[dict, Lowered | None, str]:
   """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
 
   Returns:
@@ -131,7 +131,7 @@ class _Trained:
     self.model = networks.model(config, "student", len(data.class_names))
     self.network = networks.trained(config, "student", path, data, scored=True)
 
-  def lower(self, ends: str) -> Network:
+  def lower(self, ends: str) -> Lowered:
     params, batch_stats = self.network.params, self.network.batch_stats
     return lower.lower(self.model, params, batch_stats, ends=ends, **self._about)
 
@@ -149,7 +149,7 @@ def _about(config, data) -> dict:
   }
 
 
-def blank(config, data) -> Network:
+def blank(config, data) -> Lowered:
   """The config's student, untrained, for its cost."""
   model = networks.model(config, "student", len(data.class_names))
   return cost.blank(model, **_about(config, data))

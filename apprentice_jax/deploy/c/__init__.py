@@ -23,7 +23,7 @@ import numpy as np
 import apprentice_jax
 from apprentice_jax.deploy import interpret
 from apprentice_jax.deploy.c import source
-from apprentice_jax.deploy.network import BadNetwork, Network
+from apprentice_jax.deploy.network import BadNetwork, Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
@@ -32,7 +32,7 @@ FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
 TESTED = 2  # images in NAME_test.c
 
 
-def write(network: Network, path, name: str = ""):
+def write(network: Lowered, path, name: str = ""):
   """Writes the folder of a network.
 
   Args:

@@ -15,9 +15,9 @@ from apprentice_jax.deploy.network import (
   BadNetwork,
   Conv,
   Image,
+  Lowered,
   MaxPool,
   Mean,
-  Network,
   Quantize,
   Rescale,
   check,
@@ -109,7 +109,7 @@ class Plan:
     bytes: of all tensors in memory.
   """
 
-  network: Network
+  network: Lowered
   table: np.ndarray
   image: Tensor
   steps: list
@@ -128,7 +128,7 @@ class Plan:
     return [b for layer in self.layers for b in (layer.branch, layer.shortcut) if b]
 
 
-def plan(network: Network) -> Plan:
+def plan(network: Lowered) -> Plan:
   """Plans a network.
 
   Raises:

@@ -6,14 +6,14 @@ import re
 import numpy as np
 
 from apprentice_jax.deploy.c.plan import Plan, Tensor, plan
-from apprentice_jax.deploy.network import FRACTION, Conv, Network
+from apprentice_jax.deploy.network import FRACTION, Conv, Lowered
 
 _FOLDER = pathlib.Path(__file__).parent
 SLACK = 16  # bytes behind the levels, which tiles at a right edge read and drop
 LIMIT = 2.0**30  # where a number stops whose sum with others is an int32
 
 
-def sources(network: Network, name: str) -> dict[str, str]:
+def sources(network: Lowered, name: str) -> dict[str, str]:
   """The files of a network.
 
   Args:
@@ -30,7 +30,7 @@ def sources(network: Network, name: str) -> dict[str, str]:
   return {f"{name}.h": _header(planned, name), f"{name}.c": _source(planned, name)}
 
 
-def arena_bytes(network: Network) -> int:
+def arena_bytes(network: Lowered) -> int:
   """The bytes of the memory that the code needs, NAME_arena_t."""
   p = plan(network)
   lists = _lists(p)

@@ -25,7 +25,7 @@ import numpy as np
 
 import apprentice_jax
 from apprentice_jax.deploy import preprocessing
-from apprentice_jax.deploy.network import Network, check
+from apprentice_jax.deploy.network import Lowered, check
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
@@ -36,7 +36,7 @@ VERSION = 1  # of the inputs, outputs and metadata
 _CHECKSUM = "sha256"
 
 
-def write(network: Network, path, form: str = "auto", packing: str = "bits"):
+def write(network: Lowered, path, form: str = "auto", packing: str = "bits"):
   """Writes a network.
 
   It warns of layers that processors without VNNI would compute wrongly in the fast form.
@@ -53,7 +53,7 @@ def write(network: Network, path, form: str = "auto", packing: str = "bits"):
   write_whole(path, encode(network, form, packing))
 
 
-def encode(network: Network, form: str = "auto", packing: str = "bits") -> bytes:
+def encode(network: Lowered, form: str = "auto", packing: str = "bits") -> bytes:
   """The bytes of the file; see `write`."""
   _import("onnx")
   from apprentice_jax.deploy.onnx import exact, fast
@@ -97,7 +97,7 @@ def _warn_of_saturation(layers: list[str]):
     )
 
 
-def metadata(network: Network) -> dict[str, str]:
+def metadata(network: Lowered) -> dict[str, str]:
   """The file's account of itself; numbers and lists in JSON."""
   as_json = lambda value: json.dumps(value, ensure_ascii=False)
   fields = ("image_shape", "resize", "mean", "std", "class_names")
@@ -110,7 +110,7 @@ def metadata(network: Network) -> dict[str, str]:
   }
 
 
-def _description(network: Network) -> str:
+def _description(network: Lowered) -> str:
   what = (
     f"An image classifier of {len(network.class_names)} classes: {network.architecture}, "
     f"{network.precision} (activation bits, weight bits)."

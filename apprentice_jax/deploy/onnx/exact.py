@@ -14,7 +14,7 @@ import functools
 import numpy as np
 
 from apprentice_jax.deploy import network as nodes
-from apprentice_jax.deploy.network import EXACT, FRACTION, FULL, Conv, Network, Value
+from apprentice_jax.deploy.network import EXACT, FRACTION, FULL, Conv, Lowered, Value
 from apprentice_jax.deploy.onnx.graph import ZERO, Graph
 
 SPATIAL = np.array([2, 3])
@@ -23,7 +23,7 @@ SPATIAL = np.array([2, 3])
 LARGEST_WEIGHT = 64
 
 
-def build(g: Graph, network: Network, values: dict[str, Value], images: str) -> str:
+def build(g: Graph, network: Lowered, values: dict[str, Value], images: str) -> str:
   """Adds a network to a graph, each node's result under its name; gives that of the logits.
 
   Args:

@@ -19,7 +19,7 @@ import dataclasses
 import numpy as np
 
 from apprentice_jax.deploy import network as nodes
-from apprentice_jax.deploy.network import FRACTION, FULL, Conv, Network, Quantize, Value, inputs
+from apprentice_jax.deploy.network import FRACTION, FULL, Conv, Lowered, Quantize, Value, inputs
 from apprentice_jax.deploy.onnx import exact
 from apprentice_jax.deploy.onnx.exact import LARGEST_WEIGHT, filters, window, windows, zero
 from apprentice_jax.deploy.onnx.graph import ZERO, Graph
@@ -28,7 +28,7 @@ LARGEST_BIAS = 2.0**30
 NEGLIGIBLE = 2.0**-10  # of a level
 
 
-def unfit(network: Network, values: dict[str, Value]) -> str:
+def unfit(network: Lowered, values: dict[str, Value]) -> str:
   """Why a network has no fast form; "" if it has one."""
   by_name = {node.name: node for node in network.nodes}
   readers = collections.Counter(name for node in network.nodes for name in inputs(node))
@@ -63,14 +63,14 @@ def _unfit_weights(node: Conv) -> str:
   return ""
 
 
-def needs_vnni(network: Network, values: dict[str, Value]) -> list[str]:
+def needs_vnni(network: Lowered, values: dict[str, Value]) -> list[str]:
   """The convolutions whose sums saturate at 16 bits in this form, on x86 without VNNI."""
   integers = lambda node: isinstance(node, Conv) and values[node.input].kind == "levels"
   convs = filter(integers, network.nodes[:-1])
   return [node.name for node in convs if node.weights.top > LARGEST_WEIGHT]
 
 
-def build(g: Graph, network: Network, values: dict[str, Value], images: str) -> str:
+def build(g: Graph, network: Lowered, values: dict[str, Value], images: str) -> str:
   """As `exact.build`; but a quantized result is one with its Quantize, and has no name itself."""
   steps, by_name = {}, {node.name: node for node in network.nodes}
   for node in network.nodes[:-1]:
