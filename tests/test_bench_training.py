@@ -98,6 +98,7 @@ def test_a_streamed_config():
   assert min(report[k]["images_per_second"] for k in ("loop", "input", "evaluation")) > 0
 
 
+@pytest.mark.slow
 def test_without_its_data():
   config = tiny("cifar10", ",scheme=baseline")
   config.data.dir = "/nowhere"

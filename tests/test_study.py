@@ -78,6 +78,7 @@ def rows(workdir):
     return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_cell_is_there_with_its_own_runs_numbers(finished):
   workdir, _, counts = finished
   found = rows(workdir)

@@ -158,6 +158,7 @@ def test_where_the_filters_gradient_is_a_convolution(platform, dtype, im2col, co
   assert text.count("stablehlo.convolution") == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "platform, results", [("cuda", {"bf16"}), ("rocm", {"bf16"}), ("tpu", {"bf16", "f32"})]
 )

@@ -62,6 +62,7 @@ def test_a_finished_run_is_compared_too(unbroken, pretrained, other, tmp_path):
     api.train(config, unbroken("B"))
 
 
+@pytest.mark.slow
 def test_where_students_and_joint_teachers_start_is_noted(
   unbroken, pretrained, other, tmp_path, monkeypatch
 ):

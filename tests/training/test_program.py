@@ -260,6 +260,7 @@ def test_a_loop_on_the_devices_gives_the_same_numbers(row, plain_one_by_one, dat
   assert_close(history(metrics, 2), history(plain_one_by_one[1], 2), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first, count", [(0, 2), (1, 2), (0, CHUNK)])
 def test_a_loop_of_fixed_length_takes_as_many_steps(first, count, loops, data):
   settings, dynamic, fixed = loops
@@ -295,6 +296,7 @@ def test_a_batch_that_is_fed_without_a_branch_is_looked_at_as_well(loops, data):
   assert seen[1]["activations"].any() and not fixed_unseen[1]["activations"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trains", [True, False])
 def test_a_teacher_goes_through_a_loop_of_fixed_length(trains, data, monkeypatch):
   """Both networks packed, with arrays in the vectors and beside them; and a fixed teacher, which is

@@ -17,6 +17,7 @@ from apprentice_jax.training.records import HealthWatch, read_records
 from apprentice_jax.training.workdir import workdir_config
 
 
+@pytest.mark.slow
 def test_evaluation_is_exact(unbroken):
   # Against one batch of the images as they are: 8x8 stays 8x8, and grey becomes RGB.
   workdir = unbroken("A streamed")
