@@ -73,13 +73,15 @@ def serve(config: str):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(argument)
-  with contextlib.redirect_stdout(sys.stderr):  # it says what it runs on
+  with contextlib.redirect_stdout(sys.stderr):  # what it runs on, and what is compiled
     devices.start(config.cpu_devices)
-  shape, classes = ((8, 8, 1), 10) if name == "digits" else step.synthetic(config)
-  built, streamed = step.settings(config, classes), bool(config.data.image_size)
-  take = step.stepper(built, step.loss_weights(config), config.batch_size, shape, streamed)
+    shape, classes = ((8, 8, 1), 10) if name == "digits" else step.synthetic(config)
+    built, streamed = step.settings(config, classes), bool(config.data.image_size)
+    take = step.stepper(built, step.loss_weights(config), config.batch_size, shape, streamed)
   for _ in sys.stdin:
-    print(take(), flush=True)
+    with contextlib.redirect_stdout(sys.stderr):  # what is compiled
+      seconds = take()
+    print(seconds, flush=True)
 
 
 if __name__ == "__main__":
