@@ -14,7 +14,8 @@ pytestmark = pytest.mark.skipif(
   not importlib.util.find_spec("libtpu"), reason="libtpu is not installed"
 )
 FLAGS = (
-  f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A,precision=8A2W",
+  f"--config={ROOT}/configs/digits.py:student=resnet8,teacher=resnet8,width=0.25,scheme=A,"
+  "precision=8A2W",
   "--config.data.image_size=8",
   "--config.data.resize=8",
   "--config.batch_per_device=16",

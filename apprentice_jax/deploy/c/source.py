@@ -97,7 +97,8 @@ def _header(p: Plan, name: str) -> str:
  *
  * An image is {height} x {width} x {channels} bytes: rows, columns, colours. The arena takes
  * {arena_bytes(n):,} bytes, and holds nothing between calls. The code allocates nothing and has no
- * state. Any C99 compiler will do, with any flags but -ffast-math: no flag changes the logits.
+ * state. It was tried with gcc 12 on x86-64; no flag that was tried changes a bit of the logits.
+ * -ffast-math is refused.
  * Licence of the code: Apache-2.0. The weights are their trainer's. */
 #ifndef {upper}_H
 #define {upper}_H
