@@ -1,8 +1,9 @@
-"""Writes the network of a workdir to a file that runs with integer arithmetic."""
+"""Writes the network of a workdir, or of a packed file, to a file that runs on integers."""
 
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.deploy.network import ENDS
-from apprentice_jax.deploy.registry import FORMATS
+from apprentice_jax.deploy.registry import FORMATS, usual_ends
+from apprentice_jax.errors import ConfigError
 
 HELP = "write a trained network to a file: packed, ONNX, C, StableHLO"
 
@@ -10,6 +11,7 @@ HELP = "write a trained network to a file: packed, ONNX, C, StableHLO"
 def flags(parser):
   add = parser.add_argument
   add("--workdir", metavar="DIR", help="the folder of the run whose network it is")
+  add("--model", metavar="FILE", help="a packed file to write anew, in place of --workdir")
   add("--format", **shared.one_of(FORMATS), help="the format of the file")
   add("--out", metavar="FILE", help="the file to write; of C code, the folder")
   add("--name", metavar="NAME", default="", help="of C code: the beginning of its public names")
@@ -37,17 +39,29 @@ def run(given):
     shared.unused(given, "form", f"{given.format} files have one form")
   if given.format != "c":
     shared.unused(given, "name", "it is for C code")
-  shared.need(given, "workdir", "out")
+  if given.workdir and given.model:
+    raise ConfigError("export takes --workdir or --model, not both.")
+  shared.need(given, *(() if given.model else ("workdir",)), "out")
+  if given.model and given.ends:
+    raise ConfigError(
+      "--ends is decided where a packed file is written: leave it out with --model."
+    )
+  if given.model:
+    shared.unused(given, "data_dir", "a packed file needs no dataset")
   shared.check_folder(given.out)
   from apprentice_jax.deploy import cost, registry
   from apprentice_jax.training import devices, export
 
   devices.start(None, given.workdir)
-  ends = given.ends or ("8bit" if given.format == "c" else "float")
   # Each format takes options of its own; the flags have all of them.
   options = {name: getattr(given, name) for name in FORMATS[given.format]}
-  network = export.export(
-    given.workdir, given.format, given.out, ends=ends, data_dir=given.data_dir, **options
-  )
+  if given.model:
+    network = registry.network(given.model)
+    registry.write(network, given.format, given.out, **options)
+  else:
+    ends = given.ends or usual_ends(given.format)
+    network = export.export(
+      given.workdir, given.format, given.out, ends=ends, data_dir=given.data_dir, **options
+    )
   print(cost.table(network, given.packing, by_layer=given.layers))
   print(f"{given.out}: {registry.size(given.out):,} bytes, {given.format}")

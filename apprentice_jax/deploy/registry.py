@@ -27,6 +27,12 @@ def _module(name: str) -> ModuleType:
   return importlib.import_module(f"apprentice_jax.deploy.{name}")
 
 
+def usual_ends(name: str) -> str:
+  """The ends, see `lower.lower`, with which a format is written unless a user names others."""
+  # C code computes with integers alone.
+  return "8bit" if name == "c" else "float"
+
+
 def write(network: Lowered, name: str, path, /, **options):
   """Writes a network in the format of this name; see the format's module for its options.
 
@@ -68,8 +74,28 @@ def load(path) -> Predictor:
       raise BadFile("it is a folder; `apprentice predict --workdir=DIR` takes a workdir")
     raise BadFile(f"it is of no format that export writes ({', '.join(FORMATS)})")
   except (BadFile, OSError) as error:
-    why = error.strerror if isinstance(error, OSError) else error
-    raise ConfigError(f"cannot read {path}: {why}.") from None
+    raise _unreadable(path, error) from None
+
+
+def network(path) -> Lowered:
+  """The network in a packed file, from which a file of any format can be written.
+
+  Raises:
+    ConfigError: the file cannot be read, is damaged, or is no packed file.
+  """
+  try:
+    if recognised(path) == "packed":
+      return _module("packed").read(path)
+    # A path that is not there says so.
+    pathlib.Path(path).stat()
+    raise BadFile("it is no packed file, which --model of export takes; --workdir takes a workdir")
+  except (BadFile, OSError) as error:
+    raise _unreadable(path, error) from None
+
+
+def _unreadable(path, error: BadFile | OSError) -> ConfigError:
+  why = error.strerror if isinstance(error, OSError) else error
+  return ConfigError(f"cannot read {path}: {why}.")
 
 
 def size(path) -> int:

@@ -79,6 +79,39 @@ def test_an_exported_network_scores_what_the_trained_one_does(name, workdir, com
   assert float(loss) == pytest.approx(result["test_loss"], rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["packed", "onnx", "c", "stablehlo"])
+def test_a_packed_file_is_written_in_any_format(name, workdir, command, tmp_path):
+  """As the workdir is with the same ends, in every byte."""
+  packed_file, out = tmp_path / "student.packed", tmp_path / "of_file" / "student"
+  again = tmp_path / "of_workdir" / "student"
+  for path in (out, again):
+    path.parent.mkdir()
+  ends, flags = "--ends=8bit", [f"--format={name}", "--packing=base3"]
+  assert command("export", f"--workdir={workdir}", f"--out={packed_file}", ends)[0] == 0
+  said = command("export", f"--workdir={workdir}", f"--out={again}", ends, *flags)[1]
+  status, others, err = command("export", f"--model={packed_file}", f"--out={out}", *flags)
+  assert status == 0, err
+  cost = lambda text: text.rsplit("\n", 2)[0].split("resnet8", 1)[1]
+  assert cost(others) == cost(said) and others.endswith(f"{registry.size(out):,} bytes, {name}\n")
+  if name == "stablehlo":  # it also says where its functions lie in the source
+    images = sources.load("digits", "test").images[:3]
+    logits = [registry.load(path).logits(images) for path in (out, again)]
+    np.testing.assert_array_equal(*logits)
+    return
+  files = [sorted(p for p in path.parent.rglob("*") if p.is_file()) for path in (out, again)]
+  assert [p.name for p in files[0]] == [p.name for p in files[1]]
+  for mine, wanted in zip(*files):
+    assert mine.read_bytes() == wanted.read_bytes(), mine.name
+
+
+def test_c_code_of_a_packed_file_with_float_ends_is_refused(workdir, command, tmp_path):
+  out = tmp_path / "student"
+  assert command("export", f"--workdir={workdir}", f"--out={out}")[0] == 0
+  status, _, err = command("export", f"--model={out}", "--format=c", f"--out={tmp_path}/c")
+  assert status == 2 and "with --ends=8bit" in err and err.count("\n") == 1
+  assert not (tmp_path / "c").exists()
+
+
 def test_the_lowering_is_scored_and_costs_are_told(workdir, command):
   status, said, err = command("eval", f"--workdir={workdir}", "--lowered", "--layers")
   assert status == 0, err
@@ -288,6 +321,31 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
     (
       ("export", f"--workdir={workdir}", f"--out={out}", "--format=tflite"),
       "flag --format=tflite: value should be one of <packed|",
+    ),
+    (
+      ("export", f"--workdir={workdir}", f"--model={out}", f"--out={out}"),
+      "export takes --workdir or --model, not both.",
+    ),
+    (("export", f"--model={out}"), "this command needs --out=...; see apprentice --help."),
+    (
+      ("export", f"--model={out}", f"--out={tmp_path}/x", "--ends=8bit"),
+      "--ends is decided where a packed file is written: leave it out with --model.",
+    ),
+    (
+      ("export", f"--model={tmp_path}/none", f"--out={tmp_path}/x"),
+      f"cannot read {tmp_path}/none: No such file or directory.",
+    ),
+    (
+      ("export", f"--model={tmp_path}/text", f"--out={tmp_path}/x"),
+      f"cannot read {tmp_path}/text: it is no packed file, which --model of export takes; ",
+    ),
+    (
+      ("export", f"--model={workdir}", f"--out={tmp_path}/x"),
+      f"cannot read {workdir}: it is no packed file, which --model of export takes; ",
+    ),
+    (
+      ("export", f"--model={tmp_path}/damaged", f"--out={tmp_path}/x"),
+      f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes.",
     ),
     (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
     (
