@@ -72,7 +72,7 @@ def test_fields_that_change_no_result_are_free_and_no_others():
 
 
 def test_lists_that_the_config_has_of_its_own_are_those_of_their_owners():
-  assert set(fields.FORMATS) == set(registry.FORMATS) - {"c"}  # C code takes 8-bit ends
+  assert set(fields.FORMATS) == set(registry.FORMATS)
   assert configs.CELLS == ("teacher", "student", *SCHEMES)
 
 

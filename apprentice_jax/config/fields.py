@@ -11,7 +11,7 @@ import ml_collections
 from apprentice_jax.distill.schemes import SCHEMES
 
 CELLS = ("teacher", "student", *SCHEMES)  # of a study
-FORMATS = ("packed", "onnx", "stablehlo")  # of exported files: see `deploy.registry`
+FORMATS = ("packed", "onnx", "c", "stablehlo")  # of exported files: see `deploy.registry`
 _STEPS = ("weight_step", "activation_step")
 PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", *_STEPS)
 # Fields of recipe.finetune that bound those of a trained network with a new head.

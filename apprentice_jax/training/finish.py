@@ -6,6 +6,7 @@ import warnings
 
 from apprentice_jax.data.splits import Splits
 from apprentice_jax.deploy import registry
+from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import cluster
 from apprentice_jax.training.workdir import disk_errors
@@ -33,7 +34,7 @@ def write(config, workdir: pathlib.Path, splits: Splits):
   with disk_errors(workdir):
     cluster.on_first(lambda: _report(config, workdir, splits))
     # What is there stays: a finished run that is started again writes only what is missing.
-    missing = cluster.share([name for name in config.export if not _file(workdir, name).exists()])
+    missing = cluster.share([name for name in config.export if not _whole(_file(workdir, name))])
     if missing:
       _export(config, workdir, missing)
   for path in (_file(workdir, name) for name in config.export):
@@ -51,24 +52,36 @@ def _report(config, workdir: pathlib.Path, splits: Splits):
 
 
 def _file(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  return workdir / f"student.{name}"
+  # C code is a folder, and no file that a C compiler takes.
+  return workdir / ("student_c" if name == "c" else f"student.{name}")
+
+
+def _whole(path: pathlib.Path) -> bool:
+  # The file that makes a folder an exported one is written last.
+  return path.is_file() or registry.recognised(path) == "c"
 
 
 def _export(config, workdir: pathlib.Path, names: list[str]):
   """Writes the student in the formats of these names; one that cannot be written is warned of."""
   from apprentice_jax.training import export
 
-  try:
-    network = export.lowered(config, str(workdir))
-  except ConfigError as error:
-    warnings.warn(f"there is no exported student: {error}")
-    return
-  # All processes have read the checkpoint; one writes the files.
-  if not cluster.first():
-    return
-  for name in names:
-    path = _file(workdir, name)
+  # The network is lowered once for each kind of ends.
+  for ends in dict.fromkeys(map(registry.usual_ends, names)):
+    files = {name: _file(workdir, name) for name in names if registry.usual_ends(name) == ends}
     try:
-      registry.write(network, name, path)
+      network = export.lowered(config, str(workdir), ends=ends)
     except ConfigError as error:
-      warnings.warn(f"there is no {path.name}: {error}")
+      warnings.warn(f"there is no {', no '.join(path.name for path in files.values())}: {error}")
+      continue
+    # All processes have read the checkpoint; one writes the files.
+    if cluster.first():
+      for name, path in files.items():
+        _write(network, name, path)
+
+
+def _write(network: Lowered, name: str, path: pathlib.Path):
+  options = {"name": "student"} if name == "c" else {}
+  try:
+    registry.write(network, name, path, **options)
+  except ConfigError as error:
+    warnings.warn(f"there is no {path.name}: {error}")

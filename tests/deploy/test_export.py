@@ -7,16 +7,18 @@ import shutil
 
 import numpy as np
 import pytest
+import tools
 from PIL import Image
 
 from apprentice_jax import cli
 from apprentice_jax import config as configs
 from apprentice_jax.data import sources
-from apprentice_jax.deploy import lower, packed, predict, registry
+from apprentice_jax.data.splits import open_splits
+from apprentice_jax.deploy import interpret, lower, packed, predict, registry
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, export, networks
+from apprentice_jax.training import api, export, finish, networks
 from apprentice_jax.training.workdir import workdir_config
 
 DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
@@ -102,6 +104,48 @@ def test_a_packed_file_is_written_in_any_format(name, workdir, command, tmp_path
   assert [p.name for p in files[0]] == [p.name for p in files[1]]
   for mine, wanted in zip(*files):
     assert mine.read_bytes() == wanted.read_bytes(), mine.name
+
+
+def finished(config, workdir, formats):
+  config.export = formats
+  finish.write(config, workdir, open_splits(config.data))
+
+
+def test_a_run_leaves_c_code_where_its_config_says_so(workdir, tmp_path, capsys):
+  tools.program("gcc")
+  run = tmp_path / "run"
+  shutil.copytree(workdir, run)
+  config = workdir_config(run)
+  finished(config, run, ("packed", "c"))
+  folder = run / "student_c"
+  said = f"student: {folder}, {registry.size(folder):,} bytes\n"
+  assert said in capsys.readouterr().out and (folder / "student.h").is_file()
+  # Of its own ends, whatever those of the other files.
+  images = sources.load("digits", "test").images[:5]
+  wanted = interpret.logits(export.lowered(config, str(run), ends="8bit"), images)
+  np.testing.assert_array_equal(registry.load(folder).logits(images), wanted)
+  assert packed.read(run / "student.packed").nodes[-1].weights.bits == 32
+  # A finished run that is started again writes what is missing, and a folder that is not whole.
+  (folder / "student.json").unlink()
+  (run / "student.packed").write_text("mine")
+  finished(config, run, ("packed", "c"))
+  assert registry.recognised(folder) == "c" and (run / "student.packed").read_text() == "mine"
+
+
+def test_a_format_that_cannot_be_written_leaves_the_others(workdir, tmp_path, monkeypatch):
+  run = tmp_path / "run"
+  shutil.copytree(workdir, run)
+  lowered = export.lowered
+
+  def only_floats(*args, ends):
+    if ends != "float":
+      raise ConfigError("no integers.")
+    return lowered(*args, ends=ends)
+
+  monkeypatch.setattr(export, "lowered", only_floats)
+  with pytest.warns(UserWarning, match=r"^there is no student_c: no integers\.$"):
+    finished(workdir_config(run), run, ("c", "packed"))
+  assert (run / "student.packed").is_file() and not (run / "student_c").exists()
 
 
 def test_c_code_of_a_packed_file_with_float_ends_is_refused(workdir, command, tmp_path):
