@@ -10,12 +10,15 @@ Its logits are those of `interpret` to the bit, with or without a floating-point
 
 import ctypes
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -80,7 +83,7 @@ def recognises(path) -> bool:
 
 
 def load(path) -> Predictor:
-  """Compiles a folder's code with this machine's C compiler.
+  """Compiles a folder's code; see `compiler`.
 
   Raises:
     BadFile: the code is not there, was changed, or does not compile.
@@ -95,15 +98,13 @@ def load(path) -> Predictor:
       raise BadFile(f"{file} is not there: export it again") from None
     if hashlib.sha256(text).hexdigest() != expected:
       raise BadFile(f"{file} is not as it was exported: export it again")
-  compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-  if not compiler:
-    raise ConfigError("C code takes a C compiler: install gcc or clang, or name one in CC.")
   folder = tempfile.TemporaryDirectory()  # the library is loaded from it until the process ends
   library = pathlib.Path(folder.name) / "network.so"
-  command = [compiler, *FLAGS, "-fPIC", "-shared", path / f"{name}.c", "-o", library, "-lm"]
+  command = [*compiler(), *FLAGS, "-fPIC", "-shared", path / f"{name}.c", "-o", library, "-lm"]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   if done.returncode:
-    raise BadFile(f"it does not compile: {done.stderr.strip().splitlines()[0]}")
+    lines = [line for line in done.stderr.splitlines() if "error" in line]
+    raise BadFile(f"it does not compile: {[*lines, f'{command[0]} failed'][0]}")
   code, arena = ctypes.CDLL(str(library)), ctypes.create_string_buffer(about["arena_bytes"] + 8)
   classes = tuple(about["class_names"])
 
@@ -117,6 +118,27 @@ def load(path) -> Predictor:
     return result
 
   return Predictor(tuple(about["image_shape"]), classes, about["resize"], logits)
+
+
+def compiler() -> list[str]:
+  """The command of a C compiler: $CC, cc, gcc, clang, or that of the package ziglang.
+
+  Raises:
+    ConfigError: there is none, or CC names none.
+  """
+  # CC may have arguments, as in "ccache gcc".
+  named = shlex.split(os.environ.get("CC", ""))
+  if named and not shutil.which(named[0]):
+    raise ConfigError(f"CC names the C compiler {named[0]}, which is not there.")
+  for command in (named, ["cc"], ["gcc"], ["clang"]):
+    if command and shutil.which(command[0]):
+      return command
+  if importlib.util.find_spec("ziglang"):
+    return [sys.executable, "-m", "ziglang", "cc"]
+  raise ConfigError(
+    "C code takes a C compiler: install gcc or clang, name one in CC, or pip install "
+    "'apprentice-jax[c]'."
+  )
 
 
 def _about(path) -> dict:
