@@ -41,6 +41,7 @@ SLOWEST = (
   "plan/test_compiler.py",
   "bad_inputs/test_begun_runs.py",
   "deploy/test_onnx.py",
+  "deploy/test_mcu.py",
   "models/test_pretrained.py",
   "deploy/test_fold.py",
   "training/test_program.py",
