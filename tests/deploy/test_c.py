@@ -11,7 +11,7 @@ import tools
 from networks import lowered, made
 
 from apprentice_jax.deploy import c, interpret, registry
-from apprentice_jax.deploy.c import plan, source
+from apprentice_jax.deploy.c import memory, plan, source
 from apprentice_jax.deploy.network import Conv
 from apprentice_jax.errors import ConfigError
 
@@ -146,5 +146,23 @@ def test_networks_and_names_without_c_code(networks, tmp_path):
 
 def test_a_result_may_overwrite_the_levels_that_were_added():
   planned = plan.plan(lowered(ends="8bit", name="resnet14"))
-  shared = [layer for layer in planned.layers if layer.output.name in planned.in_place]
+  placed = memory.place(planned)
+  shared = [layer for layer in planned.layers if layer.output.name in placed.in_place]
   assert shared and all(layer.added[0].start == layer.output.start for layer in shared)
+
+
+def test_no_two_levels_lie_in_one_place_at_a_time(networks):
+  for network in networks:
+    planned = plan.plan(network)
+    placed = memory.place(planned)
+    for i, step in enumerate(planned.steps):
+      later = [s for s in planned.steps[i + 1 :] if isinstance(s, plan.Layer)]
+      read = {b.input.name: b.input for s in later for b in s.branches}
+      read |= {s.added[0].name: s.added[0] for s in later if s.added}
+      written = {s.output.name for s in planned.steps[: i + 1]}
+      alive = [t for name, t in read.items() if name in written and name != step.output.name]
+      for tensor in alive:
+        begin, end = tensor.start - tensor.before, tensor.start - tensor.before + tensor.bytes
+        first = step.output.start - step.output.before
+        assert end <= first or first + step.output.bytes <= begin, (tensor, step.output)
+        assert end <= placed.levels

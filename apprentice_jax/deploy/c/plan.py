@@ -1,7 +1,7 @@
-"""The layers of a network as the C code runs them, and where their results lie in memory.
+"""The layers of a network as the C code runs them.
 
 A layer is a convolution with all that follows it up to the next grid: its batch norm, a shortcut
-that is added, and the rounding to levels. Its result may overwrite the levels that were added.
+that is added, and the rounding to levels. The first one, the stem, reads the image where it lies.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from apprentice_jax.deploy import interpret
+from apprentice_jax.deploy.c import masks
 from apprentice_jax.deploy.network import (
   FULL,
   Add,
@@ -24,22 +25,19 @@ from apprentice_jax.deploy.network import (
   inputs,
 )
 
-LISTS = (
-  5  # bits of weights up to which a channel becomes lists of offsets, and nothing is multiplied
-)
-SUM = 2**15 - 1  # the largest sum of a list's levels
+POSITIONS = 64  # outputs of a channel that are computed at a time, where a row is not longer
 
 
 @dataclasses.dataclass
 class Tensor:
-  """Levels in memory: planes of rows, with a border of level zero.
+  """Levels in memory: planes of rows, as types.h describes them.
 
   Attributes:
     shape: (height, width, channels).
     zero: the byte of level zero: 128 of signed levels, else 0.
     top: the largest byte.
-    border: columns and rows of zeros that its readers need.
-    start: of the first pixel; set by `placed`.
+    border: rows of zeros around each plane that its readers need.
+    start: of the first pixel; set by `memory.place`.
   """
 
   name: str
@@ -51,7 +49,7 @@ class Tensor:
 
   @property
   def pitch(self) -> int:
-    return self.shape[1] + self.border
+    return -(-self.shape[1] // 4) * 4
 
   @property
   def plane(self) -> int:
@@ -60,7 +58,7 @@ class Tensor:
   @property
   def before(self) -> int:
     """Bytes of the border before the first pixel."""
-    return self.border * (self.pitch + 1)
+    return self.border * self.pitch
 
   @property
   def bytes(self) -> int:
@@ -74,15 +72,23 @@ class Branch:
   Attributes:
     conv, input: the node, and the levels that it reads.
     own: the branch's own grid, and what one of its levels is of the next grid's fractions; or None.
-    segment: input channels whose sums fit 16 bits.
-    magnitudes: of the weights, where they become lists; else 0.
   """
 
   conv: Conv
   input: Tensor
   own: tuple[Quantize, Rescale] | None
-  segment: int = 0
-  magnitudes: int = 0
+
+  @property
+  def sides(self) -> int:
+    return len(self.conv.multiplier)
+
+  @property
+  def segment(self) -> int:
+    return masks.segment(self.conv.weights, self.sides, self.input.pitch, self.input.plane)
+
+  @property
+  def list_length(self) -> int:
+    return masks.list_length(self.conv.weights, self.sides, self.segment)
 
 
 @dataclasses.dataclass
@@ -95,37 +101,65 @@ class Layer:
   shortcut: Branch | None = None
   added: tuple[Tensor, Rescale] | None = None
 
+  @property
+  def branches(self) -> list[Branch]:
+    return [branch for branch in (self.branch, self.shortcut) if branch]
+
+  @property
+  def band(self) -> int:
+    """Rows that are computed at a time: of those that fill tiles of sixteen best, the most."""
+    height, width, _ = self.output.shape
+    most = max(POSITIONS // self.output.pitch, 1)
+    return max(range(1, min(most, height) + 1), key=lambda rows: (self._filled(rows), rows))
+
+  def _filled(self, rows: int) -> float:
+    count = rows * self.row_positions(self.branch)
+    return count / (-(-count // 16) * 16)
+
+  def row_positions(self, branch: Branch) -> int:
+    """Positions of a row for which a branch has sums: in whole words, or in whole eights."""
+    return self.output.pitch if branch.conv.stride == 1 else -(-self.output.shape[1] // 8) * 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """A maximum over 3x3 at stride 2."""
+
+  input: Tensor
+  output: Tensor
+
 
 @dataclasses.dataclass
 class Plan:
   """What the C code does, in order.
 
   Attributes:
-    table: uint8 (channels, 256), the byte of each pixel value of the image.
-    image: the image's levels.
-    steps: `Layer`s and ("pool", input, output) in their order.
+    table: (channels, 256), the level of each pixel value of the image; int8 or uint8.
+    steps: the stem, and then `Layer`s and `Pool`s in their order.
     mean, mean_grid, mean_input: the mean before the classifier.
     logits: the classifier.
-    bytes: of all tensors in memory.
   """
 
   network: Lowered
   table: np.ndarray
-  image: Tensor
-  steps: list
+  steps: list[Layer | Pool]
   mean: Mean
   mean_grid: Quantize
   mean_input: Tensor
   logits: Conv
-  bytes: int = 0
+
+  @property
+  def stem(self) -> Layer:
+    return self.steps[0]
 
   @property
   def layers(self) -> list[Layer]:
-    return [step for step in self.steps if isinstance(step, Layer)]
+    """All layers but the stem."""
+    return [step for step in self.steps[1:] if isinstance(step, Layer)]
 
   @property
   def branches(self) -> list[Branch]:
-    return [b for layer in self.layers for b in (layer.branch, layer.shortcut) if b]
+    return [branch for layer in self.layers for branch in layer.branches]
 
 
 def plan(network: Lowered) -> Plan:
@@ -135,164 +169,96 @@ def plan(network: Lowered) -> Plan:
     BadNetwork: a part of it has no integer form; the message says what to do.
   """
   values = check(network)
-  nodes = {node.name: node for node in network.nodes}
-  readers = {name: [n for n in network.nodes if name in inputs(n)] for name in nodes}
-  tensors, steps, planned = {}, [], {}
   for node in network.nodes:
-    if (
-      isinstance(node, Conv)
-      and node.weights.bits == FULL
-      or (isinstance(node, (Image, Mean)) and not node.fixed)
-    ):
+    floats = isinstance(node, Conv) and node.weights.bits == FULL
+    if floats or isinstance(node, (Image, Mean)) and not node.fixed:
       raise BadNetwork(
         f"C code computes on integers, and {node.name} has floats: export a network with quantized "
         "activations and weights, with --ends=8bit"
       )
-    if isinstance(node, MaxPool):
-      tensors[node.name] = _tensor(node.name, values)
-      steps.append(("pool", tensors[node.input], tensors[node.name]))
-      _widen(tensors[node.input], 1)
-    if not isinstance(node, Quantize):
-      continue
-    source = nodes[node.input]
+  return _Planner(network, values).plan()
+
+
+class _Planner:
+  """Follows a network's nodes, and makes a layer at each grid."""
+
+  def __init__(self, network: Lowered, values: dict):
+    self.network, self.values = network, values
+    self.nodes = {node.name: node for node in network.nodes}
+    self.tensors, self.steps, self.ends = {}, [], {}
+
+  def plan(self) -> Plan:
+    for node in self.network.nodes:
+      if isinstance(node, MaxPool):
+        output = self._tensor(node.name)
+        self.steps.append(Pool(self.tensors[node.input], output))
+      elif isinstance(node, Quantize):
+        self._grid(node, self.nodes[node.input])
+    logits = self.network.nodes[-1]
+    grid = self.ends.get("mean_grid")
+    if grid is None or logits.input != grid.name or not isinstance(self.steps[0], Layer):
+      raise BadNetwork("C code begins with a convolution and ends with a mean and a classifier")
+    return Plan(self.network, steps=self.steps, logits=logits, **self.ends)
+
+  def _grid(self, grid: Quantize, source):
     if isinstance(source, Image):
-      planned["table"] = _table(source, node)
-      tensors[node.name] = planned["image"] = _tensor(node.name, values)
+      self.ends["table"] = _table(source, grid)
+      # The stem makes these levels itself, row by row.
+      self.tensors[grid.name] = Tensor("image", self.values[grid.name].shape, 0, 255)
     elif isinstance(source, Mean):
-      planned.update(mean=source, mean_grid=node, mean_input=tensors[source.input])
-    elif (
-      isinstance(source, Conv)
-      and isinstance(readers[node.name][0], Rescale)
-      and len(readers[node.name]) == 1
-      and isinstance(nodes[readers[readers[node.name][0].name][0].name], Add)
-      and node.signed
-    ):
-      continue  # a branch's own grid, on its way to an addition
-    else:
-      tensors[node.name] = _tensor(node.name, values)
-      steps.append(_layer(node, source, nodes, tensors, values))
-  logits = network.nodes[-1]
-  if "mean" not in planned or logits.input != planned["mean_grid"].name:
-    raise BadNetwork("C code ends with a mean and a classifier, and this network does not")
-  result = Plan(network, steps=steps, logits=logits, **planned)
-  _place(result)
-  return result
+      inside = self.tensors[source.input]
+      self.ends.update(mean=source, mean_grid=grid, mean_input=inside)
+    elif not self._is_own(grid, source):
+      self.steps.append(self._layer(grid, source))
 
+  def _is_own(self, grid, source) -> bool:
+    """Whether a grid is a branch's own, on its way to an addition."""
+    readers = lambda node: [n for n in self.network.nodes if node.name in inputs(n)]
+    after = readers(grid)
+    one = len(after) == 1 and isinstance(after[0], Rescale) and isinstance(source, Conv)
+    return one and grid.signed and isinstance(readers(after[0])[0], Add)
 
-def _tensor(name, values) -> Tensor:
-  value = values[name]
-  zero = 128 if value.low < 0 else 0
-  return Tensor(name, value.shape, zero, value.high + zero)
+  def _tensor(self, name: str) -> Tensor:
+    value = self.values[name]
+    zero = 128 if value.low < 0 else 0
+    self.tensors[name] = Tensor(name, value.shape, zero, value.high + zero)
+    return self.tensors[name]
 
+  def _layer(self, grid: Quantize, source) -> Layer:
+    if isinstance(source, Conv):
+      branch = self._branch(source, None)
+      return Layer(branch, grid, self._tensor(grid.name))
+    if not isinstance(source, Add):
+      raise BadNetwork(f"C code has no form for {source.name}, which is put on a grid")
+    branches, added = [], None
+    for name in (source.first, source.second):
+      node, own = self.nodes[name], None
+      if isinstance(node, Rescale) and node.input not in self.tensors:
+        own = self.nodes[node.input], node
+        node = self.nodes[own[0].input]
+      if isinstance(node, Conv):
+        branches.append(self._branch(node, own))
+      elif isinstance(node, Rescale):
+        added = self.tensors[node.input], node
+    if not branches or len(branches) + (added is not None) < 2 or not self.steps:
+      raise BadNetwork(f"C code has no form for {source.name}, which is put on a grid")
+    shortcut = branches[1] if len(branches) == 2 else None
+    return Layer(branches[0], grid, self._tensor(grid.name), shortcut, added)
 
-def _widen(tensor: Tensor, border: int):
-  tensor.border = max(tensor.border, border)
+  def _branch(self, conv: Conv, own) -> Branch:
+    levels, source = conv.weights.levels, self.tensors[conv.input]
+    if source.name == "image":
+      if self.steps:
+        raise BadNetwork(f"C code reads the image in one convolution, and {conv.name} is another")
+    elif max(levels.shape[:2]) > 3:
+      raise BadNetwork(f"C code has kernels of 1x1 and 3x3 after the stem, and not {conv.name}'s")
+    # The C code's numbers on the way are below four times as large.
+    elif 4 * 255 * int(np.abs(levels).sum((0, 1, 2), dtype=np.int64).max()) >= 2**31:
+      raise BadNetwork(f"the sums of {conv.name} may leave 31 bits")
+    source.border = max(source.border, levels.shape[0] // 2)
+    return Branch(conv, source, own)
 
 
 def _table(image: Image, grid: Quantize) -> np.ndarray:
   pixels = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(len(image.addend), -1)
-  levels = interpret.levels_of(image, grid, pixels)[0, 0].T
-  return (levels.astype(np.int16) + (128 if grid.signed else 0)).astype(np.uint8)
-
-
-def _layer(grid, source, nodes, tensors, values) -> Layer:
-  result = None
-  if isinstance(source, Conv):
-    return Layer(_branch(source, None, tensors, values), grid, tensors[grid.name])
-  if not isinstance(source, Add):
-    raise BadNetwork(f"C code has no form for {source.name}, which is put on a grid")
-  for name in (source.first, source.second):
-    node = nodes[name]
-    own = None
-    if (
-      isinstance(node, Rescale)
-      and isinstance(nodes[node.input], Quantize)
-      and (node.input not in tensors)
-    ):
-      own = nodes[node.input], node
-      node = nodes[own[0].input]
-    if isinstance(node, Conv):
-      branch = _branch(node, own, tensors, values)
-      if result is None:
-        result = Layer(branch, grid, tensors[grid.name])
-      else:
-        result.shortcut = branch
-    elif isinstance(node, Rescale) and result is not None:
-      result.added = tensors[node.input], node
-    else:
-      raise BadNetwork(f"C code has no form for {name}, which is added")
-  return result
-
-
-def _branch(conv: Conv, own, tensors, values) -> Branch:
-  source, w = tensors[conv.input], conv.weights
-  _widen(source, max(conv.weights.levels.shape[:2]) // 2)
-  branch = Branch(conv, source, own)
-  if w.bits <= LISTS:
-    branch.magnitudes = (w.top + 1) // 2 if w.odd else w.top
-    branch.segment = _segment(w.levels, source.top)
-  if not branch.segment:
-    branch.magnitudes, branch.segment = 0, source.shape[2]
-  largest = source.top * int(np.abs(w.levels).sum((0, 1, 2), dtype=np.int64).max())
-  if largest >= 2**31:
-    raise BadNetwork(f"the sums of {conv.name} may reach {largest:,}, beyond 31 bits")
-  return branch
-
-
-def _segment(levels: np.ndarray, top: int) -> int:
-  """The most input channels whose lists stay below SUM for every output channel; 0: not one."""
-  sides = np.stack([levels > 0, levels < 0]).sum((1, 2), dtype=np.int64) * top  # side, in, out
-  for segment in range(levels.shape[2], 0, -1):
-    starts = np.arange(0, levels.shape[2], segment)
-    if np.add.reduceat(sides, starts, axis=1).max() <= SUM:
-      return segment
-  return 0
-
-
-def _place(plan: Plan):
-  """Gives every tensor its place: the first gap between those that live at the same time."""
-  first, last = {plan.image.name: -1}, {plan.mean_input.name: len(plan.steps)}
-  tensors = {plan.image.name: plan.image}
-  in_place = {}
-  for i, step in enumerate(plan.steps):
-    if isinstance(step, Layer):
-      read = [step.branch.input] + ([step.shortcut.input] if step.shortcut else [])
-      read += [step.added[0]] if step.added else []
-      output = step.output
-    else:
-      _, source, output = step
-      read = [source]
-    for tensor in read:
-      last[tensor.name] = max(i, last.get(tensor.name, -1))
-    first[output.name] = i
-    tensors[output.name] = output
-  for i, step in enumerate(plan.steps):
-    if isinstance(step, Layer) and step.added:
-      source, rescale = step.added
-      same = (source.shape, source.border, source.zero) == (
-        step.output.shape,
-        step.output.border,
-        step.output.zero,
-      )
-      if (
-        same and rescale.stride == 1 and last[source.name] == i and source is not step.branch.input
-      ):
-        in_place[step.output.name] = source.name
-  plan.in_place = in_place
-  root = lambda name: root(in_place[name]) if name in in_place else name
-  groups = {}
-  for name in tensors:
-    groups.setdefault(root(name), []).append(name)
-  placed = []
-  order = sorted(groups, key=lambda r: (-tensors[r].bytes, first[r]))
-  for r in order:
-    begin, end = first[r], max(last[n] for n in groups[r])
-    size, at = tensors[r].bytes, 0
-    for other_at, other_size in sorted((a, s) for a, s, b, e in placed if b <= end and begin <= e):
-      if at + size <= other_at:
-        break
-      at = max(at, other_at + other_size)
-    placed.append((at, size, begin, end))
-    for name in groups[r]:
-      tensors[name].start = at + tensors[name].before
-  plan.bytes = max(a + s for a, s, *_ in placed)
+  return interpret.levels_of(image, grid, pixels)[0, 0].T

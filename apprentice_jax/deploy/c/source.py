@@ -5,12 +5,13 @@ import re
 
 import numpy as np
 
-from apprentice_jax.deploy.c.plan import Plan, Tensor, plan
+from apprentice_jax.deploy.c import masks, memory
+from apprentice_jax.deploy.c.memory import SLACK, Memory
+from apprentice_jax.deploy.c.plan import Layer, Plan, Pool, Tensor, plan
 from apprentice_jax.deploy.network import FRACTION, Conv, Lowered
 
 _FOLDER = pathlib.Path(__file__).parent
-SLACK = 16  # bytes behind the levels, which tiles at a right edge read and drop
-LIMIT = 2.0**30  # where a number stops whose sum with others is an int32
+LIMIT = 2.0**31  # where a number stops in the C code
 
 
 def sources(network: Lowered, name: str) -> dict[str, str]:
@@ -27,17 +28,16 @@ def sources(network: Lowered, name: str) -> dict[str, str]:
     BadNetwork: a part of the network has no integer form.
   """
   planned = plan(network)
-  return {f"{name}.h": _header(planned, name), f"{name}.c": _source(planned, name)}
+  placed = memory.place(planned)
+  return {
+    f"{name}.h": _header(planned, placed, name),
+    f"{name}.c": _source(planned, placed, name),
+  }
 
 
 def arena_bytes(network: Lowered) -> int:
   """The bytes of the memory that the code needs, NAME_arena_t."""
-  p = plan(network)
-  lists = _lists(p)
-  wide = 2 if lists["offset"] == "uint16_t" else 4
-  parts = (lists["offsets"] * wide, 2 * max(lists["values"], 1), 2 * max(lists["counts"], 1))
-  size = sum(parts) + p.bytes + SLACK
-  return -(-size // wide) * wide
+  return memory.place(plan(network)).arena
 
 
 def makefile(name: str) -> str:
@@ -85,10 +85,17 @@ int main(void) {{
 """
 
 
-def _header(p: Plan, name: str) -> str:
+def _header(p: Plan, m: Memory, name: str) -> str:
   n, upper = p.network, name.upper()
   height, width, channels = n.image_shape
-  lists = _lists(p)
+  moment = max(m.moments, key=m.moments.get)
+  where = ""
+  if m.image is not None:
+    where = f"""
+/* An image may lie in the arena, which then takes no memory beside it; the call overwrites it. */
+#define {upper}_IMAGE_IN_ARENA {m.image}
+#define {upper}_IMAGE(arena) ((arena)->levels + {upper}_IMAGE_IN_ARENA)
+"""
   return f"""/* {name}: {n.architecture} at {n.precision}, as plain C99, written by apprentice-jax.
  *
  *     static {name}_arena_t arena;
@@ -96,9 +103,9 @@ def _header(p: Plan, name: str) -> str:
  *     {name}_logits(image, logits, &arena);
  *
  * An image is {height} x {width} x {channels} bytes: rows, columns, colours. The arena takes
- * {arena_bytes(n):,} bytes, and holds nothing between calls. The code allocates nothing and has no
- * state. It was tried with gcc 12 on x86-64; no flag that was tried changes a bit of the logits.
- * -ffast-math is refused.
+ * {m.arena:,} bytes, and holds nothing between calls; its largest moment is {moment}.
+ * The code allocates nothing and has no state. It was tried with gcc 12 and clang 14 on x86-64, and
+ * with gcc 12 for Cortex-M and RISC-V. No flag changes a bit of the logits; -ffast-math is refused.
  * Licence of the code: Apache-2.0. The weights are their trainer's. */
 #ifndef {upper}_H
 #define {upper}_H
@@ -110,15 +117,29 @@ def _header(p: Plan, name: str) -> str:
 #define {upper}_WIDTH {width}
 #define {upper}_CHANNELS {channels}
 #define {upper}_CLASSES {len(n.class_names)}
+#define {upper}_ARENA_BYTES {m.arena}
 
 /* The memory of one call; it holds nothing between calls. */
 typedef struct {{
-  {lists["offset"]} offsets[{lists["offsets"]}];
-  int16_t values[{max(lists["values"], 1)}];
-  uint16_t counts[{max(lists["counts"], 1)}];
-  uint8_t levels[{p.bytes + SLACK}];
+  union {{
+    struct {{
+      uint16_t list[{m.list}];
+      uint16_t column[{max(m.apart * m.columns, 2)}];
+    }} layer;
+    struct {{
+      int16_t pixels[{m.pixels}];
+      int16_t kernels[{m.kernels}];
+    }} stem;
+    int32_t alignment;
+  }} part;
+  int32_t sum[{m.sums}];
+  union {{
+    float real[{m.positions}];
+    int32_t whole[{m.positions}];
+  }} value;
+  uint8_t levels[{m.levels + SLACK}];
 }} {name}_arena_t;
-
+{where}
 extern const char *const {name}_classes[{upper}_CLASSES];
 
 /* The logits of an image (height, width, channels) of bytes. */
@@ -131,26 +152,10 @@ size_t {name}_class(const uint8_t *image, {name}_arena_t *arena);
 """
 
 
-def _lists(p: Plan) -> dict:
-  """Sizes of the lists that one output channel needs, for a layer and its shortcut together."""
-  size = lambda b: b.conv.weights.levels[..., 0].size
-  segments = lambda b: -(-b.input.shape[2] // b.segment)
-  pairs = [[b for b in (layer.branch, layer.shortcut) if b] for layer in p.layers]
-  far = max((b.segment if b.magnitudes else b.input.shape[2]) * b.input.plane for b in p.branches)
-  most = max(b.conv.weights.levels.shape[0] * b.input.pitch for b in p.branches)
-  return {
-    "offset": "uint16_t" if far + most < 2**16 else "uint32_t",
-    "offsets": max(sum(map(size, pair)) for pair in pairs),
-    "values": max(sum(size(b) for b in pair if not b.magnitudes) for pair in pairs),
-    "counts": max(
-      sum(2 * b.magnitudes * (segments(b) + 1) for b in pair if b.magnitudes) for pair in pairs
-    ),
-  }
-
-
-def _source(p: Plan, name: str) -> str:
-  n, lists = p.network, _lists(p)
-  large = any(map(_large, p.layers))
+def _source(p: Plan, m: Memory, name: str) -> str:
+  n = p.network
+  large = any(map(_large, [p.stem, *p.layers]))
+  read = lambda file: (_FOLDER / file).read_text()
   text = [
     f'#include "{name}.h"',
     "",
@@ -175,80 +180,105 @@ def _source(p: Plan, name: str) -> str:
       ]
     ),
     "",
-    f"typedef {lists['offset']} NN_offset_t;",
-    "typedef uint16_t NN_count_t;",
+    *_stem_macros(p),
     "",
-    (_FOLDER / "types.h").read_text(),
-    (_FOLDER / "kernels.c").read_text(),
-    (_FOLDER / "layers.c").read_text(),
-    *([(_FOLDER / "pool.c").read_text()] if len(p.layers) < len(p.steps) else []),
+    read("arithmetic.c"),
+    read("types.h"),
+    read("weights.c"),
+    read("sums.c"),
+    read("layers.c"),
+    read("ends.c"),
+    *([read("pool.c")] if any(isinstance(step, Pool) for step in p.steps) else []),
     "/* ---- the network ------------------------------------------------------------------- */",
     "",
     f"const char *const {name}_classes[{len(n.class_names)}] = {{",
     ",\n".join(f"  {_quoted(c)}" for c in n.class_names),
     "};",
     "",
-    _array("uint8_t", "NN_pixels", p.table.ravel()),
+    _array(_pixel_type(p), "NN_table", p.table.ravel()),
   ]
-  tensors = {id(t): t for step in p.steps for t in _tensors(step)} | {id(p.image): p.image}
+  tensors = {id(step.output): step.output for step in p.steps}
   names = {key: f"NN_t{i}" for i, key in enumerate(tensors)}
-  for key, tensor in tensors.items():
-    text.append(f"static const NN_tensor_t {names[key]} = {_tensor(tensor)};")
+  text += [f"static const NN_tensor_t {names[key]} = {_tensor(t)};" for key, t in tensors.items()]
+  text += _weights(p.stem.branch.conv, "NN_first", _codes(p.stem.branch.conv, 8))
   label = {}
   for i, branch in enumerate(p.branches):
     label[id(branch)] = f"NN_c{i}"
-    text += _weights(branch.conv, f"NN_c{i}")
+    text += _weights(branch.conv, f"NN_c{i}", masks.encode(branch.conv.weights, branch.segment))
   for layer in p.layers:
     if layer.shortcut:
       i = label[id(layer.shortcut)]
       text.append(f"static const NN_conv_t {i} = {_conv(layer.shortcut, i, names)};")
+  label[id(p.stem.branch)] = "NN_first"
+  text.append(f"static const NN_layer_t NN_stem_layer = {_layer(p.stem, label, names)};")
   for i, layer in enumerate(p.layers):
     text.append(f"static const NN_layer_t NN_l{i} = {_layer(layer, label, names)};")
-  text += _weights(p.logits, "NN_head")
-  head_tensor = Tensor("", (1, 1, p.logits.weights.levels.shape[2]), 0, 255)
-  text.append(f"static const NN_tensor_t NN_means = {_tensor(head_tensor)};")
-  text.append(f"static const NN_conv_t NN_head = {_head(p.logits)};")
-  text += ["", *_run(p, name, names)]
-  return (
-    re.sub(r"\bNN_", f"{name}_", "\n".join(text))
-    .replace(f"{name}_SOFT", "NN_SOFT")
-    .replace(f"{name}_LARGE", "NN_LARGE")
-    .replace(f"{name}_PORTABLE", "NN_PORTABLE")
-  )
+  text += _weights(p.logits, "NN_head", _codes(p.logits))
+  text.append(f"static const NN_conv_t NN_head = {_coded(p.logits, 'NN_head', (0.0, 0, 0))};")
+  text += ["", *_run(p, m, name, names)]
+  prefixed = re.sub(r"\bNN_(?!(SOFT|LARGE|PORTABLE)\b)", f"{name}_", "\n".join(text))
+  macros = set(re.findall(r"^#define (\w+)", prefixed, re.MULTILINE)) - {"NN_SOFT", "NN_LARGE"}
+  return prefixed + "".join(f"#undef {macro}\n" for macro in sorted(macros))
 
 
-def _run(p: Plan, name: str, names) -> list[str]:
+def _pixel_type(p: Plan) -> str:
+  return "int8_t" if p.table.min() < 0 else "uint8_t"
+
+
+def _stem_macros(p: Plan) -> list[str]:
+  rows, columns, channels, features = p.stem.branch.conv.weights.levels.shape
+  height, width, _ = p.network.image_shape
+  return [
+    f"typedef {_pixel_type(p)} NN_level_t;",
+    f"#define NN_STEM_ROWS {rows}",
+    f"#define NN_STEM_COLUMNS {columns}",
+    f"#define NN_STEM_CHANNELS {channels}",
+    f"#define NN_STEM_FEATURES {features}",
+    f"#define NN_STEM_STRIDE {p.stem.branch.conv.stride}",
+    f"#define NN_STEM_HEIGHT {height}",
+    f"#define NN_STEM_WIDTH {width}",
+  ]
+
+
+def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
   upper, layers = name.upper(), iter(range(len(p.layers)))
+  offset = 0
   text = [
     f"void {name}_logits(const uint8_t *image, float *logits, {name}_arena_t *arena) {{",
     f"  uint8_t means[{p.logits.weights.levels.shape[2]}];",
-    "  NN_lists_t lists[2];",
-    f"  NN_clear(&{names[id(p.image)]}, arena->levels);",
-    f"  NN_image(&{names[id(p.image)]}, NN_pixels, image, arena->levels);",
+    "  NN_work_t work;",
+    "  work.column = arena->part.layer.column + 2;",
+    f"  work.apart = {m.apart};",
+    "  work.sum = arena->sum;",
+    f"  work.side = {p.stem.output.pitch};",
+    "#ifdef NN_SOFT",
+    "  work.value = arena->value.whole;",
+    "#else",
+    "  work.value = arena->value.real;",
+    "#endif",
+    f"  NN_clear(&{names[id(p.stem.output)]}, arena->levels);",
+    "  NN_stem(&NN_stem_layer, NN_table, image, arena->levels, &work, arena->part.stem.pixels,",
+    "          arena->part.stem.kernels);",
+    f"  work.side = {m.positions};",
   ]
-  for step in p.steps:
-    if isinstance(step, tuple):
-      text.append(f"  NN_clear(&{names[id(step[2])]}, arena->levels);")
-      text.append(f"  NN_pool(&{names[id(step[1])]}, &{names[id(step[2])]}, arena->levels);")
+  for step in p.steps[1:]:
+    output = names[id(step.output)]
+    if step.output.name not in m.in_place:
+      text.append(f"  NN_clear(&{output}, arena->levels);")
+    if isinstance(step, Pool):
+      text.append(f"  NN_pool(&{names[id(step.input)]}, &{output}, arena->levels);")
       continue
-    i, offsets, counts, values = next(layers), 0, 0, 0
-    for k, b in enumerate(b for b in (step.branch, step.shortcut) if b):
-      text.append(f"  lists[{k}].offsets = arena->offsets + {offsets};")
-      text.append(f"  lists[{k}].values = arena->values + {values if not b.magnitudes else 0};")
-      text.append(f"  lists[{k}].counts = arena->counts + {counts};")
-      segments = -(-b.input.shape[2] // b.segment)
-      text.append(f"  lists[{k}].next = arena->counts + {counts + 2 * b.magnitudes * segments};")
-      size = b.conv.weights.levels[..., 0].size
-      offsets, values = offsets + size, values + size * (not b.magnitudes)
-      counts += 2 * b.magnitudes * (segments + 1)
-    if step.output.name not in p.in_place:
-      text.append(f"  NN_clear(&{names[id(step.output)]}, arena->levels);")
-    text.append(f"  NN_layer(&NN_l{i}, arena->levels, lists);")
+    offset = 0
+    for k, branch in enumerate(step.branches):
+      text.append(f"  work.lists[{k}].list = arena->part.layer.list + {offset};")
+      offset += -(-branch.list_length // 2) * 2
+    text.append(f"  NN_layer(&NN_l{next(layers)}, arena->levels, &work);")
   multiplier = _float(p.mean.multiplier)
+  channels = p.logits.weights.levels.shape[2]
   text += [
     f"  NN_mean(&{names[id(p.mean_input)]}, {multiplier}, {p.mean_grid.high}, arena->levels,",
     "          means);",
-    f"  NN_classify(&NN_head, means, {upper}_CLASSES, logits);",
+    f"  NN_classify(&NN_head, {channels}, means, {upper}_CLASSES, logits);",
     "}",
     "",
     f"size_t {name}_class(const uint8_t *image, {name}_arena_t *arena) {{",
@@ -265,10 +295,6 @@ def _run(p: Plan, name: str, names) -> list[str]:
   return text
 
 
-def _tensors(step):
-  return step[1:] if isinstance(step, tuple) else (step.branch.input, step.output)
-
-
 def _tensor(t: Tensor) -> str:
   height, width, channels = t.shape
   return (
@@ -276,53 +302,56 @@ def _tensor(t: Tensor) -> str:
   )
 
 
-def _weights(conv: Conv, label: str) -> list[str]:
+def _weights(conv: Conv, label: str, channels: list[bytes]) -> list[str]:
   return [
-    _array("uint8_t", f"{label}_weights", np.frombuffer(b"".join(_codes(conv)), np.uint8)),
+    _array("uint8_t", f"{label}_weights", np.frombuffer(b"".join(channels), np.uint8)),
     _array("float", f"{label}_multiplier", conv.multiplier.T.ravel()),
     _array("float", f"{label}_addend", conv.addend),
   ]
 
 
-def _codes(conv: Conv) -> list[bytes]:
-  """Each output channel's codes in the order of input channels, rows and columns."""
+def _codes(conv: Conv, bits: int = 0) -> list[bytes]:
+  """Each output channel's codes in the order of rows, columns and input channels."""
   w = conv.weights
-  levels = w.levels.astype(np.int64).transpose(3, 2, 0, 1).reshape(w.levels.shape[3], -1)
+  bits = bits or w.bits
+  levels = w.levels.astype(np.int64).transpose(3, 0, 1, 2).reshape(w.levels.shape[3], -1)
   codes = (levels + w.top) // 2 if w.odd else levels + w.top
   return [
-    np.packbits((c[:, None] >> np.arange(w.bits)) & 1, bitorder="little").tobytes() for c in codes
+    np.packbits((c[:, None] >> np.arange(bits)) & 1, bitorder="little").tobytes() for c in codes
   ]
 
 
 def _conv(branch, label: str, names) -> str:
-  conv = branch.conv
+  """A convolution on planes."""
+  conv, w = branch.conv, branch.conv.weights
   grid, again = branch.own or (None, None)
-  return _conv_fields(
-    conv,
-    f"&{names[id(branch.input)]}",
-    label,
-    branch.segment,
-    branch.magnitudes,
-    (again.multiplier, grid.low, grid.high) if grid else (0.0, 0, 0),
+  own = (again.multiplier, grid.low, grid.high) if grid else (0.0, 0, 0)
+  size = len(masks.encode(w, branch.segment)[0])
+  return _fields(
+    conv, f"&{names[id(branch.input)]}", label, size, branch.segment, len(masks.digits(w)), own
   )
 
 
-def _head(conv: Conv) -> str:
-  return _conv_fields(conv, "&NN_means", "NN_head", conv.weights.levels.shape[2], 0, (0.0, 0, 0))
+def _coded(conv: Conv, label: str, own) -> str:
+  """A convolution whose weights are codes."""
+  bits = 8 if label == "NN_first" else 0
+  return _fields(conv, "NULL", label, len(_codes(conv, bits)[0]), 0, 0, own)
 
 
-def _conv_fields(conv, tensor, label, segment, magnitudes, own) -> str:
+def _fields(conv, tensor, label, size, segment, digits, own) -> str:
   w = conv.weights
   rows, columns = w.levels.shape[:2]
   return (
-    f"{{{tensor}, {label}_weights, {label}_multiplier, {label}_addend, {len(_codes(conv)[0])}, "
-    f"{segment}, {rows}, {columns}, {conv.stride}, {w.bits}, {int(w.odd)}, {magnitudes}, "
+    f"{{{tensor}, {label}_weights, {label}_multiplier, {label}_addend, {size}, "
+    f"{segment}, {rows}, {columns}, {conv.stride}, {w.bits}, {int(w.odd)}, {digits}, "
     f"{len(conv.multiplier)}, {w.top}, {_float(own[0])}, {own[1]}, {own[2]}}}"
   )
 
 
-def _layer(layer, label, names) -> str:
-  conv = _conv(layer.branch, label[id(layer.branch)], names)
+def _layer(layer: Layer, label, names) -> str:
+  name = label[id(layer.branch)]
+  stem = name == "NN_first"
+  conv = _coded(layer.branch.conv, name, (0.0, 0, 0)) if stem else _conv(layer.branch, name, names)
   shortcut = f"&{label[id(layer.shortcut)]}" if layer.shortcut else "NULL"
   added, scale, before, stride = "NULL", "0.0f", 0, 0
   if layer.added:
@@ -330,8 +359,8 @@ def _layer(layer, label, names) -> str:
     added, scale, stride = f"&{names[id(source)]}", _float(rescale.multiplier), rescale.stride
     before = (rescale.channels - source.shape[2]) // 2
   return (
-    f"{{{conv}, {shortcut}, {added}, {scale}, {before}, {stride}, {_tensor(layer.output)}, "
-    f"{layer.grid.low}, {layer.grid.high}}}"
+    f"{{{conv}, {shortcut}, {added}, {scale}, {before}, {stride}, {layer.band}, "
+    f"{_tensor(layer.output)}, {layer.grid.low}, {layer.grid.high}}}"
   )
 
 
@@ -349,7 +378,7 @@ def _large(layer) -> bool:
       multipliers = np.abs(branch.conv.multiplier).astype(np.float64)
       if len(multipliers) == 1:
         sides = sides.max(0, keepdims=True)
-      terms += list(branch.input.top * sides * multipliers)
+      terms += list(_largest(branch) * sides * multipliers)
   if layer.shortcut:
     terms.append(np.abs(layer.shortcut.conv.addend).astype(np.float64))
   if layer.added:
@@ -357,6 +386,12 @@ def _large(layer) -> bool:
     terms.append(np.full(len(terms[0]), source.top * abs(rescale.multiplier)))
   others = np.sum(terms, 0) - np.max(terms, 0)
   return bool(np.any(others > LIMIT - 2 * FRACTION * 2**8))
+
+
+def _largest(branch) -> int:
+  """The largest magnitude of the levels that a branch reads."""
+  zero = branch.input.zero
+  return max(branch.input.top - zero, zero)
 
 
 def _float(value) -> str:

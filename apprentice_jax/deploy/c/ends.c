@@ -1,0 +1,156 @@
+/* ---- the image, the mean and the logits --------------------------------------------------------- */
+
+#define NN_TAPS (NN_STEM_COLUMNS * NN_STEM_CHANNELS)  /* weights in a row of the kernel */
+#define NN_EVEN_TAPS ((NN_TAPS + 1) / 2 * 2)
+#define NN_PIXELS ((NN_STEM_WIDTH + NN_STEM_COLUMNS) * NN_STEM_CHANNELS + 1) /* levels of a padded row */
+
+/* Four sums: of two output pixels, and of two channels or sides. */
+NN_INLINE void NN_dots(const int16_t *const row[NN_STEM_ROWS], size_t at, size_t next,
+                           const int16_t *weights, int32_t sum[4]) {
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  size_t y, i;
+  for (y = 0; y < NN_STEM_ROWS; y++) {
+    const int16_t *p = row[y] + at, *q = row[y] + next, *v = weights + y * NN_EVEN_TAPS;
+    const int16_t *w = v + NN_STEM_ROWS * NN_EVEN_TAPS;
+#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(NN_PORTABLE)
+#pragma GCC unroll 16
+    for (i = 0; i < NN_EVEN_TAPS; i += 2) {
+      uint32_t p2, q2, v2, w2;
+      memcpy(&p2, p + i, 4);
+      memcpy(&q2, q + i, 4);
+      memcpy(&v2, v + i, 4);
+      memcpy(&w2, w + i, 4);
+      __asm__("smlad %0, %1, %2, %0" : "+r"(a) : "r"(p2), "r"(v2));
+      __asm__("smlad %0, %1, %2, %0" : "+r"(b) : "r"(q2), "r"(v2));
+      __asm__("smlad %0, %1, %2, %0" : "+r"(c) : "r"(p2), "r"(w2));
+      __asm__("smlad %0, %1, %2, %0" : "+r"(d) : "r"(q2), "r"(w2));
+    }
+#else
+    for (i = 0; i < NN_EVEN_TAPS; i++) {
+      a += p[i] * v[i];
+      b += q[i] * v[i];
+      c += p[i] * w[i];
+      d += q[i] * w[i];
+    }
+#endif
+  }
+  sum[0] = a;
+  sum[1] = b;
+  sum[2] = c;
+  sum[3] = d;
+}
+
+/* Weights of two channels, or of both sides of one, rows filled up with zeros. */
+NN_APART static void NN_kernels(const NN_conv_t *conv, size_t channel, int16_t *weights) {
+  size_t k, y, i;
+  for (k = 0; k < 2; k++) {
+    const size_t c = conv->sides == 2u || channel + k >= NN_STEM_FEATURES ? channel : channel + k;
+    const uint8_t *code = conv->weights + c * conv->channel_bytes;
+    for (y = 0; y < NN_STEM_ROWS; y++) {
+      for (i = 0; i < NN_TAPS; i++) {
+        const int32_t level = NN_weight(conv, *code++);
+        *weights++ = (int16_t)(conv->sides == 1u ? level : k == 0u ? (level > 0 ? level : 0) : level < 0 ? -level : 0);
+      }
+      if (NN_TAPS % 2 != 0) {
+        *weights++ = 0;
+      }
+    }
+  }
+}
+
+/* A row of the image as levels, by a table for each colour; zeros around it, and rows of zeros outside. */
+static void NN_pixels(const uint8_t *image, ptrdiff_t y, const NN_level_t *table, int16_t *row) {
+  size_t x, c;
+  memset(row, 0, NN_PIXELS * sizeof *row);
+  if (y < 0 || y >= NN_STEM_HEIGHT) {
+    return;
+  }
+  image += (size_t)y * NN_STEM_WIDTH * NN_STEM_CHANNELS;
+  row += NN_STEM_COLUMNS / 2 * NN_STEM_CHANNELS;
+  for (x = 0; x < NN_STEM_WIDTH; x++) {
+    for (c = 0; c < NN_STEM_CHANNELS; c++) {
+      *row++ = table[256u * c + *image++];
+    }
+  }
+}
+
+/* The convolution on the image, which is read where it lies. */
+NN_APART static void NN_stem(const NN_layer_t *layer, const NN_level_t *table, const uint8_t *image, uint8_t *arena,
+                    const NN_work_t *work, int16_t *pixels, int16_t *weights) {
+  const NN_conv_t *conv = &layer->conv;
+  const NN_tensor_t *out = &layer->output;
+  ptrdiff_t have = -(NN_STEM_ROWS / 2); /* the first row that is not in `pixels` yet */
+  size_t y, x, c, k;
+  NN_work_t second = *work;
+  second.sum = work->sum + work->side;
+  for (y = 0; y < out->height; y++) {
+    const int16_t *row[NN_STEM_ROWS];
+    const ptrdiff_t top = (ptrdiff_t)(y * NN_STEM_STRIDE) - NN_STEM_ROWS / 2;
+    for (have = have < top ? top : have; have < top + NN_STEM_ROWS; have++) {
+      NN_pixels(image, have, table, pixels + (have + NN_STEM_ROWS) % NN_STEM_ROWS * NN_PIXELS);
+    }
+    for (k = 0; k < NN_STEM_ROWS; k++) {
+      row[k] = pixels + (top + (ptrdiff_t)k + NN_STEM_ROWS) % NN_STEM_ROWS * NN_PIXELS;
+    }
+    for (c = 0; c < out->channels; c += conv->sides == 2u ? 1 : 2) {
+      NN_kernels(conv, c, weights);
+      for (x = 0; x < out->width; x += 2) {
+        const size_t step = NN_STEM_STRIDE * NN_STEM_CHANNELS, at = x * step;
+        int32_t sum[4];
+        NN_dots(row, at, x + 1u < out->width ? at + step : at, weights, sum);
+        work->sum[x] = sum[0];
+        work->sum[x + 1u] = sum[1];
+        second.sum[x] = sum[2];
+        second.sum[x + 1u] = sum[3];
+      }
+      NN_levels(layer, c, y, 1, work, arena);
+      if (conv->sides == 1u && c + 1u < out->channels) {
+        NN_levels(layer, c + 1u, y, 1, &second, arena);
+      }
+    }
+  }
+}
+
+/* The mean of each channel, as a level of the classifier's grid. */
+static void NN_mean(const NN_tensor_t *in, float multiplier, int32_t high, const uint8_t *arena, uint8_t *out) {
+  size_t c, x, y;
+  for (c = 0; c < in->channels; c++) {
+    int32_t sum = 0;
+    for (y = 0; y < in->height; y++) {
+      for (x = 0; x < in->width; x++) {
+        sum += arena[in->start + c * in->plane + y * in->pitch + x];
+      }
+    }
+    out[c] = (uint8_t)NN_level(NN_product(sum, multiplier), 0, high);
+  }
+}
+
+/* logit = sum * multiplier + addend, rounded twice: the product goes through memory, where no
+ * compiler can contract it. */
+static void NN_classify(const NN_conv_t *conv, size_t channels, const uint8_t *levels, size_t classes,
+                        float *logits) {
+  size_t k, i;
+  for (k = 0; k < classes; k++) {
+    NN_reader_t reader;
+    int32_t sum[2] = {0, 0};
+    volatile float product, second;
+    reader.bytes = conv->weights + k * conv->channel_bytes;
+    reader.buffer = 0;
+    reader.have = 0;
+    reader.bits = conv->bits;
+    for (i = 0; i < channels; i++) {
+      const int32_t level = NN_weight(conv, NN_next(&reader));
+      if (conv->sides == 2u) {
+        sum[level < 0 ? 1 : 0] += (level < 0 ? -level : level) * levels[i];
+      } else {
+        sum[0] += level * levels[i];
+      }
+    }
+    product = (float)sum[0] * conv->multiplier[k * conv->sides];
+    if (conv->sides == 2u) {
+      second = (float)sum[1] * conv->multiplier[k * conv->sides + 1u];
+      product = product + second;
+    }
+    logits[k] = product + conv->addend[k];
+  }
+}
