@@ -49,7 +49,7 @@ static void draw(uint32_t i, uint8_t *image) {
 
 /* The bytes of stack that one call of the network writes. The counter takes its return to here as
  * the end of the call. */
-__attribute__((noinline)) static uint32_t measured_call(const uint8_t *image, float *logits) {
+__attribute__((noipa)) static uint32_t measured_call(const uint8_t *image, float *logits) {
   uint32_t *top, *p;
   __asm__ volatile(STACK_POINTER : "=r"(top));
   for (p = bss_end; p < top; p++) {

@@ -32,9 +32,10 @@ def count(machine: Machine, program: pathlib.Path, name: str, counter: pathlib.P
     counter: from `plugin`.
 
   Returns:
-    ``instructions`` and ``cycles``, and by ``functions`` and ``layers`` lists of (name,
-    instructions, cycles). Layers are in the order of their calls. A row "between" is what their
-    caller computes by itself or with small calls; the last one has all rows that are small.
+    ``instructions``, ``cycles`` and ``unaligned``: the accesses to memory that unaligned addresses
+    add. ``functions`` and ``layers`` are lists of (name, instructions, cycles). Layers are in the
+    order of their calls. A row "between" is what their caller computes by itself or with small
+    calls; the last one has all rows that are small.
   """
   functions = _functions(machine, program)
   listing = building.run([machine.tools + "objdump", "-d", "--no-show-raw-insn", program])
@@ -56,6 +57,7 @@ def count(machine: Machine, program: pathlib.Path, name: str, counter: pathlib.P
   return {
     "instructions": total,
     "cycles": sum(cycles for _, cycles in parts.values()),
+    "unaligned": sum(row[4] for row in counts),
     "functions": sorted(([k, *v] for k, v in by_function.items()), key=lambda row: -row[2]),
     "layers": _layers(parts, callees, least, lambda at: _plain(_name_of(functions, at), name)),
   }

@@ -24,7 +24,7 @@ import numpy as np
 import tables
 from machines import KB, MACHINES
 
-from apprentice_jax.deploy import interpret, packed
+from apprentice_jax.deploy import cost, interpret, packed
 from apprentice_jax.deploy.predictor import BadFile
 from apprentice_jax.errors import ConfigError
 
@@ -54,7 +54,7 @@ def measure(folder, machines=(), images=100, flags=("-O3",), model="", accuracy=
   upper = network.name.upper()
   header = (network.path / f"{network.name}.h").read_text()
   inside = re.search(rf"^#define {upper}_IMAGE_IN_ARENA\b", header, re.M) is not None
-  expected = _expected(model, images, shape)
+  expected, macs, zeros = _defined(model, images, shape)
   image = 0 if inside else int(np.prod(shape))
   small = network.about["arena_bytes"] + image <= SMALL
   keys = machines or [key for key in MACHINES if small or key != "microbit"]
@@ -75,6 +75,8 @@ def measure(folder, machines=(), images=100, flags=("-O3",), model="", accuracy=
     "name": pathlib.Path(folder).resolve().name,
     **{key: network.about[key] for key in ("architecture", "precision", "image_shape")},
     "model": pathlib.Path(model).name,
+    "macs": macs,
+    "zeros": zeros,
     "images": images,
     "accuracy": accuracy,
     "image_in_arena": inside,
@@ -84,16 +86,20 @@ def measure(folder, machines=(), images=100, flags=("-O3",), model="", accuracy=
   }
 
 
-def _expected(model, images: int, shape) -> np.ndarray | None:
+def _defined(model, images: int, shape) -> tuple:
+  """(logits of the drawn images, products of one image, share of them with a weight of zero)."""
   if not model:
-    return None
+    return None, None, None
   try:
     network = packed.read(model)
   except (BadFile, OSError) as error:
     raise ConfigError(f"cannot read {model}: {error}.") from None
   if list(network.image_shape) != list(shape):
     raise ConfigError(f"{model} is of another network than the folder: its images differ.")
-  return interpret.logits(network, building.images(images, shape))
+  layers = cost.layers(network)
+  macs = sum(layer.macs for layer in layers)
+  zeros = sum(layer.macs * (layer.zeros or 0) / layer.weights for layer in layers)
+  return interpret.logits(network, building.images(images, shape)), macs, zeros / macs
 
 
 def _measure_machine(key, network, flags, expected, counter, build) -> dict:

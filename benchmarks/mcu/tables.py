@@ -88,7 +88,11 @@ def machines_csv(report: dict) -> str:
 
 def _about(report) -> list[str]:
   compared = f"{report['images']} drawn images against the definition, and " * bool(report["model"])
+  products = f"{(report['macs'] or 0) / 1e6:.2f} million products of one image"
   return [
+    *(
+      [f"{products}, {report['zeros']:.0%} of them with weights of zero."] if report["macs"] else []
+    ),
     f"Checked bit for bit: {compared}the two images of the exported test.",
     *([f"Accuracy: {report['accuracy']}."] if report["accuracy"] else []),
     f"Built by {'; '.join(report['compilers'])}.",
@@ -125,7 +129,8 @@ def _details(row: dict) -> list[str]:
   return [
     f"## {row['machine']}",
     "",
-    f"From libraries, bytes: {members or 'nothing'}.",
+    f"From libraries, bytes: {members or 'nothing'}. Unaligned addresses add {row['unaligned']:,}",
+    "accesses to memory.",
     "",
     *_table(("call", *head), layers),
     "",

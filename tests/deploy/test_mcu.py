@@ -96,6 +96,8 @@ def test_logits_are_the_definitions(machine, exported, flags):
   assert sum(n for _, n, _ in row["layers"]) == row["instructions"]
   assert sum(n for _, n, _ in row["functions"]) == row["instructions"]
   assert row["code"] + row["weights"] + row["constants"] == row["flash"]
+  assert machine.model not in ("m0", "riscv") or row["unaligned"] == 0
+  assert report["macs"] > 1e5 and 0.2 < report["zeros"] < 0.8
   assert f"| {machine.title} | PASS: 9 of 9 |" in tables.markdown(report)
   assert tables.machines_csv(report).count("\n") == 2
 
@@ -124,6 +126,17 @@ def test_what_is_measured_of_a_network_by_hand(machine, tmp_path):
   sizes = flash.sizes(building.alone(machine, code, tmp_path))
   assert 1000 + 4 <= sizes["weights"] <= 1000 + 16 and 4 <= sizes["static"] <= 8
   assert ("libgcc: addsf3" in sizes["libraries"]) == (machine.model in ("m0", "riscv"))
+
+
+def test_an_image_in_the_arena_is_counted_once(tmp_path):
+  [tools.program(p) for p in ("gcc", *MACHINES["m4"].programs)]
+  by_hand(tmp_path)
+  apart = measure.measure(tmp_path, ["m4"], flags=["-DPAST=0"])
+  (tmp_path / "net.h").write_text(HEADER % 100 + "#define NET_IMAGE_IN_ARENA 84\n")
+  inside = measure.measure(tmp_path, ["m4"], flags=["-DPAST=0"])
+  assert [r["image_in_arena"] for r in (apart, inside)] == [False, True]
+  assert apart["machines"][0]["ram"] - inside["machines"][0]["ram"] == 16
+  assert inside["machines"][0]["check"] == "PASS"
 
 
 def test_a_byte_behind_the_arena_is_noticed(machine, tmp_path):
