@@ -13,7 +13,9 @@ import pathlib
 import re
 import sys
 
+import graphs
 import numpy as np
+import texts
 
 # Of the machine and the moment.
 TIMED = {"seconds", "images_per_second", "data_wait", "host_memory"}
@@ -83,9 +85,8 @@ def _arrays(path):
 
 @reads("*.program.gz")
 def _program(path):
-  # numbers of places in the source: not the program
-  lines = re.sub(r"#loc\d+", "#loc", gzip.decompress(path.read_bytes()).decode()).splitlines()
-  return ((f"line {i}", line) for i, line in enumerate(lines, 1))
+  text = texts.PLACE.sub("", gzip.decompress(path.read_bytes()).decode())
+  return ((f"operation {i}", line) for i, line in enumerate(graphs.listing(text)))
 
 
 @reads("*.packed", "*.onnx")
