@@ -1,0 +1,98 @@
+"""All test images through a network's C code and through its definition, compared bit for bit.
+
+    python results/mcu/all_images.py --model=student.packed --data_dir=DIR --out=FILE.json
+
+The packed file is exported as C code, which this machine's C compiler compiles. Each image's logits
+are those of `deploy.interpret` if every bit is. The command prints how many images are equal, and
+ends with status 1 unless all are.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+import apprentice_jax
+from apprentice_jax.data import sources
+from apprentice_jax.data.class_names import difference
+from apprentice_jax.deploy import c, interpret, registry
+from apprentice_jax.errors import ApprenticeError, ConfigError
+
+BATCH = 100  # images at a time
+
+
+def measure(model: pathlib.Path, dataset: str, data_dir: str | None, limit: int = 0) -> dict:
+  """Compares the logits of a dataset's test images.
+
+  Args:
+    model: a packed file.
+    dataset: a name of tensorflow-datasets.
+    data_dir: where it is prepared.
+    limit: so many of the first images; 0: all.
+
+  Returns:
+    The number of images, how many have equal logits, and the accuracy, with what was measured.
+  """
+  network, data = registry.network(model), sources.load(dataset, "test", data_dir)
+  if network.class_names != tuple(data.class_names):
+    raise ConfigError(
+      f"{model} knows other classes than {dataset}: "
+      f"{difference(network.class_names, data.class_names)}."
+    )
+  count = min(limit or len(data.labels), len(data.labels))
+  equal = right = 0
+  with tempfile.TemporaryDirectory() as folder:
+    place = pathlib.Path(folder) / "student"
+    registry.write(network, "c", place)
+    predictor = registry.load(place)
+    for start in range(0, count, BATCH):
+      part = slice(start, min(start + BATCH, count))
+      mine, wanted = (
+        predictor.logits(data.images[part]),
+        interpret.logits(network, data.images[part]),
+      )
+      equal += int(np.sum(np.all(mine.view(np.uint32) == wanted.view(np.uint32), -1)))
+      right += int(np.sum(np.argmax(mine, -1) == data.labels[part]))
+  said = subprocess.run([*c.compiler(), "--version"], capture_output=True, text=True, check=True)
+  return {
+    "model": model.name,
+    "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+    "architecture": network.architecture,
+    "precision": network.precision,
+    "version": apprentice_jax.__version__,
+    "compiler": said.stdout.splitlines()[0],
+    "flags": " ".join(c.FLAGS),
+    "dataset": dataset,
+    "images": count,
+    "equal": equal,
+    "accuracy": right / count,
+  }
+
+
+def main(arguments=None) -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--model", type=pathlib.Path, required=True, help="a packed file")
+  parser.add_argument("--dataset", default="cifar10", help="its name; default: cifar10")
+  parser.add_argument("--data_dir", help="the folder of prepared datasets")
+  parser.add_argument("--limit", type=int, default=0, help="so many of the first images")
+  parser.add_argument("--out", type=pathlib.Path, help="a file for the result, as JSON")
+  flags = parser.parse_args(arguments)
+  try:
+    result = measure(flags.model, flags.dataset, flags.data_dir, flags.limit)
+  except ApprenticeError as error:
+    print(f"{pathlib.Path(__file__).name}: {error}", file=sys.stderr)
+    return error.exit_code
+  print("{equal:,} of {images:,} images: the same logits to the bit".format(**result))
+  print("accuracy of the C code: {accuracy:.2%}".format(**result))
+  if flags.out:
+    flags.out.write_text(json.dumps(result, indent=1) + "\n")
+  return int(result["equal"] < result["images"])
+
+
+if __name__ == "__main__":
+  sys.exit(main())
