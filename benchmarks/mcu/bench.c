@@ -15,18 +15,17 @@ static struct {
   uint8_t canaries[CANARIES];
 } memory;
 
-#ifdef NETWORK_IMAGE_IN_ARENA
-static uint8_t *place(uint32_t i) {
-  (void)i;
-  return (uint8_t *)&memory.arena + NETWORK_IMAGE_IN_ARENA;
-}
-#else
-/* An image is bytes, so it may begin anywhere: the first one does at a word. */
+/* An image is bytes, so it may begin anywhere. The first one lies in the arena if the network has a
+ * place for it there, and else at a word; others begin at any byte of a word. */
 static uint8_t *place(uint32_t i) {
   static uint32_t room[IMAGE_BYTES / 4 + 2];
+#ifdef NETWORK_IMAGE
+  if (i % 2 == 0) {
+    return NETWORK_IMAGE(&memory.arena);
+  }
+#endif
   return (uint8_t *)room + i % 4;
 }
-#endif
 
 static uint32_t mixed(uint32_t x) {
   x = (x ^ x >> 16) * 0x7FEB352Du;

@@ -179,7 +179,7 @@ enum {{
   IMAGE_BYTES = NETWORK_HEIGHT * NETWORK_WIDTH * NETWORK_CHANNELS
 }};
 #ifdef {upper}_IMAGE_IN_ARENA
-#define NETWORK_IMAGE_IN_ARENA {upper}_IMAGE_IN_ARENA
+#define NETWORK_IMAGE {upper}_IMAGE
 #endif
 #define STACK_POINTER "{machine.stack_pointer}"
 """
