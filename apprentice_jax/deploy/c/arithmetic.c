@@ -6,6 +6,14 @@
 #define NN_APART
 #endif
 
+/* What the compiler says that the processor has; NN_PORTABLE goes without it. */
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2) && !defined(NN_PORTABLE)
+#include <arm_mve.h>
+#define NN_HELIUM
+#elif defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(NN_PORTABLE)
+#define NN_DSP
+#endif
+
 /* ---- arithmetic after the sums ------------------------------------------------------------------
  * A fixed number is a whole number of 2^-20 of a step of the grid that follows. The definition is in
  * float32: each product is rounded to a whole number before it is added, so no compiler can contract
@@ -14,79 +22,107 @@
 
 #ifdef NN_SOFT
 
-NN_INLINE int32_t NN_clip(int32_t level, int32_t low, int32_t high) {
-  return level < low ? low : level > high ? high : level;
+typedef int32_t NN_fixed_t;
+#define NN_STOP 0x7FFFFF80u /* the last float32 below 2^31 */
+
+/* A float32 number, taken apart once a channel: mantissa * 2^exponent. */
+typedef struct {
+  uint32_t mantissa;
+  int32_t exponent;
+  int negative;
+} NN_factor_t;
+
+static NN_factor_t NN_factor(float value) {
+  NN_factor_t result;
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  result.negative = bits >> 31 != 0u;
+  result.exponent = (int32_t)((bits >> 23) & 255u) - 150;
+  result.mantissa = result.exponent == -150 ? 0 : (bits & 0x7FFFFFu) | 0x800000u; /* less is 0 in any case */
+  return result;
 }
 
-typedef int32_t NN_fixed_t;
-#define NN_STOP 0x7FFFFF80 /* the last float32 below 2^31 */
-
-/* |value| rounded to 24 significant bits, half to even, as float32 holds it. */
-static uint64_t NN_round24(uint64_t value, int *shift) {
+/* Zeros before the first one of a number that is not 0. */
+NN_INLINE int NN_zeros(uint32_t value) {
+#ifdef __GNUC__
+  return __builtin_clz(value);
+#else
   int n = 0;
-  uint64_t rest = value >> 24;
-  while (rest != 0u) {
-    rest >>= 1;
+  for (; (value & 0x80000000u) == 0u; value <<= 1) {
     n++;
   }
-  *shift = n;
-  if (n == 0) {
-    return value;
-  }
-  return (value + ((uint64_t)1 << (n - 1)) - 1u + ((value >> n) & 1u)) >> n;
+  return n;
+#endif
 }
 
-/* A number as float32 holds it, stopped at NN_STOP. */
-static int32_t NN_float32(int64_t value) {
-  int shift;
-  uint64_t magnitude = value < 0 ? (uint64_t)(-value) : (uint64_t)value;
-  if (magnitude < ((uint64_t)1 << 24)) {
-    return (int32_t)value;
+/* value / 2^n to the nearest whole number, half to even; n is at least 1. */
+NN_INLINE uint32_t NN_nearest(uint32_t value, int n) {
+  return (value + ((1u << (n - 1)) - 1u) + ((value >> n) & 1u)) >> n;
+}
+
+/* A magnitude as float32 holds it, stopped at NN_STOP. */
+static uint32_t NN_float32(uint32_t value) {
+  if (value >= 0x1000000u) {
+    const int n = 8 - NN_zeros(value);
+    value = value >= NN_STOP ? NN_STOP : NN_nearest(value, n) << n;
+    value = value >= NN_STOP ? NN_STOP : value;
   }
-  magnitude = NN_round24(magnitude, &shift) << shift;
-  magnitude = magnitude > NN_STOP ? NN_STOP : magnitude;
-  return value < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
+  return value;
 }
 
 /* rint(float32(sum) * multiplier), the product rounded to float32 first. */
-static NN_fixed_t NN_product(int32_t sum, float multiplier) {
-  uint32_t bits;
-  int shift, exponent, whole;
-  uint64_t magnitude;
-  int negative = sum < 0;
-  memcpy(&bits, &multiplier, sizeof bits);
-  negative ^= (int)(bits >> 31);
-  exponent = (int)((bits >> 23) & 255u);
-  sum = NN_float32(sum);
-  magnitude = sum < 0 ? (uint64_t)(-(int64_t)sum) : (uint64_t)sum;
-  if (magnitude == 0u || exponent == 0) { /* smaller than half of one in any case */
+static NN_fixed_t NN_product(int32_t sum, NN_factor_t factor) {
+  const int negative = (sum < 0) != factor.negative;
+  const uint32_t size = NN_float32(sum < 0 ? 0u - (uint32_t)sum : (uint32_t)sum);
+  uint32_t a, high, low, middle, result;
+  int places, zeros;
+  if (size == 0u || factor.mantissa == 0u) {
     return 0;
   }
-  magnitude = NN_round24(magnitude * ((bits & 0x7FFFFFu) | 0x800000u), &shift);
-  whole = 150 - exponent - shift; /* binary places behind the point */
-  if (whole > 0) {
-    if (whole > 25) {
-      return 0;
-    }
-    magnitude = (magnitude + ((uint64_t)1 << (whole - 1)) - 1u + ((magnitude >> whole) & 1u)) >> whole;
-  } else if (whole < -7 || magnitude << -whole > NN_STOP) {
-    magnitude = NN_STOP;
+  /* Both have 24 bits, their product 47 or 48: `high` is its upper 32, what is below is in their last bit. */
+  zeros = NN_zeros(size);
+  a = size << zeros >> 8;
+  low = (a & 0xFFFFu) * (factor.mantissa & 0xFFFFu);
+  middle = (a & 0xFFFFu) * (factor.mantissa >> 16) + (a >> 16) * (factor.mantissa & 0xFFFFu) + (low >> 16);
+  high = (((a >> 16) * (factor.mantissa >> 16)) << 16) + middle;
+  places = zeros - 8 - factor.exponent; /* binary places behind the point of the product */
+  if ((high & 0x80000000u) != 0u) {
+    result = NN_nearest(high >> 1 | (high & 1u) | ((low & 0xFFFFu) != 0u), 7);
+    places -= 24;
   } else {
-    magnitude <<= -whole;
+    result = NN_nearest(high | ((low & 0xFFFFu) != 0u), 7);
+    places -= 23;
   }
-  return negative ? -(int32_t)magnitude : (int32_t)magnitude;
+  if (places > 0) {
+    result = places > 25 ? 0 : NN_nearest(result, places);
+  } else {
+    result = places < -7 || result > NN_STOP >> -places ? NN_STOP : result << -places;
+  }
+  return negative ? -(int32_t)result : (int32_t)result;
 }
 
-static NN_fixed_t NN_sum(NN_fixed_t a, NN_fixed_t b) { return NN_float32((int64_t)a + b); }
+static NN_fixed_t NN_sum(NN_fixed_t a, NN_fixed_t b) {
+  const uint32_t sum = (uint32_t)a + (uint32_t)b, sign = (uint32_t)a & 0x80000000u;
+  if (sum + 0x1000000u < 0x2000000u) {
+    return (int32_t)sum;
+  }
+  if ((((uint32_t)a ^ (uint32_t)b) & 0x80000000u) == 0u && ((sum ^ sign) & 0x80000000u) != 0u) {
+    return sign != 0u ? -(int32_t)NN_STOP : (int32_t)NN_STOP;
+  }
+  return (sum & 0x80000000u) != 0u ? -(int32_t)NN_float32(0u - sum) : (int32_t)NN_float32(sum);
+}
+
 static NN_fixed_t NN_whole(float value) { return (int32_t)value; }
 
 /* The level nearest to a fixed number, half to even. */
 static int32_t NN_level(NN_fixed_t x, int32_t low, int32_t high) {
-  int32_t floor;
-  x = NN_clip(x, -0x40000000, 0x40000000); /* 1,024 steps, beyond any grid */
-  floor = x >= 0 ? x / 1048576 : -((-x + 1048575) / 1048576);
-  x -= floor * 1048576;
-  return NN_clip(floor + (x > 524288 || (x == 524288 && (floor & 1) != 0)), low, high);
+  const int32_t stop = 0x40000000; /* 1,024 steps, beyond any grid */
+  uint32_t above;
+  int32_t level;
+  x = x < -stop ? -stop : x > stop ? stop : x;
+  above = (uint32_t)(x + stop); /* 1,024 is even, and so is no matter to halves */
+  level = (int32_t)NN_nearest(above, 20) - 1024;
+  return level < low ? low : level > high ? high : level;
 }
 
 #else
@@ -97,7 +133,10 @@ typedef float NN_fixed_t; /* in steps: 2^-20 changes no rounding */
 #define NN_VCVTR /* rounds half to even, and stops at 2^31 */
 #endif
 
-NN_INLINE NN_fixed_t NN_product(int32_t sum, float multiplier) {
+typedef float NN_factor_t;
+NN_INLINE NN_factor_t NN_factor(float value) { return value; }
+
+NN_INLINE NN_fixed_t NN_product(int32_t sum, NN_factor_t multiplier) {
   const float x = (float)sum * multiplier;
 #ifdef NN_VCVTR
   float result;

@@ -12,7 +12,18 @@ NN_INLINE void NN_dots(const int16_t *const row[NN_STEM_ROWS], size_t at, size_t
   for (y = 0; y < NN_STEM_ROWS; y++) {
     const int16_t *p = row[y] + at, *q = row[y] + next, *v = weights + y * NN_EVEN_TAPS;
     const int16_t *w = v + NN_STEM_ROWS * NN_EVEN_TAPS;
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(NN_PORTABLE)
+#if defined(NN_HELIUM)
+#pragma GCC unroll 4
+    for (i = 0; i < NN_TAPS; i += 8) {
+      const mve_pred16_t some = vctp16q((uint32_t)(NN_TAPS - i));
+      const int16x8_t p2 = vldrhq_z_s16(p + i, some), q2 = vldrhq_z_s16(q + i, some);
+      const int16x8_t v2 = vldrhq_z_s16(v + i, some), w2 = vldrhq_z_s16(w + i, some);
+      a = vmladavaq_s16(a, p2, v2);
+      b = vmladavaq_s16(b, q2, v2);
+      c = vmladavaq_s16(c, p2, w2);
+      d = vmladavaq_s16(d, q2, w2);
+    }
+#elif defined(NN_DSP)
 #pragma GCC unroll 16
     for (i = 0; i < NN_EVEN_TAPS; i += 2) {
       uint32_t p2, q2, v2, w2;
@@ -113,6 +124,7 @@ NN_APART static void NN_stem(const NN_layer_t *layer, const NN_level_t *table, c
 
 /* The mean of each channel, as a level of the classifier's grid. */
 static void NN_mean(const NN_tensor_t *in, float multiplier, int32_t high, const uint8_t *arena, uint8_t *out) {
+  const NN_factor_t factor = NN_factor(multiplier);
   size_t c, x, y;
   for (c = 0; c < in->channels; c++) {
     int32_t sum = 0;
@@ -121,7 +133,7 @@ static void NN_mean(const NN_tensor_t *in, float multiplier, int32_t high, const
         sum += arena[in->start + c * in->plane + y * in->pitch + x];
       }
     }
-    out[c] = (uint8_t)NN_level(NN_product(sum, multiplier), 0, high);
+    out[c] = (uint8_t)NN_level(NN_product(sum, factor), 0, high);
   }
 }
 

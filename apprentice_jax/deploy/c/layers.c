@@ -1,27 +1,61 @@
 /* ---- from sums to levels ----------------------------------------------------------------------- */
 
-/* Sums of a row on their way to the grid. */
-NN_INLINE NN_fixed_t NN_scaled(const NN_conv_t *conv, const float *multiplier, NN_fixed_t addend,
-                                   const int32_t *sum, size_t side, int sides, int again) {
-  NN_fixed_t result = NN_product(sum[0], multiplier[0]);
+/* What turns the sums of an output channel into fixed numbers. */
+typedef struct {
+  NN_factor_t multiplier[2], again;
+  NN_fixed_t addend;
+  int32_t low, high; /* of the branch's own grid */
+} NN_scale_t;
+
+NN_INLINE NN_scale_t NN_scale(const NN_conv_t *conv, size_t channel, int sides) {
+  const float *multiplier = conv->multiplier + channel * conv->sides;
+  NN_scale_t scale;
+  scale.multiplier[0] = NN_factor(multiplier[0]);
+  scale.multiplier[1] = NN_factor(sides == 2 ? multiplier[1] : 0.0f);
+  scale.again = NN_factor(conv->again);
+  scale.addend = NN_whole(conv->addend[channel]);
+  scale.low = conv->low;
+  scale.high = conv->high;
+  return scale;
+}
+
+NN_INLINE NN_fixed_t NN_scaled(const NN_scale_t *scale, const int32_t *sum, size_t side, int sides, int again) {
+  NN_fixed_t result = NN_product(sum[0], scale->multiplier[0]);
   if (sides == 2) {
-    result = NN_sum(result, NN_product(sum[side], multiplier[1]));
+    result = NN_sum(result, NN_product(sum[side], scale->multiplier[1]));
   }
-  result = NN_sum(result, addend);
+  result = NN_sum(result, scale->addend);
   if (again) {
-    result = NN_product(NN_level(result, conv->low, conv->high), conv->again);
+    result = NN_product(NN_level(result, scale->low, scale->high), scale->again);
   }
   return result;
 }
 
+#ifdef NN_HELIUM
+/* Four products; see NN_product. */
+NN_INLINE float32x4_t NN_four(int32x4_t sum, float multiplier) {
+  return vmulq_n_f32(vrndnq_f32(vmulq_n_f32(vcvtq_f32_s32(sum), multiplier)), 1.0f / 1048576.0f);
+}
+#endif
+
 /* The sums of a shortcut, which wait for those of the convolution. */
 NN_APART static void NN_values(const NN_conv_t *conv, size_t channel, size_t count, const NN_work_t *work) {
-  const float *multiplier = conv->multiplier + channel * conv->sides;
-  const NN_fixed_t addend = NN_whole(conv->addend[channel]);
-  size_t j;
-  for (j = 0; j < count; j++) {
-    work->value[j] =
-        NN_scaled(conv, multiplier, addend, work->sum + j, work->side, conv->sides, conv->again != 0.0f);
+  const NN_scale_t scale = NN_scale(conv, channel, conv->sides);
+  const int32_t *sum = work->sum, *const end = sum + count;
+  NN_fixed_t *value = work->value;
+  if (conv->sides == 1u && !conv->own) {
+#ifdef NN_HELIUM
+    for (; end - sum > 3; sum += 4, value += 4) {
+      vst1q_f32(value, vaddq_n_f32(NN_four(vld1q_s32(sum), scale.multiplier[0]), scale.addend));
+    }
+#endif
+    while (sum != end) {
+      *value++ = NN_scaled(&scale, sum++, 0, 1, 0);
+    }
+    return;
+  }
+  while (sum != end) {
+    *value++ = NN_scaled(&scale, sum++, work->side, conv->sides, conv->own);
   }
 }
 
@@ -36,23 +70,41 @@ typedef struct {
 NN_INLINE void NN_finish(const NN_layer_t *layer, size_t channel, size_t side, NN_row_t row, size_t count,
                          int usual) {
   const NN_conv_t *conv = &layer->conv;
-  const int sides = usual ? 1 : conv->sides, again = usual ? 0 : conv->again != 0.0f;
+  const int sides = usual ? 1 : conv->sides, own = usual ? 0 : conv->own;
   const int32_t zero = layer->output.zero, added_zero = row.level != NULL ? layer->added->zero : 0;
   const int32_t low = usual ? -zero : layer->low, high = usual ? 255 - zero : layer->high;
   const size_t added_stride = layer->added_stride;
-  const float scale = layer->scale;
-  const float multiplier[2] = {conv->multiplier[channel * conv->sides],
-                               sides == 2 ? conv->multiplier[channel * conv->sides + 1u] : 0.0f};
-  const NN_fixed_t addend = NN_whole(conv->addend[channel]);
+  const NN_factor_t added_scale = NN_factor(layer->scale);
+  const NN_scale_t scale = NN_scale(conv, channel, sides);
   const int32_t *const end = row.sum + count;
+#ifdef NN_HELIUM
+  while (usual && end - row.sum > 3 && (row.level == NULL || added_stride == 1u)) {
+    float32x4_t x = NN_four(vld1q_s32(row.sum), scale.multiplier[0]);
+    int32x4_t level;
+    x = vaddq_n_f32(x, scale.addend);
+    if (row.value != NULL) {
+      x = vaddq_f32(x, vld1q_f32(row.value));
+      row.value += 4;
+    }
+    if (row.level != NULL) {
+      x = vaddq_f32(x, NN_four(vsubq_n_s32(vreinterpretq_s32_u32(vldrbq_u32(row.level)), added_zero), added_scale));
+      row.level += 4;
+    }
+    level = vaddq_n_s32(vcvtnq_s32_f32(x), zero);
+    level = vminq_s32(vmaxq_s32(level, vdupq_n_s32(0)), vdupq_n_s32(255));
+    vstrbq_s32((int8_t *)row.out, level);
+    row.sum += 4;
+    row.out += 4;
+  }
+#endif
   while (row.sum != end) {
-    NN_fixed_t x = NN_scaled(conv, multiplier, addend, row.sum, side, sides, again);
+    NN_fixed_t x = NN_scaled(&scale, row.sum, side, sides, own);
     row.sum++;
     if (row.value != NULL) {
       x = NN_sum(x, *row.value++);
     }
     if (row.level != NULL) {
-      x = NN_sum(x, NN_product((int32_t)*row.level - added_zero, scale));
+      x = NN_sum(x, NN_product((int32_t)*row.level - added_zero, added_scale));
       row.level += added_stride;
     }
     *row.out++ = usual ? NN_byte(x, zero) : (uint8_t)(NN_level(x, low, high) + zero);
@@ -64,7 +116,7 @@ NN_APART static void NN_levels(const NN_layer_t *layer, size_t c, size_t y, size
                                uint8_t *arena) {
   const NN_tensor_t *out = &layer->output, *added = layer->added;
   const int adds = added != NULL && c >= layer->before && c - layer->before < added->channels;
-  const int usual = layer->conv.sides == 1u && layer->conv.again == 0.0f && layer->low == -(int32_t)out->zero &&
+  const int usual = layer->conv.sides == 1u && layer->conv.own == 0u && layer->low == -(int32_t)out->zero &&
                     layer->high == 255 - (int32_t)out->zero;
   /* Rows that lie side by side everywhere are one. */
   const int whole = out->width == out->pitch && !(adds && layer->added_stride != 1u);

@@ -214,7 +214,7 @@ def _source(p: Plan, m: Memory, name: str) -> str:
   for i, layer in enumerate(p.layers):
     text.append(f"static const NN_layer_t NN_l{i} = {_layer(layer, label, names)};")
   text += _weights(p.logits, "NN_head", _codes(p.logits))
-  text.append(f"static const NN_conv_t NN_head = {_coded(p.logits, 'NN_head', (0.0, 0, 0))};")
+  text.append(f"static const NN_conv_t NN_head = {_coded(p.logits, 'NN_head')};")
   text += ["", *_run(p, m, name, names)]
   prefixed = re.sub(r"\bNN_(?!(SOFT|LARGE|PORTABLE)\b)", f"{name}_", "\n".join(text))
   macros = set(re.findall(r"^#define (\w+)", prefixed, re.MULTILINE)) - {"NN_SOFT", "NN_LARGE"}
@@ -324,18 +324,22 @@ def _codes(conv: Conv, bits: int = 0) -> list[bytes]:
 def _conv(branch, label: str, names) -> str:
   """A convolution on planes."""
   conv, w = branch.conv, branch.conv.weights
-  grid, again = branch.own or (None, None)
-  own = (again.multiplier, grid.low, grid.high) if grid else (0.0, 0, 0)
   size = len(masks.encode(w, branch.segment)[0])
   return _fields(
-    conv, f"&{names[id(branch.input)]}", label, size, branch.segment, len(masks.digits(w)), own
+    conv,
+    f"&{names[id(branch.input)]}",
+    label,
+    size,
+    branch.segment,
+    len(masks.digits(w)),
+    branch.own,
   )
 
 
-def _coded(conv: Conv, label: str, own) -> str:
+def _coded(conv: Conv, label: str) -> str:
   """A convolution whose weights are codes."""
   bits = 8 if label == "NN_first" else 0
-  return _fields(conv, "NULL", label, len(_codes(conv, bits)[0]), 0, 0, own)
+  return _fields(conv, "NULL", label, len(_codes(conv, bits)[0]), 0, 0, None)
 
 
 def _fields(conv, tensor, label, size, segment, digits, own) -> str:
@@ -344,14 +348,22 @@ def _fields(conv, tensor, label, size, segment, digits, own) -> str:
   return (
     f"{{{tensor}, {label}_weights, {label}_multiplier, {label}_addend, {size}, "
     f"{segment}, {rows}, {columns}, {conv.stride}, {w.bits}, {int(w.odd)}, {digits}, "
-    f"{len(conv.multiplier)}, {w.top}, {_float(own[0])}, {own[1]}, {own[2]}}}"
+    f"{len(conv.multiplier)}, {int(own is not None)}, {w.top}, {_own(own)}}}"
   )
+
+
+def _own(own) -> str:
+  """A branch's own grid, and what its levels are of the next one's."""
+  if own is None:
+    return "0, 0, 0.0f"
+  grid, rescale = own
+  return f"{grid.low}, {grid.high}, {_float(rescale.multiplier)}"
 
 
 def _layer(layer: Layer, label, names) -> str:
   name = label[id(layer.branch)]
   stem = name == "NN_first"
-  conv = _coded(layer.branch.conv, name, (0.0, 0, 0)) if stem else _conv(layer.branch, name, names)
+  conv = _coded(layer.branch.conv, name) if stem else _conv(layer.branch, name, names)
   shortcut = f"&{label[id(layer.shortcut)]}" if layer.shortcut else "NULL"
   added, scale, before, stride = "NULL", "0.0f", 0, 0
   if layer.added:

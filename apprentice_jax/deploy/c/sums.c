@@ -2,7 +2,78 @@
  * Each column of a kernel has sums of its own, at whole words of the planes; in the end they are added,
  * one shifted to the right and one to the left. Unsigned 16 bits wrap on the way; the end fits them. */
 
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(NN_PORTABLE)
+#if defined(NN_HELIUM)
+
+NN_APART static void NN_tiles(const uint8_t *p, const uint16_t *list, uint16_t *sums, size_t tiles) {
+  const uint16_t *const first = list + 1;
+  const uint16x8_t start = vdupq_n_u16((uint16_t)(0u - list[0]));
+  unsigned n;
+  for (; tiles > 1u; tiles -= 2, p += 32, sums += 32) {
+    uint16x8_t a = start, b = start, c = start, d = start;
+    list = first + 1;
+    for (n = list[-1]; n != 0u; n--) {
+      const uint8_t *q = p + *list++;
+      a = vsubq_u16(a, vldrbq_u16(q));
+      b = vsubq_u16(b, vldrbq_u16(q + 8));
+      c = vsubq_u16(c, vldrbq_u16(q + 16));
+      d = vsubq_u16(d, vldrbq_u16(q + 24));
+    }
+    for (n = *list++; n != 0u; n--) {
+      const uint8_t *q = p + *list++;
+      a = vaddq_u16(a, vldrbq_u16(q));
+      b = vaddq_u16(b, vldrbq_u16(q + 8));
+      c = vaddq_u16(c, vldrbq_u16(q + 16));
+      d = vaddq_u16(d, vldrbq_u16(q + 24));
+    }
+    vst1q_u16(sums, a);
+    vst1q_u16(sums + 8, b);
+    vst1q_u16(sums + 16, c);
+    vst1q_u16(sums + 24, d);
+  }
+  if (tiles != 0u) {
+    uint16x8_t a = start, b = start;
+    list = first + 1;
+    for (n = list[-1]; n != 0u; n--) {
+      const uint8_t *q = p + *list++;
+      a = vsubq_u16(a, vldrbq_u16(q));
+      b = vsubq_u16(b, vldrbq_u16(q + 8));
+    }
+    for (n = *list++; n != 0u; n--) {
+      const uint8_t *q = p + *list++;
+      a = vaddq_u16(a, vldrbq_u16(q));
+      b = vaddq_u16(b, vldrbq_u16(q + 8));
+    }
+    vst1q_u16(sums, a);
+    vst1q_u16(sums + 8, b);
+  }
+}
+
+/* Sixteen outputs at stride 2, eight from p and eight from p + apart, of the even or the odd columns. */
+#define NN_TILE_2(name, half) \
+  NN_APART static void name(const uint8_t *p, const uint16_t *list, uint16_t *sums, size_t apart) { \
+    uint16x8_t a = vdupq_n_u16((uint16_t)(0u - list[0])), b = a; \
+    unsigned n; \
+    list += 2; \
+    for (n = list[-1]; n != 0u; n--) { \
+      const uint8_t *q = p + *list++; \
+      a = vsubq_u16(a, half(vld1q_u8(q))); \
+      b = vsubq_u16(b, half(vld1q_u8(q + apart))); \
+    } \
+    for (n = *list++; n != 0u; n--) { \
+      const uint8_t *q = p + *list++; \
+      a = vaddq_u16(a, half(vld1q_u8(q))); \
+      b = vaddq_u16(b, half(vld1q_u8(q + apart))); \
+    } \
+    vst1q_u16(sums, a); \
+    vst1q_u16(sums + 8, b); \
+  }
+NN_TILE_2(NN_tile_even, vmovlbq_u8)
+NN_TILE_2(NN_tile_odd, vmovltq_u8)
+
+#define NN_TILE_2_OF(p, list, sums, apart, odd) \
+  ((odd) != 0u ? NN_tile_odd(p, list, sums, apart) : NN_tile_even(p, list, sums, apart))
+
+#elif defined(NN_DSP)
 
 /* In Thumb-2 assembly: eight registers of two sums each. UXTAB16 adds bytes 0 and 2 of a word to them, or
  * bytes 1 and 3. A tile is r4 to r11; r0 is its first pixel, r1 the list, r2, r3, r12 and lr are free.
@@ -60,6 +131,96 @@ NN_TILE_2(NN_tile_odd, ", ror #8")
 
 #define NN_TILE_2_OF(p, list, sums, apart, odd) \
   ((odd) != 0u ? NN_tile_odd(p, list, sums, apart) : NN_tile_even(p, list, sums, apart))
+
+#elif defined(__GNUC__) && !defined(NN_PORTABLE) && (defined(__arm__) || (defined(__riscv) && __riscv_xlen == 32))
+
+/* Without instructions for bytes, whole words are added: their sum, less the odd bytes' part, has the
+ * sums of the even bytes. No sum of a list leaves 16 bits. */
+NN_INLINE uint32_t NN_word(const uint8_t *p) {
+  uint32_t word;
+  memcpy(&word, __builtin_assume_aligned(p, 4), sizeof word);
+  return word;
+}
+
+/* a - b - c in both halves. */
+NN_INLINE uint32_t NN_halves(uint32_t a, uint32_t b, uint32_t c) {
+  return (((a >> 16) - (b >> 16) - c) << 16) | ((a - b - c) & 0xFFFFu);
+}
+
+NN_INLINE void NN_natural(uint32_t even, uint32_t odd, uint16_t *sums) {
+  sums[0] = (uint16_t)even;
+  sums[1] = (uint16_t)odd;
+  sums[2] = (uint16_t)(even >> 16);
+  sums[3] = (uint16_t)(odd >> 16);
+}
+
+NN_APART static void NN_tiles(const uint8_t *p, const uint16_t *list, uint16_t *sums, size_t tiles) {
+  const uint32_t mask = 0x00FF00FFu, start = list[0];
+  const uint16_t *const first = list + 1, *const minus = first + 1 + *first, *const plus = minus + 1 + *minus;
+  for (tiles *= 2u; tiles != 0u; tiles--, p += 8, sums += 8) { /* eight outputs in a turn */
+    uint32_t a = 0, b = 0, c = 0, d = 0, e, f, g, h;
+    for (list = first + 1; list != minus; list++) {
+      const uint32_t v = NN_word(p + *list), w = NN_word(p + *list + 4);
+      a += v;
+      b += (v >> 8) & mask;
+      c += w;
+      d += (w >> 8) & mask;
+    }
+    e = a - (b << 8);
+    f = b;
+    g = c - (d << 8);
+    h = d;
+    a = b = c = d = 0;
+    for (list++; list != plus; list++) {
+      const uint32_t v = NN_word(p + *list), w = NN_word(p + *list + 4);
+      a += v;
+      b += (v >> 8) & mask;
+      c += w;
+      d += (w >> 8) & mask;
+    }
+    NN_natural(NN_halves(a - (b << 8), e, start), NN_halves(b, f, start), sums);
+    NN_natural(NN_halves(c - (d << 8), g, start), NN_halves(d, h, start), sums + 4);
+  }
+}
+
+/* Eight outputs at stride 2, of the even or the odd columns. */
+NN_INLINE void NN_eight(const uint8_t *p, const uint16_t *list, uint16_t *sums, unsigned shift) {
+  const uint32_t mask = 0x00FF00FFu, start = list[0];
+  uint32_t sum[2][4];
+  int side, j;
+  for (list++, side = 0; side < 2; side++) {
+    const uint16_t *const end = list + 1 + *list;
+    uint32_t a = 0, b = 0, c = 0, d = 0;
+    for (list++; list != end; list++) {
+      const uint8_t *q = p + *list;
+      a += (NN_word(q) >> shift) & mask;
+      b += (NN_word(q + 4) >> shift) & mask;
+      c += (NN_word(q + 8) >> shift) & mask;
+      d += (NN_word(q + 12) >> shift) & mask;
+    }
+    sum[side][0] = a;
+    sum[side][1] = b;
+    sum[side][2] = c;
+    sum[side][3] = d;
+  }
+  for (j = 0; j < 4; j++) {
+    const uint32_t pair = NN_halves(sum[1][j], sum[0][j], start);
+    sums[2 * j] = (uint16_t)pair;
+    sums[2 * j + 1] = (uint16_t)(pair >> 16);
+  }
+}
+
+static void NN_tile_2(const uint8_t *p, const uint16_t *list, uint16_t *sums, size_t apart, size_t odd) {
+  if (odd != 0u) {
+    NN_eight(p, list, sums, 8);
+    NN_eight(p + apart, list, sums + 8, 8);
+  } else {
+    NN_eight(p, list, sums, 0);
+    NN_eight(p + apart, list, sums + 8, 0);
+  }
+}
+
+#define NN_TILE_2_OF(p, list, sums, apart, odd) NN_tile_2(p, list, sums, apart, odd)
 
 #else
 
@@ -136,9 +297,16 @@ NN_APART static void NN_column(const NN_conv_t *conv, const uint8_t *p, size_t x
 NN_INLINE void NN_add_columns(const uint16_t *a, const uint16_t *b, const uint16_t *c, size_t count,
                               unsigned digit, int first, int32_t correction, int32_t *sum) {
   int32_t *const end = sum + count;
+#ifdef NN_HELIUM
+  for (; sum != end; a += 4, b += 4, c += 4, sum += 4) { /* rows are whole words */
+    uint32x4_t x = vaddq_u32(vaddq_u32(vldrhq_u32(a), vldrhq_u32(b)), vldrhq_u32(c));
+    const int32x4_t s = vmovlbq_s16(vreinterpretq_s16_u32(x)), old = first ? vdupq_n_s32(correction) : vld1q_s32(sum);
+    vst1q_s32(sum, vaddq_s32(old, digit == 0u ? s : vmulq_n_s32(s, 1 << digit)));
+  }
+#else
   for (; sum != end; a += 2, b += 2, c += 2, sum += 2) { /* two in a turn */
     int32_t s, t;
-#if defined(__ARM_FEATURE_DSP) && defined(__GNUC__) && !defined(NN_PORTABLE)
+#ifdef NN_DSP
     uint32_t x, y, z;
     memcpy(&x, a, sizeof x);
     memcpy(&y, b, sizeof y);
@@ -154,6 +322,7 @@ NN_INLINE void NN_add_columns(const uint16_t *a, const uint16_t *b, const uint16
     sum[0] = (first ? correction : sum[0]) + s * (1 << digit);
     sum[1] = (first ? correction : sum[1]) + t * (1 << digit);
   }
+#endif
 }
 
 static void NN_combine(const NN_conv_t *conv, const NN_work_t *work, size_t rows, size_t pitch, unsigned digit,

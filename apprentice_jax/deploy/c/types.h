@@ -19,9 +19,10 @@ typedef struct {
   uint16_t segment;       /* input channels whose sums fit 16 bits */
   uint8_t rows, columns, stride;
   uint8_t bits, odd, digits, sides;
+  uint8_t own;       /* whether the branch has a grid of its own before it is added */
   int16_t top;       /* codes: level = code - top, odd: 2 * code - top */
-  float again;       /* a branch with a grid of its own: what one of its levels is of the next one's; 0: none */
-  int16_t low, high; /* of that grid */
+  int16_t low, high; /* of its own grid */
+  float again;       /* what one of these levels is of the next grid's */
 } NN_conv_t;
 
 /* A convolution, what is added to it, and the grid on which the sum is put. */

@@ -55,12 +55,6 @@ NN_INLINE void NN_digit(const NN_conv_t *conv, const uint8_t *p, size_t channels
   uint32_t bit, next, nonzero, negative, carry = 0;
   unsigned i;
   p += bytes;
-  if (conv->digits == 1u && conv->odd == 0u) { /* ternary */
-    bit = NN_mask(p, bytes);
-    *minus = bit & sign;
-    *plus = bit & ~sign;
-    return;
-  }
   if (conv->odd != 0u) { /* the lowest bit of odd levels is no news */
     bit = 0xFFFFFFFFu << (32u - channels);
   } else {
@@ -99,61 +93,98 @@ NN_INLINE uint16_t *NN_offsets(uint16_t *list, uint32_t mask, size_t at, size_t 
   return list;
 }
 
+/* Where a column of a kernel has its masks, and what offsets they stand for. */
+typedef struct {
+  const uint8_t *bytes;
+  size_t rows, channels, pitch, plane;
+} NN_masks_t;
+
+/* The lists of a column for one digit: how many offsets of weights -1 follow, and these; the same of +1.
+ * Of trained ternary weights, side 0 has the positive ones, and side 1 the negative ones as +1. */
+NN_INLINE uint16_t *NN_list(const NN_conv_t *conv, NN_masks_t *masks, unsigned digit, size_t side, int ternary,
+                            uint16_t *list) {
+  uint16_t *const count = list++;
+  const size_t plane = masks->plane, pitch = masks->pitch, rows = masks->rows, channels = masks->channels;
+  const size_t bits = ternary ? 2 : conv->bits;
+  const uint8_t *p = masks->bytes;
+  const int sides = conv->sides;
+  uint32_t later[24]; /* 3 rows of 8 groups */
+  size_t n = 0, g, at;
+  for (at = 0; at < rows * pitch; at += pitch) {
+    for (g = 0; g < channels; g += 32u) {
+      const size_t size = channels - g < 32u ? channels - g : 32u, bytes = (size + 7u) / 8u;
+      uint32_t minus, plus;
+      if (ternary) {
+        const uint32_t sign = NN_mask(p, bytes), nonzero = NN_mask(p + bytes, bytes);
+        minus = nonzero & sign;
+        plus = nonzero & ~sign;
+      } else {
+        NN_digit(conv, p, size, digit, &minus, &plus);
+      }
+      p += bits * bytes;
+      if (sides == 2) {
+        plus = side == 0u ? plus : minus;
+        minus = 0;
+      }
+      later[n++] = plus;
+      list = NN_offsets(list, minus, at + g * plane, plane);
+    }
+  }
+  masks->bytes = p;
+  *count = (uint16_t)(list - count - 1);
+  {
+    uint16_t *const second = list++;
+    for (at = n = 0; at < rows * pitch; at += pitch) {
+      for (g = 0; g < channels; g += 32u) {
+        list = NN_offsets(list, later[n++], at + g * plane, plane);
+      }
+    }
+    *second = (uint16_t)(list - second - 1);
+  }
+  return list;
+}
+
 /* Makes the lists of an output channel. For each segment, digit from the highest down, side, and column of
- * the kernel: minus the first value of the sums; how many offsets of weights -1 follow, and these; the
- * same of weights +1. Zeros are in no list, and nothing is multiplied. */
+ * the kernel: minus the first value of the sums, and the lists. Zeros are in no list, and nothing is
+ * multiplied. */
 NN_APART static void NN_decode(const NN_conv_t *conv, size_t channel, NN_lists_t *lists) {
   const NN_tensor_t *in = conv->input;
-  const uint8_t *bytes = conv->weights + channel * conv->channel_bytes, *after = bytes;
+  const uint32_t zero = in->zero;
+  const int ternary = conv->bits == 2u && conv->odd == 0u;
+  const uint8_t *bytes = conv->weights + channel * conv->channel_bytes;
   uint16_t *list = lists->list;
-  size_t c, side, x, y, g, n;
+  NN_masks_t masks;
+  size_t c, side, x;
   unsigned digit;
+  masks.rows = conv->rows;
+  masks.pitch = in->pitch;
+  masks.plane = in->plane;
+  masks.bytes = bytes;
   lists->correction[0] = 0;
   lists->correction[1] = 0;
-  for (c = 0; c < in->channels; c += conv->segment, bytes = after) {
-    const size_t channels = c + conv->segment < in->channels ? conv->segment : in->channels - c;
+  for (c = 0; c < in->channels; c += conv->segment, bytes = masks.bytes) {
+    masks.channels = c + conv->segment < in->channels ? conv->segment : in->channels - c;
     for (digit = conv->digits; digit-- != 0u;) {
       for (side = 0; side < conv->sides; side++) {
-        const uint8_t *p = bytes;
         uint16_t *centre = list;
-        uint32_t ones[2] = {0, 0};
+        uint32_t minus = 0, plus = 0;
         int32_t low, high;
+        masks.bytes = bytes;
         for (x = 0; x < conv->columns; x++) {
-          uint16_t *const first = list, *count = list + 1;
-          uint32_t later[24]; /* 3 rows of 8 groups */
-          list += 2;
-          for (y = n = 0; y < conv->rows; y++) {
-            for (g = 0; g < channels; g += 32u) {
-              const size_t size = channels - g < 32u ? channels - g : 32u;
-              uint32_t minus;
-              NN_digit(conv, p, size, digit, &minus, &later[n]);
-              p += conv->bits * ((size + 7u) / 8u);
-              if (conv->sides == 2u) {
-                later[n] = side == 0u ? later[n] : minus;
-                minus = 0;
-              }
-              list = NN_offsets(list, minus, y * in->pitch + g * in->plane, in->plane);
-              n++;
-            }
-          }
-          *count = (uint16_t)(list - count - 1);
-          ones[0] += *count;
-          *first = (uint16_t)(0u - (uint32_t)*count * in->zero);
-          count = list++;
-          for (y = n = 0; y < conv->rows; y++) {
-            for (g = 0; g < channels; g += 32u) {
-              list = NN_offsets(list, later[n++], y * in->pitch + g * in->plane, in->plane);
-            }
-          }
-          *count = (uint16_t)(list - count - 1);
-          ones[1] += *count;
-          *first = (uint16_t)(*first + (uint32_t)*count * in->zero);
+          uint16_t *const first = list;
+          uint32_t less, more;
+          list = ternary ? NN_list(conv, &masks, 0, side, 1, list + 1)
+                         : NN_list(conv, &masks, digit, side, 0, list + 1);
+          less = first[1];
+          more = first[2u + less];
+          *first = (uint16_t)((more - less) * zero);
+          minus += less;
+          plus += more;
           centre = 2u * x + 1u == conv->columns ? first : centre;
         }
-        after = p;
         /* The sums lie within 2^16, so a shift puts them into 16 bits. */
-        low = -(int32_t)(ones[0] * (255u - in->zero) + ones[1] * in->zero);
-        high = (int32_t)(ones[1] * (255u - in->zero) + ones[0] * in->zero);
+        low = -(int32_t)(minus * (255u - zero) + plus * zero);
+        high = (int32_t)(plus * (255u - zero) + minus * zero);
         if (low < -32768 || high > 32767) {
           const int32_t shift = -32768 - low;
           *centre = (uint16_t)((uint32_t)*centre - (uint32_t)shift);
