@@ -46,8 +46,9 @@ class Evaluator:
       return jax.lax.psum(found, parallel.AXIS), jax.tree.map(together, answers)
 
     def gathered(network, data, index, mask, i):
-      images = normalise(jnp.take(data.images, index[i], axis=0), mean, std, model.dtype)
-      return sums(network, images, jnp.take(data.labels, index[i]), mask[i])
+      chosen = index[i]
+      images = normalise(jnp.take(data.images, chosen, axis=0), mean, std, model.dtype)
+      return sums(network, images, jnp.take(data.labels, chosen), mask[i])
 
     def fed(network, batch):
       images = normalise(batch.images, mean, std, model.dtype)
