@@ -15,6 +15,8 @@ def flags(parser):
   add("--format", **shared.one_of(FORMATS), help="the format of the file")
   add("--out", metavar="FILE", help="the file to write; of C code, the folder")
   add("--name", metavar="NAME", default="", help="of C code: the beginning of its public names")
+  add("--max_ram", metavar="SIZE", default="", help="of C code: refuse more RAM, such as 36KB")
+  add("--max_flash", metavar="SIZE", default="", help="of C code: refuse more flash")
   add(
     "--ends",
     **shared.one_of(ENDS) | {"default": None},
@@ -38,7 +40,8 @@ def run(given):
   if "form" not in FORMATS[given.format]:
     shared.unused(given, "form", f"{given.format} files have one form")
   if given.format != "c":
-    shared.unused(given, "name", "it is for C code")
+    for flag in FORMATS["c"]:
+      shared.unused(given, flag, "it is for C code")
   if given.workdir and given.model:
     raise ConfigError("export takes --workdir or --model, not both.")
   shared.need(given, *(() if given.model else ("workdir",)), "out")
@@ -49,7 +52,7 @@ def run(given):
   if given.model:
     shared.unused(given, "data_dir", "a packed file needs no dataset")
   shared.check_folder(given.out)
-  from apprentice_jax.deploy import cost, registry
+  from apprentice_jax.deploy import c, cost, registry
   from apprentice_jax.training import devices, export
 
   devices.start(None, given.workdir)
@@ -64,4 +67,6 @@ def run(given):
       given.workdir, given.format, given.out, ends=ends, data_dir=given.data_dir, **options
     )
   print(cost.table(network, given.packing, by_layer=given.layers))
+  if given.format == "c":
+    print(*c.memory_lines(given.out), sep="\n")
   print(f"{given.out}: {registry.size(given.out):,} bytes, {given.format}")

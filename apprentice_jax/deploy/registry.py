@@ -18,7 +18,7 @@ from apprentice_jax.errors import ConfigError
 FORMATS = {
   "packed": ("packing",),
   "onnx": ("packing", "form"),
-  "c": ("name",),
+  "c": ("name", "max_ram", "max_flash"),
   "stablehlo": (),
 }
 

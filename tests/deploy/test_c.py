@@ -80,7 +80,7 @@ def test_logits_are_the_definitions(flags, networks, tmp_path):
 
 def test_the_folder_passes_its_own_test_under_sanitizers(networks, tmp_path):
   compiler = tools.program("gcc")
-  for network in (networks[0], networks[3], networks[7], networks[8]):
+  for network in (networks[3], networks[8]):
     out = tmp_path / "student"
     c.write(network, out)
     command = [compiler, "-std=c99", "-O1", "-g", "-fsanitize=address,undefined"]
@@ -142,6 +142,69 @@ def test_networks_and_names_without_c_code(networks, tmp_path):
   with pytest.raises(ConfigError, match="'2net' cannot begin a name in C"):
     c.write(networks[0], tmp_path / "x", "2net")
   assert not (tmp_path / "x").exists()
+
+
+def test_the_report_says_what_the_network_takes(networks, tmp_path):
+  c.write(networks[0], tmp_path / "n")
+  about = json.loads((tmp_path / "n" / "n.json").read_text())
+  memory_of, header = about["memory"], (tmp_path / "n" / "n.h").read_text()
+  image = 0 if "N_IMAGE_IN_ARENA" in header else 13 * 16 * 3
+  assert memory_of["ram"] == about["arena_bytes"] + image + memory_of["stack"]
+  assert memory_of["flash"] == memory_of["tables"] + (memory_of["code"] or 0)
+  assert [layer["path"] for layer in about["layers"]][0] == "stem"
+  for line in c.memory_lines(tmp_path / "n"):
+    assert f" * {line}\n" in header
+  # weights, a multiplier and an addend for each channel, the pixels' levels, the classes' names
+  least = sum(
+    -(-node.weights.levels.size * node.weights.bits // 8) + 8 * node.weights.levels.shape[-1]
+    for node in networks[0].nodes
+    if isinstance(node, Conv)
+  )
+  assert least + 3 * 256 < memory_of["tables"] < 1.1 * least + 3 * 256 + 200
+
+
+@pytest.mark.parametrize(
+  ("limits", "sentence"),
+  [
+    (dict(max_ram="1KB"), r"takes [\d,]+ bytes of RAM, more than --max_ram=1024: .* narrower"),
+    (
+      dict(max_flash="100"),
+      r"takes [\d,]+ bytes of flash, more than --max_flash=100: .* fewer bits",
+    ),
+    (dict(max_ram="small"), "--max_ram=small is no size: write bytes, or 36KB"),
+  ],
+)
+def test_limits_refuse_a_network(limits, sentence, networks, tmp_path):
+  with pytest.raises(ConfigError, match=sentence):
+    c.write(networks[0], tmp_path / "n", **limits)
+  assert not (tmp_path / "n").exists()
+  c.write(networks[0], tmp_path / "n", max_ram="1MB", max_flash="100KB")
+
+
+def test_the_arena_is_used_to_its_last_byte_and_no_further(networks, tmp_path):
+  """A canary behind it survives; one in its last byte does not. The image lies inside of it."""
+  compiler, inside = tools.program("gcc"), 0
+  for i, network in enumerate([*networks[6:9], lowered(ends="8bit", width=0.5)]):
+    c.write(network, tmp_path / f"n{i}")
+    library, header = tmp_path / f"n{i}.so", (tmp_path / f"n{i}" / f"n{i}.h").read_text()
+    command = [compiler, "-std=c99", "-O2", "-fPIC", "-shared", tmp_path / f"n{i}" / f"n{i}.c"]
+    subprocess.run([*command, "-o", library, "-lm"], check=True)
+    code, size = ctypes.CDLL(str(library)), source.arena_bytes(network)
+    image = made()[3][0]
+    arena = np.full(size + 64, 0xA5, np.uint8)
+    pointer = ctypes.c_void_p(arena.ctypes.data)
+    if f"N{i}_IMAGE_IN_ARENA" in header:
+      place, inside = int(header.split("IMAGE_IN_ARENA ")[1].split()[0]), inside + 1
+      arena[place : place + image.size] = image.ravel()
+      read = ctypes.c_void_p(arena.ctypes.data + place)
+    else:
+      read = image.ctypes.data_as(ctypes.c_void_p)
+    found = np.zeros(10, np.float32)
+    getattr(code, f"n{i}_logits")(read, found.ctypes.data_as(ctypes.c_void_p), pointer)
+    np.testing.assert_array_equal(found, interpret.logits(network, image[None])[0])
+    assert np.all(arena[size:] == 0xA5)
+    assert not np.all(arena[size - 4 : size] == 0xA5), i
+  assert inside
 
 
 def test_a_result_may_overwrite_the_levels_that_were_added():

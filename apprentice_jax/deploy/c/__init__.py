@@ -9,6 +9,7 @@ Its logits are those of `interpret` to the bit, with or without a floating-point
 """
 
 import ctypes
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -24,8 +25,8 @@ import tempfile
 import numpy as np
 
 import apprentice_jax
-from apprentice_jax.deploy import interpret
-from apprentice_jax.deploy.c import source
+from apprentice_jax.deploy import cost, interpret
+from apprentice_jax.deploy.c import memory, plan, report, source
 from apprentice_jax.deploy.network import BadNetwork, Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.errors import ConfigError
@@ -35,26 +36,32 @@ FLAGS = ("-std=c99", "-O2", "-ffp-contract=off")
 TESTED = 2  # images in NAME_test.c
 
 
-def write(network: Lowered, path, name: str = ""):
+def write(network: Lowered, path, name: str = "", max_ram: str = "", max_flash: str = ""):
   """Writes the folder of a network.
 
   Args:
     network: integers throughout: of quantized activations and weights, lowered with 8-bit ends.
     path: the folder, made if it is missing.
     name: of the files and the beginning of all public names; default: the folder's.
+    max_ram, max_flash: the most bytes that the network may take, such as "36KB"; "": no limit.
 
   Raises:
-    ConfigError: the network has no such form, or the name is no name in C.
+    ConfigError: the network has no such form or takes more memory, or the name is no name in C.
     OSError: the folder cannot be written.
   """
   path = pathlib.Path(path)
   name = name or re.sub(r"\W", "_", path.name)
   if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
     raise ConfigError(f"{name!r} cannot begin a name in C: give letters and digits with --name.")
+  limits = report.size(max_ram, "--max_ram"), report.size(max_flash, "--max_flash")
   try:
     files = source.sources(network, name)
   except BadNetwork as error:
     raise ConfigError(f"there is no C code of this network: {error}.") from None
+  takes = report.report(network, memory.place(plan.plan(network)), files, name)
+  takes.require(*limits)
+  header = files[f"{name}.h"].replace(source.REPORT, "".join(f" * {s}\n" for s in takes.lines()))
+  files[f"{name}.h"] = header
   images = np.random.default_rng(0).integers(0, 256, (TESTED, *network.image_shape), np.uint8)
   files[f"{name}_test.c"] = source.test(name, images, interpret.logits(network, images))
   files["Makefile"] = source.makefile(name)
@@ -68,13 +75,22 @@ def write(network: Lowered, path, name: str = ""):
     "image_shape": network.image_shape,
     "class_names": network.class_names,
     "resize": network.resize,
-    "arena_bytes": source.arena_bytes(network),
+    "arena_bytes": takes.arena,
+    "memory": dataclasses.asdict(takes) | {"ram": takes.ram, "flash": takes.flash},
+    "layers": [layer._asdict() for layer in cost.layers(network)],
     "sha256": hashes,
   }
   files[f"{name}.json"] = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
   path.mkdir(exist_ok=True)
   for file, text in files.items():
     write_whole(path / file, text)
+
+
+def memory_lines(path) -> list[str]:
+  """What the network of a folder takes, as text."""
+  numbers = dict(_about(path)["memory"])
+  del numbers["ram"], numbers["flash"]
+  return report.Report(**numbers).lines()
 
 
 def recognises(path) -> bool:

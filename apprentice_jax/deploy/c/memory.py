@@ -21,7 +21,7 @@ class Memory:
     moments: bytes that are in use in each step, by the step's name.
     in_place: names of results that overwrite levels that are added to them.
     list: 16-bit numbers of a layer's lists.
-    columns, positions, sums: of the kernels, outputs of a band, and sums of these.
+    columns, side, values, sums: of the kernels, outputs of a band, values of shortcuts, and sums.
     apart: 16-bit numbers from one column's sums to the next.
     pixels, kernels: 16-bit numbers of the stem's rows and weights.
   """
@@ -33,22 +33,18 @@ class Memory:
   list: int
   apart: int
   columns: int
-  positions: int
+  side: int
+  values: int
   sums: int
   pixels: int
   kernels: int
 
   @property
-  def scratch(self) -> int:
-    """Bytes beside the levels."""
+  def arena(self) -> int:
+    """Bytes in all: levels, what a layer and the stem share, a shortcut's values, sums."""
     layers = 2 * (self.list + self.apart * self.columns)
     shared = max(layers, 2 * (self.pixels + self.kernels))
-    return -(-shared // 4) * 4 + 4 * (self.sums + self.positions)
-
-  @property
-  def arena(self) -> int:
-    """Bytes in all."""
-    return -(-(self.scratch + self.levels + SLACK) // 4) * 4
+    return self.levels + SLACK + -(-shared // 4) * 4 + 4 * (self.values + self.sums)
 
 
 def place(plan: Plan) -> Memory:
@@ -118,8 +114,11 @@ def _scratch(plan: Plan) -> dict[str, int]:
   even = lambda count: -(-count // 2) * 2
   bands = [(layer, branch) for layer in plan.layers for branch in layer.branches]
   computed = max((layer.band * layer.row_positions(branch) for layer, branch in bands), default=0)
-  positions = max([layer.band * layer.output.pitch for layer in plan.layers], default=1)
-  sides = max([branch.sides for branch in plan.branches], default=1)
+  positions = lambda layer: layer.band * layer.output.pitch
+  side = max(map(positions, plan.layers), default=0)
+  second = [b.sides == 2 for _, b in bands]
+  sums = [side * two + positions(layer) for (layer, _), two in zip(bands, second)]
+  values = [positions(layer) for layer in plan.layers if layer.shortcut]
   rows, columns, channels, _ = plan.stem.branch.conv.weights.levels.shape
   width = plan.network.image_shape[1]
   return {
@@ -127,9 +126,10 @@ def _scratch(plan: Plan) -> dict[str, int]:
     # two before and two behind the sums, which come by sixteen
     "apart": -(-computed // 16) * 16 + 4,
     "columns": max((b.conv.weights.levels.shape[1] for b in plan.branches), default=0),
-    "positions": positions,
-    # the stem computes two channels at a time
-    "sums": max(sides * positions, 2 * plan.stem.output.pitch),
+    "side": side,
+    "values": max(values, default=0),
+    # the stem computes two channels and two pixels at a time
+    "sums": max([*sums, plan.stem.output.pitch + even(plan.stem.output.shape[1])]),
     "pixels": rows * ((width + columns) * channels + 1),
     "kernels": 2 * rows * even(columns * channels),
   }

@@ -11,6 +11,7 @@ from apprentice_jax.deploy.c.plan import Layer, Plan, Pool, Tensor, plan
 from apprentice_jax.deploy.network import FRACTION, Conv, Lowered
 
 _FOLDER = pathlib.Path(__file__).parent
+REPORT = " * (memory)\n"  # the line of a header that `report` takes the place of
 LIMIT = 2.0**31  # where a number stops in the C code
 
 
@@ -88,8 +89,13 @@ int main(void) {{
 def _header(p: Plan, m: Memory, name: str) -> str:
   n, upper = p.network, name.upper()
   height, width, channels = n.image_shape
-  moment = max(m.moments, key=m.moments.get)
-  where = ""
+  where = value = ""
+  if m.values:
+    value = f"""  union {{
+    float real[{m.values}];
+    int32_t whole[{m.values}];
+  }} value;
+"""
   if m.image is not None:
     where = f"""
 /* An image may lie in the arena, which then takes no memory beside it; the call overwrites it. */
@@ -102,11 +108,11 @@ def _header(p: Plan, m: Memory, name: str) -> str:
  *     float logits[{upper}_CLASSES];
  *     {name}_logits(image, logits, &arena);
  *
- * An image is {height} x {width} x {channels} bytes: rows, columns, colours. The arena takes
- * {m.arena:,} bytes, and holds nothing between calls; its largest moment is {moment}.
- * The code allocates nothing and has no state. It was tried with gcc 12 and clang 14 on x86-64, and
- * with gcc 12 for Cortex-M and RISC-V. No flag changes a bit of the logits; -ffast-math is refused.
- * Licence of the code: Apache-2.0. The weights are their trainer's. */
+ * An image is {height} x {width} x {channels} bytes: rows, columns, colours. The arena holds
+ * nothing between calls. The code allocates nothing and has no state. No flag changes a bit of the
+ * logits; -ffast-math is refused. Tried with gcc 12 and clang 14 for x86-64, and with gcc 12 for
+ * Cortex-M0, M4, M7, M55 and RV32IMC, at -O2 and -O3.
+{REPORT} * Licence of the code: Apache-2.0. The weights are their trainer's. */
 #ifndef {upper}_H
 #define {upper}_H
 
@@ -121,6 +127,7 @@ def _header(p: Plan, m: Memory, name: str) -> str:
 
 /* The memory of one call; it holds nothing between calls. */
 typedef struct {{
+  uint8_t levels[{m.levels + SLACK}];
   union {{
     struct {{
       uint16_t list[{m.list}];
@@ -132,12 +139,7 @@ typedef struct {{
     }} stem;
     int32_t alignment;
   }} part;
-  int32_t sum[{m.sums}];
-  union {{
-    float real[{m.positions}];
-    int32_t whole[{m.positions}];
-  }} value;
-  uint8_t levels[{m.levels + SLACK}];
+{value}  int32_t sum[{m.sums}];
 }} {name}_arena_t;
 {where}
 extern const char *const {name}_classes[{upper}_CLASSES];
@@ -251,15 +253,11 @@ def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
     f"  work.apart = {m.apart};",
     "  work.sum = arena->sum;",
     f"  work.side = {p.stem.output.pitch};",
-    "#ifdef NN_SOFT",
-    "  work.value = arena->value.whole;",
-    "#else",
-    "  work.value = arena->value.real;",
-    "#endif",
+    *_value(m),
     f"  NN_clear(&{names[id(p.stem.output)]}, arena->levels);",
     "  NN_stem(&NN_stem_layer, NN_table, image, arena->levels, &work, arena->part.stem.pixels,",
     "          arena->part.stem.kernels);",
-    f"  work.side = {m.positions};",
+    f"  work.side = {m.side};",
   ]
   for step in p.steps[1:]:
     output = names[id(step.output)]
@@ -293,6 +291,14 @@ def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
     "",
   ]
   return text
+
+
+def _value(m: Memory) -> list[str]:
+  """Where values of shortcuts lie: fixed numbers, which are integers or floats."""
+  if not m.values:
+    return ["  work.value = NULL;"]
+  whole, real = "  work.value = arena->value.whole;", "  work.value = arena->value.real;"
+  return ["#ifdef NN_SOFT", whole, "#else", real, "#endif"]
 
 
 def _tensor(t: Tensor) -> str:
