@@ -1,4 +1,5 @@
-"""Packed files that nobody wrote: `hostile` and `flipped` make them, `outcome` reads them.
+"""Packed files that nobody wrote: `hostile`, `plausible`, `renamed` and `flipped` make them, and
+`outcome` reads them.
 
 python tests/deploy/fuzz.py FILE COUNT     # a packed file, and how many to make of it
 """
@@ -61,6 +62,26 @@ TENSORS = {
   "data_offsets": [[0, 10**12], [4, 0], [0, 4]],
 }
 
+# Halves of a step, and numbers around those that float32 and int32 hold exactly.
+NUMBERS = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0**19, -(2.0**19), 2.0**20, 2.0**24, -(2.0**24), 2.0**30]
+NUMBERS += [2.0**31, -(2.0**32), 1e15, -1e15, 1e38, -1e38, 3.4e38, 1e-20, 1e-45, np.nan, np.inf]
+TEXTS = [
+  "*/ #error",
+  "*",
+  "/",
+  "\\",
+  "?" * 2 + "/",
+  '"',
+  "%s",
+  "\n",
+  "\r",
+  "\0",
+  "é",
+  "\u2028",
+  "//",
+  "'",
+]
+
 
 def parts(data: bytes):
   """(header, the bytes of tensors) of a safetensors file."""
@@ -98,6 +119,52 @@ def hostile(random: np.random.Generator, data: bytes) -> bytes:
       body[place : place + 4] = struct.pack("<f", random.choice([np.nan, np.inf, 0.5, 1e38]))
   metadata["nodes"] = "\n".join(map(" ".join, lines))
   return rebuilt(header, bytes(body))
+
+
+def plausible(random: np.random.Generator, data: bytes) -> bytes:
+  """A file with a right checksum and other numbers, levels, grids or edges: often a network."""
+  header, body = parts(data)
+  body, about = bytearray(body), json.loads(header["__metadata__"]["about"])
+  lines = [line.split(" ") for line in header["__metadata__"]["nodes"].split("\n")]
+  tensors = [name for name in header if name != "__metadata__"]
+  pick = lambda items: items[random.integers(len(items))]
+  for _ in range(random.integers(1, 4)):
+    line = pick(lines)
+    match random.integers(6):
+      case 0 | 1:
+        begin, end = header[".scales"]["data_offsets"]
+        for place in random.integers(begin // 4, end // 4, pick([1, 1, 30])):
+          body[4 * place : 4 * place + 4] = struct.pack("<f", pick(NUMBERS))
+      case 2:
+        begin, end = header[pick(tensors)]["data_offsets"]
+        for place in random.integers(begin, end, pick([1, 1, 30])):
+          body[place] = random.integers(256)
+      case 3:
+        place = random.integers(1, len(line))
+        if line[place].isdigit() and len(line[place]) < 8:
+          line[place] = str(pick([0, 1, 1, 2, 3, 4, 7, 8]))
+        elif len(line[place]) == 8:
+          line[place] = struct.pack(">f", pick(NUMBERS)).hex()
+      case 4:
+        place = random.integers(1, len(line))
+        if line[place] in [other[1] for other in lines]:
+          line[place] = pick(lines)[1]
+      case 5:
+        about["image_shape"][random.integers(2)] = int(random.integers(1, 40))
+  header["__metadata__"]["about"] = json.dumps(about, ensure_ascii=False)
+  header["__metadata__"]["nodes"] = "\n".join(map(" ".join, lines))
+  return rebuilt(header, bytes(body))
+
+
+def renamed(random: np.random.Generator, data: bytes) -> bytes:
+  """A file with a right checksum, in whose texts there is something that C may take for its own."""
+  header, body = parts(data)
+  about = json.loads(header["__metadata__"]["about"])
+  for key in ("architecture", "precision", "class_names"):
+    text = "".join(TEXTS[i] for i in random.integers(0, len(TEXTS), random.integers(4)))
+    about[key] = [text, *about[key][1:]] if key == "class_names" else about[key] + text
+  header["__metadata__"]["about"] = json.dumps(about, ensure_ascii=False)
+  return rebuilt(header, body)
 
 
 def flipped(random: np.random.Generator, data: bytes) -> bytes:
