@@ -1,24 +1,51 @@
 """Weights of convolutions on planes, as the C code stores them and as the lists that it makes.
 
-The code writes magnitudes with digits -1, 0 and 1, of which no two neighbours are other than 0 (the
-non-adjacent form). Each nonzero digit becomes an offset in a list; the sums of a list fit 16 bits.
+The digits of a magnitude are its bits or, recoded, -1, 0 and 1 of which no two neighbours are other
+than 0 (the non-adjacent form). Each digit other than 0 becomes an offset in a list. The sums of a
+list fit 16 bits.
 """
 
 import numpy as np
 
 from apprentice_jax.deploy.bits import Weights
+from apprentice_jax.deploy.network import FULL
 
 CHANNELS = 256  # of a segment at most: the C code keeps their masks in eight words
 RANGE = 257  # weights of a list whose sums have 2**16 values at most
 OFFSET = 2**16 - 1
+LIST = 18  # weights that cost as much as the lists of a digit
+
+
+def recoded(weights: Weights) -> bool:
+  """Whether digits -1, 0 and 1 take less time than the magnitudes' bits do.
+
+  They are fewer, but one more place needs a list of its own, which costs as much as some weights.
+  """
+  if weights.bits == FULL:
+    return False
+  bits, signed = _bits(weights), _signed_digits(weights)
+  cost = lambda places: int(places.sum(dtype=np.int64)) + LIST * len(places) * places.shape[-1]
+  return cost(signed) < cost(bits)
 
 
 def digits(weights: Weights) -> np.ndarray:
   """uint8 (digits, height, width, in, out): where a weight has a digit other than 0."""
+  return _signed_digits(weights) if recoded(weights) else _bits(weights)
+
+
+def _bits(weights: Weights) -> np.ndarray:
+  return _places(np.abs(weights.levels.astype(np.int32)))
+
+
+def _signed_digits(weights: Weights) -> np.ndarray:
   magnitudes = np.abs(weights.levels.astype(np.int32))
-  nonzero = (magnitudes ^ 3 * magnitudes) >> 1
-  count = max(int(nonzero.max()).bit_length(), 1)
-  return (nonzero >> np.arange(count).reshape(-1, 1, 1, 1, 1) & 1).astype(np.uint8)
+  return _places((magnitudes ^ 3 * magnitudes) >> 1)
+
+
+def _places(numbers: np.ndarray) -> np.ndarray:
+  """The bits of numbers, as many as the largest needs."""
+  count = max(int(numbers.max()).bit_length(), 1)
+  return (numbers >> np.arange(count).reshape(-1, 1, 1, 1, 1) & 1).astype(np.uint8)
 
 
 def _sided(weights: Weights, sides: int) -> list[np.ndarray]:

@@ -354,7 +354,8 @@ def _fields(conv, tensor, label, size, segment, digits, own) -> str:
   return (
     f"{{{tensor}, {label}_weights, {label}_multiplier, {label}_addend, {size}, "
     f"{segment}, {rows}, {columns}, {conv.stride}, {w.bits}, {int(w.odd)}, {digits}, "
-    f"{len(conv.multiplier)}, {int(own is not None)}, {w.top}, {_own(own)}}}"
+    f"{len(conv.multiplier)}, {int(masks.recoded(w))}, {int(own is not None)}, {w.top}, "
+    f"{_own(own)}}}"
   )
 
 

@@ -293,15 +293,15 @@ NN_APART static void NN_column(const NN_conv_t *conv, const uint8_t *p, size_t x
   }
 }
 
-/* Adds the sums of the columns, times 2^digit, to `sum`; the first ones in their place. */
-NN_INLINE void NN_add_columns(const uint16_t *a, const uint16_t *b, const uint16_t *c, size_t count,
-                              unsigned digit, int first, int32_t correction, int32_t *sum) {
+/* Adds the sums of three columns, times a factor, to `sum`; alone: puts them there, plus a number. */
+NN_INLINE void NN_add_columns(const uint16_t *a, const uint16_t *b, const uint16_t *c, size_t count, int alone,
+                              int32_t number, int32_t *sum) {
   int32_t *const end = sum + count;
 #ifdef NN_HELIUM
   for (; sum != end; a += 4, b += 4, c += 4, sum += 4) { /* rows are whole words */
-    uint32x4_t x = vaddq_u32(vaddq_u32(vldrhq_u32(a), vldrhq_u32(b)), vldrhq_u32(c));
-    const int32x4_t s = vmovlbq_s16(vreinterpretq_s16_u32(x)), old = first ? vdupq_n_s32(correction) : vld1q_s32(sum);
-    vst1q_s32(sum, vaddq_s32(old, digit == 0u ? s : vmulq_n_s32(s, 1 << digit)));
+    const uint32x4_t x = vaddq_u32(vaddq_u32(vldrhq_u32(a), vldrhq_u32(b)), vldrhq_u32(c));
+    const int32x4_t s = vmovlbq_s16(vreinterpretq_s16_u32(x));
+    vst1q_s32(sum, alone ? vaddq_n_s32(s, number) : vmlaq_n_s32(vld1q_s32(sum), s, number));
   }
 #else
   for (; sum != end; a += 2, b += 2, c += 2, sum += 2) { /* two in a turn */
@@ -313,38 +313,47 @@ NN_INLINE void NN_add_columns(const uint16_t *a, const uint16_t *b, const uint16
     memcpy(&z, c, sizeof z);
     __asm__("uadd16 %0, %1, %2" : "=r"(x) : "r"(x), "r"(y));
     __asm__("uadd16 %0, %1, %2" : "=r"(x) : "r"(x), "r"(z));
-    s = (int16_t)x;
-    t = (int32_t)x >> 16;
+    if (alone) {
+      s = number + (int16_t)x;
+      t = number + ((int32_t)x >> 16);
+    } else {
+      __asm__("smlabb %0, %1, %2, %3" : "=r"(s) : "r"(x), "r"(number), "r"(sum[0]));
+      __asm__("smlatb %0, %1, %2, %3" : "=r"(t) : "r"(x), "r"(number), "r"(sum[1]));
+    }
+    sum[0] = s;
+    sum[1] = t;
 #else
     s = (int16_t)(uint16_t)(a[0] + b[0] + c[0]);
     t = (int16_t)(uint16_t)(a[1] + b[1] + c[1]);
+    sum[0] = alone ? number + s : sum[0] + number * s;
+    sum[1] = alone ? number + t : sum[1] + number * t;
 #endif
-    sum[0] = (first ? correction : sum[0]) + s * (1 << digit);
-    sum[1] = (first ? correction : sum[1]) + t * (1 << digit);
   }
 #endif
 }
 
-static void NN_combine(const NN_conv_t *conv, const NN_work_t *work, size_t rows, size_t pitch, unsigned digit,
-                       int first, int32_t correction, const NN_tensor_t *out, int32_t *sum) {
+/* Adds the sums of a list, times 2^digit, to `sum`; the first ones to the correction. */
+NN_INLINE void NN_combine(const NN_conv_t *conv, const NN_work_t *work, size_t rows, size_t pitch, unsigned digit,
+                          int first, int32_t correction, const NN_tensor_t *out, int32_t *sum) {
   const int whole = pitch == out->pitch; /* rows that lie side by side are one */
   const size_t count = whole ? rows * pitch : out->pitch;
-  size_t r;
+  size_t r, i;
   for (r = 0; r < rows; r += whole ? rows : 1, sum += out->pitch) {
     const uint16_t *a = work->column + r * pitch, *b = a + work->apart, *c = b + work->apart;
-    if (conv->columns == 1u) {
-      size_t i;
-      for (i = 0; i < count; i++) {
-        sum[i] = (first ? correction : sum[i]) + (int32_t)(int16_t)a[i] * (1 << digit);
-      }
+    c += conv->stride == 1u ? 1 : 0;
+    if (first && digit == 0u && conv->columns == 3u) {
+      NN_add_columns(a - 1, b, c, count, 1, correction, sum);
       continue;
     }
-    a -= 1;
-    c += conv->stride == 1u ? 1 : 0;
-    if (first && digit == 0u) {
-      NN_add_columns(a, b, c, count, 0, 1, correction, sum);
+    for (i = 0; first && i < count; i++) {
+      sum[i] = correction;
+    }
+    if (conv->columns == 3u) {
+      NN_add_columns(a - 1, b, c, count, 0, 1 << digit, sum);
     } else {
-      NN_add_columns(a, b, c, count, digit, first, correction, sum);
+      for (i = 0; i < count; i++) {
+        sum[i] += (int32_t)(int16_t)a[i] * (1 << digit);
+      }
     }
   }
 }

@@ -19,6 +19,7 @@ typedef struct {
   uint16_t segment;       /* input channels whose sums fit 16 bits */
   uint8_t rows, columns, stride;
   uint8_t bits, odd, digits, sides;
+  uint8_t recoded;   /* whether magnitudes are written with signed digits */
   uint8_t own;       /* whether the branch has a grid of its own before it is added */
   int16_t top;       /* codes: level = code - top, odd: 2 * code - top */
   int16_t low, high; /* of its own grid */

@@ -35,6 +35,11 @@ NN_INLINE uint32_t NN_mask(const uint8_t *p, size_t bytes) {
     memcpy(&mask, p, sizeof mask);
     return __builtin_bswap32(mask);
   }
+  if (bytes == 2u) {
+    uint16_t half;
+    memcpy(&half, p, sizeof half);
+    return (uint32_t)__builtin_bswap16(half) << 16;
+  }
 #endif
   if (bytes > 1u) {
     mask |= (uint32_t)p[1] << 16;
@@ -45,30 +50,44 @@ NN_INLINE uint32_t NN_mask(const uint8_t *p, size_t bytes) {
   return bytes > 3u ? mask | p[3] : mask;
 }
 
-/* The channels of a group whose weights have -1, and those that have +1, at 2^digit. Magnitudes are
- * written with digits -1, 0 and 1 of which no two neighbours are other than 0, so that most are 0. */
-NN_INLINE void NN_digit(const NN_conv_t *conv, const uint8_t *p, size_t channels, unsigned digit,
-                            uint32_t *minus, uint32_t *plus) {
-  const size_t bytes = (channels + 7u) / 8u;
+/* Where a column of a kernel has its masks, and what offsets they stand for. */
+typedef struct {
+  const uint8_t *bytes;
+  size_t rows, channels, pitch, plane, bits;
+  int odd, recoded;
+} NN_masks_t;
+
+/* The channels of a group whose weights have -1, and those that have +1, at 2^digit. Digits of magnitudes
+ * are their bits or, recoded, -1, 0 and 1 of which no two neighbours are other than 0: so most are 0. */
+NN_INLINE void NN_digit(const NN_masks_t *masks, const uint8_t *p, size_t size, size_t bytes, unsigned digit,
+                        uint32_t *minus, uint32_t *plus) {
+  const uint8_t *const end = p + masks->bits * bytes;
   const uint32_t sign = NN_mask(p, bytes);
-  const uint8_t *const end = p + conv->bits * bytes;
-  uint32_t bit, next, nonzero, negative, carry = 0;
-  unsigned i;
+  uint32_t bit, next, nonzero, negative = 0, carry = 0;
   p += bytes;
-  if (conv->odd != 0u) { /* the lowest bit of odd levels is no news */
-    bit = 0xFFFFFFFFu << (32u - channels);
+  if (masks->odd) { /* the lowest bit is 1 in all of them */
+    bit = 0xFFFFFFFFu << (32u - size);
   } else {
     bit = NN_mask(p, bytes);
     p += bytes;
   }
-  for (i = 0;; i++, p += bytes) {
-    next = p < end ? NN_mask(p, bytes) : 0;
-    nonzero = bit ^ carry;
-    negative = nonzero & next;
-    if (i == digit) {
+  for (;; digit--) {
+    if (p != end) {
+      next = NN_mask(p, bytes);
+      p += bytes;
+    } else {
+      next = 0;
+    }
+    if (masks->recoded) {
+      nonzero = bit ^ carry;
+      negative = nonzero & next;
+      carry = (bit & carry) | negative;
+    } else {
+      nonzero = bit;
+    }
+    if (digit == 0u) {
       break;
     }
-    carry = (bit & carry) | negative;
     bit = next;
   }
   *minus = nonzero & (negative ^ sign);
@@ -93,21 +112,13 @@ NN_INLINE uint16_t *NN_offsets(uint16_t *list, uint32_t mask, size_t at, size_t 
   return list;
 }
 
-/* Where a column of a kernel has its masks, and what offsets they stand for. */
-typedef struct {
-  const uint8_t *bytes;
-  size_t rows, channels, pitch, plane;
-} NN_masks_t;
-
 /* The lists of a column for one digit: how many offsets of weights -1 follow, and these; the same of +1.
  * Of trained ternary weights, side 0 has the positive ones, and side 1 the negative ones as +1. */
-NN_INLINE uint16_t *NN_list(const NN_conv_t *conv, NN_masks_t *masks, unsigned digit, size_t side, int ternary,
-                            uint16_t *list) {
+NN_INLINE uint16_t *NN_list(NN_masks_t *masks, unsigned digit, int side, int ternary, uint16_t *list) {
   uint16_t *const count = list++;
   const size_t plane = masks->plane, pitch = masks->pitch, rows = masks->rows, channels = masks->channels;
-  const size_t bits = ternary ? 2 : conv->bits;
+  const size_t bits = ternary ? 2 : masks->bits;
   const uint8_t *p = masks->bytes;
-  const int sides = conv->sides;
   uint32_t later[24]; /* 3 rows of 8 groups */
   size_t n = 0, g, at;
   for (at = 0; at < rows * pitch; at += pitch) {
@@ -119,11 +130,11 @@ NN_INLINE uint16_t *NN_list(const NN_conv_t *conv, NN_masks_t *masks, unsigned d
         minus = nonzero & sign;
         plus = nonzero & ~sign;
       } else {
-        NN_digit(conv, p, size, digit, &minus, &plus);
+        NN_digit(masks, p, size, bytes, digit, &minus, &plus);
       }
       p += bits * bytes;
-      if (sides == 2) {
-        plus = side == 0u ? plus : minus;
+      if (side >= 0) {
+        plus = side == 0 ? plus : minus;
         minus = 0;
       }
       later[n++] = plus;
@@ -144,6 +155,14 @@ NN_INLINE uint16_t *NN_list(const NN_conv_t *conv, NN_masks_t *masks, unsigned d
   return list;
 }
 
+NN_APART static uint16_t *NN_ternary(NN_masks_t *masks, int side, uint16_t *list) {
+  return NN_list(masks, 0, side, 1, list);
+}
+
+NN_APART static uint16_t *NN_digits(NN_masks_t *masks, unsigned digit, uint16_t *list) {
+  return NN_list(masks, digit, -1, 0, list);
+}
+
 /* Makes the lists of an output channel. For each segment, digit from the highest down, side, and column of
  * the kernel: minus the first value of the sums, and the lists. Zeros are in no list, and nothing is
  * multiplied. */
@@ -157,6 +176,9 @@ NN_APART static void NN_decode(const NN_conv_t *conv, size_t channel, NN_lists_t
   size_t c, side, x;
   unsigned digit;
   masks.rows = conv->rows;
+  masks.bits = conv->bits;
+  masks.odd = conv->odd;
+  masks.recoded = conv->recoded;
   masks.pitch = in->pitch;
   masks.plane = in->plane;
   masks.bytes = bytes;
@@ -173,8 +195,8 @@ NN_APART static void NN_decode(const NN_conv_t *conv, size_t channel, NN_lists_t
         for (x = 0; x < conv->columns; x++) {
           uint16_t *const first = list;
           uint32_t less, more;
-          list = ternary ? NN_list(conv, &masks, 0, side, 1, list + 1)
-                         : NN_list(conv, &masks, digit, side, 0, list + 1);
+          list = ternary ? NN_ternary(&masks, conv->sides == 2u ? (int)side : -1, list + 1)
+                         : NN_digits(&masks, digit, list + 1);
           less = first[1];
           more = first[2u + less];
           *first = (uint16_t)((more - less) * zero);
