@@ -179,6 +179,11 @@ def max_pool(x: np.ndarray) -> np.ndarray:
 NUMPY = Backend(np, accumulate, max_pool)
 
 
+def normalised(image: nodes.Image, pixels: np.ndarray) -> np.ndarray:
+  """The float32 values of uint8 pixels (..., channels)."""
+  return _image(np, image, pixels)
+
+
 def levels_of(image: nodes.Image, grid: nodes.Quantize, pixels: np.ndarray) -> np.ndarray:
-  """The levels of uint8 pixels (batch, height, width, channels) on the images' grid."""
+  """The levels of uint8 pixels (..., channels) on the images' grid."""
   return _quantize(np, grid, _image(np, image, pixels))

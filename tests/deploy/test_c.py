@@ -136,12 +136,26 @@ def test_a_folder_is_loaded_like_any_exported_file(networks, tmp_path):
 
 
 def test_networks_and_names_without_c_code(networks, tmp_path):
-  for network in (lowered(), lowered(precision="32A,2W"), lowered(precision="8A,32W")):
-    with pytest.raises(ConfigError, match="has floats: export a network .* with --ends=8bit"):
+  for network in (lowered(precision="32A,2W"), lowered(precision="8A,32W")):
+    with pytest.raises(
+      ConfigError, match="has floats: export a network with quantized activations"
+    ):
       c.write(network, tmp_path / "x")
   with pytest.raises(ConfigError, match="'2net' cannot begin a name in C"):
     c.write(networks[0], tmp_path / "x", "2net")
   assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("flags", [["-O2"], ["-O2", "-DNN_SOFT"]], ids=["floats", "soft"])
+def test_ends_in_full_precision_differ_in_the_order_of_sums_alone(flags, tmp_path):
+  compiler, images = tools.program("gcc"), made(name="resnet18", width=0.0625)[3]
+  network = lowered(name="resnet18", width=0.0625)
+  c.write(network, tmp_path / "n")
+  command = [compiler, "-std=c99", *flags, *WARNINGS, tmp_path / "n" / "n.c", "-lm"]
+  subprocess.run([*command, tmp_path / "n" / "n_test.c", "-o", tmp_path / "t"], check=True)
+  assert subprocess.run(tmp_path / "t", capture_output=True, check=True).stdout == b"PASS\n"
+  found = c.load(tmp_path / "n").logits(images)
+  np.testing.assert_allclose(found, interpret.logits(network, images), rtol=0, atol=1e-5)
 
 
 def test_the_report_says_what_the_network_takes(networks, tmp_path):

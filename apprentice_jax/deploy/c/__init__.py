@@ -5,7 +5,8 @@ if the code computes the numbers of `interpret`; a Makefile builds and runs it. 
 and checksums. The C code allocates nothing, calls nothing but memcpy, memset, memmove and rintf,
 and has no state: the caller owns its memory, one struct.
 
-Its logits are those of `interpret` to the bit, with or without a floating-point unit.
+Its logits are those of `interpret` to the bit, with or without a floating-point unit. A stem or a
+classifier in full precision sums floats, whose last bits depend on the order.
 """
 
 import ctypes
@@ -40,7 +41,7 @@ def write(network: Lowered, path, name: str = "", max_ram: str = "", max_flash: 
   """Writes the folder of a network.
 
   Args:
-    network: integers throughout: of quantized activations and weights, lowered with 8-bit ends.
+    network: of quantized activations and weights.
     path: the folder, made if it is missing.
     name: of the files and the beginning of all public names; default: the folder's.
     max_ram, max_flash: the most bytes that the network may take, such as "36KB"; "": no limit.
@@ -63,7 +64,9 @@ def write(network: Lowered, path, name: str = "", max_ram: str = "", max_flash: 
   header = files[f"{name}.h"].replace(source.REPORT, "".join(f" * {s}\n" for s in takes.lines()))
   files[f"{name}.h"] = header
   images = np.random.default_rng(0).integers(0, 256, (TESTED, *network.image_shape), np.uint8)
-  files[f"{name}_test.c"] = source.test(name, images, interpret.logits(network, images))
+  files[f"{name}_test.c"] = source.test(
+    name, images, interpret.logits(network, images), source.exact(network)
+  )
   files["Makefile"] = source.makefile(name)
   hashes = {file: hashlib.sha256(text.encode()).hexdigest() for file, text in files.items()}
   about = {

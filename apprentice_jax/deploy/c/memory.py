@@ -121,6 +121,8 @@ def _scratch(plan: Plan) -> dict[str, int]:
   values = [positions(layer) for layer in plan.layers if layer.shortcut]
   rows, columns, channels, _ = plan.stem.branch.conv.weights.levels.shape
   width = plan.network.image_shape[1]
+  # a float takes two 16-bit numbers, and its kernels are read in the flash
+  halves, kernels = (2, 0) if plan.float_stem else (1, 2 * rows * even(columns * channels))
   return {
     "list": sum_of_lists(plan),
     # two before and two behind the sums, which come by sixteen
@@ -130,8 +132,8 @@ def _scratch(plan: Plan) -> dict[str, int]:
     "values": max(values, default=0),
     # the stem computes two channels and two pixels at a time
     "sums": max([*sums, plan.stem.output.pitch + even(plan.stem.output.shape[1])]),
-    "pixels": rows * ((width + columns) * channels + 1),
-    "kernels": 2 * rows * even(columns * channels),
+    "pixels": halves * rows * ((width + columns) * channels + 1),
+    "kernels": kernels,
   }
 
 

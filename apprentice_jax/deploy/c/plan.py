@@ -134,9 +134,10 @@ class Plan:
   """What the C code does, in order.
 
   Attributes:
-    table: (channels, 256), the level of each pixel value of the image; int8 or uint8.
+    table: (channels, 256), the level of each pixel value of the image, int8 or uint8. For a stem in
+      full precision, the normalised pixel in float32.
     steps: the stem, and then `Layer`s and `Pool`s in their order.
-    mean, mean_grid, mean_input: the mean before the classifier.
+    mean, mean_grid, mean_input: the mean before the classifier; without a grid if that has floats.
     logits: the classifier.
   """
 
@@ -144,13 +145,21 @@ class Plan:
   table: np.ndarray
   steps: list[Layer | Pool]
   mean: Mean
-  mean_grid: Quantize
+  mean_grid: Quantize | None
   mean_input: Tensor
   logits: Conv
 
   @property
   def stem(self) -> Layer:
     return self.steps[0]
+
+  @property
+  def float_stem(self) -> bool:
+    return self.stem.branch.conv.weights.bits == FULL
+
+  @property
+  def float_head(self) -> bool:
+    return self.mean_grid is None
 
   @property
   def layers(self) -> list[Layer]:
@@ -169,12 +178,13 @@ def plan(network: Lowered) -> Plan:
     BadNetwork: a part of it has no integer form; the message says what to do.
   """
   values = check(network)
+  image, head = network.nodes[0], network.nodes[-1]
   for node in network.nodes:
-    floats = isinstance(node, Conv) and node.weights.bits == FULL
-    if floats or isinstance(node, (Image, Mean)) and not node.fixed:
+    inside = isinstance(node, Conv) and node is not head and node.input != image.name
+    if inside and (node.weights.bits == FULL or values[node.input].kind == "float"):
       raise BadNetwork(
-        f"C code computes on integers, and {node.name} has floats: export a network with quantized "
-        "activations and weights, with --ends=8bit"
+        f"C code computes on integers between its ends, and {node.name} has floats: export a "
+        "network with quantized activations and weights, or write ONNX"
       )
   return _Planner(network, values).plan()
 
@@ -189,20 +199,25 @@ class _Planner:
 
   def plan(self) -> Plan:
     for node in self.network.nodes:
-      if isinstance(node, MaxPool):
+      if isinstance(node, Image) and not node.fixed:
+        self.ends["table"] = interpret.normalised(node, _pixels(node)).T
+        self.tensors[node.name] = Tensor("image", self.values[node.name].shape, 0, 255)
+      elif isinstance(node, Mean) and not node.fixed:
+        self.ends.update(mean=node, mean_grid=None, mean_input=self.tensors[node.input])
+      elif isinstance(node, MaxPool):
         output = self._tensor(node.name)
         self.steps.append(Pool(self.tensors[node.input], output))
       elif isinstance(node, Quantize):
         self._grid(node, self.nodes[node.input])
     logits = self.network.nodes[-1]
-    grid = self.ends.get("mean_grid")
-    if grid is None or logits.input != grid.name or not isinstance(self.steps[0], Layer):
+    last = self.ends.get("mean_grid") or self.ends.get("mean")
+    if last is None or logits.input != last.name or not isinstance(self.steps[0], Layer):
       raise BadNetwork("C code begins with a convolution and ends with a mean and a classifier")
     return Plan(self.network, steps=self.steps, logits=logits, **self.ends)
 
   def _grid(self, grid: Quantize, source):
     if isinstance(source, Image):
-      self.ends["table"] = _table(source, grid)
+      self.ends["table"] = interpret.levels_of(source, grid, _pixels(source)).T
       # The stem makes these levels itself, row by row.
       self.tensors[grid.name] = Tensor("image", self.values[grid.name].shape, 0, 255)
     elif isinstance(source, Mean):
@@ -259,6 +274,6 @@ class _Planner:
     return Branch(conv, source, own)
 
 
-def _table(image: Image, grid: Quantize) -> np.ndarray:
-  pixels = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(len(image.addend), -1)
-  return interpret.levels_of(image, grid, pixels)[0, 0].T
+def _pixels(image: Image) -> np.ndarray:
+  """All pixels, uint8 (256, channels)."""
+  return np.arange(256, dtype=np.uint8)[:, None].repeat(len(image.addend), -1)

@@ -5,28 +5,27 @@ import re
 
 import numpy as np
 
-from apprentice_jax.deploy.c import masks, memory
+from apprentice_jax.deploy.c import constants, masks, memory
 from apprentice_jax.deploy.c.memory import SLACK, Memory
-from apprentice_jax.deploy.c.plan import Layer, Plan, Pool, Tensor, plan
-from apprentice_jax.deploy.network import FRACTION, Conv, Lowered
+from apprentice_jax.deploy.c.plan import Plan, Pool, plan
+from apprentice_jax.deploy.network import Lowered
 
 _FOLDER = pathlib.Path(__file__).parent
 REPORT = " * (memory)\n"  # the line of a header that `report` takes the place of
-LIMIT = 2.0**31  # where a number stops in the C code
 
 
 def sources(network: Lowered, name: str) -> dict[str, str]:
   """The files of a network.
 
   Args:
-    network: integers throughout: from a network with quantized activations, with 8-bit ends.
+    network: of quantized activations and weights; its ends may have floats.
     name: of the files and the beginning of all public names; a C identifier.
 
   Returns:
     Text by file name: NAME.h and NAME.c.
 
   Raises:
-    BadNetwork: a part of the network has no integer form.
+    BadNetwork: a part of the network has no form in C.
   """
   planned = plan(network)
   placed = memory.place(planned)
@@ -39,6 +38,12 @@ def sources(network: Lowered, name: str) -> dict[str, str]:
 def arena_bytes(network: Lowered) -> int:
   """The bytes of the memory that the code needs, NAME_arena_t."""
   return memory.place(plan(network)).arena
+
+
+def exact(network: Lowered) -> bool:
+  """Whether the code's logits are the definition's to the bit: with integers at both ends."""
+  planned = plan(network)
+  return not (planned.float_stem or planned.float_head)
 
 
 def makefile(name: str) -> str:
@@ -54,28 +59,38 @@ test: {name}_test
 """
 
 
-def test(name: str, images: np.ndarray, logits: np.ndarray) -> str:
-  """A program that compares logits bit for bit; prints PASS or FAIL, and ends with 0 or 1."""
+def test(name: str, images: np.ndarray, logits: np.ndarray, exact: bool) -> str:
+  """A program that compares logits; prints PASS or FAIL, and ends with 0 or 1.
+
+  Args:
+    name: the beginning of the network's names.
+    images: uint8 (images, height, width, channels).
+    logits: float32 (images, classes).
+    exact: whether all bits have to be equal; else numbers within a hundredth of the largest.
+  """
   upper, size = name.upper(), images[0].size
+  differ = f"memcmp(logits, expected + i * {upper}_CLASSES, sizeof logits) != 0"
+  if not exact:
+    differ = f"differ(logits, expected + i * {upper}_CLASSES)"
   return f"""/* Prints PASS if {name}.c computes the logits that it was exported for, else FAIL. */
 #include <stdio.h>
 #include <string.h>
 
 #include "{name}.h"
 
-{_array("uint8_t", "images", images.ravel())}
+{constants.array("uint8_t", "images", images.ravel())}
 
 /* The logits' bits. */
-{_array("uint32_t", "expected", [f"{bits}u" for bits in logits.view(np.uint32).ravel()])}
+{constants.array("uint32_t", "expected", [f"{bits}u" for bits in logits.view(np.uint32).ravel()])}
 
 static {name}_arena_t arena;
-
+{"" if exact else _differ(upper, float(np.abs(logits).max()) / 100)}
 int main(void) {{
   float logits[{upper}_CLASSES];
   size_t i;
   for (i = 0; i < {len(images)}; i++) {{
     {name}_logits(images + i * {size}u, logits, &arena);
-    if (memcmp(logits, expected + i * {upper}_CLASSES, sizeof logits) != 0) {{
+    if ({differ}) {{
       puts("FAIL");
       return 1;
     }}
@@ -86,10 +101,34 @@ int main(void) {{
 """
 
 
+def _differ(upper: str, tolerance: float) -> str:
+  return f"""
+/* Sums of floats depend on their order. */
+static int differ(const float *logits, const uint32_t *bits) {{
+  size_t k;
+  for (k = 0; k < {upper}_CLASSES; k++) {{
+    float logit;
+    memcpy(&logit, bits + k, sizeof logit);
+    if (!(logits[k] - logit < {tolerance:.6f}f && logit - logits[k] < {tolerance:.6f}f)) {{
+      return 1;
+    }}
+  }}
+  return 0;
+}}
+"""
+
+
 def _header(p: Plan, m: Memory, name: str) -> str:
   n, upper = p.network, name.upper()
   height, width, channels = n.image_shape
   where = value = ""
+  stem = f"""    struct {{
+      int16_t pixels[{m.pixels}];
+      int16_t kernels[{m.kernels}];
+    }} stem;
+"""
+  if p.float_stem:
+    stem = f"    float pixels[{m.pixels // 2}];\n"
   if m.values:
     value = f"""  union {{
     float real[{m.values}];
@@ -133,11 +172,7 @@ typedef struct {{
       uint16_t list[{m.list}];
       uint16_t column[{max(m.apart * m.columns, 2)}];
     }} layer;
-    struct {{
-      int16_t pixels[{m.pixels}];
-      int16_t kernels[{m.kernels}];
-    }} stem;
-    int32_t alignment;
+{stem}    int32_t alignment;
   }} part;
 {value}  int32_t sum[{m.sums}];
 }} {name}_arena_t;
@@ -156,7 +191,7 @@ size_t {name}_class(const uint8_t *image, {name}_arena_t *arena);
 
 def _source(p: Plan, m: Memory, name: str) -> str:
   n = p.network
-  large = any(map(_large, [p.stem, *p.layers]))
+  large = any(map(constants.is_large, [p.stem, *p.layers]))
   read = lambda file: (_FOLDER / file).read_text()
   text = [
     f'#include "{name}.h"',
@@ -189,34 +224,46 @@ def _source(p: Plan, m: Memory, name: str) -> str:
     read("weights.c"),
     read("sums.c"),
     read("layers.c"),
-    read("ends.c"),
+    read("stem_float.c" if p.float_stem else "stem.c"),
+    read("head_float.c" if p.float_head else "head.c"),
     *([read("pool.c")] if any(isinstance(step, Pool) for step in p.steps) else []),
     "/* ---- the network ------------------------------------------------------------------- */",
     "",
     f"const char *const {name}_classes[{len(n.class_names)}] = {{",
-    ",\n".join(f"  {_quoted(c)}" for c in n.class_names),
+    ",\n".join(f"  {constants.quoted(c)}" for c in n.class_names),
     "};",
     "",
-    _array(_pixel_type(p), "NN_table", p.table.ravel()),
+    constants.array(_pixel_type(p), "NN_table", p.table.ravel()),
   ]
   tensors = {id(step.output): step.output for step in p.steps}
   names = {key: f"NN_t{i}" for i, key in enumerate(tensors)}
-  text += [f"static const NN_tensor_t {names[key]} = {_tensor(t)};" for key, t in tensors.items()]
-  text += _weights(p.stem.branch.conv, "NN_first", _codes(p.stem.branch.conv, 8))
+  text += [
+    f"static const NN_tensor_t {names[key]} = {constants.tensor_constant(t)};"
+    for key, t in tensors.items()
+  ]
+  text += constants.coded_weights(p.stem.branch.conv, "NN_first", 8)
   label = {}
   for i, branch in enumerate(p.branches):
     label[id(branch)] = f"NN_c{i}"
-    text += _weights(branch.conv, f"NN_c{i}", masks.encode(branch.conv.weights, branch.segment))
+    text += constants.weight_arrays(
+      branch.conv, f"NN_c{i}", masks.encode(branch.conv.weights, branch.segment)
+    )
   for layer in p.layers:
     if layer.shortcut:
       i = label[id(layer.shortcut)]
-      text.append(f"static const NN_conv_t {i} = {_conv(layer.shortcut, i, names)};")
+      text.append(
+        f"static const NN_conv_t {i} = {constants.conv_constant(layer.shortcut, i, names)};"
+      )
   label[id(p.stem.branch)] = "NN_first"
-  text.append(f"static const NN_layer_t NN_stem_layer = {_layer(p.stem, label, names)};")
+  text.append(
+    f"static const NN_layer_t NN_stem_layer = {constants.layer_constant(p.stem, label, names)};"
+  )
   for i, layer in enumerate(p.layers):
-    text.append(f"static const NN_layer_t NN_l{i} = {_layer(layer, label, names)};")
-  text += _weights(p.logits, "NN_head", _codes(p.logits))
-  text.append(f"static const NN_conv_t NN_head = {_coded(p.logits, 'NN_head')};")
+    text.append(
+      f"static const NN_layer_t NN_l{i} = {constants.layer_constant(layer, label, names)};"
+    )
+  text += constants.coded_weights(p.logits, "NN_head")
+  text.append(f"static const NN_conv_t NN_head = {constants.coded_constant(p.logits, 'NN_head')};")
   text += ["", *_run(p, m, name, names)]
   prefixed = re.sub(r"\bNN_(?!(SOFT|LARGE|PORTABLE)\b)", f"{name}_", "\n".join(text))
   macros = set(re.findall(r"^#define (\w+)", prefixed, re.MULTILINE)) - {"NN_SOFT", "NN_LARGE"}
@@ -224,7 +271,7 @@ def _source(p: Plan, m: Memory, name: str) -> str:
 
 
 def _pixel_type(p: Plan) -> str:
-  return "int8_t" if p.table.min() < 0 else "uint8_t"
+  return {"f": "float", "i": "int8_t", "u": "uint8_t"}[p.table.dtype.kind]
 
 
 def _stem_macros(p: Plan) -> list[str]:
@@ -247,7 +294,7 @@ def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
   offset = 0
   text = [
     f"void {name}_logits(const uint8_t *image, float *logits, {name}_arena_t *arena) {{",
-    f"  uint8_t means[{p.logits.weights.levels.shape[2]}];",
+    f"  {'float' if p.float_head else 'uint8_t'} means[{p.logits.weights.levels.shape[2]}];",
     "  NN_work_t work;",
     "  work.column = arena->part.layer.column + 2;",
     f"  work.apart = {m.apart};",
@@ -255,8 +302,7 @@ def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
     f"  work.side = {p.stem.output.pitch};",
     *_value(m),
     f"  NN_clear(&{names[id(p.stem.output)]}, arena->levels);",
-    "  NN_stem(&NN_stem_layer, NN_table, image, arena->levels, &work, arena->part.stem.pixels,",
-    "          arena->part.stem.kernels);",
+    *_call_stem(p),
     f"  work.side = {m.side};",
   ]
   for step in p.steps[1:]:
@@ -271,12 +317,8 @@ def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
       text.append(f"  work.lists[{k}].list = arena->part.layer.list + {offset};")
       offset += -(-branch.list_length // 2) * 2
     text.append(f"  NN_layer(&NN_l{next(layers)}, arena->levels, &work);")
-  multiplier = _float(p.mean.multiplier)
-  channels = p.logits.weights.levels.shape[2]
   text += [
-    f"  NN_mean(&{names[id(p.mean_input)]}, {multiplier}, {p.mean_grid.high}, arena->levels,",
-    "          means);",
-    f"  NN_classify(&NN_head, {channels}, means, {upper}_CLASSES, logits);",
+    *_call_head(p, names[id(p.mean_input)], f"{upper}_CLASSES"),
     "}",
     "",
     f"size_t {name}_class(const uint8_t *image, {name}_arena_t *arena) {{",
@@ -293,145 +335,34 @@ def _run(p: Plan, m: Memory, name: str, names) -> list[str]:
   return text
 
 
+def _call_stem(p: Plan) -> list[str]:
+  if p.float_stem:
+    return [
+      "  NN_stem(&NN_stem_layer, NN_first_floats, NN_table, image, arena->levels,",
+      "          arena->part.pixels);",
+    ]
+  return [
+    "  NN_stem(&NN_stem_layer, NN_table, image, arena->levels, &work, arena->part.stem.pixels,",
+    "          arena->part.stem.kernels);",
+  ]
+
+
+def _call_head(p: Plan, tensor: str, classes: str) -> list[str]:
+  multiplier, channels = constants.number(p.mean.multiplier), p.logits.weights.levels.shape[2]
+  if p.float_head:
+    return [
+      f"  NN_mean(&{tensor}, {multiplier}, arena->levels, means);",
+      f"  NN_classify(&NN_head, NN_head_floats, {channels}, means, {classes}, logits);",
+    ]
+  return [
+    f"  NN_mean(&{tensor}, {multiplier}, {p.mean_grid.high}, arena->levels, means);",
+    f"  NN_classify(&NN_head, {channels}, means, {classes}, logits);",
+  ]
+
+
 def _value(m: Memory) -> list[str]:
   """Where values of shortcuts lie: fixed numbers, which are integers or floats."""
   if not m.values:
     return ["  work.value = NULL;"]
   whole, real = "  work.value = arena->value.whole;", "  work.value = arena->value.real;"
   return ["#ifdef NN_SOFT", whole, "#else", real, "#endif"]
-
-
-def _tensor(t: Tensor) -> str:
-  height, width, channels = t.shape
-  return (
-    f"{{{t.start}u, {t.plane}u, {t.pitch}, {height}, {width}, {channels}, {t.border}, {t.zero}}}"
-  )
-
-
-def _weights(conv: Conv, label: str, channels: list[bytes]) -> list[str]:
-  return [
-    _array("uint8_t", f"{label}_weights", np.frombuffer(b"".join(channels), np.uint8)),
-    _array("float", f"{label}_multiplier", conv.multiplier.T.ravel()),
-    _array("float", f"{label}_addend", conv.addend),
-  ]
-
-
-def _codes(conv: Conv, bits: int = 0) -> list[bytes]:
-  """Each output channel's codes in the order of rows, columns and input channels."""
-  w = conv.weights
-  bits = bits or w.bits
-  levels = w.levels.astype(np.int64).transpose(3, 0, 1, 2).reshape(w.levels.shape[3], -1)
-  codes = (levels + w.top) // 2 if w.odd else levels + w.top
-  return [
-    np.packbits((c[:, None] >> np.arange(bits)) & 1, bitorder="little").tobytes() for c in codes
-  ]
-
-
-def _conv(branch, label: str, names) -> str:
-  """A convolution on planes."""
-  conv, w = branch.conv, branch.conv.weights
-  size = len(masks.encode(w, branch.segment)[0])
-  return _fields(
-    conv,
-    f"&{names[id(branch.input)]}",
-    label,
-    size,
-    branch.segment,
-    len(masks.digits(w)),
-    branch.own,
-  )
-
-
-def _coded(conv: Conv, label: str) -> str:
-  """A convolution whose weights are codes."""
-  bits = 8 if label == "NN_first" else 0
-  return _fields(conv, "NULL", label, len(_codes(conv, bits)[0]), 0, 0, None)
-
-
-def _fields(conv, tensor, label, size, segment, digits, own) -> str:
-  w = conv.weights
-  rows, columns = w.levels.shape[:2]
-  return (
-    f"{{{tensor}, {label}_weights, {label}_multiplier, {label}_addend, {size}, "
-    f"{segment}, {rows}, {columns}, {conv.stride}, {w.bits}, {int(w.odd)}, {digits}, "
-    f"{len(conv.multiplier)}, {int(masks.recoded(w))}, {int(own is not None)}, {w.top}, "
-    f"{_own(own)}}}"
-  )
-
-
-def _own(own) -> str:
-  """A branch's own grid, and what its levels are of the next one's."""
-  if own is None:
-    return "0, 0, 0.0f"
-  grid, rescale = own
-  return f"{grid.low}, {grid.high}, {_float(rescale.multiplier)}"
-
-
-def _layer(layer: Layer, label, names) -> str:
-  name = label[id(layer.branch)]
-  stem = name == "NN_first"
-  conv = _coded(layer.branch.conv, name) if stem else _conv(layer.branch, name, names)
-  shortcut = f"&{label[id(layer.shortcut)]}" if layer.shortcut else "NULL"
-  added, scale, before, stride = "NULL", "0.0f", 0, 0
-  if layer.added:
-    source, rescale = layer.added
-    added, scale, stride = f"&{names[id(source)]}", _float(rescale.multiplier), rescale.stride
-    before = (rescale.channels - source.shape[2]) // 2
-  return (
-    f"{{{conv}, {shortcut}, {added}, {scale}, {before}, {stride}, {layer.band}, "
-    f"{_tensor(layer.output)}, {layer.grid.low}, {layer.grid.high}}}"
-  )
-
-
-def _large(layer) -> bool:
-  """Whether a number on its way to the grid may be out of the C code's reach and matter.
-
-  A number stops at `LIMIT`, far beyond the grid. That is no matter where all others together cannot
-  bring the sum back to the grid.
-  """
-  terms = [np.abs(layer.branch.conv.addend).astype(np.float64)]
-  for branch in (layer.branch, layer.shortcut):
-    if branch:
-      levels = branch.conv.weights.levels.astype(np.int64)
-      sides = np.stack([np.maximum(levels, 0), np.maximum(-levels, 0)]).sum((1, 2, 3))
-      multipliers = np.abs(branch.conv.multiplier).astype(np.float64)
-      if len(multipliers) == 1:
-        sides = sides.max(0, keepdims=True)
-      terms += list(_largest(branch) * sides * multipliers)
-  if layer.shortcut:
-    terms.append(np.abs(layer.shortcut.conv.addend).astype(np.float64))
-  if layer.added:
-    source, rescale = layer.added
-    terms.append(np.full(len(terms[0]), source.top * abs(rescale.multiplier)))
-  others = np.sum(terms, 0) - np.max(terms, 0)
-  return bool(np.any(others > LIMIT - 2 * FRACTION * 2**8))
-
-
-def _largest(branch) -> int:
-  """The largest magnitude of the levels that a branch reads."""
-  zero = branch.input.zero
-  return max(branch.input.top - zero, zero)
-
-
-def _float(value) -> str:
-  """A float32 constant, exactly."""
-  return np.format_float_scientific(np.float32(value), unique=True, trim="0") + "f"
-
-
-def _array(kind: str, name: str, values) -> str:
-  show = _float if kind == "float" else str
-  rows, row = [], "  "
-  for value in values:
-    piece = show(value) + ", "
-    if len(row) + len(piece) > 100:
-      rows.append(row.rstrip())
-      row = "  "
-    row += piece
-  body = "\n".join([*rows, row.rstrip().rstrip(",")])
-  return f"static const {kind} {name}[{len(values)}] = {{\n{body}\n}};"
-
-
-def _quoted(text: str) -> str:
-  data = text.encode()
-  plain = lambda b: chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}"
-  return '"' + "".join(map(plain, data)) + '"'
