@@ -275,10 +275,12 @@ def _pixel_type(p: Plan) -> str:
 
 
 def _stem_macros(p: Plan) -> list[str]:
-  rows, columns, channels, features = p.stem.branch.conv.weights.levels.shape
+  levels = p.stem.branch.conv.weights.levels
+  rows, columns, channels, features = levels.shape
   height, width, _ = p.network.image_shape
   return [
     f"typedef {_pixel_type(p)} NN_level_t;",
+    f"#define NN_STEM_BYTES {int(p.table.dtype == np.int8 and np.abs(levels).max() < 128)}",
     f"#define NN_STEM_ROWS {rows}",
     f"#define NN_STEM_COLUMNS {columns}",
     f"#define NN_STEM_CHANNELS {channels}",
@@ -342,8 +344,8 @@ def _call_stem(p: Plan) -> list[str]:
       "          arena->part.pixels);",
     ]
   return [
-    "  NN_stem(&NN_stem_layer, NN_table, image, arena->levels, &work, arena->part.stem.pixels,",
-    "          arena->part.stem.kernels);",
+    "  NN_stem(&NN_stem_layer, NN_table, image, arena->levels, &work,",
+    "          (NN_pixel_t *)arena->part.stem.pixels, (NN_pixel_t *)arena->part.stem.kernels);",
   ]
 
 

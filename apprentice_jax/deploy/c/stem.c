@@ -4,15 +4,32 @@
 #define NN_EVEN_TAPS ((NN_TAPS + 1) / 2 * 2)
 #define NN_PIXELS ((NN_STEM_WIDTH + NN_STEM_COLUMNS) * NN_STEM_CHANNELS + 1) /* levels of a padded row */
 
+#if defined(NN_HELIUM) && NN_STEM_BYTES
+typedef int8_t NN_pixel_t; /* levels of pixels, and weights */
+#else
+typedef int16_t NN_pixel_t;
+#endif
+
 /* Four sums: of two output pixels, and of two channels or sides. */
-NN_INLINE void NN_dots(const int16_t *const row[NN_STEM_ROWS], size_t at, size_t next,
-                           const int16_t *weights, int32_t sum[4]) {
+NN_INLINE void NN_dots(const NN_pixel_t *const row[NN_STEM_ROWS], size_t at, size_t next,
+                           const NN_pixel_t *weights, int32_t sum[4]) {
   int32_t a = 0, b = 0, c = 0, d = 0;
   size_t y, i;
   for (y = 0; y < NN_STEM_ROWS; y++) {
-    const int16_t *p = row[y] + at, *q = row[y] + next, *v = weights + y * NN_EVEN_TAPS;
-    const int16_t *w = v + NN_STEM_ROWS * NN_EVEN_TAPS;
-#if defined(NN_HELIUM)
+    const NN_pixel_t *p = row[y] + at, *q = row[y] + next, *v = weights + y * NN_EVEN_TAPS;
+    const NN_pixel_t *w = v + NN_STEM_ROWS * NN_EVEN_TAPS;
+#if defined(NN_HELIUM) && NN_STEM_BYTES
+#pragma GCC unroll 4
+    for (i = 0; i < NN_TAPS; i += 16) {
+      const mve_pred16_t some = vctp8q((uint32_t)(NN_TAPS - i));
+      const int8x16_t p2 = vldrbq_z_s8(p + i, some), q2 = vldrbq_z_s8(q + i, some);
+      const int8x16_t v2 = vldrbq_z_s8(v + i, some), w2 = vldrbq_z_s8(w + i, some);
+      a = vmladavaq_s8(a, p2, v2);
+      b = vmladavaq_s8(b, q2, v2);
+      c = vmladavaq_s8(c, p2, w2);
+      d = vmladavaq_s8(d, q2, w2);
+    }
+#elif defined(NN_HELIUM)
 #pragma GCC unroll 4
     for (i = 0; i < NN_TAPS; i += 8) {
       const mve_pred16_t some = vctp16q((uint32_t)(NN_TAPS - i));
@@ -52,7 +69,7 @@ NN_INLINE void NN_dots(const int16_t *const row[NN_STEM_ROWS], size_t at, size_t
 }
 
 /* Weights of two channels, or of both sides of one, rows filled up with zeros. */
-NN_APART static void NN_kernels(const NN_conv_t *conv, size_t channel, int16_t *weights) {
+NN_APART static void NN_kernels(const NN_conv_t *conv, size_t channel, NN_pixel_t *weights) {
   size_t k, y, i;
   for (k = 0; k < 2; k++) {
     const size_t c = conv->sides == 2u || channel + k >= NN_STEM_FEATURES ? channel : channel + k;
@@ -60,7 +77,7 @@ NN_APART static void NN_kernels(const NN_conv_t *conv, size_t channel, int16_t *
     for (y = 0; y < NN_STEM_ROWS; y++) {
       for (i = 0; i < NN_TAPS; i++) {
         const int32_t level = NN_weight(conv, *code++);
-        *weights++ = (int16_t)(conv->sides == 1u ? level : k == 0u ? (level > 0 ? level : 0) : level < 0 ? -level : 0);
+        *weights++ = (NN_pixel_t)(conv->sides == 1u ? level : k == 0u ? (level > 0 ? level : 0) : level < 0 ? -level : 0);
       }
       if (NN_TAPS % 2 != 0) {
         *weights++ = 0;
@@ -70,7 +87,7 @@ NN_APART static void NN_kernels(const NN_conv_t *conv, size_t channel, int16_t *
 }
 
 /* A row of the image as levels, by a table for each colour; zeros around it, and rows of zeros outside. */
-static void NN_pixels(const uint8_t *image, ptrdiff_t y, const NN_level_t *table, int16_t *row) {
+static void NN_pixels(const uint8_t *image, ptrdiff_t y, const NN_level_t *table, NN_pixel_t *row) {
   size_t x, c;
   memset(row, 0, NN_PIXELS * sizeof *row);
   if (y < 0 || y >= NN_STEM_HEIGHT) {
@@ -80,14 +97,14 @@ static void NN_pixels(const uint8_t *image, ptrdiff_t y, const NN_level_t *table
   row += NN_STEM_COLUMNS / 2 * NN_STEM_CHANNELS;
   for (x = 0; x < NN_STEM_WIDTH; x++) {
     for (c = 0; c < NN_STEM_CHANNELS; c++) {
-      *row++ = table[256u * c + *image++];
+      *row++ = (NN_pixel_t)table[256u * c + *image++];
     }
   }
 }
 
 /* The convolution on the image, which is read where it lies. */
 NN_APART static void NN_stem(const NN_layer_t *layer, const NN_level_t *table, const uint8_t *image, uint8_t *arena,
-                    const NN_work_t *work, int16_t *pixels, int16_t *weights) {
+                    const NN_work_t *work, NN_pixel_t *pixels, NN_pixel_t *weights) {
   const NN_conv_t *conv = &layer->conv;
   const NN_tensor_t *out = &layer->output;
   ptrdiff_t have = -(NN_STEM_ROWS / 2); /* the first row that is not in `pixels` yet */
@@ -95,7 +112,7 @@ NN_APART static void NN_stem(const NN_layer_t *layer, const NN_level_t *table, c
   NN_work_t second = *work;
   second.sum = work->sum + work->side;
   for (y = 0; y < out->height; y++) {
-    const int16_t *row[NN_STEM_ROWS];
+    const NN_pixel_t *row[NN_STEM_ROWS];
     const ptrdiff_t top = (ptrdiff_t)(y * NN_STEM_STRIDE) - NN_STEM_ROWS / 2;
     for (have = have < top ? top : have; have < top + NN_STEM_ROWS; have++) {
       NN_pixels(image, have, table, pixels + (have + NN_STEM_ROWS) % NN_STEM_ROWS * NN_PIXELS);
