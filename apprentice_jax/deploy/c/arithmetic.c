@@ -112,7 +112,10 @@ static NN_fixed_t NN_sum(NN_fixed_t a, NN_fixed_t b) {
   return (sum & 0x80000000u) != 0u ? -(int32_t)NN_float32(0u - sum) : (int32_t)NN_float32(sum);
 }
 
-static NN_fixed_t NN_whole(float value) { return (int32_t)value; }
+static NN_fixed_t NN_whole(float value) {
+  const float stop = (float)NN_STOP;
+  return value >= stop ? (int32_t)NN_STOP : value <= -stop ? -(int32_t)NN_STOP : (int32_t)value;
+}
 
 /* The level nearest to a fixed number, half to even. */
 static int32_t NN_level(NN_fixed_t x, int32_t low, int32_t high) {
@@ -157,7 +160,8 @@ NN_INLINE NN_fixed_t NN_whole(float value) { return value * (1.0f / 1048576.0f);
 
 /* The level nearest to a fixed number, half to even. */
 NN_INLINE int32_t NN_level(NN_fixed_t x, int32_t low, int32_t high) {
-  x = x < (float)low ? (float)low : x > (float)high ? (float)high : x;
+  x = x > (float)low ? x : (float)low; /* one after the other, so that compilers need no jumps */
+  x = x < (float)high ? x : (float)high;
   return (int32_t)rintf(x);
 }
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from apprentice_jax.deploy.c import masks
 from apprentice_jax.deploy.c.plan import Branch, Layer, Tensor
-from apprentice_jax.deploy.network import FRACTION, FULL, Conv
+from apprentice_jax.deploy.network import FRACTION, FULL, BadNetwork, Conv
 
 LIMIT = 2.0**31  # where a number stops in the C code
+FLOATS = 2.0**127  # half of the largest float32
 
 
 def tensor_constant(t: Tensor) -> str:
@@ -117,6 +118,9 @@ def is_large(layer) -> bool:
 
   A number stops at `LIMIT`, far beyond the grid. That is no matter where all others together cannot
   bring the sum back to the grid.
+
+  Raises:
+    BadNetwork: numbers may leave float32, where the definition has none.
   """
   terms = [np.abs(layer.branch.conv.addend).astype(np.float64)]
   for branch in layer.branches:
@@ -134,6 +138,8 @@ def is_large(layer) -> bool:
   if layer.added:
     source, rescale = layer.added
     terms.append(np.full(len(terms[0]), source.top * abs(rescale.multiplier)))
+  if np.sum(terms, 0).max() > FLOATS:
+    raise BadNetwork(f"numbers of {layer.grid.name} may leave float32")
   others = np.sum(terms, 0) - np.max(terms, 0)
   return bool(np.any(others > LIMIT - 2 * FRACTION * 2**8))
 

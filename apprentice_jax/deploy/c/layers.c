@@ -76,38 +76,32 @@ NN_INLINE void NN_finish(const NN_layer_t *layer, size_t channel, size_t side, N
   const size_t added_stride = layer->added_stride;
   const NN_factor_t added_scale = NN_factor(layer->scale);
   const NN_scale_t scale = NN_scale(conv, channel, sides);
-  const int32_t *const end = row.sum + count;
+  size_t j = 0;
 #ifdef NN_HELIUM
-  while (usual && end - row.sum > 3 && (row.level == NULL || added_stride == 1u)) {
-    float32x4_t x = NN_four(vld1q_s32(row.sum), scale.multiplier[0]);
+  for (; usual && j + 3u < count && (row.level == NULL || added_stride == 1u); j += 4) {
+    float32x4_t x = vaddq_n_f32(NN_four(vld1q_s32(row.sum + j), scale.multiplier[0]), scale.addend);
     int32x4_t level;
-    x = vaddq_n_f32(x, scale.addend);
     if (row.value != NULL) {
-      x = vaddq_f32(x, vld1q_f32(row.value));
-      row.value += 4;
+      x = vaddq_f32(x, vld1q_f32(row.value + j));
     }
     if (row.level != NULL) {
-      x = vaddq_f32(x, NN_four(vsubq_n_s32(vreinterpretq_s32_u32(vldrbq_u32(row.level)), added_zero), added_scale));
-      row.level += 4;
+      level = vsubq_n_s32(vreinterpretq_s32_u32(vldrbq_u32(row.level + j)), added_zero);
+      x = vaddq_f32(x, NN_four(level, added_scale));
     }
     level = vaddq_n_s32(vcvtnq_s32_f32(x), zero);
     level = vminq_s32(vmaxq_s32(level, vdupq_n_s32(0)), vdupq_n_s32(255));
-    vstrbq_s32((int8_t *)row.out, level);
-    row.sum += 4;
-    row.out += 4;
+    vstrbq_s32((int8_t *)row.out + j, level);
   }
 #endif
-  while (row.sum != end) {
-    NN_fixed_t x = NN_scaled(&scale, row.sum, side, sides, own);
-    row.sum++;
+  for (; j < count; j++) {
+    NN_fixed_t x = NN_scaled(&scale, row.sum + j, side, sides, own);
     if (row.value != NULL) {
-      x = NN_sum(x, *row.value++);
+      x = NN_sum(x, row.value[j]);
     }
     if (row.level != NULL) {
-      x = NN_sum(x, NN_product((int32_t)*row.level - added_zero, added_scale));
-      row.level += added_stride;
+      x = NN_sum(x, NN_product((int32_t)row.level[j * added_stride] - added_zero, added_scale));
     }
-    *row.out++ = usual ? NN_byte(x, zero) : (uint8_t)(NN_level(x, low, high) + zero);
+    row.out[j] = usual ? NN_byte(x, zero) : (uint8_t)(NN_level(x, low, high) + zero);
   }
 }
 

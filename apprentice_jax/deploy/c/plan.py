@@ -221,6 +221,8 @@ class _Planner:
       # The stem makes these levels itself, row by row.
       self.tensors[grid.name] = Tensor("image", self.values[grid.name].shape, 0, 255)
     elif isinstance(source, Mean):
+      if grid.signed:
+        raise BadNetwork(f"C code has means on unsigned grids, and {grid.name} is signed")
       inside = self.tensors[source.input]
       self.ends.update(mean=source, mean_grid=grid, mean_input=inside)
     elif not self._is_own(grid, source):

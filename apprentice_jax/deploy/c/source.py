@@ -122,6 +122,8 @@ def _header(p: Plan, m: Memory, name: str) -> str:
   n, upper = p.network, name.upper()
   height, width, channels = n.image_shape
   where = value = ""
+  # Texts of a file could end the comment that they stand in.
+  title = re.sub(r"[^A-Za-z0-9_,. -]", "?", f"{n.architecture} at {n.precision}")
   stem = f"""    struct {{
       int16_t pixels[{m.pixels}];
       int16_t kernels[{m.kernels}];
@@ -141,7 +143,7 @@ def _header(p: Plan, m: Memory, name: str) -> str:
 #define {upper}_IMAGE_IN_ARENA {m.image}
 #define {upper}_IMAGE(arena) ((arena)->levels + {upper}_IMAGE_IN_ARENA)
 """
-  return f"""/* {name}: {n.architecture} at {n.precision}, as plain C99, written by apprentice-jax.
+  return f"""/* {name}: {title}, as plain C99, written by apprentice-jax.
  *
  *     static {name}_arena_t arena;
  *     float logits[{upper}_CLASSES];

@@ -7,8 +7,7 @@
 /* rint(sum * multiplier), as a fixed number. */
 NN_INLINE NN_fixed_t NN_rounded(float sum, float multiplier) {
 #ifdef NN_SOFT
-  const float x = rintf(sum * multiplier), stop = (float)NN_STOP;
-  return x >= stop ? (int32_t)NN_STOP : x <= -stop ? -(int32_t)NN_STOP : (int32_t)x;
+  return NN_whole(rintf(sum * multiplier));
 #else
   return rintf(sum * multiplier) * (1.0f / 1048576.0f);
 #endif
