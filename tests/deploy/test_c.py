@@ -11,7 +11,7 @@ import tools
 from networks import lowered, made
 
 from apprentice_jax.deploy import c, interpret, registry
-from apprentice_jax.deploy.c import memory, plan, source
+from apprentice_jax.deploy.c import memory, plan, report, source
 from apprentice_jax.deploy.network import Conv
 from apprentice_jax.errors import ConfigError
 
@@ -35,6 +35,13 @@ FLAGS = {
   "no floating-point unit": ["-std=c99", "-O2", "-DNN_SOFT"],
   "contraction": ["-std=gnu11", "-O3", "-ffp-contract=fast", "-march=native"],
 }
+
+
+@pytest.fixture(autouse=True)
+def no_cross_compiler(request, monkeypatch):
+  """Code is measured where the test is about it; it takes time."""
+  if "report" not in request.function.__name__:
+    monkeypatch.setattr(report, "COMPILER", "no cross-compiler")
 
 
 @pytest.fixture(scope="module")

@@ -119,11 +119,11 @@ static NN_fixed_t NN_whole(float value) {
 
 /* The level nearest to a fixed number, half to even. */
 static int32_t NN_level(NN_fixed_t x, int32_t low, int32_t high) {
-  const int32_t stop = 0x40000000; /* 1,024 steps, beyond any grid */
+  const int32_t stop = 0x3FF00000; /* 1,023 steps, beyond any grid */
   uint32_t above;
   int32_t level;
   x = x < -stop ? -stop : x > stop ? stop : x;
-  above = (uint32_t)(x + stop); /* 1,024 is even, and so is no matter to halves */
+  above = (uint32_t)(x + 0x40000000); /* 1,024 steps are even, and so are no matter to halves */
   level = (int32_t)NN_nearest(above, 20) - 1024;
   return level < low ? low : level > high ? high : level;
 }
