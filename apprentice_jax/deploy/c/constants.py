@@ -113,7 +113,7 @@ def layer_constant(layer: Layer, label: dict[int, str], names: dict[int, str]) -
   )
 
 
-def is_large(layer) -> bool:
+def is_large(layer: Layer) -> bool:
   """Whether a number on its way to the grid may be out of the C code's reach and matter.
 
   A number stops at `LIMIT`, far beyond the grid. That is no matter where all others together cannot
@@ -122,26 +122,40 @@ def is_large(layer) -> bool:
   Raises:
     BadNetwork: numbers may leave float32, where the definition has none.
   """
-  terms = [np.abs(layer.branch.conv.addend).astype(np.float64)]
-  for branch in layer.branches:
-    if branch.conv.weights.bits == FULL:
-      terms.append(np.full(len(terms[0]), 2.0**62))
-    else:
-      levels = branch.conv.weights.levels.astype(np.int64)
-      sides = np.stack([np.maximum(levels, 0), np.maximum(-levels, 0)]).sum((1, 2, 3))
-      multipliers = np.abs(branch.conv.multiplier).astype(np.float64)
-      if len(multipliers) == 1:
-        sides = sides.max(0, keepdims=True)
-      terms += list(_largest(branch) * sides * multipliers)
-  if layer.shortcut:
-    terms.append(np.abs(layer.shortcut.conv.addend).astype(np.float64))
+  sums = [_terms(branch) for branch in layer.branches]
+  terms = []
+  for branch, inner in zip(layer.branches, sums):
+    if branch.own:
+      grid, rescale = branch.own
+      largest = max(-grid.low, grid.high) * abs(float(rescale.multiplier))
+      inner = [np.full(len(inner[0]), largest)]
+    terms += inner
   if layer.added:
     source, rescale = layer.added
-    terms.append(np.full(len(terms[0]), source.top * abs(rescale.multiplier)))
-  if np.sum(terms, 0).max() > FLOATS:
+    terms.append(np.full(len(terms[0]), source.top * abs(float(rescale.multiplier))))
+  every = [*(inner for branch, inner in zip(layer.branches, sums) if branch.own), terms]
+  if max(np.sum(each, 0).max() for each in every) > FLOATS:
     raise BadNetwork(f"numbers of {layer.grid.name} may leave float32")
+  return any(_cancels(each) for each in every)
+
+
+def _cancels(terms: list[np.ndarray]) -> bool:
+  """Whether all terms but the largest may bring a sum back from `LIMIT` to a grid."""
   others = np.sum(terms, 0) - np.max(terms, 0)
   return bool(np.any(others > LIMIT - 2 * FRACTION * 2**8))
+
+
+def _terms(branch: Branch) -> list[np.ndarray]:
+  """The largest magnitudes of what a branch adds, per output channel: products and addend."""
+  conv = branch.conv
+  addend = np.abs(conv.addend).astype(np.float64)
+  if conv.weights.bits == FULL:
+    return [np.full(len(addend), 2.0**62), addend]
+  levels = conv.weights.levels.astype(np.int64)
+  sides = np.stack([np.maximum(levels, 0), np.maximum(-levels, 0)]).sum((1, 2, 3))
+  if branch.sides == 1:
+    sides = sides.max(0, keepdims=True)
+  return [*(_largest(branch) * sides * np.abs(conv.multiplier).astype(np.float64)), addend]
 
 
 def _largest(branch) -> int:
