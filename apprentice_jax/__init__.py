@@ -21,10 +21,13 @@ _SUBMODULES = (
   "training",
 )
 _HOME = {
+  "activation": "apprentice_jax.models.intercept",
   "apprentice_loss": "apprentice_jax.distill.loss",
   "evaluate": "apprentice_jax.training.api",
   "export": "apprentice_jax.training.export",
   "load": "apprentice_jax.deploy.registry",
+  "quantize": "apprentice_jax.models.wrap",
+  "summary": "apprentice_jax.models.table",
   "train": "apprentice_jax.training.api",
 }
 

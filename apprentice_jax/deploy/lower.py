@@ -16,7 +16,8 @@ import numpy as np
 
 from apprentice_jax.deploy import network as nodes
 from apprentice_jax.deploy.network import ENDS, FRACTION, FULL, BadNetwork, Lowered, Quantize
-from apprentice_jax.models.layers import QuantActivation, QuantConv, encode_weights
+from apprentice_jax.models.layers import QuantActivation, QuantConv
+from apprentice_jax.models.levels import encode_weights
 from apprentice_jax.models.norm import EPSILON
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet

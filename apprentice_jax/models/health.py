@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.models import magnitudes
-from apprentice_jax.models.layers import encode_weights
+from apprentice_jax.models.levels import encode_weights
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet, variable_shapes
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.errors import nearest
-from apprentice_jax.models.layers import CONVOLVED, QuantActivation, QuantConv, QuantDense, values
+from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense
+from apprentice_jax.models.levels import CONVOLVED, values
 from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.quantizers import Quantized

@@ -13,7 +13,7 @@ from apprentice_jax import quantizers
 from apprentice_jax.deploy.lower import lower
 from apprentice_jax.deploy.network import BadNetwork
 from apprentice_jax.models import Precision, QuantActivation, QuantConv, Quantization, resnet
-from apprentice_jax.models.layers import encode_weights
+from apprentice_jax.models.levels import encode_weights
 from apprentice_jax.quantizers import Quantized, decode
 
 GEOMETRIES = [

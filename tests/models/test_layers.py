@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from apprentice_jax import quantizers
-from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense, accumulator_bound
+from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense
+from apprentice_jax.models.levels import accumulator_bound
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.residual import resnet
 from apprentice_jax.quantizers import Quantized, encode
