@@ -177,7 +177,8 @@ class Quantizing(Interceptor):
       self.quantization,
       x,
       functools.partial(self.param, module, path),
-      functools.partial(self.sow, module),
+      # What `init` returns is what an optimizer and a checkpoint hold.
+      (lambda *_: False) if module.is_initializing() else module.sow,
     )
     with product.in_place():
       y = next_fun(x.levels if isinstance(x, Quantized) else x)
@@ -194,8 +195,7 @@ class Quantizing(Interceptor):
     if self.quantization.precision.activations == FULL:
       return x
     scope = module.scope.push(name, reuse=True)
-    sow = functools.partial(self.sow, module)
-    quantized = self._encode(scope, path, x, self.plan.points[path], sow, name)
+    quantized = self._encode(scope, path, x, self.plan.points[path])
     x = decode(quantized, x.dtype)
     self._encoded.append((x, tracers.current_trace(), quantized))
     return x
@@ -208,12 +208,11 @@ class Quantizing(Interceptor):
     for array, trace, quantized in self._encoded:
       if array is x and trace == now:
         return quantized
-    sow = functools.partial(self.sow, module)
-    quantized = self._encode(module, path, x, self.plan.layers[path], sow, "fractions")
+    quantized = self._encode(module, path, x, self.plan.layers[path])
     self._encoded.append((x, now, quantized))
     return quantized
 
-  def _encode(self, scope, path, x, signed, sow, name):
+  def _encode(self, scope, path, x, signed):
     bits = self.quantization.precision.activations
     if signed and bits == 1:
       raise ValueError(
@@ -222,13 +221,9 @@ class Quantizing(Interceptor):
       )
     param = functools.partial(self.param, scope, path)
     quantized = levels.encode_activation(self.quantization, x, signed, param)
-    levels.sow_last(sow, name, levels.fractions(quantized.levels, bits, signed))
+    if not self._frames[-1][0].is_initializing():
+      levels.note_health(scope, quantized.levels, bits, signed)
     return quantized
-
-  def sow(self, module, collection, *args, **kwargs):
-    # What `init` returns is what an optimizer and a checkpoint hold.
-    if not module.is_initializing():
-      module.sow(collection, *args, **kwargs)
 
   def param(self, scope, path: str, name: str, start: Callable[[], Array]) -> Array:
     """A quantizer's parameter; made of the values at hand where a plain tree of parameters has

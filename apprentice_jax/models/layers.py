@@ -144,7 +144,5 @@ class QuantActivation(nn.Module):
       return x if self.signed else nn.relu(x)
     param = functools.partial(_param, self)
     quantized = levels.encode_activation(self.quantization, x, self.signed, param)
-    if self.is_mutable_collection("health"):
-      health = levels.fractions(quantized.levels, bits, self.signed)
-      levels.sow_last(self.sow, "fractions", health)
+    levels.note_health(self, quantized.levels, bits, self.signed)
     return quantized

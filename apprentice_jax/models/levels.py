@@ -232,14 +232,17 @@ def encode_activation(q: Quantization, x: Array, signed: bool, param: Param) -> 
   return encode_ste(function, x, bits)
 
 
-def fractions(levels: Array, bits: int, signed: bool) -> Array:
-  """An activation's health: float32 (2,), the fractions at zero and at an end of the range."""
+def note_health(layer, levels: Array, bits: int, signed: bool):
+  """Writes the fractions of levels at zero and at an end of the range into the collection "health".
+
+  Args:
+    layer: a bound module, or a scope; nothing is written unless its collection is mutable.
+    levels, bits, signed: of its activation.
+  """
+  if not layer.is_mutable_collection("health"):
+    return
   low, high = quantizers.lsq_range(bits, signed=True) if signed else (0, 2**bits - 1)
   saturated = (levels == high) | (levels == -low) & (low > 0)
-  return jnp.stack([jnp.mean(x, dtype=jnp.float32) for x in (levels == 0, saturated)])
-
-
-def sow_last(sow, name: str, value: Array):
-  """Sows a value into the collection "health", of the last call alone."""
-  # Flax would append to a tuple.
-  sow("health", name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+  fractions = [jnp.mean(x, dtype=jnp.float32) for x in (levels == 0, saturated)]
+  # The last call's alone.
+  layer.put_variable("health", "fractions", jnp.stack(fractions))
