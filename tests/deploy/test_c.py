@@ -89,6 +89,29 @@ def test_logits_are_the_definitions(flags, networks, tmp_path):
     np.testing.assert_array_equal(logits, interpret.logits(network, images), err_msg=str(kind))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["-O0", "-O2", "-Os", "-O3"])
+@pytest.mark.parametrize(
+  "processor",
+  [
+    "arm-none-eabi-gcc -mthumb -mcpu=cortex-m0",
+    "arm-none-eabi-gcc -mthumb -mcpu=cortex-m3",
+    "arm-none-eabi-gcc -mthumb -mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
+    "arm-none-eabi-gcc -mthumb -mcpu=cortex-m55 -mfloat-abi=hard",
+    "riscv64-unknown-elf-gcc -march=rv32imc -mabi=ilp32 --specs=picolibc.specs",
+    "clang -isystem /usr/lib/arm-none-eabi/include --target=thumbv6m-none-eabi",
+    "clang -isystem /usr/lib/arm-none-eabi/include --target=thumbv7em-none-eabihf",
+  ],
+)
+def test_no_compiler_warns(processor, level, networks, tmp_path):
+  compiler, *flags = processor.split()
+  for i in (0, 3, 8):
+    for file, text in source.sources(networks[i], f"n{i}").items():
+      (tmp_path / file).write_text(text)
+    command = [tools.program(compiler), *flags, level, "-std=c99", *WARNINGS, "-c"]
+    subprocess.run([*command, tmp_path / f"n{i}.c", "-o", tmp_path / "n.o"], check=True)
+
+
 def test_the_folder_passes_its_own_test_under_sanitizers(networks, tmp_path):
   compiler = tools.program("gcc")
   for network in (networks[3], networks[8]):

@@ -75,6 +75,8 @@ NN_TILE_2(NN_tile_odd, vmovltq_u8)
 
 #elif defined(NN_DSP)
 
+#define NN_IN __attribute__((unused)) /* an argument that assembly takes from its register */
+
 /* In Thumb-2 assembly: eight registers of two sums each. UXTAB16 adds bytes 0 and 2 of a word to them, or
  * bytes 1 and 3. A tile is r4 to r11; r0 is its first pixel, r1 the list, r2, r3, r12 and lr are free.
  * On the stack: the list's end, the sums' place, the list's beginning, tiles that are left. */
@@ -103,8 +105,8 @@ NN_TILE_2(NN_tile_odd, vmovltq_u8)
   "mov r9, r4\n mov r10, r4\n mov r11, r4\n"
 
 /* `tiles` of sixteen outputs that lie side by side, at stride 1. */
-__attribute__((naked, noinline)) static void NN_tiles(const uint8_t *p, const uint16_t *list, uint16_t *sums,
-                                                      size_t tiles) {
+__attribute__((naked, noinline)) static void NN_tiles(NN_IN const uint8_t *p, NN_IN const uint16_t *list,
+                                                      NN_IN uint16_t *sums, NN_IN size_t tiles) {
   __asm__ volatile(
       "push {r4-r11, lr}\n sub sp, #20\n str r2, [sp, #4]\n str r1, [sp, #8]\n str r3, [sp, #12]\n"
       "9:\n" NN_BEGIN NN_TAKE("1", NN_TAP_1) NN_NEGATE NN_TAKE("2", NN_TAP_1)
@@ -119,8 +121,8 @@ __attribute__((naked, noinline)) static void NN_tiles(const uint8_t *p, const ui
 
 /* Sixteen outputs at stride 2, eight from p and eight from p + apart, of the even or the odd columns. */
 #define NN_TILE_2(name, odd) \
-  __attribute__((naked, noinline)) static void name(const uint8_t *p, const uint16_t *list, uint16_t *sums, \
-                                                    size_t apart) { \
+  __attribute__((naked, noinline)) static void name(NN_IN const uint8_t *p, NN_IN const uint16_t *list, \
+                                                    NN_IN uint16_t *sums, NN_IN size_t apart) { \
     __asm__ volatile( \
         "push {r4-r11, lr}\n sub sp, #12\n str r2, [sp, #4]\n mov r12, r3\n" NN_BEGIN \
         NN_TAKE("1", NN_TAP_2(odd)) NN_NEGATE NN_TAKE("2", NN_TAP_2(odd)) \
