@@ -32,12 +32,12 @@ def quantize(
   layer has done so. `nn.Embed` and normalisation stay as they are.
 
   Parameters are the module's own plus one key, "quantization", a tree by path of layer. A tree
-  without the key is taken as well: quantizers then start from the batch at hand, as in `init`, and
+  without the key is taken as well: quantizers then start from the batch at hand, as in `init`.
   ``apply(variables, x, mutable=["params"])`` returns the tree with the key. Dropping the key gives
   the module's own parameters.
 
-  An input's grid is unsigned where a trace shows that none of its values can be below zero, as
-  behind a ReLU or a sigmoid. Every other input gets a signed `lsq` grid.
+  An input's grid is unsigned where a trace shows that none of its values can be below zero: behind
+  a ReLU or a sigmoid, for instance. Every other input gets a signed `lsq` grid.
 
   Args:
     module: of Flax Linen, not bound; its call's signature is the result's.
