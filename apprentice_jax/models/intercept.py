@@ -22,7 +22,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from apprentice_jax.models import levels
 from apprentice_jax.models.precision import FULL, Quantization
-from apprentice_jax.models.product import Product
+from apprentice_jax.models.product import Product, own_product
 from apprentice_jax.quantizers import Quantized, decode
 
 Array = jax.Array
@@ -167,14 +167,19 @@ class Quantizing(Interceptor):
 
   def layer(self, next_fun, module, inputs):
     path = self.path(module)
-    if path not in self.plan.layers:
+    quantized = path in self.plan.layers
+    # Beside quantized layers a convolution in full precision is ours, too, the faster one on CPU.
+    ours = self.plan.layers and kind(module) is nn.Conv and not own_product(module)
+    if not quantized and not ours:
       return next_fun(inputs)
-    self.met.append(path)
-    x = self._input(module, path, inputs)
+    x = inputs
+    if quantized:
+      self.met.append(path)
+      x = self._input(module, path, inputs)
     product = Product(
       module,
       named(path),
-      self.quantization,
+      self.quantization if quantized else Quantization(),
       x,
       functools.partial(self.param, module, path),
       # What `init` returns is what an optimizer and a checkpoint hold.
@@ -182,12 +187,12 @@ class Quantizing(Interceptor):
     )
     with product.in_place():
       y = next_fun(x.levels if isinstance(x, Quantized) else x)
-    if product.dtype is None:
+    if product.dtype is None and quantized:
       raise ValueError(
         f"{named(path)} is a {kind(module).__name__} that computes in another way: name it in "
         "full_precision."
       )
-    return checkpoint_name(y.astype(product.dtype), levels.CONVOLVED)
+    return checkpoint_name(y.astype(product.dtype or y.dtype), levels.CONVOLVED)
 
   def point(self, x, signed):
     module, name = self.here()

@@ -14,6 +14,15 @@ from apprentice_jax.models.precision import Quantization
 from apprentice_jax.quantizers import Quantized
 
 
+def own_product(module: nn.Module) -> bool:
+  """Whether a layer's author has exchanged its product."""
+  return bool(getattr(module, _name(module)) or getattr(module, f"{_name(module)}_cls"))
+
+
+def _name(module) -> str:
+  return "conv_general_dilated" if isinstance(module, nn.Conv) else "dot_general"
+
+
 class Product:
   """The product of one layer, in the place of flax's.
 
@@ -37,11 +46,11 @@ class Product:
 
   @contextlib.contextmanager
   def in_place(self):
-    module, conv = self._module, isinstance(self._module, nn.Conv)
-    product = "conv_general_dilated" if conv else "dot_general"
-    if getattr(module, product) or getattr(module, f"{product}_cls"):
+    module, product = self._module, _name(self._module)
+    if own_product(module):
       raise ValueError(f"{self._path} has a {product} of its own: name it in full_precision.")
-    changes = {product: self._conv if conv else self._dense, "promote_dtype": self._promoted}
+    ours = self._conv if isinstance(module, nn.Conv) else self._dense
+    changes = {product: ours, "promote_dtype": self._promoted}
     before = {name: getattr(module, name) for name in changes}
     self._promote = before["promote_dtype"]
     try:

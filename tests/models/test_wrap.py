@@ -360,6 +360,30 @@ def test_remat_of_a_block_changes_nothing():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), g, h)
 
 
+class Closed(nn.Module):
+  """A rematerialised function that reads an array from outside, before another layer does."""
+
+  def setup(self):
+    self.a, self.b = nn.Dense(4), nn.Dense(4)
+
+  def __call__(self, x):
+    x = nn.relu(x)
+    return nn.remat(lambda self: self.a(x))(self) + self.b(x)
+
+
+def test_levels_of_a_rematerialised_function_stay_inside_it():
+  x = draw(5, 4)
+  wrapped = quantize(Closed(), "8A,4W", full_precision=())
+  params = moved(init(wrapped, x))
+  steps = params["quantization"]
+  each = lambda name: apply(
+    quantize(Behind(nn.Dense(4)), "8A,4W", full_precision=()),
+    {"layer": params[name], "quantization": {"layer": steps[name]}},
+    x,
+  )
+  np.testing.assert_allclose(apply(wrapped, params, x), each("a") + each("b"), 1e-5, 1e-5)
+
+
 class Shared(nn.Module):
   """One layer, called three times, made in setup."""
 
