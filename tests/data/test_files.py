@@ -17,8 +17,9 @@ def pipe(path):
   writer = threading.Thread(target=lambda: open(path, "wb").close(), daemon=True)
   writer.start()
   yield path
-  os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # lets go of the writer
+  reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # lets go of the writer
   writer.join(10)
+  os.close(reader)
 
 
 def write(root, *paths):
