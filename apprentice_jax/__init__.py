@@ -27,6 +27,7 @@ _HOME = {
   "export": "apprentice_jax.training.export",
   "load": "apprentice_jax.deploy.registry",
   "quantize": "apprentice_jax.models.wrap",
+  "save_logits": "apprentice_jax.training.teachers.table",
   "summary": "apprentice_jax.models.table",
   "train": "apprentice_jax.training.api",
 }

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from apprentice_jax.data.batches import DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import networks, parallel
+from apprentice_jax.training import networks, parallel, teachers
 from apprentice_jax.training.dispatch import HOST_STEPS, Program
 from apprentice_jax.training.program import Hyperparameters, Part, Settings, initialiser
 
@@ -95,6 +96,8 @@ def stepper(
   images = jnp.asarray(data.images[: min(batch_size, 64)], built.student.dtype) / 128 - 1
 
   def network(model, optimizer):
+    if not isinstance(model, nn.Module):
+      return teachers.blank(model)
     found = initialiser(model.clone(norm_axis=None))(jax.random.key(0), images, {})
     return found._replace(opt_state=optimizer.build().init(found.params)) if optimizer else found
 
@@ -111,7 +114,10 @@ def stepper(
   if streamed:
     shares = [a[:batch_size].reshape(jax.device_count(), -1, *a.shape[1:]) for a in data[:2]]
     # One batch for all steps: what reading it would take is measured elsewhere.
-    batch = DeviceBatch(*map(parallel.join, (*shares, np.ones(shares[1].shape, np.float32))))
+    shares.append(np.ones(shares[1].shape, np.float32))
+    if known:
+      shares.append(np.zeros((*shares[1].shape, built.student.num_classes), np.float32))
+    batch = DeviceBatch(*map(parallel.join, shares))
     hyper = Hyperparameters(weights, Rates(np.float32(0.01), np.float32(0.01)))
 
     def dispatch(state):

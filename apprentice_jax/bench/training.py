@@ -67,7 +67,7 @@ def measure(config) -> dict:
   step, row = statistics.median(seconds["step"]), program(built).row
   report = {
     "student": config.student.name,
-    "teacher": config.teacher.name if built.teacher else None,
+    "teacher": (config.teacher.name or config.teacher.init) if built.teacher else None,
     "scheme": config.scheme,
     "precision": config.precision,
     "dtype": config.dtype,

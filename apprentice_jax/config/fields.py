@@ -75,6 +75,8 @@ _HARMLESS = "it does not change a result"
 def _network(which: str) -> dict:
   """The groups of the config's "student" or "teacher"."""
   init, heads = f"{which}.init", ("", "new", "match")
+  # See `training.teachers`.
+  files = ", or a fixed teacher's StableHLO, ONNX or logits file" if which == "teacher" else ""
   return {
     (f"{which}.", Tags(which)): [
       Field("name", "resnet20", f"The architecture; empty: that of the network in {init}."),
@@ -82,7 +84,7 @@ def _network(which: str) -> dict:
       Field("shortcut", "", "Shortcuts where shapes differ: pad or conv; empty: the usual ones."),
     ],
     (f"{which}.", Tags(which, _GIVEN, merges=True, is_path=True)): [
-      Field("init", "", "A workdir or a checkpoint to start from; empty: made on the way."),
+      Field("init", "", f"A workdir or a checkpoint to start from{files}; empty: made on the way."),
     ],
     (f"{which}.", Tags(which, _HEAD)): [
       Field("head", "", f"{init}'s head: as it is, new, or match, cut to these classes.", heads),

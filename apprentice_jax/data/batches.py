@@ -39,11 +39,14 @@ class DeviceBatch(NamedTuple):
     images: uint8 (devices, share, height, width, channels).
     labels: int32 (devices, share).
     mask: float32 (devices, share); 0 where there is no image.
+    logits: float32 (devices, share, classes) of a fixed teacher that is not on the devices; else
+      None.
   """
 
   images: Any
   labels: Any
   mask: Any
+  logits: Any = None
 
 
 class Chunk(NamedTuple):
@@ -91,6 +94,11 @@ class Resident:
     """The checksum of all images and labels."""
     return self._dataset.checksum()
 
+  @property
+  def all_labels(self) -> np.ndarray:
+    """The labels of all examples, in their order: int32 (size,)."""
+    return self._dataset.labels
+
   @functools.cached_property
   def on_devices(self) -> DeviceData:
     return placement.replicate(DeviceData(self._dataset.images, self._dataset.labels))
@@ -127,10 +135,21 @@ class Streamed:
     self.size, self.class_names = len(examples), examples.class_names
     self.image_shape = (crops.size, crops.size, 3)
 
-  def training(self, seed: int, batch: int, first: int, steps: int) -> "Feed":
-    """The batches of steps ``first`` to ``steps``, of a run of this seed and batch size."""
+  @property
+  def all_labels(self) -> np.ndarray | None:
+    """As `Resident.all_labels`; None where they take reading all images."""
+    return self._examples.labels
+
+  def training(self, seed: int, batch: int, first: int, steps: int, teacher=None) -> "Feed":
+    """The batches of steps ``first`` to ``steps``, of a run of this seed and batch size.
+
+    Args:
+      seed, batch: of the run.
+      first, steps: which steps.
+      teacher: see `stream.TrainingShares`.
+    """
     layout = _layout(batch)
-    source = stream.TrainingShares(self._examples, self._crops, seed, layout, steps)
+    source = stream.TrainingShares(self._examples, self._crops, seed, layout, steps, teacher)
     return self._feed(source, layout, first)
 
   def evaluation(self, batch: int) -> "Feed":
@@ -151,7 +170,7 @@ class Streamed:
     with self.evaluation(batch) as feed:
       for shares in feed:
         # One device after another, so that the examples are in their order.
-        images, labels, mask = (np.asarray(a).reshape(-1, *a.shape[2:]) for a in shares)
+        images, labels, mask = (np.asarray(a).reshape(-1, *a.shape[2:]) for a in shares[:3])
         yield images[mask > 0], labels[mask > 0]
 
   def sample(self, indices: np.ndarray) -> np.ndarray:
@@ -216,7 +235,8 @@ class Feed:
       shares := list(itertools.islice(self._shares, self._local))
     ):
       fields = ([getattr(s, field) for s in shares] for field in DeviceBatch._fields)
-      batch = DeviceBatch(*map(placement.join, fields))
+      # Without a teacher no share has logits.
+      batch = DeviceBatch(*(None if f[0] is None else placement.join(f) for f in fields))
       self._queue.append((batch, [s.unreadable for s in shares]))
     if not self._queue:
       raise StopIteration

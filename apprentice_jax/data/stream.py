@@ -32,12 +32,14 @@ class Share(NamedTuple):
     labels: int32 (share,).
     mask: float32 (share,); 0 where there is no image.
     unreadable: a line for each image that could not be read: its name and what is wrong.
+    logits: float32 (share, classes) of a teacher, or None.
   """
 
   images: np.ndarray
   labels: np.ndarray
   mask: np.ndarray
   unreadable: str
+  logits: np.ndarray | None = None
 
 
 class Layout(NamedTuple):
@@ -68,11 +70,20 @@ class TrainingShares:
   Example i in epoch e is cropped and mirrored in a way that (seed, e, i) alone decide. One that
   cannot be read is replaced by the next of the set that can, for as long as no more than
   SUBSTITUTES of a share cannot; beyond that a share has gaps.
+
+  Args:
+    examples, crops: the images, and how they are cut.
+    seed, steps: of the run.
+    layout: of its batches.
+    teacher: (uint8 images (share, size, size, 3), the places of their examples (share,)) -> logits
+      that go with them; it can be pickled. None: there are none.
   """
 
-  def __init__(self, examples: Examples, crops: Crops, seed: int, layout: Layout, steps: int):
+  def __init__(
+    self, examples: Examples, crops: Crops, seed: int, layout: Layout, steps: int, teacher=None
+  ):
     self._examples, self._crops, self._seed = examples, crops, seed
-    self._layout, self._steps = layout, steps
+    self._layout, self._steps, self._teacher = layout, steps, teacher
 
   def __len__(self) -> int:
     return self._steps * self._layout.local
@@ -99,8 +110,10 @@ class TrainingShares:
           break
         i = (i + 1) % len(self._examples)
         encoded, label = next(iter(self._examples.read([i])))
-      labels[j] = label
-    return Share(pixels, labels, np.ones(count, np.float32), "\n".join(unreadable))
+      index[j], labels[j] = i, label
+    # In the thread that decodes: the next share may be anywhere between the two.
+    logits = self._teacher(pixels, index) if self._teacher else None
+    return Share(pixels, labels, np.ones(count, np.float32), "\n".join(unreadable), logits)
 
 
 class EvaluationShares:

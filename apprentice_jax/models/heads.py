@@ -21,6 +21,7 @@ class Head(NamedTuple):
     ours: names of the classes that the outputs are to be of.
     field: place in the config, such as "config.teacher".
     trains: whether the network is to be trained, so that a new head makes sense.
+    parameters: whether it has parameters, as a file of a program or of logits has not.
   """
 
   mode: str = ""
@@ -28,6 +29,7 @@ class Head(NamedTuple):
   ours: tuple[str, ...] = ()
   field: str = "config.student"
   trains: bool = True
+  parameters: bool = True
 
 
 KEPT = Head()
@@ -73,6 +75,29 @@ def placed(params: dict, head: Head) -> dict:
   return params
 
 
+def outputs(count: int, head: Head) -> np.ndarray:
+  """Which of ``count`` outputs of a program, or columns of logits, are of the data's classes.
+
+  Returns:
+    int32 (classes,), in the order of the data's classes.
+
+  Raises:
+    ValueError: the classes do not fit; the message goes on from what gives the outputs.
+  """
+  if head.mode == "new":
+    raise ValueError(
+      f"holds no parameters, so its head cannot be trained anew: leave {head.field}.head=new out"
+    )
+  kernel = placed({NAME: {"kernel": np.arange(count)[None]}}, head)[NAME]["kernel"]
+  if kernel.shape[1] != len(head.ours):
+    raise ValueError(
+      f"has {count:,} outputs, and the data have {len(head.ours):,} classes: say what the outputs "
+      f"are called with --{head.field}.classes=FILE, and take those of the same classes with "
+      f"--{head.field}.head=match"
+    )
+  return kernel[0].astype(np.int32)
+
+
 def shapes(have: dict, count: int) -> dict:
   """The shapes of a network's variables, as they are with a new classifier of ``count`` outputs."""
   # Those of the last block's batch norm, the widest of all.
@@ -90,7 +115,7 @@ def _matched(own: dict, outputs: int, head: Head) -> dict:
   try:
     rows = list(class_names.places(head.ours, head.theirs))
   except ValueError as error:
-    new = f", or use --{head.field}.head=new" if head.trains else ""
+    new = f", or use --{head.field}.head=new" if head.trains and head.parameters else ""
     raise ValueError(
       f"{error}; name its classes as the data do with --{head.field}.classes=FILE{new}"
     ) from None
@@ -101,9 +126,10 @@ def _matched(own: dict, outputs: int, head: Head) -> dict:
 def _advice(head: Head) -> str:
   if not head.trains:
     return f"`eval --model` with --{head.field}.head=match takes the outputs of the same classes"
+  new = f" --{head.field}.head=new starts with a new head," if head.parameters else ""
   return (
-    f"--{head.field}.head=match takes the outputs of the same classes, --{head.field}.head=new "
-    f"starts with a new head, and --{head.field}.classes=FILE says what its classes are called here"
+    f"--{head.field}.head=match takes the outputs of the same classes,{new} and "
+    f"--{head.field}.classes=FILE says what its classes are called here"
   )
 
 

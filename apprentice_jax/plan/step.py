@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +10,7 @@ from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.data.splits import held, open_splits
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import networks, recipes
+from apprentice_jax.training import networks, recipes, teachers
 from apprentice_jax.training.dispatch import Program
 from apprentice_jax.training.program import Hyperparameters
 
@@ -102,6 +103,7 @@ def lower(config, data: Data, devices) -> Step:
       _array((count, share, *data.shape), jnp.uint8),
       _array((count, share), jnp.int32),
       _array((count, share)),
+      _array((count, share, data.classes)) if built.view.known else None,
     )
     hyper = Hyperparameters(weights, Rates(scalar, scalar))
     lowered = program.lower_feed(state, batch, hyper)
@@ -123,6 +125,8 @@ def lower(config, data: Data, devices) -> Step:
 
 
 def _network(model, optimizer, shape) -> Network:
+  if not isinstance(model, nn.Module):
+    return teachers.blank(model)
   init = lambda key, images: model.clone(norm_axis=None).init(key, images, True)
   found = jax.eval_shape(init, jax.random.key(0), _array((1, *shape)))
   state = jax.eval_shape(optimizer.build().init, found["params"]) if optimizer else None

@@ -383,4 +383,7 @@ def _seeds(rows) -> str:
 
 
 def _network(network) -> str:
+  # A teacher's file has no name of ours.
+  if not network.name:
+    return pathlib.Path(network.init).name
   return f"{network.name} at width {network.width:g}"

@@ -19,6 +19,7 @@ from apprentice_jax.training import (
   networks,
   preemption,
   preflight,
+  teachers,
 )
 from apprentice_jax.training.workdir import (
   claim,
@@ -60,6 +61,11 @@ def run_study(config, workdir) -> str:
           f"config.study.cells has {kind!r} without {other!r}, which it starts from: "
           f"add it, or set config.{other}.init."
         )
+  if "teacher" in kinds and teachers.kind(config.teacher.init):
+    raise ConfigError(
+      f"config.study.cells has 'teacher', and config.teacher.init={config.teacher.init} holds none "
+      "of our networks, so it has no row: leave 'teacher' out."
+    )
   workdir = local(workdir)
   config = networks.named(config, workdir)
   if (workdir / "metrics.jsonl").exists():

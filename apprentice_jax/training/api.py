@@ -15,6 +15,7 @@ from apprentice_jax.training import (
   preemption,
   preflight,
   recipes,
+  teachers,
 )
 from apprentice_jax.training.evaluate import score
 from apprentice_jax.training.run import Run
@@ -158,8 +159,15 @@ def _seen(config) -> str:
   """How a teacher from a file, which does not say so itself, sees the images."""
   if pathlib.Path(config.teacher.init).is_dir():
     return ""
+  kind = teachers.kind(config.teacher.init)
+  if kind == "logits":
+    return ""
   mean, std = recipes.normalisation(config, "teacher")
-  return f"; it sees images normalised by mean {mean} and std {std} (config.teacher_input)"
+  said = f"normalised by mean {mean} and std {std} (config.teacher_input)"
+  if kind:
+    takes = networks.model(config, "teacher", 1).pictures
+    said = f"{takes}, {said if takes.is_float else 'as they are stored'}"
+  return f"; it sees images {said}"
 
 
 def evaluate(workdir, split: str = "test", data_dir: str = "") -> dict:

@@ -19,6 +19,7 @@ import numpy as np
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill.step import State
 from apprentice_jax.models.layers import QuantConv
+from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import gpu, parallel
 from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.program import Hyperparameters, Part, Settings, Step
@@ -64,7 +65,10 @@ def _loops_on_cpu(settings: Settings) -> bool:
   """
   # Patches and matrix products (im2col) are as fast in a loop as outside of it.
   return all(
-    model.conv is QuantConv and model.im2col and model.dtype == jnp.float32
+    isinstance(model, ResNet)
+    and model.conv is QuantConv
+    and model.im2col
+    and model.dtype == jnp.float32
     for model in (settings.student, settings.teacher)
     if model
   )

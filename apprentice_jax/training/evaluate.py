@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import log_softmax
 
 from apprentice_jax.data import order
 from apprentice_jax.data.batches import DeviceBatch, DeviceData, Resident, Streamed, placed
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.step import Batch, Network, Predicted, evaluate_batch
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import cluster, parallel, progress
+from apprentice_jax.training import cluster, parallel, progress, teachers
 from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.program import make_apply, normalise
 
@@ -109,19 +111,48 @@ def score(
     check: see `Evaluator`.
     normalisation: mean and standard deviation of its images, where not the config's own.
   """
-  score_of = evaluator(model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std))))
   what = f"scoring {data.size:,} images of the {data.split} split"
   with progress.announced(what, said=cluster.first()):
+    if teachers.on_host(model):
+      return _scored_on_host(config, model, network, data, check)
+    score_of = evaluator(
+      model, *(normalisation or (tuple(config.data.mean), tuple(config.data.std)))
+    )
     if isinstance(data, Streamed):
       with data.evaluation(config.eval.batch_size) as feed:
         return score_of.streamed(network, feed, check)
     return score_of(network, data.on_devices, config.eval.batch_size, check)
 
 
+def _scored_on_host(config, model, network: Network, data: Resident | Streamed, check) -> dict:
+  """`score` of a teacher that no device runs."""
+
+  def batches():
+    start = 0
+    for images, labels in data.batches(config.eval.batch_size):
+      yield _on_host(model, network, images, labels, np.arange(start, start + len(labels)))
+      start += len(labels)
+
+  return _total(batches(), check)
+
+
+def _on_host(model, network: Network, images, labels, index) -> tuple[dict, Predicted]:
+  """`evaluate_batch` of a teacher that no device runs; ``index``: the images' places in the set."""
+  logits = model.logits(images, index, np.asarray(network.params["outputs"])).astype(np.float64)
+  log_p, predicted = log_softmax(logits, -1), np.argmax(logits, -1)
+  sums = {
+    "correct": np.sum(predicted == labels),
+    "loss": -np.sum(log_p[np.arange(len(labels)), labels]),
+    "count": len(labels),
+  }
+  return sums, Predicted(labels, predicted, np.exp(np.max(log_p, -1)))
+
+
 def agreement(a: dict, b: dict) -> float:
   """The share of examples for which two networks' scores on one set predict the same class."""
-  counted = a["answers"].predicted >= 0
-  return float(np.mean((a["answers"].predicted == b["answers"].predicted)[counted]))
+  # Without the filling of last batches, which may be of different sizes.
+  one, other = (found["answers"].predicted for found in (a, b))
+  return float(np.mean(one[one >= 0] == other[other >= 0]))
 
 
 def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None]) -> dict:
@@ -155,13 +186,17 @@ def _total(batches: Iterable[tuple[dict, jax.Array]], check: Callable[[], None])
 
 
 def doubt_teacher(config, model: ResNet, teacher: Network, data, mean, std):
-  """Warns of a fixed teacher that knows no more of the training images than chance.
+  """Warns of a fixed teacher that knows no more of the training images than chance, and refuses one
+  whose logits are no numbers.
 
   Args:
     config: the run's.
     model, teacher: the network, and its state on every device.
     data: the training split.
     mean, std: of the images that the teacher is made for.
+
+  Raises:
+    ConfigError: logits are NaN or infinite.
   """
   each = jax.device_count()
   # No more memory than training takes.
@@ -173,9 +208,18 @@ def doubt_teacher(config, model: ResNet, teacher: Network, data, mean, std):
   # Of a set that is labelled in part, chance is not known.
   if (labels < 0).any():
     return
-  count = len(some) // batch
-  batches = map(placed, np.split(data.sample(some), count), np.split(labels, count))
-  predicted = evaluator(model, mean, std).streamed(teacher, batches)["answers"].predicted
+  if teachers.on_host(model):
+    _, answers = _on_host(model, teacher, data.sample(some), labels, some)
+  else:
+    count = len(some) // batch
+    batches = map(placed, np.split(data.sample(some), count), np.split(labels, count))
+    answers = evaluator(model, mean, std).streamed(teacher, batches)["answers"]
+  if bad := int(np.sum(~np.isfinite(answers.confidence))):
+    raise ConfigError(
+      f"the logits of {config.teacher.init} are NaN or infinite for {bad} of {len(some)} training "
+      "images: check the file, and config.teacher_input.mean and std."
+    )
+  predicted = answers.predicted
   right, chance = int(np.sum(predicted == labels)), by_chance(predicted, labels)
   if is_chance(right, chance, len(some)):
     if config.teacher.head == "new":

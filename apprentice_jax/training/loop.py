@@ -263,7 +263,7 @@ def scores(run, state: State, split: str, final: bool = False) -> dict:
   if s.teacher_optimizer or final and state.teacher:
     networks["teacher"] = s.teacher, state.teacher
   # A teacher whose logits were computed ahead waits on the host for this.
-  elif final and run.teacher:
+  elif final and run.teacher and run.teacher.answers(run.splits[split]):
     networks["teacher"] = run.teacher.model, parallel.replicate(run.teacher.network)
   check, data = functools.partial(check_stop, "scoring; training is saved"), run.splits[split]
   answers = {

@@ -1,5 +1,6 @@
 """Where networks come from: built from the config, initialised, or read from a trained one."""
 
+import functools
 import math
 import os
 import pathlib
@@ -7,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from apprentice_jax import config as configs
 from apprentice_jax.data import class_names
 from apprentice_jax.data.augment import Augmentation
+from apprentice_jax.data.batches import Streamed
 from apprentice_jax.data.order import permutation
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
@@ -21,7 +24,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import fit, heads, magnitudes, sound
 from apprentice_jax.models.pytorch import pretrained
 from apprentice_jax.models.residual import ResNet, resnet
-from apprentice_jax.training import cluster, parallel
+from apprentice_jax.training import cluster, parallel, teachers
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import SGD
 from apprentice_jax.training.program import Settings, View, initialiser, normalise
@@ -49,6 +52,10 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
   begun = read_config(workdir) if workdir and os.path.exists(workdir / "config.json") else {}
   for which in ("student", "teacher"):
     path = student or config[which].init
+    # A file of a program or of logits is the network, whatever it is called.
+    if which == "teacher" and not student and teachers.kind(path):
+      result.teacher.name = ""
+      continue
     if not path and config[which].head == "new":
       result[which].head = ""
     # The student comes before, so it has its name by now.
@@ -74,8 +81,12 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
 
 
 def model(config, which: str, num_classes: int) -> ResNet:
-  """The config's "student" or "teacher" network."""
+  """The config's "student" or "teacher" network; a fixed teacher may be one of `teachers`."""
   network = config[which]
+  if which == "teacher" and teachers.kind(network.init):
+    # The threads that read images share the cores among them.
+    threads = 1 if config.data.image_size else 0
+    return teachers.model(network.init, num_classes, normalisation(config, which), threads)
   if not network.name:
     raise ConfigError(
       f"config.{which}.name is empty: name a network, such as resnet20, or give a trained one with "
@@ -136,7 +147,11 @@ def _view(config) -> View:
     return View(mean, std)
   # Without changes, augmented and stored images are the same: one program for both.
   changes = bool(config.data.pad or config.data.flip)
-  return View(mean, std, given.augmented or not changes, given.cached)
+  augmented = given.augmented or not changes
+  # A teacher on the host is never run by a step. Logits that are in a file are of one epoch.
+  kind = teachers.kind(config.teacher.init)
+  known = given.cached or kind in teachers.ON_HOST
+  return View(mean, std, augmented and kind != "logits", known)
 
 
 def known_epochs(built: Settings, passes: float) -> int:
@@ -164,6 +179,9 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
 
   def start(which, network, path, optimizer):
+    # The file of a program is all of its network.
+    if not isinstance(network, nn.Module):
+      return trained(config, which, path, data)
     # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
     init = initialiser(network.clone(norm_axis=None))
     # A new head must not be the very numbers that the network in ``path`` may have begun with: its
@@ -190,6 +208,20 @@ class Teacher(NamedTuple):
 
   model: ResNet
   network: Network
+
+  @property
+  def host_logits(self) -> Callable | None:
+    """(uint8 images, their places in the data set) -> logits, of a teacher that no device runs; it
+    can be pickled. None of any other."""
+    if not teachers.on_host(self.model):
+      return None
+    return functools.partial(self.model.logits, outputs=self.network.params["outputs"])
+
+  def answers(self, data) -> bool:
+    """Whether it can be scored on a split of other images than those that it teaches."""
+    # A file of logits knows no other images, and each process reads a part of a stream.
+    one = jax.process_count() == 1 or not isinstance(data, Streamed)
+    return not teachers.on_host(self.model) or one and self.model.sees_images
 
 
 def fixed_teacher(config, data, path: str) -> Teacher:
@@ -219,6 +251,8 @@ def trained(config, which: str, path: str, data, scored: bool = False) -> Networ
     f"config.{which}",
     not scored,
   )
+  if which == "teacher" and teachers.kind(path):
+    return teachers.network(model(config, which, len(data.class_names)), head, data)
   return load(
     path, model(config, which, len(data.class_names)), data.image_shape, scored, which, head
   )

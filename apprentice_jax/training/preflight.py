@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from apprentice_jax.data import class_names, files, folder
 from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
 from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError, nearest
 from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.precision import matches
 from apprentice_jax.models.residual import ResNet, variable_shapes
-from apprentice_jax.training import cluster
+from apprentice_jax.training import cluster, teachers
 from apprentice_jax.training.networks import located, model, output_names, trained
 from apprentice_jax.training.optimizer import shortened
 from apprentice_jax.training.recipes import recipe, recipes_of
@@ -35,7 +36,22 @@ def check(config, splits: Splits, recipes=None, begun: bool = False):
   data = cluster.agreed(lambda: _checked_data(config, splits, recipes, begun))
   for which in ("teacher", "student"):
     if path := config[which].init:
-      trained(config, which, path, data)
+      network = trained(config, which, path, data)
+      if which == "teacher" and teachers.kind(path):
+        _check_same_file(path, network)
+
+
+def _check_same_file(path: str, network: Network):
+  """Raises ConfigError unless every process has the same file of a teacher."""
+  # A program of another file would wait for the others for ever.
+  own = network.params["sha256"].tolist()
+  first = cluster.share(own)
+  cluster.agreed(lambda: _ensure_same(path, own == first))
+
+
+def _ensure_same(path: str, same: bool):
+  if not same:
+    raise ConfigError(f"{path} is another file here than in process 0: copy one to every machine.")
 
 
 def _checked_data(config, splits: Splits, recipes, begun: bool):
@@ -65,6 +81,7 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
         f"config.{which}.head is {own.head!r}, and config.{which}.init names no network to take."
       )
     if own.init:
+      _check_kind(config, which)
       source = located(config, which, begun)
       if source.is_dir() and not (source / "result.json").exists():
         raise ConfigError(
@@ -93,6 +110,19 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
         f"{config.student.name} matches: {nearest(pattern, layers)}"
       )
   return data
+
+
+def _check_kind(config, which: str):
+  """Raises ConfigError for a file of a program or of logits where a network trains."""
+  path = config[which].init
+  kind = teachers.kind(path)
+  if not kind or which == "teacher" and SCHEMES[config.scheme].teacher != "joint":
+    return
+  holds = "logits" if kind == "logits" else "a program"
+  raise ConfigError(
+    f"config.{which}.init={path} holds {holds} and no parameters to train: it can be the teacher "
+    "of schemes B and C."
+  )
 
 
 def _check_images(config, splits: Splits):

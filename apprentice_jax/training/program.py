@@ -91,7 +91,10 @@ class Part(NamedTuple):
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype) -> jax.Array:
-  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32."""
+  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32; for a
+  network that takes uint8, images as they are."""
+  if jnp.dtype(dtype) == jnp.uint8:
+    return images
   scale = 1 / (255 * jnp.asarray(std, jnp.float32))
   shift = jnp.asarray(mean, jnp.float32) / jnp.asarray(std, jnp.float32)
   return (images.astype(jnp.float32) * scale - shift).astype(dtype)
@@ -140,7 +143,7 @@ class Step:
     Returns:
       The new state, and the step's metrics; see `Trainer.step`.
     """
-    seen = self._batch(batch.images, batch.images, batch.labels)
+    seen = self._batch(batch.images, batch.images, batch.labels, batch.logits)
     return self.trainer.step(state, seen, hyper.weights, hyper.rates, observe)
 
   def resident(
@@ -193,7 +196,8 @@ class Step:
       return batch
     # Where the teacher sees what the student sees, images are normalised once for both.
     mean, std = view.mean or s.mean, view.std or s.std
-    if stored is images and (mean, std) == (s.mean, s.std):
+    same = (mean, std, s.teacher.dtype) == (s.mean, s.std, s.student.dtype)
+    if stored is images and same:
       return batch
     return batch._replace(teacher_images=normalise(stored, mean, std, s.teacher.dtype))
 

@@ -26,6 +26,7 @@ from apprentice_jax.training import (
   parallel,
   recipes,
   teacher_logits,
+  teachers,
 )
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.dispatch import program
@@ -90,7 +91,10 @@ class Run:
       # 2. Look at a fixed teacher, and compute its logits ahead.
       if not now.step:
         self._doubt_teacher(now.state)
-      logits = self._teachers_logits() if self.teacher and now.step < steps else None
+      ahead = self.teacher and not isinstance(self.data, Streamed)
+      if self.teacher and not ahead and now.step < steps:
+        self._announce_teacher()
+      logits = self._teachers_logits() if ahead and now.step < steps else None
       # 3. Train.
       with MetricsWriter(self.workdir, now.step) as writer:
         recorder = Recorder(self, writer, self._progress(now.step), began)
@@ -164,7 +168,8 @@ class Run:
     """A context of the training images: on the devices, with a teacher's logits, or a stream."""
     config = self.config
     if isinstance(self.data, Streamed):
-      return self.data.training(config.seed, config.batch_size, step, self.schedule.steps)
+      teacher = self.teacher and self.teacher.host_logits
+      return self.data.training(config.seed, config.batch_size, step, self.schedule.steps, teacher)
     return contextlib.nullcontext(self.data.on_devices._replace(logits=logits))
 
   def _progress(self, step: int) -> Progress:
@@ -204,8 +209,23 @@ class Run:
       self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std
     )
 
+  def _announce_teacher(self):
+    """Says what a teacher costs that runs in the threads that read images."""
+    model = self.teacher.model
+    if cluster.first() and model.sees_images:
+      rate = model.speed(self.data.sample(np.arange(min(16, self.data.size))))
+      print(
+        f"the teacher {model.path} runs in ONNX Runtime beside the decoder: {rate:,.0f} images/s "
+        "in each thread",
+        flush=True,
+      )
+
   def _teachers_logits(self) -> jax.Array:
     """The fixed teacher's logits, on every device."""
+    # Those in a file are the same in every epoch.
+    if teachers.kind(self.config.teacher.init) == "logits":
+      logits = self.teacher.host_logits(None, np.arange(self.data.size))
+      return parallel.replicate(parallel.same_on_all(logits[None]))
     passes = self.schedule.steps / self.schedule.per_epoch
     logits = teacher_logits.cached_logits(
       self.teacher,

@@ -26,7 +26,7 @@ from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import cache_dir, write_whole
 from apprentice_jax.models.residual import ResNet
-from apprentice_jax.training import cluster, parallel
+from apprentice_jax.training import cluster, parallel, teachers
 from apprentice_jax.training.compiled import Kept
 from apprentice_jax.training.networks import Teacher
 from apprentice_jax.training.program import Settings, View, make_apply, normalise
@@ -73,17 +73,24 @@ def cached_logits(
   if missing:
     network = parallel.replicate(network)
     cluster.on_first(lambda: _announce(folder, shape, epochs, len(missing)))
-    logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
+    if teachers.on_host(model):
+      logits_of = _on_host(model, settings.augmentation, view)
+    else:
+      logits_of = _program(model, settings.augmentation, view, settings.mean, settings.std)
     # Other runs of a study may be at the same epochs: each takes them in an order of its own, and
     # what is there by then.
     for done, epoch in enumerate(cluster.share(random.sample(missing, len(missing))), 1):
       if cluster.first():
         found[epoch] = _read(folder, epoch, shape)
       if cluster.share(found[epoch] is None):
+        began = time.monotonic()
         found[epoch] = _epoch(logits_of, network, data.on_devices, epoch, key, batch, check)
+        rate = f", {data.size / (time.monotonic() - began):,.0f} images/s"
         cluster.on_first(lambda: _write(folder, epoch, found[epoch]))
+      else:
+        rate = ""
       if cluster.first():
-        print(f"teacher's logits: {done} of {len(missing)} epochs", flush=True)
+        print(f"teacher's logits: {done} of {len(missing)} epochs{rate}", flush=True)
   # Process 0 has all epochs; the others bring arrays of the same shape to the exchange.
   nothing = np.zeros(shape, np.float32)
   return parallel.same_on_all(np.stack([nothing if logits is None else logits for logits in found]))
@@ -107,11 +114,7 @@ def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
   mean, std = view.mean or mean, view.std or std
 
   def logits(network, data, index, epoch, key, i):
-    if view.augmented:
-      epochs = jnp.full(index.shape[1:], epoch)
-      images = augmented(data.images, index[i], epochs, key, augmentation)
-    else:
-      images = jnp.take(data.images, index[i], axis=0)
+    images = _seen(data, index, epoch, key, i, augmentation, view)
     images = normalise(images, mean, std, model.dtype)
     found, _ = apply(network.params, network.batch_stats, images, False)
     return jax.lax.all_gather(found, parallel.AXIS, tiled=True)
@@ -119,6 +122,31 @@ def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
   over = parallel.over_replicas(logits, (False, False, True, False, False, False))
   about = (model, augmentation, view, mean, std)
   return Kept(over, "teacher_logits", *about, what="the teacher's logits")
+
+
+def _seen(data, index, epoch, key, i, augmentation: Augmentation, view: View):
+  """The i-th batch of uint8 images, on one replica, as a teacher sees them."""
+  if not view.augmented:
+    return jnp.take(data.images, index[i], axis=0)
+  epochs = jnp.full(index.shape[1:], epoch)
+  return augmented(data.images, index[i], epochs, key, augmentation)
+
+
+def _on_host(model, augmentation: Augmentation, view: View):
+  """As `_program`, of a teacher that no device runs."""
+
+  def images(data, index, epoch, key, i):
+    seen = _seen(data, index, epoch, key, i, augmentation, view)
+    return jax.lax.all_gather(seen, parallel.AXIS, tiled=True)
+
+  over = parallel.over_replicas(images, (False, True, False, False, False))
+  images_of = Kept(over, "teacher_images", augmentation, view, what="the teacher's images")
+
+  def logits(network, data, index, epoch, key, i):
+    pixels = np.asarray(images_of(data, index, epoch, key, i))
+    return model.logits(pixels, None, np.asarray(network.params["outputs"]))
+
+  return logits
 
 
 def _epoch(

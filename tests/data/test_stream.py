@@ -96,7 +96,8 @@ def all_equal(shares, others):
 
 def joined(shares):
   """One share of several."""
-  *arrays, lines = zip(*shares)
+  *arrays, lines, logits = zip(*shares)
+  assert not any(logits)
   return stream.Share(*(np.concatenate(a) for a in arrays), "\n".join(filter(None, lines)))
 
 
