@@ -86,7 +86,8 @@ def outputs(count: int, head: Head) -> np.ndarray:
   """
   if head.mode == "new":
     raise ValueError(
-      f"holds no parameters, so its head cannot be trained anew: leave {head.field}.head=new out"
+      f"holds no parameters, so its head cannot be trained anew: set --{head.field}.head=match, or "
+      f"--{head.field}.head= for outputs in the order of the data's classes"
     )
   kernel = placed({NAME: {"kernel": np.arange(count)[None]}}, head)[NAME]["kernel"]
   if kernel.shape[1] != len(head.ours):

@@ -101,8 +101,9 @@ ROWS = [
   Row(
     "logits with a new head",
     LOGITS + " --config.teacher.head=new",
-    "{place}/logits.npz holds no parameters, so its head cannot be trained anew: leave "
-    "config.teacher.head=new out.",
+    "{place}/logits.npz holds no parameters, so its head cannot be trained anew: set "
+    "--config.teacher.head=match, or --config.teacher.head= for outputs in the order of the data's "
+    "classes.",
     logits(),
   ),
   Row(
