@@ -71,7 +71,8 @@ def _walk(closed, arguments, times, found) -> list[bool]:
 def _results(eqn, taken, times, found) -> list[bool]:
   name, params, count = eqn.primitive.name, eqn.params, len(eqn.outvars)
   if name == "scan":
-    carries = slice(params["num_consts"], params["num_consts"] + params["num_carry"])
+    consts, carried = _scanned(params)
+    carries = slice(consts, consts + carried)
     return _loop(params["jaxpr"], taken, carries, times * params["length"], found)
   if name == "while":
     first = params["cond_nconsts"]
@@ -85,6 +86,14 @@ def _results(eqn, taken, times, found) -> list[bool]:
     arguments = len(getattr(inner, "jaxpr", inner).invars)
     return _walk(inner, taken[-arguments:] if arguments else [], times, found)
   return [_result(name, params, eqn.invars, taken)] * count
+
+
+def _scanned(params) -> tuple[int, int]:
+  """How many operands of a scan are the same in all turns, and how many each turn hands on."""
+  if "ft_in" not in params:  # before jax 0.12
+    return params["num_consts"], params["num_carry"]
+  consts, carried, _ = params["ft_in"].unpack()
+  return len(consts), len(carried)
 
 
 def _loop(body, taken, carries, times, found) -> list[bool]:
