@@ -19,3 +19,4 @@ def test_the_snippets_run(capsys):
   # What the training step and the last lines computed.
   assert np.isfinite(names["value"])
   assert all(np.any(g) for g in jax.tree.leaves(names["gradients"]["head"]))
+  assert names["losses"][-1] < names["losses"][0]
