@@ -163,8 +163,6 @@ ROWS = [
     re.compile(r".*/logits.npz cannot be read \(.*\)\."),
     file("logits.npz"),
   ),
-]
-ROWS += [
   Row(
     "a teacher in ONNX without ONNX Runtime",
     TAUGHT + "{place}/net.onnx",

@@ -16,7 +16,15 @@ from runs import begin, tiny
 import apprentice_jax
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import api, compiled, networks, preflight, teacher_logits
+from apprentice_jax.training import (
+  api,
+  compiled,
+  dispatch,
+  networks,
+  preflight,
+  run,
+  teacher_logits,
+)
 from apprentice_jax.training.records import read_records
 from apprentice_jax.training.teachers import onnx, stablehlo
 
@@ -85,6 +93,17 @@ def test_a_file_of_our_export(by_workdir, pretrained, tmp_path, capsys):
     f"the teacher is {file}; it sees images of 8x8 pixels and 1 channel, as they are stored."
     in capsys.readouterr().out
   )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["scan", "while"])
+def test_a_program_in_the_loops_of_accelerators(loop, network, by_workdir, tmp_path, monkeypatch):
+  """Of a fixed batch, so that a loop over its pieces is inside the loop of steps."""
+  file = write_program(network, tmp_path / "teacher.stablehlo", (3, 8, 8, 1))
+  row = dispatch.Dispatch(loop, 5, dispatch.THIS)
+  monkeypatch.setattr(run, "program", lambda settings: dispatch.Program(settings, row))
+  api.train(config_of(file), tmp_path / "run")
+  assert_same_curve(tmp_path / "run", by_workdir)
 
 
 @pytest.mark.slow
