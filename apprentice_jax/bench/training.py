@@ -32,7 +32,7 @@ from apprentice_jax.bench.step import in_turns, loss_weights, settings, stepper,
 from apprentice_jax.data.batches import AHEAD, Streamed, example_indices
 from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.training import compiled, networks, parallel
+from apprentice_jax.training import compiled, networks, parallel, teachers
 from apprentice_jax.training.dispatch import HOST_STEPS, THIS, Program, program
 from apprentice_jax.training.evaluate import score
 from apprentice_jax.training.program import Step, initialiser
@@ -67,7 +67,7 @@ def measure(config) -> dict:
   step, row = statistics.median(seconds["step"]), program(built).row
   report = {
     "student": config.student.name,
-    "teacher": (config.teacher.name or config.teacher.init) if built.teacher else None,
+    "teacher": (_teachers_file(config) or config.teacher.name) if built.teacher else None,
     "scheme": config.scheme,
     "precision": config.precision,
     "dtype": config.dtype,
@@ -215,10 +215,15 @@ def _loop(config, splits: Splits, step_seconds: float) -> dict:
   ):
     # Of a network that has learnt nothing, say.
     warnings.simplefilter("ignore")
-    _Unscored(config, pathlib.Path(folder), splits, "", "").run()
+    _Unscored(config, pathlib.Path(folder), splits, _teachers_file(config), "").run()
     records = [r for r in read_records(folder) if "loss" in r][1:]
   found = {k: statistics.median(r[k] for r in records) for k in ("images_per_second", "data_wait")}
   return {**found, "step_share": step_seconds * found["images_per_second"] / config.batch_size}
+
+
+def _teachers_file(config) -> str:
+  """The file of a teacher that has no weights of ours to make at random; "" of any other."""
+  return config.teacher.init if teachers.kind(config.teacher.init) else ""
 
 
 def _input(config, data) -> dict:
