@@ -34,7 +34,7 @@ _ACTIVE: contextvars.ContextVar["Interceptor | None"] = contextvars.ContextVar(
 )
 
 
-def activation(x: Array, *, signed: bool | None = None) -> Array:
+def activation(x: Array, *, signed: bool | None = None, relu: bool = False) -> Array:
   """A quantization point of a plain module's own; what the layers behind it read is quantized once.
 
   Outside of `quantize` it returns x. Inside, it returns the values on the grid. A layer that reads
@@ -44,12 +44,18 @@ def activation(x: Array, *, signed: bool | None = None) -> Array:
     x: float array, (batch, ...).
     signed: whether the grid has levels below zero; None: unless the trace shows that x has no value
       below zero, as behind a ReLU.
+    relu: take ``nn.relu(x)`` in the place of x. Inside of `quantize` the grid's clip at 0 is this
+      ReLU, so that the backward pass has one mask and not two.
 
   Returns:
     An array of x's shape and dtype.
   """
+  if signed and relu:
+    raise ValueError("activation: no value behind a ReLU is below zero; leave out signed or relu.")
   interceptor = _ACTIVE.get()
-  return x if interceptor is None else interceptor.point(x, signed)
+  if interceptor is None:
+    return nn.relu(x) if relu else x
+  return interceptor.point(x, signed, relu)
 
 
 def kind(module: nn.Module) -> type | None:
@@ -129,7 +135,7 @@ class Interceptor:
   def layer(self, next_fun, module, inputs):
     raise NotImplementedError
 
-  def point(self, x, signed):
+  def point(self, x, signed, relu):
     raise NotImplementedError
 
 
@@ -194,11 +200,11 @@ class Quantizing(Interceptor):
       )
     return checkpoint_name(y.astype(product.dtype or y.dtype), levels.CONVOLVED)
 
-  def point(self, x, signed):
+  def point(self, x, signed, relu):
     module, name = self.here()
     path = "/".join(filter(None, (self.path(module), name)))
     if self.quantization.precision.activations == FULL:
-      return x
+      return nn.relu(x) if relu else x
     scope = module.scope.push(name, reuse=True)
     quantized = self._encode(scope, path, x, self.plan.points[path])
     x = decode(quantized, x.dtype)

@@ -137,11 +137,11 @@ class _Recording(Interceptor):
     )
     return y
 
-  def point(self, x, signed):
+  def point(self, x, signed, relu):
     module, name = self.here()
     path = "/".join(filter(None, (self.path(module), name)))
     self._points[path] = signed
-    return checkpoint_name(x, f"{_MARK}{path}")
+    return checkpoint_name(nn.relu(x) if relu else x, f"{_MARK}{path}")
 
   def result(self, found, params) -> Traced:
     layers, sizes = {}, _kernels(params)

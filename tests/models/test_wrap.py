@@ -251,7 +251,7 @@ class Points(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    x = apprentice_jax.activation(nn.relu(x))
+    x = apprentice_jax.activation(x, relu=True)
     x = nn.Dense(4, name="a")(x) + x
     return nn.Dense(3, name="b")(apprentice_jax.activation(x, signed=True))
 
@@ -282,7 +282,10 @@ def test_a_point_is_quantized_once_and_nothing_outside():
   plain = {name: params[name] for name in "ab"}
   both = lambda name, x: x @ params[name]["kernel"] + params[name]["bias"]
   expected = both("b", both("a", nn.relu(x)) + nn.relu(x))
-  np.testing.assert_allclose(apply(Points(), plain, x), expected, 1e-5, 1e-5)
+  for outside in (Points(), quantize(Points(), "32A,32W")):
+    np.testing.assert_allclose(apply(outside, plain, x), expected, 1e-5, 1e-5)
+  with pytest.raises(ValueError, match="leave out signed or relu"):
+    apprentice_jax.activation(x, signed=True, relu=True)
 
 
 class Block(nn.Module):

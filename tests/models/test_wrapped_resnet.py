@@ -23,7 +23,7 @@ class Block(nn.Module):
       self.width, (3, 3), strides, padding=1, use_bias=False, name=name
     )
     y = BatchNorm(self.train, name="norm1")(conv("conv1", self.strides)(x))
-    y = activation(nn.relu(y))
+    y = activation(y, relu=True)
     y = BatchNorm(self.train, name="norm2")(conv("conv2", 1)(y))
     x = x[:, :: self.strides, :: self.strides]
     extra = (self.width - x.shape[-1]) // 2
