@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,8 @@ from apprentice_jax.data.batches import DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Rates, State
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.models.imported import ImportedNetwork
+from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import networks, parallel, teachers
 from apprentice_jax.training.dispatch import HOST_STEPS, Program
 from apprentice_jax.training.program import Hyperparameters, Part, Settings, initialiser
@@ -96,7 +97,7 @@ def stepper(
   images = jnp.asarray(data.images[: min(batch_size, 64)], built.student.dtype) / 128 - 1
 
   def network(model, optimizer):
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, ResNet | ImportedNetwork):
       return teachers.blank(model)
     found = initialiser(model.clone(norm_axis=None))(jax.random.key(0), images, {})
     return found._replace(opt_state=optimizer.build().init(found.params)) if optimizer else found

@@ -113,7 +113,9 @@ def _check_study(config):
 
 
 def _check_networks(config, precisions):
-  from apprentice_jax.models.residual import resnet  # here, not above: it loads flax
+  # Here, not above: they load flax.
+  from apprentice_jax.models.imported import is_imported
+  from apprentice_jax.models.residual import resnet
 
   # A study may state precisions that the call at hand does not train: these only have to parse.
   try:
@@ -121,22 +123,45 @@ def _check_networks(config, precisions):
       Precision.parse(p)
     for p in (config.precision, *precisions):
       quantization(config, p)
-    for network in (config.student, config.teacher):
+    for which in ("student", "teacher"):
+      network = config[which]
+      if is_imported(network.name):
+        continue
       settings = dict(width=network.width, shortcut=network.shortcut or None, remat=config.remat)
       resnet(network.name or "resnet20", 2, **settings)
   except ValueError as error:
     raise ConfigError(f"config: {error}") from None
+  for which in ("student", "teacher"):
+    if is_imported(config[which].name):
+      _check_imported(config, which)
+
+
+def _check_imported(config, which: str):
+  """Raises ConfigError where fields of our ResNets are set for a network of the user's own."""
+  name = f"config.{which}.name={config[which].name}"
+  for field, value, usual in (
+    (f"config.{which}.shortcut", config[which].shortcut, ""),
+    ("config.remat", config.remat, "none"),
+  ):
+    _ensure(
+      value == usual,
+      f"{name} is a network of your own, and {field}={value} is of our ResNets: write it into your "
+      f"module, and leave {field} as it is.",
+    )
 
 
 def _check_trained_start(config, precisions):
   """Raises ConfigError where WRPN's grid to 1 would round trained weights away; a study has
   ``precisions``."""
+  from apprentice_jax.models.imported import is_imported  # here, not above: it loads flax
+
   # Only what starts from trained weights has weights to lose.
   schemes = config.study.cells if precisions else (config.scheme,)
   trained = [name for name in schemes if name in SCHEMES and SCHEMES[name].pretrained_student]
   for precision in precisions or (config.precision,) if trained else ():
     q = quantization(config, precision)
-    if q.precision.weights == FULL or (q.weights, q.wrpn_scale) != ("wrpn", "unit"):
+    on_unit_grid = (q.weights, q.wrpn_scale) == ("wrpn", "unit")
+    if q.precision.weights == FULL or not on_unit_grid or is_imported(config.student.name):
       continue
     zeros = _zeros_on_unit_grid(config.student, q.precision.weights)
     _ensure(

@@ -79,7 +79,7 @@ def _network(which: str) -> dict:
   files = ", or a fixed teacher's StableHLO, ONNX or logits file" if which == "teacher" else ""
   return {
     (f"{which}.", Tags(which)): [
-      Field("name", "resnet20", f"The architecture; empty: that of the network in {init}."),
+      Field("name", "resnet20", f"The architecture, or package.module:function; empty: {init}'s."),
       Field("width", 1.0, "The factor that multiplies the architecture's channels."),
       Field("shortcut", "", "Shortcuts where shapes differ: pad or conv; empty: the usual ones."),
     ],

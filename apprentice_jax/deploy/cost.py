@@ -14,7 +14,10 @@ from apprentice_jax.deploy import network as nodes
 from apprentice_jax.deploy import packed
 from apprentice_jax.deploy.lower import lower
 from apprentice_jax.deploy.network import FULL, Conv, Lowered, Value, check, inputs
-from apprentice_jax.models.residual import variable_shapes
+from apprentice_jax.deploy.unlowered import Unlowered, unlowered
+from apprentice_jax.models.imported import ImportedNetwork
+from apprentice_jax.models.residual import ResNet, variable_shapes
+from apprentice_jax.models.table import Row
 
 
 class LayerCost(NamedTuple):
@@ -53,10 +56,10 @@ class Cost(NamedTuple):
   Attributes:
     parameters: weights, and a scale and a bias per output channel.
     weight_bits: bits of all weights.
-    bytes: of the packed file.
+    bytes: of the packed file; of an `Unlowered` network, of what such a file would hold.
     macs: multiply-accumulates by precision, such as "8A,2W".
     bops: see `LayerCost.bops`.
-    peak_bytes: see `peak_bytes`.
+    peak_bytes: see `peak_bytes`; None of an `Unlowered` network.
     sparsity: the fraction of integer weights that are zero; None where there are none.
   """
 
@@ -65,30 +68,38 @@ class Cost(NamedTuple):
   bytes: int
   macs: dict[str, int]
   bops: int
-  peak_bytes: int
+  peak_bytes: int | None
   sparsity: float | None
 
 
-def total(network: Lowered, packing: str = "bits") -> Cost:
+def total(network: Lowered | Unlowered, packing: str = "bits") -> Cost:
   """The cost of a network; ``packing``: see `packed.write`."""
   every, macs = layers(network), collections.Counter()
   for layer in every:
     macs[f"{layer.activation_bits}A,{layer.weight_bits}W"] += layer.macs
   integers = [layer for layer in every if layer.zeros is not None]
   zeros, levels = (sum(getattr(l, field) for l in integers) for field in ("zeros", "weights"))
+  if isinstance(network, Unlowered):
+    rows = network.rows()
+    numbers, size, peak = (sum(r.parameters for r in rows), sum(r.bytes for r in rows), None)
+  else:
+    numbers = sum(layer.weights + 2 * layer.channels for layer in every)
+    size, peak = len(packed.encode(network, packing)), peak_bytes(network)
   return Cost(
-    parameters=sum(layer.weights + 2 * layer.channels for layer in every),
+    parameters=numbers,
     weight_bits=sum(layer.weights * layer.weight_bits for layer in every),
-    bytes=len(packed.encode(network, packing)),
+    bytes=size,
     macs=dict(macs),
     bops=sum(layer.bops for layer in every),
-    peak_bytes=peak_bytes(network),
+    peak_bytes=peak,
     sparsity=zeros / levels if integers else None,
   )
 
 
-def layers(network: Lowered) -> list[LayerCost]:
+def layers(network: Lowered | Unlowered) -> list[LayerCost]:
   """The cost of every convolution and dense layer, in order."""
+  if isinstance(network, Unlowered):
+    return [_traced(row, network.zeros.get(row.path)) for row in network.rows() if row.layer]
   values = check(network)
   convs = [node for node in network.nodes if isinstance(node, Conv)]
   return [_layer(node, values[node.input], values[node.name]) for node in convs]
@@ -99,6 +110,14 @@ def _layer(node: Conv, x: Value, result: Value) -> LayerCost:
   zeros = None if w.bits == FULL else int(np.sum(w.levels == 0))
   macs = w.levels.size * height * width
   return LayerCost(node.name, w.levels.size, w.bits, x.bits, channels, macs, zeros)
+
+
+def _traced(row: Row, zeros: int | None) -> LayerCost:
+  layer, bits = row.layer, row.precision
+  weights = math.prod(layer.kernel)
+  return LayerCost(
+    row.path, weights, bits.weights, bits.activations, layer.channels, layer.macs, zeros
+  )
 
 
 _KEPT = (nodes.Image, nodes.Quantize, nodes.Relu, nodes.MaxPool, nodes.Mean)
@@ -132,7 +151,7 @@ def peak_bytes(network: Lowered) -> int:
   return max(map(held, range(len(steps))))
 
 
-def table(network: Lowered, packing: str = "bits", by_layer: bool = False) -> str:
+def table(network: Lowered | Unlowered, packing: str = "bits", by_layer: bool = False) -> str:
   """The cost as text; ``by_layer``: with a Markdown table of its layers."""
   cost = total(network, packing)
   macs = ", ".join(f"{count:,} at {precision}" for precision, count in cost.macs.items())
@@ -140,11 +159,12 @@ def table(network: Lowered, packing: str = "bits", by_layer: bool = False) -> st
   lines = [
     f"{network.architecture} {network.precision}, one image of {shape}:",
     f"  parameters         {cost.parameters:,}; weights of {cost.weight_bits:,} bits",
-    f"  packed file        {cost.bytes:,} bytes",
+    f"  {_FILE[type(network)]}        {cost.bytes:,} bytes",
     f"  multiply-adds      {macs}",
     f"  bit operations     {cost.bops:,}",
-    f"  activation memory  {cost.peak_bytes:,} bytes at most",
   ]
+  if cost.peak_bytes is not None:
+    lines.append(f"  activation memory  {cost.peak_bytes:,} bytes at most")
   if cost.sparsity is not None:
     lines.append(f"  integer weights    {cost.sparsity:.1%} are zero")
   if by_layer:
@@ -152,6 +172,8 @@ def table(network: Lowered, packing: str = "bits", by_layer: bool = False) -> st
   return "\n".join(lines)
 
 
+# No file holds the weights of an `Unlowered` network in their bits.
+_FILE = {Lowered: "packed file", Unlowered: "at its bits"}
 _COLUMNS = ("layer", "weights", "bits", "input bits", "multiply-adds", "bit operations", "zero")
 
 
@@ -166,14 +188,24 @@ def parameters(model: nn.Module, image_shape) -> int:
   return sum(a.size for a in jax.tree.leaves(variable_shapes(model, tuple(image_shape))["params"]))
 
 
-def blank(model: nn.Module, image_shape, **about) -> Lowered:
+def blank(model: ResNet | ImportedNetwork, image_shape, **about) -> Lowered | Unlowered:
   """The model lowered with weights of zero; all but the sparsity costs what a trained one does.
 
   Args:
-    model: as `models.resnet` makes it.
+    model: as `models.resnet` makes it, or a user's own, which is not lowered.
     image_shape: (height, width, channels).
     **about: further arguments of `lower.lower`.
   """
+  names = tuple(map(str, range(model.num_classes)))
+  about = {
+    "class_names": names,
+    "mean": (0.5,),
+    "std": (0.5,),
+    **about,
+    "image_shape": tuple(image_shape),
+  }
+  if isinstance(model, ImportedNetwork):
+    return unlowered(model, **about)
 
   def fill(path, leaf):
     # Zero is no step of a grid.
@@ -182,7 +214,5 @@ def blank(model: nn.Module, image_shape, **about) -> Lowered:
 
   shapes = variable_shapes(model, tuple(image_shape))
   variables = [shapes["params"], shapes["batch_stats"]]
-  names = tuple(map(str, range(model.num_classes)))
-  about = {"class_names": names, "mean": (0.5,), "std": (0.5,), **about}
   filled = jax.tree_util.tree_map_with_path(fill, variables)
-  return lower(model, *filled, image_shape=tuple(image_shape), **about)
+  return lower(model, *filled, **about)

@@ -30,6 +30,7 @@ import numpy as np
 from apprentice_jax.deploy import preprocessing, program
 from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
+from apprentice_jax.deploy.unlowered import Unlowered
 from apprentice_jax.files import write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -40,7 +41,7 @@ PROMISE = (
 )
 
 
-def write(network: Lowered, path):
+def write(network: Lowered | Unlowered, path):
   """Writes the program to ``path`` and the sidecar to ``path`` + ".json"."""
   data = bytes(export(network).serialize())
   sidecar = {
@@ -68,12 +69,13 @@ def _checksum(data: bytes, sidecar: dict) -> str:
   return hashlib.sha256(said + data).hexdigest()
 
 
-def export(network: Lowered) -> jax.export.Exported:
+def export(network: Lowered | Unlowered) -> jax.export.Exported:
   """The program of uint8 images (batch, height, width, channels), of any batch."""
   (batch,) = jax.export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)
-  logits = jax.jit(functools.partial(program.logits, network))
-  return jax.export.export(logits, platforms=PLATFORMS)(images)
+  is_lowered = isinstance(network, Lowered)
+  logits = functools.partial(program.logits, network) if is_lowered else network.logits
+  return jax.export.export(jax.jit(logits), platforms=PLATFORMS)(images)
 
 
 def load(path) -> Predictor:

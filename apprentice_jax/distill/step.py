@@ -71,7 +71,8 @@ class Trainer:
     student_optimizer, teacher_optimizer: optax transformations whose updates are multiplied by
       minus the learning rate; teacher_optimizer None if the teacher is fixed.
     teacher_gradient: whether the distillation term trains the teacher too.
-    weight_health: (student's params before, after the update) -> float32 (layers, n), or None.
+    weight_health: (student's params before, after the update, shape of an image) -> float32
+      (layers, n), or None.
     activation_health: (student's params, batch_stats, images) -> float32 (sites, n), or None.
     axis: name of the replicas' mesh axis, or None for a single one.
     norm: the Euclidean norm of all gradients together.
@@ -82,7 +83,7 @@ class Trainer:
   teacher: Apply | None = None
   teacher_optimizer: optax.GradientTransformation | None = None
   teacher_gradient: bool = False
-  weight_health: Callable[[Any, Any], jax.Array] | None = None
+  weight_health: Callable[[Any, Any, tuple], jax.Array] | None = None
   activation_health: Callable[[Any, Any, jax.Array], jax.Array] | None = None
   axis: str | None = None
   norm: Callable[[Any], jax.Array] = global_norm
@@ -167,7 +168,8 @@ class Trainer:
         )
     if self.weight_health is not None:
       with jax.named_scope("health"):
-        metrics["weights"] = self.weight_health(state.student.params, student.params)
+        params = state.student.params, student.params
+        metrics["weights"] = self.weight_health(*params, batch.images.shape[1:])
     return State(student, teacher), metrics
 
   def _observed(self, student: Network, images: jax.Array, observe) -> jax.Array:

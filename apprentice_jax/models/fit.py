@@ -7,7 +7,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import NAMES, ResNet, resnet, variable_shapes
+from apprentice_jax.models.wrap import KEY
 
 # What every network has; the rest are parameters of quantizers.
 ESSENTIAL = ("kernel", "scale", "bias", "mean", "var")
@@ -31,7 +33,7 @@ def shapes(params, batch_stats) -> Shapes:
   }
 
 
-def expected(network: ResNet, image_shape: tuple[int, int, int]) -> Shapes:
+def expected(network: ResNet | ImportedNetwork, image_shape: tuple[int, int, int]) -> Shapes:
   """The shapes that a network's variables have."""
   variables = variable_shapes(network, image_shape)
   return shapes(variables["params"], variables["batch_stats"])
@@ -39,7 +41,7 @@ def expected(network: ResNet, image_shape: tuple[int, int, int]) -> Shapes:
 
 def mismatch(
   have: Shapes,
-  network: ResNet,
+  network: ResNet | ImportedNetwork,
   image_shape,
   which: str,
   complete: bool = False,
@@ -65,7 +67,7 @@ def mismatch(
   spelled = spelled or (lambda name, shape: (name, shape))
   want, wrong = expected(network, tuple(image_shape)), []
   for name, shape in want.items():
-    if have.get(name) != shape and (name in have or name.endswith(ESSENTIAL)):
+    if have.get(name) != shape and (name in have or _is_needed(name, network)):
       theirs, shape = spelled(name, shape)
       is_now = spelled(name, have[name])[1] if name in have else "missing"
       wrong.append(f"{theirs} is {is_now}, not {shape}")
@@ -92,6 +94,13 @@ def mismatch(
       "full-precision one is precision=32A32W."
     )
   return ""
+
+
+def _is_needed(name: str, network: ResNet | ImportedNetwork) -> bool:
+  """Whether a variable is no parameter of a quantizer, which would start from a batch."""
+  if isinstance(network, ImportedNetwork):
+    return not name.startswith(f"{KEY}/")
+  return name.endswith(ESSENTIAL)
 
 
 def recognise(have: Shapes) -> ResNet | None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.models import magnitudes
+from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.levels import encode_weights
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet, variable_shapes
@@ -29,20 +30,21 @@ class Names(NamedTuple):
   columns: tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def weights(q: Quantization, before: Any, after: Any) -> jax.Array:
+def weights(model: ResNet | ImportedNetwork, before: Any, after: Any, image_shape=()) -> jax.Array:
   """The health of weights over an update.
 
   Args:
-    q: the network's quantization.
+    model: the network.
     before, after: its parameters.
+    image_shape: (height, width, channels); a `ResNet` needs none.
 
   Returns:
     float32 (layers, 2 or 3): of each quantized layer's weights, the fraction whose level is zero
     after the update, and the fraction whose level the update changed (for ternary weights: the flip
     rate); of TTQ also the fraction of the layer's magnitudes that are at their floor.
   """
-  rows = []
-  layers = zip(_layers(q, before).values(), _layers(q, after).values())
+  q, rows = model.quantization, []
+  layers = zip(*(_levels(model, params, image_shape).values() for params in (before, after)))
   for (_, old), (params, new) in layers:
     row = [_mean(new == 0), _mean(new != old)]
     rows.append(jnp.stack([*row, magnitudes.at_floor(params)] if q.weights == "ttq" else row))
@@ -54,7 +56,9 @@ def _weight_columns(q: Quantization) -> tuple[str, ...]:
   return ("zeros", "flips", "floor") if q.weights == "ttq" else ("zeros", "flips")
 
 
-def activations_of(model: ResNet, params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
+def activations_of(
+  model: ResNet | ImportedNetwork, params: Any, batch_stats: Any, images: jax.Array
+) -> jax.Array:
   """The health of a network's activations on the first few of some images, as it trains on them.
 
   Args:
@@ -83,37 +87,49 @@ def activations(sown: Any) -> jax.Array:
     float32 (sites, 2): of each quantized activation, the fraction that is zero, and the fraction at
     the end of the range (saturated).
   """
-  rows = jax.tree.leaves(sown)
+  # A loop's turns are one row, their mean.
+  rows = [r if r.ndim == 1 else r.reshape(-1, 2).mean(0) for r in jax.tree.leaves(sown)]
   return jnp.stack(rows) if rows else jnp.zeros((0, 2), jnp.float32)
 
 
-def names(model: ResNet, image_shape: tuple[int, int, int]) -> Names:
+def names(model: ResNet | ImportedNetwork, image_shape: tuple[int, int, int]) -> Names:
   """The rows' names of a network for images of (height, width, channels)."""
   found = variable_shapes(model, image_shape)
   sown = jax.tree_util.tree_leaves_with_path(found.get("health", {}))
   # Traced for the names alone: nothing is computed.
   quantized = []
-  collect = lambda params: quantized.extend(_layers(model.quantization, params))
+  collect = lambda params: quantized.extend(_levels(model, params, image_shape))
   jax.eval_shape(collect, found["params"])
+  sites = ["/".join(k.key for k in path[:-1]) for path, _ in sown]
+  # A layer of a user's network quantizes its input under its own name, which its weights have.
+  inputs = model.quantized(image_shape) if isinstance(model, ImportedNetwork) else ()
   return Names(
     tuple(quantized),
-    tuple("/".join(k.key for k in path[:-1]) for path, _ in sown),
+    tuple(f"{site}/input" if site in inputs else site for site in sites),
     (_weight_columns(model.quantization), ("zeros", "saturation")),
   )
 
 
-def _layers(q: Quantization, params: Any) -> dict[str, tuple[Any, jax.Array]]:
+def _levels(
+  model: ResNet | ImportedNetwork, params: Any, image_shape
+) -> dict[str, tuple[Any, Any]]:
   """Each quantized layer's parameters, and the levels of its weights."""
-  result = {}
+  found = _encoded(model, params, image_shape)
+  # TTQ's two sides as one array of -1, 0 and 1.
+  one = lambda levels: levels[0] - levels[1] if isinstance(levels, tuple) else levels
+  return {path: (trained, one(levels)) for path, (trained, levels) in found.items()}
+
+
+def _encoded(model, params, image_shape) -> dict[str, tuple[Any, Any]]:
+  if isinstance(model, ImportedNetwork):
+    return model.weight_levels(params, image_shape)
+  q, result = model.quantization, {}
 
   def visit(path, tree):
     for key in sorted(tree):
       if key == "kernel":
         if q.quantizes_weights("/".join(path)):
-          levels = encode_weights(q, tree["kernel"], tree).levels
-          # TTQ's two sides as one array of -1, 0 and 1.
-          levels = levels[0] - levels[1] if isinstance(levels, tuple) else levels
-          result["/".join(path)] = (tree, levels)
+          result["/".join(path)] = (tree, encode_weights(q, tree["kernel"], tree).levels)
       elif hasattr(tree[key], "items"):
         visit((*path, key), tree[key])
 

@@ -1,6 +1,7 @@
 """The table of a network's layers: `summary`."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,47 @@ from apprentice_jax.models.traced import Layer, traced
 from apprentice_jax.models.wrap import QuantizedModule, plan_of
 
 _COLUMNS = ("layer", "kernel", "output", "precision", "parameters", "bytes", "MACs")
+
+
+class Row(NamedTuple):
+  """A layer of a network, or another module with parameters.
+
+  Attributes:
+    path: such as "block1/conv".
+    layer: its trace; None of a module that is no convolution or dense layer.
+    precision: of its input and its weights.
+    parameters: numbers of its own, quantizers' aside.
+    bytes: of weights at their bits, a float32 scale for each that the weights share, and float32
+      for everything else.
+  """
+
+  path: str
+  layer: Layer | None
+  precision: Precision
+  parameters: int
+  bytes: int
+
+
+def rows(module: nn.Module, args: tuple, kwargs: dict) -> list[Row]:
+  """The layers of a module in the order of calls, then its other modules with parameters.
+
+  Args:
+    module: a plain module, or one of `quantize`.
+    args, kwargs: of a call; arrays count by shape and dtype alone.
+  """
+  plain, quantized = module, {}
+  if isinstance(module, QuantizedModule):
+    plain, quantized = module.module, plan_of(module, args, kwargs).layers
+  found = traced(plain.clone(parent=None, _deep_clone=True), args, kwargs)
+  sizes, result = _parameters(found.params), []
+  for path in [*found.layers, *(path for path in sizes if path not in found.layers)]:
+    layer, count = found.layers.get(path), sizes[path]
+    precision, size = Precision(), 4 * count
+    if path in quantized:
+      precision = module.quantization.precision
+      size = _bytes(module.quantization, layer, count)
+    result.append(Row(path, layer, precision, count, size))
+  return result
 
 
 def summary(module: nn.Module, *example, **kwargs) -> str:
@@ -27,31 +69,15 @@ def summary(module: nn.Module, *example, **kwargs) -> str:
     Lines of text: one for each layer in the order of calls, one for each other module with
     parameters, and the total.
   """
-  plain, quantized = module, {}
-  if isinstance(module, QuantizedModule):
-    plain, quantized = module.module, plan_of(module, example, kwargs).layers
-  found = traced(plain, example, kwargs)
-  sizes = _parameters(found.params)
-  rows = []
-  for path in [*found.layers, *(path for path in sizes if path not in found.layers)]:
-    layer, count = found.layers.get(path), sizes[path]
-    precision, size = Precision(), 4 * count
-    if path in quantized:
-      precision = module.quantization.precision
-      size = _bytes(module.quantization, layer, count)
-    rows.append(
-      (
-        named(path),
-        _shape(layer.kernel) if layer else "",
-        _shape(layer.output) if layer else "",
-        str(precision) if layer else "",
-        count,
-        size,
-        layer.macs if layer else 0,
-      )
-    )
-  total = ("total", "", "", "", *(sum(row[i] for row in rows) for i in (4, 5, 6)))
-  return _aligned([_COLUMNS, *rows, total])
+  lines = []
+  for row in rows(module, example, kwargs):
+    cells, macs = ("", "", ""), 0
+    if layer := row.layer:
+      cells = (_shape(layer.kernel), _shape(layer.output), str(row.precision))
+      macs = layer.macs
+    lines.append((named(row.path), *cells, row.parameters, row.bytes, macs))
+  total = ("total", "", "", "", *(sum(line[i] for line in lines) for i in (4, 5, 6)))
+  return _aligned([_COLUMNS, *lines, total])
 
 
 def _parameters(params) -> dict[str, int]:

@@ -25,6 +25,7 @@ class Layer(NamedTuple):
     path: such as "block1/conv".
     kind: its class's name: "Conv", "Dense", "DenseGeneral" or "ConvTranspose".
     kernel: the kernel's shape in the tree of parameters.
+    stacked: its first axes that a loop has added, one kernel for each turn.
     channels: output channels with weights of their own.
     output: the shape of its result, batch included.
     nonnegative: whether the trace shows that it reads no value below zero.
@@ -34,6 +35,7 @@ class Layer(NamedTuple):
   path: str
   kind: str
   kernel: tuple[int, ...]
+  stacked: int
   channels: int
   output: tuple[int, ...]
   nonnegative: bool
@@ -159,6 +161,7 @@ class _Recording(Interceptor):
         call.path,
         call.kind,
         kernel,
+        len(kernel) - len(call.kernel),
         math.prod(kernel) // max(sums, 1),
         call.output,
         mark.nonnegative,

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +9,8 @@ from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.data.splits import held, open_splits
 from apprentice_jax.distill.step import Network, Rates, State
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.models.imported import ImportedNetwork
+from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import networks, recipes, teachers
 from apprentice_jax.training.dispatch import Program
 from apprentice_jax.training.program import Hyperparameters
@@ -125,7 +126,7 @@ def lower(config, data: Data, devices) -> Step:
 
 
 def _network(model, optimizer, shape) -> Network:
-  if not isinstance(model, nn.Module):
+  if not isinstance(model, ResNet | ImportedNetwork):
     return teachers.blank(model)
   init = lambda key, images: model.clone(norm_axis=None).init(key, images, True)
   found = jax.eval_shape(init, jax.random.key(0), _array((1, *shape)))

@@ -187,7 +187,7 @@ def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
     "parameters": cost.parameters(model, data.image_shape),
     "bytes": costs.bytes,
     "bops": costs.bops,
-    "peak_bytes": costs.peak_bytes,
+    "peak_bytes": costs.peak_bytes or "",
     "network": references.network(run_config.student),
     "workdir": own or f"cells/{cell.name}",
   }

@@ -4,6 +4,8 @@ traces nor compiles.
 JAX's own cache of compiled programs spares the compiler, not the tracing and lowering that say
 which program is meant; of a warm start these are half. Here a program is found by what it was made
 from: its settings, the arguments' shapes, the source of this package, versions, devices, flags.
+A user's own network is code of another place. Its programs are traced and lowered at every start,
+and found by what came out; that still spares the compiler.
 Where several processes run together JAX's cache is all there is.
 """
 
@@ -25,6 +27,7 @@ from jax.experimental import serialize_executable
 
 import apprentice_jax
 from apprentice_jax import environment, files
+from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.training import cluster, progress
 
 # Seconds for an array of the arguments, where none was compiled before: 12 for a ResNet-20's step,
@@ -77,6 +80,8 @@ class Kept:
     self._function, self._made_of, self.what, self.thorough = function, made_of, what, thorough
     self._programs, self._program = {}, None  # by their keys, and that of the arguments before
     self._called = False
+    # Its code can change while its settings stay.
+    self._traces = _is_within(made_of, ImportedNetwork)
     self.lower = function.lower
 
   def __call__(self, *args):
@@ -136,7 +141,16 @@ class Kept:
     leaves, tree = jax.tree.flatten(args)
     shapes = [(jax.typeof(leaf).str_short(), getattr(leaf, "sharding", None)) for leaf in leaves]
     about = (self._made_of, self.thorough, tree, shapes, _surroundings())
+    if self._traces:
+      about += (self._function.lower(*args).as_text(),)
     return hashlib.sha256(repr(about).encode()).hexdigest()
+
+
+def _is_within(tree: Any, kind: type) -> bool:
+  """Whether nested tuples hold an object of a class."""
+  if isinstance(tree, tuple):
+    return any(_is_within(part, kind) for part in tree)
+  return isinstance(tree, kind)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from scipy.special import logsumexp
 
@@ -11,7 +12,9 @@ from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
 from apprentice_jax.deploy.network import BadNetwork, Lowered
 from apprentice_jax.deploy.predictor import Predictor
+from apprentice_jax.deploy.unlowered import Unlowered, unlowered
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.models.imported import ImportedNetwork, is_imported
 from apprentice_jax.training import networks, parallel
 from apprentice_jax.training.evaluate import score as score_trained
 from apprentice_jax.training.workdir import classes, image_shape, workdir_config
@@ -19,7 +22,7 @@ from apprentice_jax.training.workdir import classes, image_shape, workdir_config
 
 def export(
   workdir, name: str, out, /, *, ends: str = "float", data_dir: str = "", **options
-) -> Lowered:
+) -> Lowered | Unlowered:
   """Writes the student of a workdir to a file.
 
   Args:
@@ -31,14 +34,26 @@ def export(
     **options: of the format.
 
   Returns:
-    The lowered network.
+    The network that was written.
 
   Raises:
     ConfigError: the network cannot be lowered, or the file not be written.
   """
-  network = lowered(workdir_config(workdir), str(workdir), ends=ends, data_dir=data_dir)
+  config = workdir_config(workdir)
+  if is_imported(config.student.name):
+    check_format(config.student.name, name)
+  network = lowered(config, str(workdir), ends=ends, data_dir=data_dir)
   registry.write(network, name, out, **options)
   return network
+
+
+def check_format(network: str, name: str):
+  """Raises ConfigError where a format cannot hold a network of the user's own."""
+  if name != "stablehlo":
+    raise ConfigError(
+      f"{network} is a network of your own, and the format {name} needs the layers of one of "
+      "ours, such as config.student.name=resnet20: --format=stablehlo writes it."
+    )
 
 
 class _Images(NamedTuple):
@@ -55,7 +70,7 @@ class _Images(NamedTuple):
 
 def lowered(
   config, path: str, *, ends: str = "float", split: str = "test", data_dir: str = ""
-) -> Lowered:
+) -> Lowered | Unlowered:
   """The network in ``path``, a workdir or a checkpoint, as the config's student, lowered.
 
   A workdir knows its images' shape and classes. For a checkpoint, and for a workdir of an earlier
@@ -84,6 +99,10 @@ def lowered(
 def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> Predictor:
   """The network in ``path`` as it would be exported, compiled; see `lowered`."""
   network = lowered(config, path, split=split, data_dir=data_dir)
+  if isinstance(network, Unlowered):
+    compiled = jax.jit(network.logits)
+    call = lambda images: np.asarray(compiled(images))
+    return Predictor(network.image_shape, network.class_names, network.resize, call, network)
   try:
     return program.predictor(network)
   except BadNetwork as error:
@@ -92,7 +111,7 @@ def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> 
 
 def score(
   config, path: str, split: str = "test", data_dir: str = ""
-) -> tuple[dict, Lowered | None, str]:
+) -> tuple[dict, Lowered | Unlowered | None, str]:
   """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
 
   Returns:
@@ -131,8 +150,12 @@ class _Trained:
     self.model = networks.model(config, "student", len(data.class_names))
     self.network = networks.trained(config, "student", path, data, scored=True)
 
-  def lower(self, ends: str) -> Lowered:
+  def lower(self, ends: str) -> Lowered | Unlowered:
     params, batch_stats = self.network.params, self.network.batch_stats
+    if isinstance(self.model, ImportedNetwork):
+      if ends != "float":
+        raise BadNetwork("layers of a network of your own stay in float: leave --ends out")
+      return unlowered(self.model, params, batch_stats, **self._about)
     return lower.lower(self.model, params, batch_stats, ends=ends, **self._about)
 
 
@@ -149,7 +172,7 @@ def _about(config, data) -> dict:
   }
 
 
-def blank(config, data) -> Lowered:
+def blank(config, data) -> Lowered | Unlowered:
   """The config's student, untrained, for its cost."""
   model = networks.model(config, "student", len(data.class_names))
   return cost.blank(model, **_about(config, data))

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +21,12 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import fit, heads, magnitudes, sound
+from apprentice_jax.models.imported import (
+  BrokenContract,
+  ImportedNetwork,
+  imported_network,
+  is_imported,
+)
 from apprentice_jax.models.pytorch import pretrained
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import cluster, parallel, teachers
@@ -69,6 +74,11 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
     elif path:
       # Networks are read together, so every process has to have this one.
       cluster.agreed(lambda: source(path) if student else located(config, which, bool(begun)))
+      # A workdir says of which function its network is.
+      saved = read_config(pathlib.Path(path)) if os.path.isdir(path) else {}
+      if is_imported(saved.get("student.name", "")):
+        result[which].update({field: saved[f"student.{field}"] for field in ARCHITECTURE})
+        continue
       network, _ = read(path)
       have = fit.shapes(network.params, network.batch_stats)
       try:
@@ -80,7 +90,7 @@ def named(config, workdir: pathlib.Path | None = None, student: str = ""):
   return result
 
 
-def model(config, which: str, num_classes: int) -> ResNet:
+def model(config, which: str, num_classes: int) -> ResNet | ImportedNetwork:
   """The config's "student" or "teacher" network; a fixed teacher may be one of `teachers`."""
   network = config[which]
   if which == "teacher" and teachers.kind(network.init):
@@ -94,6 +104,14 @@ def model(config, which: str, num_classes: int) -> ResNet:
     )
   # A teacher is in full precision, whatever the student's is.
   q = configs.quantization(config, config.precision if which == "student" else FULL_PRECISION)
+  norm_axis, dtype = parallel.AXIS if config.sync_batch_norm else None, jnp.dtype(config.dtype).type
+  if is_imported(network.name):
+    try:
+      return imported_network(
+        network.name, num_classes, q, width=network.width, dtype=dtype, norm_axis=norm_axis
+      )
+    except BrokenContract as error:
+      raise ConfigError(f"config.{which}.name={network.name} {error}") from None
   fields = {f: getattr(q, f) for f in config.quantization}
   return resnet(
     network.name,
@@ -101,8 +119,8 @@ def model(config, which: str, num_classes: int) -> ResNet:
     q.precision,
     width=network.width,
     shortcut=network.shortcut or None,
-    dtype=jnp.dtype(config.dtype).type,
-    norm_axis=parallel.AXIS if config.sync_batch_norm else None,
+    dtype=dtype,
+    norm_axis=norm_axis,
     im2col=config.im2col,
     remat=config.remat,
     **fields,
@@ -180,7 +198,7 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
 
   def start(which, network, path, optimizer):
     # The file of a program is all of its network.
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, ResNet | ImportedNetwork):
       return trained(config, which, path, data)
     # Synchronised batch norm needs the replicas' axis, which initialisation does not have.
     init = initialiser(network.clone(norm_axis=None))
@@ -206,7 +224,7 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
 class Teacher(NamedTuple):
   """A fixed teacher, on the host."""
 
-  model: ResNet
+  model: ResNet | ImportedNetwork
   network: Network
 
   @property
@@ -260,7 +278,7 @@ def trained(config, which: str, path: str, data, scored: bool = False) -> Networ
 
 def load(
   path: str,
-  network: ResNet,
+  network: ResNet | ImportedNetwork,
   image_shape,
   complete: bool = False,
   which: str = "student",

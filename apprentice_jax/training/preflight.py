@@ -13,10 +13,12 @@ from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError, nearest
+from apprentice_jax.models.imported import BrokenContract, ImportedNetwork
 from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.precision import matches
 from apprentice_jax.models.residual import ResNet, variable_shapes
 from apprentice_jax.training import cluster, teachers
+from apprentice_jax.training.export import check_format
 from apprentice_jax.training.networks import located, model, output_names, trained
 from apprentice_jax.training.optimizer import shortened
 from apprentice_jax.training.recipes import recipe, recipes_of
@@ -95,8 +97,16 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
   teacher = model(config, "teacher", count) if kind or "teacher" in recipes else None
   if kind == "joint" or "teacher" in recipes:
     trains["teacher"] = teacher
+  for which, network in {**trains, "teacher": teacher}.items():
+    if isinstance(network, ImportedNetwork):
+      _check_imported(config, which, network, tuple(map(int, shape)))
+  if isinstance(trains["student"], ImportedNetwork):
+    for name in config.export:
+      check_format(f"config.student.name={config.student.name}", name)
   check_norms(config, trains, shape)
   # Patterns of layers in full precision: one that matches nothing is a mistake in spelling.
+  if isinstance(trains["student"], ImportedNetwork):
+    return data
   params = variable_shapes(trains["student"], tuple(map(int, shape)))["params"]
   layers = [
     "/".join(k.key for k in path[:-1])
@@ -123,6 +133,21 @@ def _check_kind(config, which: str):
     f"config.{which}.init={path} holds {holds} and no parameters to train: it can be the teacher "
     "of schemes B and C."
   )
+
+
+def _check_imported(config, which: str, network: ImportedNetwork, image_shape):
+  """Raises ConfigError for a user's network that cannot be called, or not be quantized."""
+  name = f"config.{which}.name={network.name}"
+  try:
+    network.check(image_shape)
+  except BrokenContract as error:
+    raise ConfigError(f"{name} {error}") from None
+  except ValueError as error:
+    raise ConfigError(f"{name}: {error}") from error
+  # Whatever the user's code, or flax in it, has to say.
+  except Exception as error:
+    sentence = f"{name} fails on images of {image_shape}: {type(error).__name__}: {error}"
+    raise ConfigError(sentence) from error
 
 
 def _check_images(config, splits: Splits):
@@ -203,7 +228,8 @@ def norm_pixels(network: ResNet, image_shape: tuple[int, int, int]) -> dict[str,
   result = {}
 
   def look(function, args, kwargs, context):
-    if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+    norms = (BatchNorm, nn.BatchNorm)
+    if isinstance(context.module, norms) and context.method_name == "__call__":
       result["/".join(context.module.path)] = math.prod(args[0].shape[1:-1])
     return function(*args, **kwargs)
 

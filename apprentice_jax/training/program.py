@@ -17,6 +17,7 @@ from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill import flat
 from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
 from apprentice_jax.models import health
+from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.compiled import Kept
@@ -51,9 +52,9 @@ class Settings(NamedTuple):
       `dispatch.Dispatch` for how many of them one dispatch takes.
   """
 
-  student: ResNet
+  student: ResNet | ImportedNetwork
   student_optimizer: SGD
-  teacher: ResNet | None = None
+  teacher: ResNet | ImportedNetwork | None = None
   teacher_optimizer: SGD | None = None
   teacher_gradient: bool = False
   augmentation: Augmentation = Augmentation()
@@ -100,7 +101,7 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dt
   return (images.astype(jnp.float32) * scale - shift).astype(dtype)
 
 
-def make_apply(model: ResNet):
+def make_apply(model: ResNet | ImportedNetwork):
   """The model as the pure function that `distill.step` takes."""
 
   def apply(params, batch_stats, images, train):
@@ -109,7 +110,8 @@ def make_apply(model: ResNet):
     if not train:
       return model.apply(variables, images, False), batch_stats
     logits, updated = model.apply(variables, images, True, mutable=["batch_stats"])
-    return logits, updated["batch_stats"]
+    # A network without batch norm has none.
+    return logits, updated.get("batch_stats", {})
 
   return apply
 
@@ -131,7 +133,7 @@ class Step:
       teacher=settings.teacher and apply(settings.teacher),
       teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
       teacher_gradient=settings.teacher_gradient,
-      weight_health=functools.partial(health.weights, settings.student.quantization),
+      weight_health=functools.partial(health.weights, settings.student),
       activation_health=functools.partial(health.activations_of, settings.student),
       axis=parallel.AXIS,
       norm=_packed_norm if few_kernels else global_norm,
@@ -208,7 +210,7 @@ def _packed_norm(tree: Any) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=32)
-def initialiser(model: ResNet):
+def initialiser(model: ResNet | ImportedNetwork):
   """Returns initialise(key, images, given) -> Network, without optimizer state.
 
   ``images`` is a normalised batch: quantizers with a scale learned from data start from it.
@@ -223,9 +225,12 @@ def initialiser(model: ResNet):
       {"params": given}, images, True, rngs={"params": key}, mutable=["params", "batch_stats"]
     )
     # Scales aside, the batch leaves no trace: statistics start from 0 and 1.
-    stats = jax.tree_util.tree_map_with_path(
-      lambda path, s: jnp.full_like(s, path[-1].key == "var"), variables["batch_stats"]
-    )
+    if isinstance(model, ImportedNetwork):
+      stats = model.initial_statistics(key, images)
+    else:
+      stats = jax.tree_util.tree_map_with_path(
+        lambda path, s: jnp.full_like(s, path[-1].key == "var"), variables["batch_stats"]
+      )
     return Network(variables["params"], stats)
 
   return Kept(initialise, "initialise", model, what="the start of a network")

@@ -25,6 +25,7 @@ from apprentice_jax.data.batches import DeviceData
 from apprentice_jax.distill.step import Network
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import cache_dir, write_whole
+from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import cluster, parallel, teachers
 from apprentice_jax.training.compiled import Kept
@@ -66,6 +67,8 @@ def cached_logits(
   # Whatever changes the logits is in the folder's name, so that no run reads another's.
   crops = _crops(settings, data, key)
   about = (model, identity, view, settings.mean, settings.std, data.checksum, crops)
+  if isinstance(model, ImportedNetwork):
+    about += (model.fingerprint(data.image_shape),)
   folder = cache_dir() / "logits" / hashlib.sha256(repr(about).encode()).hexdigest()[:32]
   shape = (data.size, model.num_classes)
   found = [_read(folder, e, shape) if cluster.first() else None for e in range(epochs)]
@@ -108,7 +111,7 @@ def _crops(settings: Settings, data, key) -> int:
   return zlib.crc32(np.ascontiguousarray(images))
 
 
-def _program(model: ResNet, augmentation: Augmentation, view: View, mean, std):
+def _program(model: ResNet | ImportedNetwork, augmentation: Augmentation, view: View, mean, std):
   """program(network, data, index, epoch, key, i) -> logits of the i-th batch, of all devices."""
   apply = make_apply(model)
   mean, std = view.mean or mean, view.std or std

@@ -15,6 +15,7 @@ import rows_of_exports
 import rows_of_files
 import rows_of_heads
 import rows_of_images
+import rows_of_imported
 import rows_of_settings
 import rows_of_teachers
 import rows_of_ternary
@@ -32,6 +33,7 @@ ROWS = [
   *rows_of_files.ROWS,
   *rows_of_heads.ROWS,
   *rows_of_images.ROWS,
+  *rows_of_imported.ROWS,
   *rows_of_settings.ROWS,
   *rows_of_teachers.ROWS,
   *rows_of_ternary.ROWS,

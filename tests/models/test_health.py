@@ -15,6 +15,10 @@ def quantization(precision="8A,2W", **fields):
   return Quantization(Precision.parse(precision), **fields)
 
 
+def network(precision="8A,2W", **fields):
+  return resnet("resnet8", 10, precision, **fields)
+
+
 def test_zeros_and_flips_by_hand():
   # TWN: the threshold of a channel is 0.7 of its mean magnitude.
   before = np.array([[1.0, 1.0], [-1.0, 0.1], [0.1, 0.1], [0.1, 0.1]], np.float32)
@@ -24,7 +28,7 @@ def test_zeros_and_flips_by_hand():
     {"layer": {"kernel": k}, "stem": {"kernel": k}, "layer_norm": {"scale": k}}
     for k in (before, after)
   ]
-  found = health.weights(quantization(), *params)
+  found = health.weights(network(), *params)
   # Levels after: [1, 0, 0, 0] and [1, -1, 0, 0]; the stem is at full precision.
   np.testing.assert_allclose(found, [[5 / 8, 2 / 8]])
 
@@ -42,8 +46,8 @@ def test_every_quantizer_has_zeros_and_flips(weights, extra):
   r = np.random.default_rng(0)
   before, after = (r.standard_normal((50, 2)).astype(np.float32) for _ in range(2))
   params = [{"layer": dict(kernel=k, **extra)} for k in (before, after)]
-  ((zeros, flips, *_),) = np.asarray(health.weights(quantization(weights=weights), *params))
-  ((_, none, *_),) = np.asarray(health.weights(quantization(weights=weights), params[0], params[0]))
+  ((zeros, flips, *_),) = np.asarray(health.weights(network(weights=weights), *params))
+  ((_, none, *_),) = np.asarray(health.weights(network(weights=weights), params[0], params[0]))
   assert none == 0 and 0.2 < flips < 0.9
   levels = {
     "ttq": lambda w: np.abs(w) > 0.05 * np.abs(w).max(),
@@ -89,7 +93,7 @@ def test_names_are_those_of_the_rows():
   # A layer whose weights are all zero shows in its own row.
   dead = jax.tree.map(lambda p: p, kept["params"])
   dead["stage2_block1"]["conv2"]["kernel"] *= 0
-  zeros = np.asarray(health.weights(model.quantization, kept["params"], dead))[:, 0]
+  zeros = np.asarray(health.weights(model, kept["params"], dead))[:, 0]
   assert zeros[names.weights.index("stage2_block1/conv2")] == 1 and np.sum(zeros == 1) == 1
   # An activation that saturates, too.
   kept["params"]["stage1_block1"]["act1"]["clip"] = jnp.float32(1e-6)

@@ -130,7 +130,7 @@ def test_health_has_the_magnitudes_at_their_floor():
   after = jax.tree.map(jnp.array, before)
   conv = after["stage1_block1"]["conv2"]  # four channels
   conv["negative"] = conv["negative"].at[0].set(-0.3).at[1].set(magnitudes.FLOOR)
-  found = health.weights(model.quantization, before, after)
+  found = health.weights(model, before, after)
   wanted = [2 / 8 * (name == "stage1_block1/conv2") for name in names.weights]
   np.testing.assert_allclose(found[:, 2], wanted)
   np.testing.assert_array_equal(found[:, 1], 0)

@@ -172,9 +172,7 @@ def test_state_and_metrics_are_the_mean_of_what_each_replica_alone_would_get(aft
   found = {k: v[0] for k, v in metrics.items()}
   np.testing.assert_array_equal(
     found.pop("weights"),
-    health.weights(
-      LOW.quantization, initial(JOINT, data).student.params, jax.device_get(state).student.params
-    ),
+    health.weights(LOW, initial(JOINT, data).student.params, jax.device_get(state).student.params),
   )
   # The norm is that of the averaged gradient: of the first momentum, but for the weight decay.
   norm = np.sqrt(

@@ -1,0 +1,85 @@
+"""A trained network that stays a Flax module: a user's own, whose layers no lowering knows."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from apprentice_jax.models.imported import ImportedNetwork
+from apprentice_jax.models.table import Row, rows
+
+
+class Unlowered(NamedTuple):
+  """What `Lowered` is to our ResNets: a network that can be written to a StableHLO file.
+
+  Attributes:
+    model: the network.
+    params, batch_stats: its variables; None where it is not trained.
+    zeros: how many weights of each quantized layer have the level zero, by path; {} where it is not
+      trained.
+    image_shape, class_names, architecture, precision, mean, std, resize: see `Lowered`.
+  """
+
+  model: ImportedNetwork
+  params: Any
+  batch_stats: Any
+  zeros: dict[str, int]
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...]
+  architecture: str
+  precision: str
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  resize: int
+
+  def logits(self, images: jax.Array) -> jax.Array:
+    """uint8 images (batch, height, width, channels) -> float32 (batch, classes)."""
+    scale = 1 / (255 * jnp.asarray(self.std, jnp.float32))
+    shift = jnp.asarray(self.mean, jnp.float32) / jnp.asarray(self.std, jnp.float32)
+    # As training normalises.
+    images = (images.astype(jnp.float32) * scale - shift).astype(self.model.dtype)
+    variables = {"params": self.params, "batch_stats": self.batch_stats}
+    return self.model.apply(variables, images, False)
+
+  def rows(self) -> list[Row]:
+    """Its layers, and its other modules with parameters."""
+    images = jax.ShapeDtypeStruct((1, *self.image_shape), self.model.dtype)
+    return rows(self.model.module, (images,), {"train": True})
+
+
+def unlowered(
+  model: ImportedNetwork,
+  params=None,
+  batch_stats=None,
+  *,
+  image_shape,
+  class_names,
+  mean,
+  std,
+  resize: int = 0,
+  architecture: str = "",
+) -> Unlowered:
+  """A user's network on its way out; the arguments are those of `lower.lower`."""
+  zeros = {}
+  if params is not None:
+    found = model.weight_levels(params, tuple(image_shape))
+    zeros = {path: int(np.sum(_one(levels) == 0)) for path, (_, levels) in found.items()}
+  return Unlowered(
+    model,
+    params,
+    batch_stats,
+    zeros,
+    tuple(image_shape),
+    tuple(class_names),
+    architecture or model.name,
+    str(model.quantization.precision),
+    tuple(map(float, mean)),
+    tuple(map(float, std)),
+    resize,
+  )
+
+
+def _one(levels) -> np.ndarray:
+  """TTQ's two sides as one array."""
+  return np.asarray(levels[0] - levels[1] if isinstance(levels, tuple) else levels)

@@ -1,0 +1,40 @@
+"""Networks of a user's own, for the tests of this folder."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+class Net(nn.Module):
+  classes: int
+
+  @nn.compact
+  def __call__(self, x, train):
+    x = nn.relu(nn.Conv(4, (3, 3), strides=2, name="stem")(x))
+    x = nn.Conv(8, (3, 3), name="conv")(x)
+    x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x))
+    return nn.Dense(self.classes, name="head")(jnp.mean(x, (1, 2)))
+
+
+def net(num_classes):
+  return Net(num_classes)
+
+
+class Turn(nn.Module):
+  @nn.compact
+  def __call__(self, x, _):
+    return nn.relu(nn.Dense(6, name="dense")(x)), None
+
+
+class Loop(nn.Module):
+  """Three dense layers whose kernels lie in one array, between two others."""
+
+  @nn.compact
+  def __call__(self, x, train):
+    loop = nn.scan(Turn, {"params": 0}, split_rngs={"params": True}, length=3)
+    x = nn.relu(nn.Dense(6, name="first")(x.reshape(len(x), -1)))
+    x, _ = loop(name="loop")(x, None)
+    return nn.Dense(10, name="last")(x)
+
+
+def loop(num_classes):
+  return Loop()
