@@ -1,7 +1,11 @@
 """A user's own network in the command: trained, scored, exported, looked at, and made anew."""
 
 import importlib
+import os
+import pathlib
+import re
 import shutil
+import subprocess
 import sys
 
 import jax
@@ -9,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain_networks
 import pytest
-from runs import tiny
+from runs import begin, final_state, tiny
 
 import apprentice_jax
 from apprentice_jax.data import sources
@@ -111,3 +115,33 @@ def test_an_edited_network_is_another_program(tmp_path, monkeypatch):
   kept = {path.name for path in (tmp_path / "programs").glob("*.program")}
   assert loss(original) == first
   assert {path.name for path in (tmp_path / "programs").glob("*.program")} == kept
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, monkeypatch):
+  # A student and its teacher are both the user's; the teacher's workdir names the function.
+  teacher = tmp_path / "teacher"
+  apprentice_jax.train(own(precision="32A,32W"), teacher)
+  config = own(scheme="B", checkpoint__every_epochs=0.2, teacher__name="")
+  config.teacher.init = str(teacher)
+  unbroken = tmp_path / "unbroken"
+  apprentice_jax.train(config, unbroken)
+  begin(config, tmp_path / "killed", monkeypatch, killed_at=10)
+  apprentice_jax.train(config, tmp_path / "killed")
+  (steps, state), (_, expected) = final_state(tmp_path / "killed"), final_state(unbroken)
+  assert steps == 11 and state.keys() == expected.keys()
+  for name, leaf in expected.items():
+    np.testing.assert_array_equal(state[name], leaf, err_msg=name)
+
+
+@pytest.mark.slow
+def test_the_example_learns(tmp_path):
+  example = pathlib.Path(__file__).parents[2] / "examples" / "own_network.py"
+  assert len(example.read_text().splitlines()) <= 60
+  environment = {**os.environ, "PYTHONPATH": str(example.parents[1]), "XLA_FLAGS": ""}
+  command = [sys.executable, str(example)]
+  out = subprocess.run(
+    command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+  ).stdout
+  (accuracy,) = re.findall(r"([0-9.]+)% of the test images, at 8A,2W", out)
+  assert float(accuracy) > 90
