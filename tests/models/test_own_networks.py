@@ -109,6 +109,8 @@ def test_pmap_is_jit_of_each_share(name, precision):
   net = quantize(NETWORKS[name](10), precision)
   images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 8, 1)), jnp.float32)
   variables = jax.jit(net.init)(jax.random.key(0), images[0])
+  # A branch of the ResNet starts at scale 0, where its kernels have no gradient.
+  variables["params"] = jax.tree.map(lambda a: a + 0.05, variables["params"])
 
   def loss(params, images):
     y, new = net.apply({**variables, "params": params}, images, mutable=["batch_stats"])
