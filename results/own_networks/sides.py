@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from networks import NORM, ResNet
+from plain_flax import NORM, ResNet
 from train import Split, train_step
 
 import apprentice_jax

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from networks import NETWORKS
+from plain_flax import NETWORKS
 from sklearn.datasets import load_digits
 
 import apprentice_jax

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "results" / "own_networks"
 sys.path.insert(0, str(FOLDER))
 
-from networks import NETWORKS  # noqa: E402
+from plain_flax import NETWORKS  # noqa: E402
 
 FULL = ("32A,32W", "baseline")
 # What the first and the last layer called are, and layers whose input has a signed grid.
