@@ -14,7 +14,7 @@ for seed in 0 1 2 3 4; do
       --config.seed=$seed --workdir="$WORKDIR/held-out-$per_channel-$seed"
   done
 done
-# The paper's preset (../paper.md). At 8A,3W the grid to 1 was run before it was refused.
+# The paper's preset (../../docs/paper.md). At 8A,3W the grid to 1 was run before it was refused.
 apprentice study --config=configs/digits.py:preset=paper --config.quantization.wrpn_scale=max \
   --config.study.seeds='(0,)' --config.study.cells='("teacher","student","baseline","C")' \
   --config.study.jobs=1 --workdir="$WORKDIR/paper"
