@@ -33,7 +33,13 @@ def test_defaults_are_the_papers():
   config = valid()
   configs.validate(config)
   assert config.loss.to_dict() == dict(
-    alpha=1.0, beta=0.5, gamma=0.5, temperature=1.0, teacher_gradient=False
+    alpha=1.0,
+    beta=0.5,
+    gamma=0.5,
+    temperature=1.0,
+    teacher_gradient=False,
+    standardised=False,
+    teacher_entropy=0.0,
   )
   assert config.quantization.full_precision == ("stem", "head")
   assert config.recipe.finetune.learning_rate < config.recipe.student.learning_rate

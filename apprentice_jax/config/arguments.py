@@ -22,6 +22,8 @@ PRESETS = {
     "loss.gamma": 0.5,
     "loss.temperature": 1.0,
     "loss.teacher_gradient": False,
+    "loss.standardised": False,
+    "loss.teacher_entropy": 0.0,
     **{f"recipe.{name}.settle_steps": 0 for name in ("student", "teacher", "finetune")},
   }
 }

@@ -60,8 +60,7 @@ def validate(config, precisions=()):
     _ensure(fractions, f"{is_now}: they are fractions of the run, between 0 and 1.")
   _check_networks(config, precisions)
   _check_trained_start(config, precisions)
-  temperature = config.loss.temperature
-  _ensure(temperature > 0, f"config.loss.temperature is {temperature}: it must be above 0.")
+  _check_loss(config.loss)
   _check_images(config)
   _check_streaming(config.data)
   _check_scores(config)
@@ -186,6 +185,20 @@ def _zeros_on_unit_grid(student, bits: int) -> float:
   channels = network.width * 2 ** (len(network.stages) - 1)
   half_a_level = 0.5 / (2 ** (bits - 1) - 1)
   return math.erf(half_a_level / math.sqrt(2 * 2 / (9 * channels)))
+
+
+def _check_loss(loss):
+  is_now = f"config.loss.temperature is {loss.temperature}"
+  _ensure(loss.temperature > 0, f"{is_now}: it must be above 0.")
+  is_now = f"config.loss.beta and config.loss.gamma are {loss.beta:g} and {loss.gamma:g}"
+  _ensure(
+    loss.beta or loss.gamma, f"{is_now}: one of them must be above 0, for a student to learn."
+  )
+  _ensure(
+    not (loss.standardised and loss.teacher_entropy),
+    f"config.loss.teacher_entropy is {loss.teacher_entropy:g} beside config.loss.standardised: "
+    "standardised logits are as uncertain for any teacher; set one of the two.",
+  )
 
 
 def _check_images(config):

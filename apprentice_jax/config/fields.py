@@ -214,6 +214,15 @@ _TABLE = {
     Field("gamma", 0.5, "The weight of the distillation term.", least=0),
     Field("temperature", 1.0, "The temperature that softens outputs in the distillation term."),
     Field("teacher_gradient", False, "Whether the distillation term trains a joint teacher."),
+    Field("standardised", False, "Whether the distillation term sees standardised logits."),
+  ],
+  ("loss.", Tags("fixed teacher")): [
+    Field(
+      "teacher_entropy",
+      0.0,
+      "The mean entropy, in nats, of a fixed teacher's softened outputs, which sets temperature.",
+      least=0,
+    ),
   ],
   **_recipe("student"),
   **_recipe("teacher"),

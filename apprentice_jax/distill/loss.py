@@ -16,6 +16,7 @@ def apprentice_loss(
   gamma=0.5,
   temperature=1.0,
   teacher_gradient=False,
+  standardised=False,
 ):
   """The weighted sum of three cross-entropies that trains an apprentice.
 
@@ -26,7 +27,8 @@ def apprentice_loss(
 
   This is eq. 1 of Mishra & Marr, "Apprentice", ICLR 2018, https://arxiv.org/abs/1711.05852, which
   has tau = 1. At other temperatures tau^2 keeps the size of the third term's gradient (Hinton et
-  al., 2015, https://arxiv.org/abs/1503.02531).
+  al., 2015, https://arxiv.org/abs/1503.02531). With beta = 0 the student learns from the teacher
+  alone, without labels, as in N2UQ (Liu et al., CVPR 2022, https://arxiv.org/abs/2111.14826).
 
   Without a teacher it is the plain cross-entropy, times beta:
 
@@ -43,6 +45,9 @@ def apprentice_loss(
     temperature: tau.
     teacher_gradient: whether the third term also trains the teacher; by default its softmax is a
       constant target.
+    standardised: whether the third term sees each image's logits less their mean, divided by their
+      standard deviation (Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024,
+      https://arxiv.org/abs/2403.01427). The student then learns their shape, not their size.
 
   Returns:
     The loss, a float32 scalar, mean over the batch; and a dict of the unweighted terms
@@ -61,8 +66,11 @@ def apprentice_loss(
     parts["teacher_ce"] = jnp.mean(cross_entropy(teacher_logits, labels))
     # A joint teacher learns from the labels; the student is not to pull it towards itself.
     soft = teacher_logits if teacher_gradient else jax.lax.stop_gradient(teacher_logits)
+    own = student_logits
+    if standardised:
+      own, soft = jax.nn.standardize(own), jax.nn.standardize(soft)
     parts["distill"] = temperature**2 * jnp.mean(
-      optax.softmax_cross_entropy(student_logits / temperature, jax.nn.softmax(soft / temperature))
+      optax.softmax_cross_entropy(own / temperature, jax.nn.softmax(soft / temperature))
     )
     loss = loss + alpha * parts["teacher_ce"] + gamma * parts["distill"]
   return loss, parts

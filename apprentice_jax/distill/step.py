@@ -71,6 +71,7 @@ class Trainer:
     student_optimizer, teacher_optimizer: optax transformations whose updates are multiplied by
       minus the learning rate; teacher_optimizer None if the teacher is fixed.
     teacher_gradient: whether the distillation term trains the teacher too.
+    standardised: whether the distillation term sees standardised logits.
     weight_health: (student's params before, after the update, shape of an image) -> float32
       (layers, n), or None.
     activation_health: (student's params, batch_stats, images) -> float32 (sites, n), or None.
@@ -83,6 +84,7 @@ class Trainer:
   teacher: Apply | None = None
   teacher_optimizer: optax.GradientTransformation | None = None
   teacher_gradient: bool = False
+  standardised: bool = False
   weight_health: Callable[[Any, Any, tuple], jax.Array] | None = None
   activation_health: Callable[[Any, Any, jax.Array], jax.Array] | None = None
   axis: str | None = None
@@ -139,6 +141,7 @@ class Trainer:
         logits.get("teacher"),
         batch.labels,
         teacher_gradient=self.teacher_gradient,
+        standardised=self.standardised,
         **weights,
       )
       accuracy = {f"{name}_accuracy": _accuracy(z, batch.labels) for name, z in logits.items()}

@@ -144,6 +144,8 @@ def settings(config, num_classes: int) -> Settings:
     teacher=model(config, "teacher", num_classes) if scheme.teacher and not view.known else None,
     teacher_optimizer=optimizer(config.recipe.teacher) if scheme.teacher == "joint" else None,
     teacher_gradient=config.loss.teacher_gradient,
+    # Without a teacher, whatever the config says: so that all of these share a program.
+    standardised=bool(scheme.teacher) and config.loss.standardised,
     augmentation=augmentation,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
@@ -222,7 +224,7 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
 
 
 class Teacher(NamedTuple):
-  """A fixed teacher, on the host."""
+  """A fixed teacher; its network is on the host, or on every device."""
 
   model: ResNet | ImportedNetwork
   network: Network

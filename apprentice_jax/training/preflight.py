@@ -64,6 +64,12 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
       f"{jax.device_count()} devices."
     )
   _check_images(config, splits)
+  target, most = config.loss.teacher_entropy, math.log(len(splits["train"].class_names))
+  if target >= most:
+    raise ConfigError(
+      f"config.loss.teacher_entropy is {target:g}: it must be below {most:.3f}, the entropy of "
+      "classes that are equally likely."
+    )
   # Recipes: each has to train for a step at least.
   data = splits["train"]
   recipes = recipes_of(config) if recipes is None else recipes

@@ -45,7 +45,7 @@ class Settings(NamedTuple):
   Attributes:
     student, teacher: the networks; teacher None without one, or where its logits are known.
     student_optimizer, teacher_optimizer: teacher_optimizer None if the teacher is fixed.
-    teacher_gradient: whether the distillation term trains the teacher too.
+    teacher_gradient, standardised: see `Trainer`.
     augmentation, mean, std: of the images.
     view: how the teacher sees them.
     steps_per_dispatch: steps of a chunk, whose examples and rates are given together; see
@@ -57,6 +57,7 @@ class Settings(NamedTuple):
   teacher: ResNet | ImportedNetwork | None = None
   teacher_optimizer: SGD | None = None
   teacher_gradient: bool = False
+  standardised: bool = False
   augmentation: Augmentation = Augmentation()
   mean: tuple[float, ...] = (0.5,)
   std: tuple[float, ...] = (0.5,)
@@ -133,6 +134,7 @@ class Step:
       teacher=settings.teacher and apply(settings.teacher),
       teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
       teacher_gradient=settings.teacher_gradient,
+      standardised=settings.standardised,
       weight_health=functools.partial(health.weights, settings.student),
       activation_health=functools.partial(health.activations_of, settings.student),
       axis=parallel.AXIS,

@@ -18,6 +18,7 @@ from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
 from apprentice_jax.models import health, magnitudes
 from apprentice_jax.training import (
+  certainty,
   cluster,
   compiled,
   evaluate,
@@ -66,7 +67,7 @@ class Run:
     self.teacher = networks.fixed_teacher(config, self.data, teacher) if ahead else None
     self.schedule = _schedule(config, self.data.size)
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
-    weights["temperature"] = config.loss.temperature
+    weights["temperature"] = self.temperature = config.loss.temperature
     # float32, as all other arguments: a Python number makes another program.
     self.weights = parallel.replicate({k: np.float32(v) for k, v in weights.items()})
     self.key = parallel.replicate(jax.random.fold_in(jax.random.key(config.seed), 3))
@@ -91,6 +92,8 @@ class Run:
       # 2. Look at a fixed teacher, and compute its logits ahead.
       if not now.step:
         self._doubt_teacher(now.state)
+      if config.loss.teacher_entropy and SCHEMES[config.scheme].teacher == "fixed":
+        self._follow_certainty(now.state)
       ahead = self.teacher and not isinstance(self.data, Streamed)
       if self.teacher and not ahead and now.step < steps:
         self._announce_teacher()
@@ -201,13 +204,38 @@ class Run:
       return
     if self.config.teacher.head != "new" and classes(source):
       return
-    # A teacher whose logits are computed ahead is in no state, but on the host.
-    s, model, network = self.settings, self.settings.teacher, state.teacher
+    model, network = self._fixed_teacher(state)
+    evaluate.doubt_teacher(self.config, model, network, self.data, *self._teachers_images())
+
+  def _fixed_teacher(self, state: State) -> networks.Teacher:
+    """The fixed teacher, on the devices."""
+    # One whose logits are computed ahead is in no state, but on the host.
     if self.teacher:
-      model, network = self.teacher.model, parallel.replicate(self.teacher.network)
-    evaluate.doubt_teacher(
-      self.config, model, network, self.data, s.view.mean or s.mean, s.view.std or s.std
+      return self.teacher._replace(network=parallel.replicate(self.teacher.network))
+    return networks.Teacher(self.settings.teacher, state.teacher)
+
+  def _teachers_images(self) -> tuple:
+    """Mean and std of the images that the teacher is made for."""
+    s = self.settings
+    return s.view.mean or s.mean, s.view.std or s.std
+
+  def _follow_certainty(self, state: State):
+    """Sets the temperature at which a fixed teacher is as uncertain as the config says."""
+    config, target = self.config, self.config.loss.teacher_entropy
+    logits = certainty.sampled_logits(
+      *self._fixed_teacher(state), self.data, config.seed, *self._teachers_images()
     )
+    try:
+      self.temperature = cluster.share(certainty.temperature(logits, target))
+    except ValueError as error:
+      raise ConfigError(f"config.loss.teacher_entropy is {target:g}, and {error}.") from None
+    self.weights["temperature"] = parallel.replicate(np.float32(self.temperature))
+    if cluster.first():
+      print(
+        f"temperature {self.temperature:g}: the mean entropy of the teacher's outputs is then "
+        f"{target:g} nats",
+        flush=True,
+      )
 
   def _announce_teacher(self):
     """Says what a teacher costs that runs in the threads that read images."""
@@ -244,6 +272,8 @@ class Run:
   def _finish(self, state: State, recorder: Recorder) -> dict:
     """Scores the final network; returns the contents of result.json."""
     final = scores(self, state, self.config.eval.final, final=True)
+    if self.temperature != self.config.loss.temperature:
+      final["temperature"] = self.temperature
     recorder.writer.write_once(self.schedule.steps, final)
     return {
       **final,

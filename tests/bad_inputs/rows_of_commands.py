@@ -380,6 +380,24 @@ ROWS = [
     "config.loss.temperature is 0.0: it must be above 0.",
   ),
   Row(
+    "a loss of nothing",
+    TRAIN + "--config.loss.beta=0 --config.loss.gamma=0",
+    "config.loss.beta and config.loss.gamma are 0 and 0: one of them must be above 0, for a "
+    "student to learn.",
+  ),
+  Row(
+    "an entropy of standardised logits",
+    TRAIN + "--config.loss.standardised --config.loss.teacher_entropy=1",
+    "config.loss.teacher_entropy is 1 beside config.loss.standardised: standardised logits are as "
+    "uncertain for any teacher; set one of the two.",
+  ),
+  Row(
+    "a teacher less certain than chance",
+    TRAIN + "--config.loss.teacher_entropy=2.5",
+    "config.loss.teacher_entropy is 2.5: it must be below 2.303, the entropy of classes that "
+    "are equally likely.",
+  ),
+  Row(
     "an infinite temperature",
     TRAIN + "--config.loss.temperature=inf",
     "config.loss.temperature is inf: it must be finite.",

@@ -181,3 +181,37 @@ def test_equals_torch():
   np.testing.assert_allclose(ours, loss.item(), rtol=2e-6)
   np.testing.assert_allclose(gradients[0], z_s.grad.numpy(), atol=1e-6)
   np.testing.assert_allclose(gradients[1], z_t.grad.numpy(), atol=1e-6)
+
+
+def standardised(z):
+  return (z - z.mean(-1, keepdims=True)) / z.std(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+def test_standardised_logits_equal_numpy(tau):
+  student, teacher, labels = draw(5)
+  weights = dict(alpha=0.3, beta=0.1, gamma=0.9)
+  loss, parts = apprentice_loss(
+    student, teacher, labels, temperature=tau, standardised=True, **weights
+  )
+  # The third term alone sees them.
+  own, soft = standardised(np.float64(student)), standardised(np.float64(teacher))
+  expected = reference(student, teacher, labels, **weights, tau=tau)[1]
+  expected["distill"] = reference(own, soft, labels, **weights, tau=tau)[1]["distill"]
+  for name, value in parts.items():
+    np.testing.assert_allclose(value, expected[name], rtol=1e-5, err_msg=name)
+  total = 0.3 * parts["teacher_ce"] + 0.1 * parts["student_ce"] + 0.9 * parts["distill"]
+  np.testing.assert_allclose(loss, total, rtol=1e-6)
+
+
+def test_standardised_by_hand():
+  # Of two classes any logits are +1 and -1 then, whatever their size.
+  teacher, student = jnp.array([[7.0, 1.0]]), jnp.array([[-0.2, 0.3]])
+  _, parts = apprentice_loss(student, teacher, jnp.array([0]), standardised=True)
+  p = 1 / (1 + np.exp(-2))
+  np.testing.assert_allclose(parts["distill"], -p * np.log(1 - p) - (1 - p) * np.log(p), rtol=1e-3)
+
+
+def test_standardised_logits_without_spread_have_finite_gradients():
+  loss = lambda z: apprentice_loss(z, 100 * z, jnp.array([1]), standardised=True, beta=0.0)[0]
+  assert np.isfinite(jax.grad(loss)(jnp.zeros((1, 3)))).all()
