@@ -19,6 +19,7 @@ _SUBMODULES = (
   "quantizers",
   "study",
   "training",
+  "zoo",
 )
 _HOME = {
   "activation": "apprentice_jax.models.intercept",

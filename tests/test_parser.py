@@ -78,7 +78,7 @@ statuses = [cli.main(line.split()) for line in sys.argv[1:]]
 assert "jax" not in sys.modules and "tensorflow" not in sys.modules
 print(statuses)
 """
-  right = ["--help", "--version", *(f"{name} --help" for name in COMMANDS)]
+  right = ["--help", "--version", "models", *(f"{name} --help" for name in COMMANDS)]
   wrong = [
     "train --wordkir=x",
     "train --config=digits --epochs=5 --workdir=x",

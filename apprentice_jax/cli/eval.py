@@ -1,4 +1,7 @@
-"""Scores a network on a split of its dataset: of a workdir, a checkpoint, or an exported file."""
+"""Scores a network on a split of its dataset: of a workdir, a checkpoint, or an exported file.
+
+A network of `apprentice models` knows its dataset; --config takes another one.
+"""
 
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
@@ -12,8 +15,9 @@ def flags(parser):
   add("--workdir", metavar="DIR", help="the folder of a run, whose network and config it takes")
   add(
     "--model",
-    metavar="FILE",
-    help="a checkpoint or an exported file, which has its own image sizes; needs --config",
+    metavar="FILE|NAME",
+    help="a checkpoint or an exported file, which has its own image sizes and needs --config; or a "
+    "network of `apprentice models`",
   )
   shared.config(parser)
   add(
@@ -30,8 +34,10 @@ def flags(parser):
 def run(given):
   if given.workdir and (given.model or given.config):
     raise ConfigError("eval takes --workdir, or --model and --config: see apprentice --help.")
-  shared.need(given, "config" if given.model else "workdir")
-  config = config_file.load(given) if given.model else None
+  card = shared.model(given) if given.model else None
+  if not card:
+    shared.need(given, "config" if given.model else "workdir")
+  config = _config(given, card) if given.model else None
   shared.join(given)
   from apprentice_jax.deploy import cost, registry
   from apprentice_jax.training import cluster, devices, export
@@ -49,7 +55,8 @@ def run(given):
       predictor = registry.load(path)
     else:
       predictor = export.predictor(config, path, split=given.split, data_dir=given.data_dir)
-    scores = export.evaluate(predictor, config, given.split, given.data_dir)
+    same_data = bool(card) and card.data["data.name"] == config.data.name
+    scores = export.evaluate(predictor, config, given.split, given.data_dir, same_data)
     network, packing = predictor.network, predictor.packing
   else:
     scores, network, why = export.score(config, path, given.split, given.data_dir)
@@ -63,3 +70,12 @@ def run(given):
     print(cost.table(network, packing, by_layer=given.layers))
   elif why:
     print(f"its cost is not known, since it cannot be lowered: {why}")
+
+
+def _config(given, card):
+  """The config of the images: the one given, or that of a network of the zoo."""
+  if given.config:
+    return config_file.load(given)
+  from apprentice_jax import config as configs
+
+  return configs.checked(configs.restored(card.data))

@@ -1,4 +1,5 @@
-"""Writes the network of a workdir, or of a packed file, to a file that runs on integers."""
+"""Writes the network of a workdir, of a packed file, or of `apprentice models` to a file that runs
+on integers."""
 
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.deploy.network import ENDS
@@ -11,7 +12,11 @@ HELP = "write a trained network to a file: packed, ONNX, C, StableHLO"
 def flags(parser):
   add = parser.add_argument
   add("--workdir", metavar="DIR", help="the folder of the run whose network it is")
-  add("--model", metavar="FILE", help="a packed file to write anew, in place of --workdir")
+  add(
+    "--model",
+    metavar="FILE|NAME",
+    help="a packed file to write anew, or a network of `apprentice models`, in place of --workdir",
+  )
   add("--format", **shared.one_of(FORMATS), help="the format of the file")
   add("--out", metavar="FILE", help="the file to write; of C code, the folder")
   add("--name", metavar="NAME", default="", help="of C code: the beginning of its public names")
@@ -51,6 +56,7 @@ def run(given):
     )
   if given.model:
     shared.unused(given, "data_dir", "a packed file needs no dataset")
+    shared.model(given)
   shared.check_folder(given.out)
   from apprentice_jax.deploy import c, cost, registry
   from apprentice_jax.training import devices, export

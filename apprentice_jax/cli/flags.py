@@ -95,6 +95,25 @@ def need(given, *names: str):
       raise ConfigError(f"this command needs --{name}=...; see apprentice --help.")
 
 
+def model(given):
+  """Puts the path of a file in place of ``--model``, which may be the name of a network of the zoo.
+
+  Returns:
+    The network's card; None of a file of the user's own.
+
+  Raises:
+    ConfigError: there is neither; see `registry.find`.
+  """
+  from apprentice_jax.deploy import registry
+
+  file = registry.find(given.model)
+  if file.note:
+    # Not among the answers, which programs read.
+    print(f"note: {file.note}", file=sys.stderr)
+  given.model = file.path
+  return file.card
+
+
 def check_folder(out: str):
   """Raises ConfigError where the folder of a file to write does not exist."""
   folder = pathlib.Path(out).parent

@@ -14,7 +14,7 @@ from apprentice_jax.cli import bench, flags
 from apprentice_jax.errors import ConfigError, nearest
 
 # In the order in which the help lists them.
-_NAMES = "train eval export predict study report config prepare plan bench".split()
+_NAMES = "train eval export predict models study report config prepare plan bench".split()
 COMMANDS = {name: importlib.import_module(f"apprentice_jax.cli.{name}") for name in _NAMES}
 PATHS = ("model", "workdir", "data_dir", "out", "config", "images")  # ~ is expanded in these
 ALIASES = {"lr": "learning_rate", "wd": "weight_decay"}  # other programs' names of fields

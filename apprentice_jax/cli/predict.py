@@ -13,7 +13,7 @@ HELP = "say what a network sees on images"
 def flags(parser):
   add = parser.add_argument
   add("images", nargs="*", default=[], metavar="IMAGE|FOLDER", help="photos, or folders of them")
-  add("--model", metavar="FILE", help="an exported file")
+  add("--model", metavar="FILE|NAME", help="an exported file, or a network of `apprentice models`")
   add("--workdir", metavar="DIR", help="the folder of a run, in place of --model")
   add(
     "--top",
@@ -37,6 +37,7 @@ def run(given) -> int:
     )
   if not given.workdir:
     shared.need(given, "model")
+    shared.model(given)
   from apprentice_jax.deploy import predict, registry
   from apprentice_jax.training import devices, export
   from apprentice_jax.training.workdir import workdir_config

@@ -6,13 +6,16 @@ a file is of the format, without reading all of it.
 """
 
 import importlib
+import os
 import pathlib
 import stat
 from types import ModuleType
+from typing import NamedTuple
 
+from apprentice_jax import zoo
 from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
-from apprentice_jax.errors import ConfigError
+from apprentice_jax.errors import ConfigError, nearest
 
 # The options of each format's `write`. StableHLO comes last: the file beside it says what it is.
 FORMATS = {
@@ -59,12 +62,50 @@ def recognised(path) -> str:
     raise ConfigError(f"cannot read {path}: {error.strerror}.") from None
 
 
-def load(path) -> Predictor:
-  """Reads an exported file of any format.
+class ModelFile(NamedTuple):
+  """What the value of ``--model`` stands for.
+
+  Attributes:
+    path: of a file or a folder, which may be missing.
+    card: of a network of the zoo; of any other file None.
+    note: one sentence on which was taken, where there are both; else "".
+  """
+
+  path: str
+  card: zoo.Card | None = None
+  note: str = ""
+
+
+def find(model) -> ModelFile:
+  """The file that a user means: an existing path, or else a network of the zoo by its name.
+
+  Args:
+    model: the path of a file or of a folder of C code, or the name.
+
+  Raises:
+    ConfigError: there is neither, and ``model`` names no folder that a file could be missing from.
+  """
+  name = os.fspath(model)
+  if name in zoo.names():
+    which = f"the network {name} of `apprentice models`"
+    if os.path.isfile(name) or recognised(name):
+      return ModelFile(name, note=f"--model is the {name} in this folder, not {which}.")
+    note = f"--model is {which}: the {name} in this folder is no exported file."
+    return ModelFile(str(zoo.path(name)), zoo.card(name), note if os.path.exists(name) else "")
+  if name == os.path.basename(name) and not os.path.exists(name):
+    raise ConfigError(
+      f"there is no file {name}, and no network of this name: {nearest(name, zoo.names())}"
+    )
+  return ModelFile(name)
+
+
+def load(model) -> Predictor:
+  """Reads an exported file of any format, or a network of the zoo by its name; see `find`.
 
   Raises:
     ConfigError: the file cannot be read, is damaged, or is of no format.
   """
+  path = find(model).path
   # Extensions decide nothing: users rename files.
   name = recognised(path)
   try:
@@ -77,12 +118,13 @@ def load(path) -> Predictor:
     raise _unreadable(path, error) from None
 
 
-def network(path) -> Lowered:
-  """The network in a packed file, from which a file of any format can be written.
+def network(model) -> Lowered:
+  """The network in a packed file, from which a file of any format can be written; see `find`.
 
   Raises:
     ConfigError: the file cannot be read, is damaged, or is no packed file.
   """
+  path = find(model).path
   try:
     if recognised(path) == "packed":
       return _module("packed").read(path)

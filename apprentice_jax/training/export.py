@@ -178,11 +178,21 @@ def blank(config, data) -> Lowered | Unlowered:
   return cost.blank(model, **_about(config, data))
 
 
-def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = "") -> dict:
+def evaluate(
+  predictor: Predictor, config, split: str = "test", data_dir: str = "", same_data: bool = False
+) -> dict:
   """Scores an exported network on a split of the config's dataset.
 
   The network's own size, resize and normalisation count, whatever the config's. Images that live on
   the device (config.data.image_size=0) are taken as they are, and must have the network's shape.
+
+  Args:
+    predictor: the network.
+    config: of the dataset.
+    split: see `api.evaluate`.
+    data_dir: where the dataset is prepared, if not where the config says.
+    same_data: the network is known to be of this dataset. A copy of a tfds set that lacks its file
+      of names, and has numbers for them, is accepted then.
 
   Returns:
     "accuracy" (0 to 1), "loss" (mean cross-entropy) and "count", the number of examples.
@@ -192,10 +202,10 @@ def evaluate(predictor: Predictor, config, split: str = "test", data_dir: str = 
   """
   config = _prepared_for(predictor, _at(config, data_dir))
   data = _split(config, split)
-  if tuple(data.class_names) != predictor.class_names:
+  names, numbers = predictor.class_names, tuple(map(str, range(len(predictor.class_names))))
+  if tuple(data.class_names) not in ((names, numbers) if same_data else (names,)):
     raise ConfigError(
-      "the network knows other classes than the dataset: "
-      f"{difference(predictor.class_names, data.class_names)}."
+      f"the network knows other classes than the dataset: {difference(names, data.class_names)}."
     )
   # A network of one channel takes photos as their grey.
   to_grey = predictor.image_shape[-1] == 1 and data.image_shape[-1] == 3

@@ -1,5 +1,7 @@
 """Rows: what is wrong is on the command line or in the config."""
 
+import re
+
 from rows import FILE, FOLDER, GO_ON, TRAIN, Row, body, config_file
 
 ROWS = [
@@ -14,8 +16,38 @@ ROWS = [
   Row("nothing to score", "eval", "this command needs --workdir=...; see apprentice --help."),
   Row(
     "a model without a config",
-    "eval --model=resnet20.th",
+    "eval --model={place}/resnet20.th",
     "this command needs --config=...; see apprentice --help.",
+  ),
+  Row(
+    "a network by a wrong name",
+    "eval --model=resnet8-cifar10-8a2 --data_dir={place}",
+    "there is no file resnet8-cifar10-8a2, and no network of this name: did you mean "
+    "'resnet8-cifar10-8a2w'?",
+  ),
+  Row(
+    "a network by a name like no other",
+    "export --model=student.packed --out={place}/x",
+    re.compile(
+      r"there is no file student\.packed, and no network of this name: choose one of "
+      r"resnet8-cifar10-8a2w, .*"
+    ),
+  ),
+  Row(
+    "the card of a wrong name",
+    "models resnet8-8a4w",
+    "there is no network 'resnet8-8a4w': did you mean 'resnet8-cifar10-8a4w'?",
+  ),
+  Row(
+    "a network of a dataset that is not there",
+    "eval --model=resnet8-cifar10-8a2w --data_dir={place}",
+    "dataset 'cifar10' is not prepared in {place}: prepare it with `apprentice prepare "
+    "--dataset=cifar10`, which needs the [prepare] extra.",
+  ),
+  Row(
+    "a network and a workdir",
+    "eval --model=resnet8-cifar10-8a2w --workdir={trained}",
+    "eval takes --workdir, or --model and --config: see apprentice --help.",
   ),
   Row(
     "unknown flag",

@@ -69,6 +69,13 @@ ROWS = [
     exported(),
   ),
   Row(
+    "predict with a network by a wrong name",
+    "predict --model=resnet8-cifar-8a4w {place}/image.png",
+    "there is no file resnet8-cifar-8a4w, and no network of this name: did you mean "
+    "'resnet8-cifar10-8a4w'?",
+    file("image.png"),
+  ),
+  Row(
     "predict nothing",
     PREDICT,
     "predict takes images, or folders of them: apprentice predict --model=FILE IMAGE...",

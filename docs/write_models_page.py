@@ -1,0 +1,56 @@
+"""Writes docs/models.md, the trained networks: python docs/write_models_page.py."""
+
+import pathlib
+
+from apprentice_jax import zoo
+
+PAGE = pathlib.Path(__file__).with_name("models.md")
+HEAD = """# Networks that come with the package
+
+A packed file of each network below is part of the installed package. `apprentice models` lists
+them, and `apprentice models NAME` prints a card.
+
+{table}
+
+The accuracy is that of the packed file on the whole test set. The last column has the accuracies of
+the trainings that differ in the seed alone, as trained. The seed of the file was chosen without a
+look at accuracies; the card says how.
+
+## Use one
+
+    apprentice predict --model={name} photo.jpg holiday/
+    apprentice eval --model={name} --data_dir=DIR
+    apprentice export --model={name} --format=c --out=student
+
+`predict` names the likeliest classes of pictures; it needs no data. `eval` scores the whole test
+set, which `apprentice prepare --dataset={data}` downloads once; the network knows its dataset.
+`export` writes the network as ONNX, StableHLO, C code, or another packed file.
+
+In Python, `apprentice_jax.load("{name}")` gives the same network as a function of images.
+
+`--model` is an existing file, or an existing folder of C code. It is a network's name where there
+is neither. Where there are both, the command says which one it took.
+
+## Cards
+"""
+ADD = """
+## Add one
+
+`python results/add_to_zoo.py` copies a packed file and makes its card. It takes the figures from
+the run's config.json and result.json, and scores the file on the test set. It also writes this page
+and the logits that a test expects on drawn pictures.
+"""
+
+
+def page() -> str:
+  """The page as Markdown: a table of all networks, how they are used, and their cards."""
+  cards = [zoo.card(name) for name in zoo.names()]
+  first = cards[0]
+  lines = [HEAD.format(table=zoo.table(cards), name=first.name, data=first.data["data.name"])]
+  for card in cards:
+    lines.append("\n".join(f"    {line}" for line in zoo.text(card).splitlines()) + "\n")
+  return "\n".join(lines) + ADD
+
+
+if __name__ == "__main__":
+  PAGE.write_text(page())
