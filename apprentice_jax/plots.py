@@ -1,4 +1,4 @@
-"""Plots, as PNG files."""
+"""Plots, as PNG files that are legible at the width of a phone."""
 
 import warnings
 
@@ -19,6 +19,8 @@ COLOURS = {
   "C-control": "tab:purple",
 }
 MARKERS = "osD^vP*X<>"  # one a precision
+WIDTH = 5.2  # inches; a phone shows them in 360 pixels
+DPI = 144
 
 
 def run_curves(records: list[dict], path) -> bool:
@@ -26,29 +28,29 @@ def run_curves(records: list[dict], path) -> bool:
   training = [r for r in records if "loss" in r]
   if not training:
     return False
-  figure = Figure(figsize=(9, 3.5), layout="constrained")
-  left, right = figure.subplots(1, 2)
+  figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+  above, below = figure.subplots(2, 1, sharex=True)
   epochs = [r["epoch"] for r in training]
-  left.plot(epochs, [r["loss"] for r in training])
-  left.set(xlabel="epoch", ylabel="training loss")
+  above.plot(epochs, [r["loss"] for r in training])
+  above.set(ylabel="training loss")
   for name in ("student", "teacher"):
     key = f"{name}_accuracy"
     if key in training[0]:
-      right.plot(epochs, [100 * r[key] for r in training], label=f"{name}, training")
+      below.plot(epochs, [100 * r[key] for r in training], label=f"{name}, training")
   # Records of validation have a step, but no epoch.
   at = {r["step"]: r["epoch"] for r in training}
   scored = [r for r in records if "validation_accuracy" in r]
   if scored:
     accuracy = [100 * r["validation_accuracy"] for r in scored]
-    right.plot([at[r["step"]] for r in scored], accuracy, "o-", label="student, validation")
-  right.set(xlabel="epoch", ylabel="accuracy %")
-  right.legend()
-  figure.savefig(path, dpi=110)
+    below.plot([at[r["step"]] for r in scored], accuracy, "o-", label="student, validation")
+  below.set(xlabel="epoch", ylabel="accuracy %")
+  below.legend()
+  figure.savefig(path, dpi=DPI)
   return True
 
 
 def numbers(class_names) -> dict[int, str]:
-  """What pictures show in place of names that they cannot show: those with letters the fonts lack.
+  """The numbers that stand in pictures for the names with letters that the fonts lack.
 
   Returns:
     "#PLACE" by the place of each such class; also of a name of blanks alone.
@@ -96,17 +98,17 @@ def mistakes(images: list[np.ndarray], told: list[tuple[str, str, float]], path)
       (0 to 1).
     path: PNG to write.
   """
-  columns = min(4, len(images))
+  columns = min(3, len(images))
   rows = -(-len(images) // columns)
-  figure = Figure(figsize=(2.1 * columns, 2.5 * rows), layout="constrained")
+  figure = Figure(figsize=(WIDTH / 3 * columns, 2.1 * rows), layout="constrained")
   for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
     axes.axis("off")
     if place < len(images):
       image, (true, predicted, confidence) = images[place], told[place]
       axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-      title = f"{_plain(true, 18)}\nas {_plain(predicted, 18)}, {confidence:.0%}"
-      axes.set_title(title, fontsize=8)
-  figure.savefig(path, dpi=110)
+      title = f"{_plain(true, 18)}\nas {_plain(predicted, 15)}, {confidence:.0%}"
+      axes.set_title(title, fontsize=7.5)
+  figure.savefig(path, dpi=DPI)
 
 
 def _plain(name: str, length: int) -> str:
@@ -128,7 +130,7 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
   Returns:
     Whether there was anything to plot.
   """
-  figure = Figure(figsize=(6, 4), layout="constrained")
+  figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
   axes = figure.subplots()
   lows = []
   for cell, curves in by_cell.items():
@@ -144,8 +146,8 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
   axes.set_ylim(min(lows) - 1, min(axes.get_ylim()[1], 100.5))
   axes.set_xlabel("epoch")
   axes.set_title(title, fontsize="medium", wrap=True)
-  axes.legend()
-  figure.savefig(path, dpi=110)
+  axes.legend(fontsize="small")
+  figure.savefig(path, dpi=DPI)
   return True
 
 
@@ -166,7 +168,7 @@ def accuracy_against(
     label: of the costs, with their unit.
     path: PNG to write.
   """
-  figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+  figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
   axes = figure.subplots()
   precisions = list(dict.fromkeys(e.precision for e in entries))
   marker = {p: MARKERS[i % len(MARKERS)] for i, p in enumerate(precisions)}
@@ -195,8 +197,8 @@ def accuracy_against(
     for p in precisions
   ]
   handles.append(line(color="0.7", marker="o", label="not dominated"))
-  figure.legend(handles=handles, loc="outside right upper", fontsize="small")
-  figure.savefig(path, dpi=110)
+  figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small")
+  figure.savefig(path, dpi=DPI)
 
 
 def _side_by_side(costs: list[float]) -> list[float]:

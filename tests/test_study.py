@@ -17,8 +17,7 @@ from apprentice_jax import config as configs
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.distill.step import Trainer
 from apprentice_jax.errors import ConfigError, Preempted
-from apprentice_jax.study import cells, jobs
-from apprentice_jax.study import report as study_report
+from apprentice_jax.study import cells, jobs, tables
 from apprentice_jax.study.run import run_study
 from apprentice_jax.training import api, devices, dispatch
 
@@ -115,7 +114,7 @@ def test_the_tables_numbers_are_those_of_the_csv(finished):
   accuracy = {(r["cell"], r["seed"]): 100 * float(r["accuracy"]) for r in found}
   lines = [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()[2:]]
   assert [line[:2] for line in lines] == [
-    [study_report.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS
+    [tables.NAMES[k], "32A,32W" if k in ("teacher", "student") else "8A,2W"] for k in KINDS
   ]
   for kind, (_, _, mean, gap, size) in zip(KINDS, lines):
     values = [accuracy[kind, s] for s in "01"]

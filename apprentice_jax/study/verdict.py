@@ -1,67 +1,72 @@
-"""A study's verdict in sentences: which differences are significant, and how many seeds the others
-would take."""
+"""A study's verdict: the teacher's effect, whether it is significant, and how many seeds would
+show it."""
 
 import math
 
 import numpy as np
 from scipy import special
 
-from apprentice_jax.document import Heading, Text
+from apprentice_jax.document import Heading, List
 from apprentice_jax.study import summary
 
 # The teacher's effect: each scheme and its control.
 EFFECTS = (("A", "baseline"), ("B", "baseline"), ("C", "C-control"))
 LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS = 1000
+NAMED = 6  # differences, at most, that a sentence names
 
 
 def blocks(entries: list[summary.Entry], names: dict[str, str]) -> list:
-  """One paragraph a precision; nothing where no scheme stands beside its control.
+  """A list of sentences for each precision; nothing where no scheme stands beside its control.
 
   Args:
     entries: of the study.
     names: of the cells, by their kind.
   """
-  texts = []
+  lists = []
   for precision, members in summary.comparisons(entries).items():
     effects = [c for c in members if (c.one.cell, c.other.cell) in EFFECTS]
     if effects:
-      sentences = [s[0].upper() + s[1:] for s in _sentences(effects, members, names)]
-      texts.append(Text(f"{precision}: {' '.join(sentences)}"))
-  return [Heading("Verdict"), *texts] if texts else []
+      items = [_effect(c, names) for c in effects] + _others(effects, members, names)
+      lists.append(List(f"At {precision}:", items))
+  return [Heading("Verdict"), *lists] if lists else []
 
 
-def _sentences(effects, members, names) -> list[str]:
-  """What a precision's comparisons say, the teacher's effects first."""
-  title = lambda c: names[c.one.cell] + (f" at {c.one.point}" if c.one.point else "")
-  proven = lambda c: c.corrected is not None and c.corrected < LEVEL
-  result = []
+def _effect(c: summary.Comparison, names) -> str:
+  """The teacher's effect in one comparison."""
+  test = c.test
+  seeds, side = len(test.seeds), "above" if test.difference > 0 else "below"
+  one, other = _title(c, names), names[c.other.cell]
+  text = f"{one[0].upper()}{one[1:]} is {abs(test.difference):.2f} points {side} {other}"
+  if test.p is None and seeds == 1:
+    return f"{text} with one seed. No test can tell one seed's difference from chance."
+  if test.p is None:
+    return f"{text} with each of {seeds} seeds."
   # The corrected p-value decides, and the interval, which is not corrected, stands beside it.
-  for c in effects:
-    test = c.test
-    seeds, difference = len(test.seeds), abs(test.difference)
-    side = "above" if test.difference > 0 else "below"
-    sentence = f"{title(c)} is {difference:.2f} points {side} {names[c.other.cell]}"
-    if test.p is None and seeds == 1:
-      sentence += ", with one seed, which no test can tell from chance."
-    elif test.p is None:
-      sentence += f" with each of {seeds} seeds."
-    else:
-      interval = f"(95% interval {test.low:+z.2f} to {test.high:+z.2f}, {seeds} seeds"
-      if proven(c):
-        corrected = f"p after Holm's correction {c.corrected:.3f}"
-        sentence += f", which is significant {interval}, {corrected})."
-      else:
-        sentence += f", which is not significant {interval}); {_seeds_needed(test)}."
-    result.append(sentence)
-  others = [
-    f"{title(c)} against {names[c.other.cell]} ({c.test.difference:+z.2f})"
-    for c in members
-    if c not in effects and proven(c)
+  interval = f"(95% interval {test.low:+z.2f} to {test.high:+z.2f}, {seeds} seeds"
+  if _proven(c):
+    p = "below 0.001" if c.corrected < 0.001 else f"{c.corrected:.3f}"
+    return f"{text} {interval}, p after Holm's correction {p}). The difference is significant."
+  return f"{text} {interval}). The difference is not significant: {_seeds_needed(test)}."
+
+
+def _others(effects, members, names) -> list[str]:
+  """The other significant differences, in one sentence."""
+  others = [c for c in members if c not in effects and _proven(c)]
+  if len(others) > NAMED:
+    return [f"{len(others)} other differences are significant: see their table below."]
+  texts = [
+    f"{_title(c, names)} against {names[c.other.cell]} ({c.test.difference:+z.2f})" for c in others
   ]
-  if others:
-    result.append(f"Also significant: {'; '.join(others)}.")
-  return result
+  return [f"Also significant: {'; '.join(texts)}."] if texts else []
+
+
+def _title(c: summary.Comparison, names) -> str:
+  return names[c.one.cell] + (f" ({c.one.point})" if c.one.point else "")
+
+
+def _proven(c: summary.Comparison) -> bool:
+  return c.corrected is not None and c.corrected < LEVEL
 
 
 def _seeds_needed(test: summary.Paired) -> str:
@@ -71,7 +76,7 @@ def _seeds_needed(test: summary.Paired) -> str:
   spread = (test.high - test.low) / 2 / special.stdtrit(n - 1, 0.975) * math.sqrt(n)
   count = seeds_needed(abs(test.difference) / spread)
   seeds = f"about {count:,}" if count else f"more than {MOST_SEEDS:,}"
-  return f"a difference of this size would take {seeds} seeds to show"
+  return f"a test would need {seeds} seeds to show a difference of this size"
 
 
 def seeds_needed(effect: float) -> int:

@@ -45,11 +45,11 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   ]
   blocks = [*head]
   if plots.run_curves(records, workdir / "curves.png"):
-    blocks.append(Picture("curves.png", "learning curves"))
+    blocks.append(Picture("curves.png", "Learning curves."))
     if scheme in ("A", "B", "C"):
       text = (
         f"The training loss is the weighted sum of scheme {scheme}'s terms at a temperature of "
-        f"{config['loss.temperature']:g}. Its lowest value is not 0: the teacher is not certain."
+        f"{config['loss.temperature']:g}. It cannot reach 0, since the teacher is not certain."
       )
       blocks.append(Text(text))
   blocks += _answers(workdir, config["eval.final"], images)
@@ -62,7 +62,7 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
 
 def _label(key: str) -> str:
   """What a figure of result.json is called."""
-  words = {"count": "images", "seconds": "seconds, its teacher's training aside"}
+  words = {"count": "images", "seconds": "seconds, without its teacher's training"}
   return " ".join(words.get(word, word) for word in key.split("_"))
 
 
@@ -91,11 +91,11 @@ def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
   """A table of the classes that have images; of many classes, the worst."""
   count, right = matrix.sum(1), matrix.diagonal()
   shown = np.flatnonzero(count)
-  caption = f"Accuracy of each class on the {split} split."
+  caption = f"The accuracy of each class on the {split} split."
   if len(shown) > LISTED:
     shown = sorted(shown, key=lambda i: right[i] / count[i])[:LISTED]
     total = len(class_names)
-    caption = f"The {LISTED} classes of lowest accuracy on the {split} split, of {total}."
+    caption = f"The {LISTED} classes of {total} with the lowest accuracy on the {split} split."
   # Without the diagonal, the largest number of a row is the class most often taken for it.
   others, rows = matrix - np.diag(right), []
   for i in shown:
@@ -110,8 +110,8 @@ def _by_class(matrix: np.ndarray, class_names, split: str) -> list:
 def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: str) -> list:
   """The confusion matrix, as a table or a picture; of very many classes, the pairs."""
   caption = (
-    f"Confusion matrix of the {split} split: a row is a true class, a column the "
-    "prediction, a number the images."
+    f"The confusion matrix of the {split} split: images of a row's true class that the network "
+    "takes for a column's class."
   )
   # A reader takes in a dozen columns; a picture shows a hundred, and of more only pairs are left.
   heading = Heading("Which class is taken for which")
@@ -125,7 +125,7 @@ def _confusion(workdir: pathlib.Path, matrix: np.ndarray, class_names, split: st
     blocks = [heading, Picture("confusion.png", caption)]
     if numbers:
       rows = [[number, class_names[i]] for i, number in numbers.items()]
-      caption = "The picture numbers classes whose names it cannot show."
+      caption = "The picture has numbers for the classes whose names it cannot show."
       blocks.append(Table(caption, ["number", "class"], rows))
     return blocks
   others = matrix - np.diag(matrix.diagonal())
@@ -141,7 +141,7 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
   places = predictions.mistakes(answers, MISTAKES)
   heading = Heading("The most confident mistakes")
   if not len(places):
-    return [heading, Text(f"Every image of the {split} split is classified rightly.")]
+    return [heading, Text(f"The network classifies every image of the {split} split correctly.")]
   names, numbers = answers.class_names, plots.numbers(answers.class_names)
   wrong = [(answers.label[i], answers.predicted[i], answers.confidence[i]) for i in places]
   path = workdir / MISTAKES_FILE
@@ -153,16 +153,14 @@ def _mistakes(workdir: pathlib.Path, answers: predictions.Answers, split: str, i
     label = lambda place: numbers.get(place, names[place])
     told = [(label(true), label(predicted), confidence) for true, predicted, confidence in wrong]
     plots.mistakes([pixels[i] for i in index.tolist()], told, path)
-  picture = [Picture(path.name, "the images, in the order of the table")] if path.exists() else []
+  picture = [Picture(path.name, "The images, in the order of the table.")] if path.exists() else []
   # Behind a name stands its number in the picture.
   cell = lambda place: names[place] + (f" ({numbers[place]})" if place in numbers else "")
   rows = [
     [answers.image[i], cell(true), cell(predicted), f"{confidence:.1%}"]
     for i, (true, predicted, confidence) in zip(places, wrong)
   ]
-  caption = (
-    f"Wrong predictions on the {split} split, by the confidence (softmax) of the prediction."
-  )
+  caption = f"The wrong predictions on the {split} split with the highest confidence (softmax)."
   columns = ["image", "true class", "prediction", "confidence"]
   return [heading, *picture, Table(caption, columns, rows)]
 
