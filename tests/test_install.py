@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import pytest
+from PIL import Image
 
 from apprentice_jax.deploy import registry
 from apprentice_jax.deploy.registry import FORMATS
@@ -61,6 +62,9 @@ def test_an_installed_command_works_from_an_empty_folder(wheel, tmp_path):
   code = "import apprentice_jax, apprentice_jax.configs.digits; print(apprentice_jax.__file__)"
   done = subprocess.run([sys.executable, "-c", code], cwd=empty, env=env, capture_output=True)
   assert done.stdout.decode().startswith(str(site))
+  Image.new("RGB", (40, 30), "navy").save(empty / "picture.png")
+  said = apprentice("predict", "--model=resnet8-cifar10-8a2w", "picture.png")
+  assert said.startswith("picture.png: ") and "resnet8-cifar10-8a4w" in apprentice("models")
   apprentice(
     "study",
     "--config=digits:runlocal",

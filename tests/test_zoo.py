@@ -1,5 +1,6 @@
 """The networks that come with the package: their cards, their logits, and how a name finds them."""
 
+import argparse
 import dataclasses
 import hashlib
 import importlib.util
@@ -25,6 +26,15 @@ from apprentice_jax.training.workdir import workdir_config
 ROOT = pathlib.Path(__file__).parents[1]
 FIRST = "resnet8-cifar10-8a2w"
 NAMES = zoo.names()
+SHIPPED = {name: (zoo.card(name), zoo.path(name).read_bytes()) for name in NAMES}
+
+
+def loaded(path):
+  """A script as a module."""
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +83,42 @@ def test_a_file_is_its_runs_file_but_for_the_names_of_classes(name):
   assert packed.encode(after, packing) == source.read_bytes()
 
 
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+  """results/add_to_zoo.py, for a zoo of its own; no images are scored."""
+  module = loaded(ROOT / "results" / "add_to_zoo.py")
+  score = {"accuracy": 0.87, "loss": 0.5, "count": 10000}
+  monkeypatch.setattr(module.export, "evaluate", lambda *_, **__: score)
+  monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+  return module
+
+
+def again(script, card, runs):
+  """Makes a network's files as they were made, with these folders of other seeds."""
+  names = ("commit", "command", "chosen", "teacher_source")
+  flags = argparse.Namespace(data_dir="", runs=[ROOT / run for run in runs])
+  vars(flags).update({name: card.training[name] for name in names})
+  return script.add(card.name, ROOT / card.training["file"], flags)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_script_makes_what_is_here(name, script):
+  card, content = SHIPPED[name]
+  found = again(script, card, [run["folder"] for run in card.runs])
+  assert found._replace(score=card.score) == card
+  assert zoo.path(name).read_bytes() == content and zoo.card(name) == found
+
+
+def test_the_script_refuses_another_training(script, monkeypatch, tmp_path):
+  card, _ = SHIPPED[FIRST]
+  with pytest.raises(ConfigError, match=r"differ in config.loss.temperature\.$"):
+    again(script, card, ["results/mlperf_tiny/B-8A2W-seed0"])
+  monkeypatch.setattr(script.export, "evaluate", lambda *_, **__: {"accuracy": 0.5})
+  with pytest.raises(ConfigError, match="packed scores 50.00%, and its run 86.73%"):
+    again(script, card, [])
+  assert not list(tmp_path.iterdir())
+
+
 def test_an_accuracy_is_that_of_the_same_file_as_c_code():
   """results/mcu scored the C code of all images, which `eval` has no part in."""
   measured = [json.loads(path.read_text()) for path in (ROOT / "results" / "mcu").glob("*.json")]
@@ -87,10 +133,7 @@ def test_an_accuracy_is_that_of_the_same_file_as_c_code():
 
 
 def test_the_page_is_current():
-  path = ROOT / "docs" / "write_models_page.py"
-  spec = importlib.util.spec_from_file_location("write_models_page", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = loaded(ROOT / "docs" / "write_models_page.py")
   assert module.PAGE.read_text() == module.page(), "run: python docs/write_models_page.py"
 
 

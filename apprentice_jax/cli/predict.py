@@ -39,8 +39,7 @@ def run(given) -> int:
     shared.need(given, "model")
     shared.model(given)
   from apprentice_jax.deploy import predict, registry
-  from apprentice_jax.training import devices, export
-  from apprentice_jax.training.workdir import workdir_config
+  from apprentice_jax.training import devices
 
   # The line about the devices is no part of an answer that a program reads.
   with contextlib.redirect_stdout(io.StringIO()):
@@ -49,6 +48,10 @@ def run(given) -> int:
   for line in predict.not_read(files.others):
     print(f"apprentice: {line}", file=sys.stderr)
   if given.workdir:
+    # An exported file needs few modules of training, whose import takes longer than a picture.
+    from apprentice_jax.training import export
+    from apprentice_jax.training.workdir import workdir_config
+
     config = workdir_config(given.workdir)
     predictor = export.predictor(config, given.workdir, data_dir=given.data_dir)
   else:

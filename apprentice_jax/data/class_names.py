@@ -113,6 +113,19 @@ def _synonyms(name: str) -> tuple[str, ...]:
   return (name, wordnet[1], *map(str.strip, wordnet[2].split(","))) if wordnet else (name,)
 
 
+def same_classes(names, data_names, same_data: bool = False) -> bool:
+  """Whether a network's classes are those of a dataset, in the same order.
+
+  Args:
+    names: of the network's outputs.
+    data_names: of the dataset's classes.
+    same_data: the network is known to be of this dataset. Its copy may then have numbers in place
+      of names, as tfds gives where the file of names is missing.
+  """
+  numbers = tuple(map(str, range(len(names))))
+  return tuple(data_names) in ((tuple(names), numbers) if same_data else (tuple(names),))
+
+
 def difference(some, others) -> str:
   """A clause that says how two lists of names differ, which they do.
 

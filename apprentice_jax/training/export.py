@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from apprentice_jax.data.channels import grey
-from apprentice_jax.data.class_names import difference
+from apprentice_jax.data.class_names import difference, same_classes
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import cost, lower, preprocessing, program, registry
 from apprentice_jax.deploy.network import BadNetwork, Lowered
@@ -191,8 +191,7 @@ def evaluate(
     config: of the dataset.
     split: see `api.evaluate`.
     data_dir: where the dataset is prepared, if not where the config says.
-    same_data: the network is known to be of this dataset. A copy of a tfds set that lacks its file
-      of names, and has numbers for them, is accepted then.
+    same_data: see `class_names.same_classes`.
 
   Returns:
     "accuracy" (0 to 1), "loss" (mean cross-entropy) and "count", the number of examples.
@@ -202,10 +201,10 @@ def evaluate(
   """
   config = _prepared_for(predictor, _at(config, data_dir))
   data = _split(config, split)
-  names, numbers = predictor.class_names, tuple(map(str, range(len(predictor.class_names))))
-  if tuple(data.class_names) not in ((names, numbers) if same_data else (names,)):
+  if not same_classes(predictor.class_names, data.class_names, same_data):
     raise ConfigError(
-      f"the network knows other classes than the dataset: {difference(names, data.class_names)}."
+      "the network knows other classes than the dataset: "
+      f"{difference(predictor.class_names, data.class_names)}."
     )
   # A network of one channel takes photos as their grey.
   to_grey = predictor.image_shape[-1] == 1 and data.image_shape[-1] == 3

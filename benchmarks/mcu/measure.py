@@ -24,8 +24,7 @@ import numpy as np
 import tables
 from machines import KB, MACHINES
 
-from apprentice_jax.deploy import cost, interpret, packed
-from apprentice_jax.deploy.predictor import BadFile
+from apprentice_jax.deploy import cost, interpret, registry
 from apprentice_jax.errors import ConfigError
 
 SMALL = 12 * KB  # of RAM: such networks also run on a micro:bit
@@ -40,7 +39,7 @@ def measure(folder, machines=(), images=100, flags=("-O3",), model="", accuracy=
     machines: keys of `MACHINES`; by default all that are large enough.
     images: to draw and to compare.
     flags: the compiler's, beside those of the processor and of the exported Makefile.
-    model: packed file of the same network, "" for none.
+    model: packed file of the same network, or its name in the zoo; "" for none.
     accuracy: words for the report.
 
   Returns:
@@ -90,10 +89,7 @@ def _defined(model, images: int, shape) -> tuple:
   """(logits of the drawn images, products of one image, share of them with a weight of zero)."""
   if not model:
     return None, None, None
-  try:
-    network = packed.read(model)
-  except (BadFile, OSError) as error:
-    raise ConfigError(f"cannot read {model}: {error}.") from None
+  network = registry.network(model)
   if list(network.image_shape) != list(shape):
     raise ConfigError(f"{model} is of another network than the folder: its images differ.")
   layers = cost.layers(network)
@@ -135,7 +131,7 @@ def _arguments():
   parser.add_argument("--machines", default="", help=f"of {','.join(MACHINES)}, with commas")
   parser.add_argument("--images", type=int, default=100, help="drawn, and compared with --model")
   parser.add_argument("--optimise", default="-O3", metavar="FLAGS", help="such as --optimise=-Os")
-  parser.add_argument("--model", default="", help="packed file of the same network")
+  parser.add_argument("--model", default="", help="packed file or zoo name of the same network")
   parser.add_argument("--accuracy", default="", help="words for the report")
   parser.add_argument("--out", default="", help="folder for NAME.md, NAME.json and NAME.csv")
   flags = parser.parse_args()

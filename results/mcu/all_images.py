@@ -19,18 +19,18 @@ import numpy as np
 
 import apprentice_jax
 from apprentice_jax.data import sources
-from apprentice_jax.data.class_names import difference
+from apprentice_jax.data.class_names import difference, same_classes
 from apprentice_jax.deploy import c, interpret, registry
 from apprentice_jax.errors import ApprenticeError, ConfigError
 
 BATCH = 100  # images at a time
 
 
-def measure(model: pathlib.Path, dataset: str, data_dir: str | None, limit: int = 0) -> dict:
+def measure(model: str, dataset: str, data_dir: str | None, limit: int = 0) -> dict:
   """Compares the logits of a dataset's test images.
 
   Args:
-    model: a packed file.
+    model: a packed file, or the name of a network of the zoo.
     dataset: a name of tensorflow-datasets.
     data_dir: where it is prepared.
     limit: so many of the first images; 0: all.
@@ -38,8 +38,10 @@ def measure(model: pathlib.Path, dataset: str, data_dir: str | None, limit: int 
   Returns:
     The number of images, how many have equal logits, and the accuracy, with what was measured.
   """
-  network, data = registry.network(model), sources.load(dataset, "test", data_dir)
-  if network.class_names != tuple(data.class_names):
+  file, data = registry.find(model), sources.load(dataset, "test", data_dir)
+  network = registry.network(file.path)
+  same_data = bool(file.card) and file.card.data["data.name"] == dataset
+  if not same_classes(network.class_names, data.class_names, same_data):
     raise ConfigError(
       f"{model} knows other classes than {dataset}: "
       f"{difference(network.class_names, data.class_names)}."
@@ -60,8 +62,8 @@ def measure(model: pathlib.Path, dataset: str, data_dir: str | None, limit: int 
       right += int(np.sum(np.argmax(mine, -1) == data.labels[part]))
   said = subprocess.run([*c.compiler(), "--version"], capture_output=True, text=True, check=True)
   return {
-    "model": model.name,
-    "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+    "model": pathlib.Path(file.path).name,
+    "sha256": hashlib.sha256(pathlib.Path(file.path).read_bytes()).hexdigest(),
     "architecture": network.architecture,
     "precision": network.precision,
     "version": apprentice_jax.__version__,
@@ -76,7 +78,7 @@ def measure(model: pathlib.Path, dataset: str, data_dir: str | None, limit: int 
 
 def main(arguments=None) -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--model", type=pathlib.Path, required=True, help="a packed file")
+  parser.add_argument("--model", required=True, help="a packed file, or a name of the zoo")
   parser.add_argument("--dataset", default="cifar10", help="its name; default: cifar10")
   parser.add_argument("--data_dir", help="the folder of prepared datasets")
   parser.add_argument("--limit", type=int, default=0, help="so many of the first images")
