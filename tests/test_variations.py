@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from apprentice_jax import config as configs
+from apprentice_jax.cli import config_file, parser
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.study import cells, jobs, variations
@@ -413,3 +414,24 @@ def test_the_recipe_search_is_a_study_of_variations():
   deeper = next(c for c in found["B"] if c.variation.name == "deeper-teacher")
   teacher = cells.sources(config, deeper)["teacher"]
   assert cells.cell_config(config, teacher).student.name == "resnet20"
+
+
+def test_every_trial_of_the_search_on_resnet8_is_a_config_that_can_run(monkeypatch):
+  for name in ("DATA", "TEACHERS", "WORKDIR"):
+    monkeypatch.setenv(name, f"/{name.lower()}")
+  search = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "results/recipe/resnet8.py"))
+  runs = search["runs"](search["TRIALS"])
+  for run in (r for r in runs if r.seed == 1):
+    flags = [f"--config.{field}={value}" for field, value in search["settings"](run).items()]
+    given = parser.parse(["train", f"--config=mlperf_tiny:scheme={run.scheme}", *flags])
+    config = config_file.read(given.config, given.fields)
+    configs.validate(config)
+    assert (config.seed, config.eval.final, config.data.validation) == (1, "validation", 5000)
+  # A change of the teacher's alone has base's control; each network comes before those it teaches.
+  assert search["control_of"]("no-label") == "base"
+  assert search["control_of"]("no-decay") == "no-decay"
+  names = [run.name for run in runs]
+  for run in runs:
+    for value in search["settings"](run).values():
+      if value.startswith("/workdir/"):
+        assert names.index(value.removeprefix("/workdir/")) < names.index(run.name)
