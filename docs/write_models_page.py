@@ -12,9 +12,12 @@ them, and `apprentice models NAME` prints a card.
 
 {table}
 
+The files have the package's licence, Apache 2.0. A card names the source of the images, their
+licence, and the source of the teacher.
+
 The accuracy is that of the packed file on the whole test set. The last column has the accuracies of
-the trainings that differ in the seed alone, as trained. The seed of the file was chosen without a
-look at accuracies; the card says how.
+the trainings that differ in the seed alone, as trained. No accuracy
+decided which seed's file is here; the card names the rule.
 
 ## Use one
 
@@ -23,10 +26,12 @@ look at accuracies; the card says how.
     apprentice export --model={name} --format=c --out=student
 
 `predict` names the likeliest classes of pictures; it needs no data. `eval` scores the whole test
-set, which `apprentice prepare --dataset={data}` downloads once; the network knows its dataset.
+set; the network knows its dataset. `apprentice prepare --dataset={data}` downloads the set once,
+with the extra `[prepare]`.
 `export` writes the network as ONNX, StableHLO, C code, or another packed file.
 
-In Python, `apprentice_jax.load("{name}")` gives the same network as a function of images.
+In Python, `apprentice_jax.load("{name}")` reads the same network; its `logits` take
+uint8 images.
 
 `--model` is an existing file, or an existing folder of C code. It is a network's name where there
 is neither. Where there are both, the command says which one it took.
@@ -36,9 +41,12 @@ is neither. Where there are both, the command says which one it took.
 ADD = """
 ## Add one
 
-`python results/add_to_zoo.py` copies a packed file and makes its card. It takes the figures from
-the run's config.json and result.json, and scores the file on the test set. It also writes this page
-and the logits that a test expects on drawn pictures.
+    python results/add_to_zoo.py NAME FOLDER/FILE.packed --runs FOLDER... --data_dir=DIR \\
+      --commit=... --command=... --chosen=... --teacher_source=...
+
+The script copies a packed file and makes its card. The figures come from config.json
+and result.json in the folders of the run and of its other seeds. The script scores the file on the
+test set. It also writes this page, and the logits that a test expects on drawn pictures.
 """
 
 

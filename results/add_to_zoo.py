@@ -51,6 +51,8 @@ def add(name: str, file: pathlib.Path, flags: argparse.Namespace) -> zoo.Card:
   folders = sorted({folder, *flags.runs}, key=lambda each: read_config(each)["seed"])
   _same_but_seeds(folders)
   config, result = configs.restored(read_config(folder)), _result(folder)
+  if config.data.name not in SOURCES:
+    raise ConfigError(f"the source and licence of {config.data.name} are unknown: add to SOURCES.")
   network, packing = _named(registry.network(file), config), registry.load(file).packing
   if network.precision != config.precision:
     raise ConfigError(f"{file} is {network.precision}, and its run {config.precision}.")
@@ -104,7 +106,13 @@ def _same_but_seeds(folders: list[pathlib.Path]):
 
 
 def _result(folder: pathlib.Path) -> dict:
-  return json.loads((folder / "result.json").read_text())
+  try:
+    result = json.loads((folder / "result.json").read_text())
+  except (OSError, ValueError) as error:
+    raise ConfigError(f"{folder} has no result.json of a finished run: {error}.") from None
+  if "test_accuracy" not in result:
+    raise ConfigError(f"the run in {folder} has not scored the test set.")
+  return result
 
 
 def _run(folder: pathlib.Path) -> dict:

@@ -116,6 +116,13 @@ def test_the_script_refuses_another_training(script, monkeypatch, tmp_path):
   monkeypatch.setattr(script.export, "evaluate", lambda *_, **__: {"accuracy": 0.5})
   with pytest.raises(ConfigError, match="packed scores 50.00%, and its run 86.73%"):
     again(script, card, [])
+  monkeypatch.setattr(script, "SOURCES", {})
+  with pytest.raises(ConfigError, match="licence of cifar10 are unknown"):
+    again(script, card, [])
+  held_out = ROOT / "results" / "mlperf_tiny" / "B-tau4-8A2W-seed1-heldout"
+  for folder, words in ((held_out, "has not scored the test set"), (tmp_path, "no result.json")):
+    with pytest.raises(ConfigError, match=words):
+      script._result(folder)
   assert not list(tmp_path.iterdir())
 
 
@@ -174,16 +181,22 @@ def test_a_card_in_words():
 # Logits of drawn pictures.
 
 
+def of_integers(network):
+  return all(node.weights.bits != 32 for node in network.nodes if hasattr(node, "weights"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_computes_what_it_did(name, expected):
   network = packed.read(zoo.path(name))
-  pictures = zoo_pictures.batch(network.image_shape)
-  np.testing.assert_array_equal(interpret.logits(network, pictures), expected[name])
+  found = interpret.logits(network, zoo_pictures.batch(network.image_shape))
+  # The order of float sums is each machine's own.
+  tolerance = 0 if of_integers(network) else 1e-5 * np.abs(found).max()
+  np.testing.assert_allclose(found, expected[name], rtol=0, atol=tolerance)
   assert len(set(np.argmax(expected[name], -1))) >= 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if of_integers(registry.network(n))])
 def test_a_network_computes_the_same_in_c(name, expected, tmp_path):
   tools.program("gcc")
   registry.write(registry.network(name), "c", tmp_path / "student")
