@@ -39,17 +39,19 @@ def blocks(page: pathlib.Path) -> list[Block]:
 
 
 def commands(page: pathlib.Path) -> list[str]:
-  """The command lines of a page: those of bash blocks, and indented ones of our own programs."""
-  lines = []
-  for language, text in blocks(page):
-    joined = re.sub(r"\\\n\s*", "", text)
-    joined = re.sub(r"(^|\s)#\s.*$", "", joined, flags=re.MULTILINE)
-    words = joined if language == "bash" else ""
-    if not language:
-      ours = r"^(?:\$ )?(?:[A-Z]+=\S+ )*(apprentice|bash|python|pip|git) .*$"
-      words = "\n".join(m[0] for m in re.finditer(ours, joined, re.MULTILINE))
-    lines += [line.removeprefix("$ ").strip() for line in words.splitlines() if line.strip()]
-  return lines
+  """The command lines of a page."""
+  return [line for language, text in blocks(page) for line in lines(text, language)]
+
+
+def lines(text: str, language: str) -> list[str]:
+  """The command lines of a block: of bash all, of an indented one those of our own programs."""
+  joined = re.sub(r"\\\n\s*", "", text)
+  joined = re.sub(r"(^|\s)#\s.*$", "", joined, flags=re.MULTILINE)
+  found = joined.splitlines() if language == "bash" else []
+  if not language:
+    ours = r"^(?:\$ )?(?:[A-Z]+=\S+ )*(?:apprentice|bash|python|pip|git) .*$"
+    found = re.findall(ours, joined, re.MULTILINE)
+  return [line.removeprefix("$ ").strip() for line in found if line.strip()]
 
 
 def inline_commands(page: pathlib.Path) -> list[str]:
