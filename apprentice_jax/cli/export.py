@@ -6,7 +6,7 @@ from apprentice_jax.deploy.network import ENDS
 from apprentice_jax.deploy.registry import FORMATS, usual_ends
 from apprentice_jax.errors import ConfigError
 
-HELP = "write a trained network to a file: packed, ONNX, C, StableHLO"
+HELP = "write a trained network to a file: packed, ONNX, C, a page for browsers, StableHLO"
 
 
 def flags(parser):
@@ -25,7 +25,7 @@ def flags(parser):
   add(
     "--ends",
     **shared.one_of(ENDS) | {"default": None},
-    help="weights of layers that training left in full precision; float, for C code 8bit",
+    help="weights of layers that training left in full precision; float, for C code and pages 8bit",
   )
   add(
     "--packing",
@@ -58,9 +58,11 @@ def run(given):
     shared.unused(given, "data_dir", "a packed file needs no dataset")
     shared.model(given)
   shared.check_folder(given.out)
-  from apprentice_jax.deploy import c, cost, registry
+  from apprentice_jax.deploy import c, cost, registry, web
   from apprentice_jax.training import devices, export
 
+  if given.format == "web":
+    web.compiler()  # says now what would be missing in the end
   devices.start(None, given.workdir)
   # Each format takes options of its own; the flags have all of them.
   options = {name: getattr(given, name) for name in FORMATS[given.format]}

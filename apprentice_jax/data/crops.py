@@ -183,8 +183,10 @@ def evaluation_image(encoded: bytes, crops: Crops, out: np.ndarray):
     start = round((resized[side] - crops.size) / 2)
     edges += [end * side / (resized[side] * r) for end in (start, start + crops.size)]
   left, right, top, bottom = edges
-  size = (crops.size, crops.size)
-  out[...] = image.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
+  # One side after the other: Pillow 13 chooses an order by the sizes, and they round differently.
+  size, bilinear = crops.size, Image.Resampling.BILINEAR
+  image = image.resize((size, image.height), bilinear, (left, 0, right, image.height))
+  out[...] = image.resize((size, size), bilinear, (0, top, size, bottom))
 
 
 def reduction(ratio: float, choices: Sequence[int] = (4, 2)) -> int:

@@ -22,6 +22,7 @@ FORMATS = {
   "packed": ("packing",),
   "onnx": ("packing", "form"),
   "c": ("name", "max_ram", "max_flash"),
+  "web": (),
   "stablehlo": (),
 }
 
@@ -32,8 +33,8 @@ def _module(name: str) -> ModuleType:
 
 def usual_ends(name: str) -> str:
   """The ends, see `lower.lower`, with which a format is written unless a user names others."""
-  # C code computes with integers alone.
-  return "8bit" if name == "c" else "float"
+  # C code computes with integers alone; a page runs it.
+  return "8bit" if name in ("c", "web") else "float"
 
 
 def write(network: Lowered, name: str, path, /, **options):

@@ -142,7 +142,8 @@ ROWS = [
   Row(
     "predict with a text",
     "predict --model={place}/text {place}/image.png",
-    "cannot read {place}/text: it is of no format that export writes (packed, onnx, c, stablehlo).",
+    "cannot read {place}/text: it is of no format that export writes "
+    "(packed, onnx, c, web, stablehlo).",
     file("text"),
   ),
   Row(

@@ -55,10 +55,7 @@ def write(network: Lowered, path, name: str = "", max_ram: str = "", max_flash: 
   if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
     raise ConfigError(f"{name!r} cannot begin a name in C: give letters and digits with --name.")
   limits = report.size(max_ram, "--max_ram"), report.size(max_flash, "--max_flash")
-  try:
-    files = source.sources(network, name)
-  except BadNetwork as error:
-    raise ConfigError(f"there is no C code of this network: {error}.") from None
+  files = code(network, name)
   takes = report.report(network, memory.place(plan.plan(network)), files, name)
   takes.require(*limits)
   header = files[f"{name}.h"].replace(source.REPORT, "".join(f" * {s}\n" for s in takes.lines()))
@@ -87,6 +84,18 @@ def write(network: Lowered, path, name: str = "", max_ram: str = "", max_flash: 
   path.mkdir(exist_ok=True)
   for file, text in files.items():
     write_whole(path / file, text)
+
+
+def code(network: Lowered, name: str) -> dict[str, str]:
+  """See `source.sources`.
+
+  Raises:
+    ConfigError: the network has no form in C.
+  """
+  try:
+    return source.sources(network, name)
+  except BadNetwork as error:
+    raise ConfigError(f"there is no C code of this network: {error}.") from None
 
 
 def memory_lines(path) -> list[str]:

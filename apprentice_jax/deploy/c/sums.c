@@ -224,7 +224,8 @@ static void NN_tile_2(const uint8_t *p, const uint16_t *list, uint16_t *sums, si
 
 #define NN_TILE_2_OF(p, list, sums, apart, odd) NN_tile_2(p, list, sums, apart, odd)
 
-#elif defined(__GNUC__) && !defined(NN_PORTABLE) && (defined(__x86_64__) || defined(__aarch64__))
+#elif defined(__GNUC__) && !defined(NN_PORTABLE) && \
+    (defined(__x86_64__) || defined(__aarch64__) || defined(__wasm_simd128__))
 
 /* Vectors as GCC and clang have them on any processor, of sixteen sums each. */
 typedef uint16_t NN_sums_t __attribute__((vector_size(32), aligned(1)));

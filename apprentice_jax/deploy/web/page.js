@@ -1,0 +1,238 @@
+// The page: takes pictures, hands their pixels to the engine, and shows what the network says.
+
+const about = JSON.parse(document.getElementById("about").textContent);
+const element = (id) => document.getElementById(id);
+const TOP = 5; // classes that are shown
+const CAMERA_PAUSE = 100, ANNOUNCE_PAUSE = 2000; // milliseconds
+const percent = (odds) => `${(100 * odds).toFixed(1)}%`;
+const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
+
+// ---- the engine -----------------------------------------------------------------------------------
+
+const bytesOf = (id) => Uint8Array.from(atob(element(id).textContent), (c) => c.charCodeAt(0));
+
+/** The engine's functions; the weights follow the code, which is there with and without SIMD. */
+async function startEngine() {
+  const data = bytesOf("data");
+  for (const id of ["simd", "plain"]) {
+    const code = await new Blob([bytesOf(id), data]).arrayBuffer();
+    if (!WebAssembly.validate(code)) continue;
+    return {...(await WebAssembly.instantiate(code)).instance.exports, code: id};
+  }
+  throw new Error("this browser is too old for WebAssembly");
+}
+
+const engine = startEngine();
+
+/**
+ * What the network says of a picture.
+ * @param {Picture} picture
+ * @returns {Promise<{pixels: Uint8Array, logits: Float32Array, resizing: number, computing: number}>}
+ *   the network's input, its logits, and milliseconds.
+ */
+async function classifyPicture(picture) {
+  const e = await engine, {width, height} = picture, started = performance.now();
+  const place = e.begin(width, height, STRIP) >>> 0;
+  if (!place) {
+    throw new Error(`it has ${width}x${height} pixels: this network takes ${about.width}x${about.height}`);
+  }
+  for (let y = e.first(); y < e.end(); y += STRIP) {
+    const count = Math.min(STRIP, e.end() - y);
+    new Uint8Array(e.memory.buffer).set(picture.rows(y, count), place);
+    e.rows(place, y, count);
+  }
+  const seen = e.see(), size = about.width * about.height * about.channels;
+  const pixels = new Uint8Array(e.memory.buffer, seen, size).slice();
+  const resized = performance.now();
+  // A browser's clock is coarse: a fast network computes several times.
+  let logits, times = 0, computing;
+  do {
+    logits = e.run();
+    computing = performance.now() - resized;
+  } while (++times < 100 && computing < 10);
+  return {
+    pixels,
+    logits: new Float32Array(e.memory.buffer, logits, about.classes.length).slice(),
+    resizing: resized - started,
+    computing: computing / times,
+  };
+}
+
+/** The likeliest classes: [{name, odds}], the most probable first. */
+function likeliest(logits) {
+  const largest = Math.max(...logits), powers = Array.from(logits, (x) => Math.exp(x - largest));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  const classes = powers.map((power, i) => ({name: about.classes[i], odds: power / sum}));
+  return classes.sort((a, b) => b.odds - a.odds).slice(0, TOP);
+}
+
+// ---- answers --------------------------------------------------------------------------------------
+
+function say(text, trouble = false) {
+  element("status").textContent = text;
+  element("status").classList.toggle("trouble", trouble);
+}
+
+/** An empty answer at the top of the page. */
+function newAnswer(name, photo) {
+  const article = element("answer").content.firstElementChild.cloneNode(true);
+  article.querySelector("h2").textContent = name;
+  article.querySelector(".photo").prepend(photo);
+  element("results").prepend(article);
+  element("clear").hidden = false;
+  return article;
+}
+
+function fillAnswer(article, name, result) {
+  const {width, height, channels} = about, canvas = article.querySelector("canvas");
+  const image = new ImageData(width, height), classes = likeliest(result.logits);
+  for (let i = 0; i < width * height; i++) {
+    for (let k = 0; k < 3; k++) image.data[4 * i + k] = result.pixels[channels * i + (channels === 3 ? k : 0)];
+    image.data[4 * i + 3] = 255;
+  }
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.setAttribute("aria-label", `The ${width} by ${height} pixels of ${name} that the network sees`);
+  article.querySelector(".classes").replaceChildren(
+    ...classes.map(({name, odds}) => {
+      const line = document.createElement("li");
+      line.style.setProperty("--share", percent(odds));
+      for (const [kind, text] of [["name", name], ["share", percent(odds)]]) {
+        const span = document.createElement("span");
+        span.className = kind;
+        span.textContent = text;
+        line.append(span);
+      }
+      return line;
+    }),
+  );
+  article.querySelector(".time").textContent =
+    `${result.computing.toFixed(2)} ms for the network, ${result.resizing.toFixed(1)} ms for the resize ` +
+    `to ${width} × ${height} pixels`;
+  return `${name}: ${classes.map((c) => `${c.name} ${percent(c.odds)}`).join(", ")}`;
+}
+
+/** Answers for files, one after the other; a file without an answer does not end the others'. */
+async function takeFiles(files) {
+  const troubles = [];
+  let answered = "";
+  for (const file of files) {
+    const name = file.name || "The picture";
+    say(`${name} is being read.`);
+    try {
+      const result = await classifyPicture(await readPicture(file));
+      const photo = new Image();
+      photo.alt = name;
+      photo.src = URL.createObjectURL(file);
+      answered = fillAnswer(newAnswer(name, photo), name, result);
+    } catch (error) {
+      const why = error instanceof DOMException ? "this browser cannot decode it" : error.message;
+      troubles.push(`There is no answer for ${name}: ${why}.`);
+    }
+  }
+  say([...troubles, answered].filter(Boolean).join(" "), troubles.length > 0);
+}
+
+function removeAll() {
+  if (stream) stopCamera();
+  for (const image of element("results").querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  element("results").replaceChildren();
+  element("clear").hidden = true;
+  say("All pictures are removed.");
+  element("choose").focus();
+}
+
+// ---- the camera -----------------------------------------------------------------------------------
+
+let stream = null;
+
+async function startCamera() {
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});
+  } catch (error) {
+    const why = error.name === "NotAllowedError" ? "it is not allowed to this page" : "there is none";
+    say(`The camera cannot be used: ${why}.`, true);
+    return;
+  }
+  const video = document.createElement("video"), own = stream;
+  Object.assign(video, {muted: true, playsInline: true, srcObject: stream});
+  video.setAttribute("aria-label", "The camera");
+  await video.play();
+  cameraButton("Stop the camera", true);
+  const article = newAnswer("The camera", video);
+  let announced = "", time = 0;
+  while (stream === own) {
+    const bitmap = await createImageBitmap(video), result = await classifyPicture(fromBitmap(bitmap));
+    bitmap.close();
+    const text = fillAnswer(article, "The camera", result), [best] = likeliest(result.logits);
+    // A screen reader would not finish a sentence at each picture.
+    if (best.name !== announced && performance.now() - time > ANNOUNCE_PAUSE) {
+      [announced, time] = [best.name, performance.now()];
+      say(text);
+    }
+    await new Promise((resume) => setTimeout(resume, CAMERA_PAUSE));
+  }
+}
+
+function stopCamera() {
+  for (const track of stream.getTracks()) track.stop();
+  stream = null;
+  cameraButton("Use the camera", false);
+}
+
+function cameraButton(text, pressed) {
+  element("camera").textContent = text;
+  element("camera").setAttribute("aria-pressed", pressed);
+}
+
+// ---- what a person does -----------------------------------------------------------------------------
+
+element("choose").onclick = () => element("files").click();
+element("files").onchange = (event) => {
+  takeFiles([...event.target.files]);
+  event.target.value = ""; // so that the same file can be chosen again
+};
+element("clear").onclick = removeAll;
+element("camera").onclick = () => (stream ? stopCamera() : startCamera());
+if (!navigator.mediaDevices?.getUserMedia) {
+  element("camera").disabled = true;
+  element("camera").textContent = "No camera: this browser gives none to a file";
+}
+document.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  takeFiles(files);
+  if (!files.length) say("There is no picture in the clipboard.", true);
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+document.addEventListener("dragleave", () => document.body.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  takeFiles([...event.dataTransfer.files]);
+});
+
+// For other programs: apprentice.classify(file) gives the input's pixels and the logits.
+window.apprentice = {about, classify: async (file) => classifyPicture(await readPicture(file))};
+
+engine.then(
+  (e) => {
+    const {bytes, classes, width, height} = about;
+    element("size").textContent =
+      `Network ${kilobytes(bytes.network)}, engine ${kilobytes(bytes[e.code])} ` +
+      `(WebAssembly ${e.code === "simd" ? "with" : "without"} SIMD). ` +
+      `Input ${width} × ${height} pixels. Made by apprentice-jax ${about.version}.`;
+    const knows = element("knows");
+    knows.querySelector("summary").textContent = `The ${classes.length} classes that it knows`;
+    for (const name of classes) {
+      const line = document.createElement("li");
+      line.textContent = name;
+      knows.querySelector("ul").append(line);
+    }
+    say("The network is ready.");
+  },
+  (error) => say(`The network cannot run: ${error.message}.`, true),
+);
