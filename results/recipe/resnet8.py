@@ -3,8 +3,8 @@
     DATA=... TEACHERS=... WORKDIR=... python results/recipe/resnet8.py [TRIAL...]
     python results/recipe/resnet8.py --table
 
-Every trial is the training of results/mlperf_tiny/run.sh with one change: scheme B at temperature 4,
-for 15 epochs. A change that concerns the student is tried without a teacher, too. All are scored on
+Every trial is the training of results/mlperf_tiny/run.sh with one change: scheme B at temperature
+4, for 15 epochs. A change that concerns the student is tried without a teacher, too. All are scored on
 5,000 training images that are held out; the test set is not touched.
 
 DATA: the folder of prepared datasets. TEACHERS: the folder of akamaster/pytorch_resnet_cifar10's
