@@ -58,6 +58,11 @@ def validate(config, precisions=()):
     is_now = f"config.recipe.{name}.milestones is {recipe.milestones!r}"
     fractions = all(0 < m < 1 for m in recipe.milestones)
     _ensure(fractions, f"{is_now}: they are fractions of the run, between 0 and 1.")
+    _ensure(
+      recipe.learning_rate or not recipe.adam,
+      f"config.recipe.{name}.learning_rate is 0 beside config.recipe.{name}.adam: Adam's rate "
+      "follows its schedule, so set it above 0.",
+    )
   _check_networks(config, precisions)
   _check_trained_start(config, precisions)
   _check_loss(config.loss)

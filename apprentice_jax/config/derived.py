@@ -31,6 +31,7 @@ def scaled(config, devices: int, batch: int = 0):
   result.batch_size = batch or min(config.batch_per_device * devices, limit)
   for recipe in result.recipe.values():
     recipe.learning_rate = recipe.learning_rate * result.batch_size / config.batch_size
+    recipe.adam_rate = recipe.adam_rate * result.batch_size / config.batch_size
   # A scaled config that is scaled again stays as it is.
   result.batch_per_device = 0
   return result

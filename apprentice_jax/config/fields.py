@@ -15,7 +15,7 @@ FORMATS = ("packed", "onnx", "c", "stablehlo")  # of exported files: see `deploy
 _STEPS = ("weight_step", "activation_step")
 PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", *_STEPS)
 # Fields of recipe.finetune that bound those of a trained network with a new head.
-HEAD_BOUNDS = ("epochs", "warmup_epochs", "learning_rate")
+HEAD_BOUNDS = ("epochs", "warmup_epochs", "learning_rate", "adam_rate")
 
 
 class Tags(NamedTuple):
@@ -95,7 +95,7 @@ def _network(which: str) -> dict:
   }
 
 
-def _recipe(name: str, rate: float = 0.1) -> dict:
+def _recipe(name: str, rate: float = 0.1, adam: float = 1e-3) -> dict:
   """The group of a recipe, by which a network is trained; see `training.optimizer`."""
   return {
     (f"recipe.{name}.", Tags(name)): [
@@ -110,6 +110,8 @@ def _recipe(name: str, rate: float = 0.1) -> dict:
       Field("nesterov", True, "Whether the momentum is Nesterov's."),
       Field("weight_decay", 1e-4, "The weight decay.", least=0),
       Field("decay", ("kernel", "clip"), "The kinds of parameters that decay.", PARAMETERS),
+      Field("adam", (), "The kinds of parameters that Adam moves, without decay.", PARAMETERS),
+      Field("adam_rate", adam, "Adam's highest rate, on the same schedule.", least=0),
     ]
   }
 
@@ -226,7 +228,7 @@ _TABLE = {
   ],
   **_recipe("student"),
   **_recipe("teacher"),
-  **_recipe("finetune", rate=0.01),
+  **_recipe("finetune", rate=0.01, adam=1e-4),
   ("study.", Tags("", "that is what the study is made of", free=True, merges=True)): [
     Field("precisions", ("8A,2W", "8A,4W"), "The precisions of a study."),
     Field("seeds", (0, 1), "The seeds of a study."),

@@ -31,7 +31,7 @@ from apprentice_jax.models.pytorch import pretrained
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import cluster, parallel, teachers
 from apprentice_jax.training.checkpoint import Checkpoints
-from apprentice_jax.training.optimizer import SGD
+from apprentice_jax.training.optimizer import optimizer
 from apprentice_jax.training.program import Settings, View, initialiser, normalise
 from apprentice_jax.training.recipes import FULL_PRECISION, normalisation, student_recipe
 from apprentice_jax.training.workdir import classes, read_config, result
@@ -135,9 +135,6 @@ def settings(config, num_classes: int) -> Settings:
   augmentation = Augmentation()
   if not config.data.image_size:
     augmentation = Augmentation(config.data.pad, config.data.flip, config.data.augmentation_epochs)
-  optimizer = lambda recipe: SGD(
-    recipe.momentum, recipe.nesterov, recipe.weight_decay, tuple(recipe.decay)
-  )
   return Settings(
     student=model(config, "student", num_classes),
     student_optimizer=optimizer(student_recipe(config)),

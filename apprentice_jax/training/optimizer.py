@@ -39,6 +39,44 @@ class SGD(NamedTuple):
     )
 
 
+class Adam(NamedTuple):
+  """Adam for some kinds of parameters, without decay, and SGD for the others.
+
+  Adam moves latent weights whose gradients are small, which SGD leaves at their level (Liu et al.,
+  "How Do Adam and Training Strategies Help BNNs Optimization?", ICML 2021,
+  https://arxiv.org/abs/2106.11309). N2UQ trains all parameters by Adam, without decay, from a rate
+  of 0.001 (Liu et al., CVPR 2022, https://arxiv.org/abs/2111.14826).
+
+  Attributes:
+    sgd: of the others.
+    kinds: names of the parameters that Adam moves, as in `SGD.decay`.
+    ratio: Adam's learning rate divided by SGD's.
+  """
+
+  sgd: SGD
+  kinds: tuple[str, ...]
+  ratio: float
+
+  def build(self) -> optax.GradientTransformation:
+    """The optax transformation; its updates are to be multiplied by minus SGD's learning rate."""
+
+    def names(params):
+      return jax.tree_util.tree_map_with_path(
+        lambda path, _: "adam" if path[-1].key in self.kinds else "sgd", params
+      )
+
+    adam = optax.chain(optax.scale_by_adam(), optax.scale(self.ratio))
+    return optax.partition({"adam": adam, "sgd": self.sgd.build()}, names)
+
+
+def optimizer(recipe) -> SGD | Adam:
+  """The optimizer of a recipe, one of ``config.recipe``."""
+  sgd = SGD(recipe.momentum, recipe.nesterov, recipe.weight_decay, tuple(recipe.decay))
+  if not recipe.adam:
+    return sgd
+  return Adam(sgd, tuple(recipe.adam), recipe.adam_rate / recipe.learning_rate)
+
+
 class Schedule(NamedTuple):
   """The steps of a run, in chunks from step 0.
 

@@ -21,7 +21,7 @@ from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.compiled import Kept
-from apprentice_jax.training.optimizer import SGD
+from apprentice_jax.training.optimizer import SGD, Adam
 
 
 class View(NamedTuple):
@@ -53,9 +53,9 @@ class Settings(NamedTuple):
   """
 
   student: ResNet | ImportedNetwork
-  student_optimizer: SGD
+  student_optimizer: SGD | Adam
   teacher: ResNet | ImportedNetwork | None = None
-  teacher_optimizer: SGD | None = None
+  teacher_optimizer: SGD | Adam | None = None
   teacher_gradient: bool = False
   standardised: bool = False
   augmentation: Augmentation = Augmentation()

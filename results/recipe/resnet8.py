@@ -4,8 +4,8 @@
     python results/recipe/resnet8.py --table
 
 Every trial is the training of results/mlperf_tiny/run.sh with one change: scheme B at temperature
-4, for 15 epochs. A change that concerns the student is tried without a teacher, too. All are scored on
-5,000 training images that are held out; the test set is not touched.
+4, for 15 epochs. A change that concerns the student is tried without a teacher, too. All are scored
+on 5,000 training images that are held out; the test set is not touched.
 
 DATA: the folder of prepared datasets. TEACHERS: the folder of akamaster/pytorch_resnet_cifar10's
 checkpoints. The trials run one after the other, seed by seed, each on one core; the same command
@@ -96,6 +96,8 @@ TRIALS = {
   "decay-5e-4": Trial("recipe.student.weight_decay=5e-4"),
   "rate-0.15": Trial("recipe.student.learning_rate=0.15"),
   "batch-64": Trial("batch_size=64 recipe.student.learning_rate=0.15"),
+  "adam": Trial("recipe.student.adam=kernel"),
+  "adam-0.003": Trial("recipe.student.adam=kernel recipe.student.adam_rate=0.003"),
   "lsq-weights": Trial("quantization.weights=lsq"),
   "lsq-activations": Trial("quantization.activations=lsq"),
   "per-tensor": Trial("quantization.per_channel=False"),

@@ -418,6 +418,12 @@ ROWS = [
     "student to learn.",
   ),
   Row(
+    "Adam without a rate to follow",
+    TRAIN + "--config.recipe.student.adam=kernel --config.recipe.student.learning_rate=0",
+    "config.recipe.student.learning_rate is 0 beside config.recipe.student.adam: Adam's rate "
+    "follows its schedule, so set it above 0.",
+  ),
+  Row(
     "an entropy of standardised logits",
     TRAIN + "--config.loss.standardised --config.loss.teacher_entropy=1",
     "config.loss.teacher_entropy is 1 beside config.loss.standardised: standardised logits are as "

@@ -1,4 +1,4 @@
-"""SGD against PyTorch's, what decays, and the learning rates by hand."""
+"""SGD against PyTorch's, Adam against NumPy, what decays, and the learning rates by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ import pytest
 import tools
 
 from apprentice_jax.config import recipe
-from apprentice_jax.training.optimizer import SGD, learning_rates
+from apprentice_jax.training.optimizer import SGD, Adam, learning_rates, optimizer
 
 NAMES = (
   "kernel",
@@ -51,6 +51,33 @@ def test_equals_torch(momentum, nesterov, decay):
     np.testing.assert_allclose(
       ours["conv"]["kernel"], theirs.detach().numpy(), rtol=1e-5, atol=1e-6
     )
+
+
+def test_adam_equals_numpy_and_leaves_the_others_to_sgd():
+  r = np.random.default_rng(0)
+  params = {"conv": {"kernel": r.standard_normal(5), "clip": r.standard_normal(5)}}
+  params = jax.tree.map(jnp.float32, params)
+  alone = {"conv": {"clip": params["conv"]["clip"]}}
+  ours, plain = Adam(SGD(weight_decay=0.5), ("kernel",), 0.1).build(), SGD(weight_decay=0.5).build()
+  state, plain_state, m, v = ours.init(params), plain.init(alone), 0, 0
+  for step in (1, 2, 3):
+    gradients = jax.tree.map(lambda p: jnp.float32(r.standard_normal(p.shape)), params)
+    updates, state = ours.update(gradients, state, params)
+    expected, plain_state = plain.update(
+      {"conv": {"clip": gradients["conv"]["clip"]}}, plain_state, alone
+    )
+    np.testing.assert_array_equal(updates["conv"]["clip"], expected["conv"]["clip"])
+    # Kingma & Ba, 2015, algorithm 1; nothing decays.
+    g = np.float64(gradients["conv"]["kernel"])
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+    moved = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+    np.testing.assert_allclose(updates["conv"]["kernel"], 0.1 * moved, rtol=1e-4)
+
+
+def test_a_recipe_has_adam_at_its_own_rate():
+  assert optimizer(recipe()) == SGD()
+  found = optimizer(recipe(adam=("kernel", "bias"), adam_rate=0.002, learning_rate=0.1))
+  assert found == Adam(SGD(), ("kernel", "bias"), 0.02)
 
 
 @pytest.mark.parametrize(
