@@ -28,7 +28,7 @@ decided which seed's file is here; the card names the rule.
 `predict` names the likeliest classes of pictures; it needs no data. `eval` scores the whole test
 set; the network knows its dataset. `apprentice prepare --dataset={data}` downloads the set once,
 with the extra `[prepare]`.
-`export` writes the network as ONNX, StableHLO, C code, or another packed file.
+`export` writes the network as ONNX, StableHLO, C code, a web page, or another packed file.
 
 In Python, `apprentice_jax.load("{name}")` reads the same network; its `logits` take
 uint8 images.
