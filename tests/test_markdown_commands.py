@@ -29,11 +29,12 @@ from apprentice_jax.models import resnet
 sys.path.insert(0, str(ROOT / "tests" / "training"))
 from runs import named_torch  # noqa: E402
 
+SMALL = "student=resnet8,teacher=resnet8,width=0.25"
 # Trains with `runlocal`, on small networks where the config has digits.
 SHORT = """#!{python}
 import os, sys
 words = sys.argv[1:]
-small = "student=resnet8,teacher=resnet8,width=0.25,"
+small = "{small},"
 for i, word in enumerate(words):
   if words[0] in ("train", "study", "plan") and word.startswith("--config="):
     name, _, arguments = word.partition(":")
@@ -123,7 +124,7 @@ PAGES = {
   ),
   "docs/data.md": Page(
     photos,
-    {"DIR": "photos", "--data_dir=DATA": CIFAR10},
+    {"DIR": "photos", "precision=8A2W --data_dir=DATA": f"precision=8A2W,{SMALL} {CIFAR10}"},
     {**INSTALL, "apprentice prepare": "data/test_prepare.py"},
   ),
   "docs/formats.md": Page(photos),
@@ -131,7 +132,7 @@ PAGES = {
   "docs/interruptions.md": Page(
     replaced={
       "resume.py": "resume.py --kills=1",
-      "digits.py:scheme": "digits.py:student=resnet8,teacher=resnet8,width=0.25,runlocal,scheme",
+      "digits.py:scheme": f"digits.py:{SMALL},runlocal,scheme",
     }
   ),
   "docs/microcontrollers.md": Page(
@@ -181,7 +182,7 @@ def place(tmp_path):
   # No link: Python looks for its packages beside the name that it was called by.
   texts = {
     "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
-    "apprentice": SHORT.format(python=sys.executable),
+    "apprentice": SHORT.format(python=sys.executable, small=SMALL),
   }
   for name, text in texts.items():
     (programs / name).write_text(text)
