@@ -50,10 +50,12 @@ def test_a_config_with_its_data():
   assert report["images_per_second"] == pytest.approx(32 / report["step_seconds"])
   # A program that does nothing takes less than one that does.
   assert 0 < report["dispatch_share"] < 1 and report["steps_per_dispatch"] == HOST_STEPS
-  assert not report["dispatch_hidden"] and "behind the step before" not in training.table(
+  assert not report["dispatch_hidden"] and "while the step before" not in training.table(
     report
   )  # on eight devices
-  assert "in each, behind the step before" in training.table({**report, "dispatch_hidden": True})
+  assert "in each, while the step before runs" in training.table(
+    {**report, "dispatch_hidden": True}
+  )
   assert 0 <= report["loop"]["data_wait"] < 1 and report["loop"]["images_per_second"] > 0
   assert report["input"]["images_per_second"] > 0
   scored = report["evaluation"]

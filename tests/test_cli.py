@@ -137,7 +137,7 @@ def test_train_then_eval_on_any_number_of_devices(tmp_path):
   again = command(*train)
   assert (
     again.returncode == 0
-    and f"{tmp_path} had finished before: nothing was trained.\n" in again.stdout
+    and f"{tmp_path} has finished already: nothing was trained.\n" in again.stdout
   )
 
   found = {8: apprentice_jax.evaluate(tmp_path)}

@@ -122,7 +122,7 @@ def test_a_finished_run_is_scored_and_not_trained_again(name, answers):
   assert status == 0
   assert_scored(printed, EXPECTED[name]["eval"])
   status, printed = found[f"{name} train"]
-  assert status == 0 and "had finished before: nothing was trained." in printed
+  assert status == 0 and "has finished already: nothing was trained." in printed
   accuracy = json.loads((folder / name / "result.json").read_text())["test_accuracy"]
   assert f"| test accuracy | {accuracy:.2%} |" in (folder / name / "report.md").read_text()
 

@@ -258,7 +258,7 @@ def test_several_cells_at_once_are_the_same_study(finished, tmp_path, monkeypatc
       config, workdir, lambda in_hand: (begun.append(in_hand), begins(in_hand))
     ),
   )
-  with pytest.raises(Preempted, match="all that was begun is saved: the same command continues"):
+  with pytest.raises(Preempted, match="cells that had begun are saved, and the same command"):
     run_study(config, tmp_path)
   assert [cell.kind for cell in begun[1]] == ["teacher", "student"] and rows(tmp_path) == []
   begun.append(None)
@@ -317,7 +317,7 @@ def test_a_process_that_ends_without_a_word():
   ours, theirs = multiprocessing.Pipe()
   theirs.close()
   error = jobs._received(ours, cells.cells(tiny())[0])
-  assert "the process that trained teacher-32A32W-seed0 ended without a word" in str(error)
+  assert "the process that trained teacher-32A32W-seed0 ended without a message" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_whatever_fails_the_others_are_told_to_stop(fails, tmp_path, monkeypatch
       raise OSError("no space left")
 
   with pytest.raises(
-    OSError if fails == "begins" else ConfigError, match="no space|ended without a word"
+    OSError if fails == "begins" else ConfigError, match="no space|ended without a message"
   ):
     jobs.train_cells(config, tmp_path, begins)
   assert stopped == [2 if fails == "begins" else 1]

@@ -103,10 +103,9 @@ def table(report: dict) -> str:
     f"  step           {1000 * report['step_seconds']:.1f} ms, "
     f"{report['images_per_second']:,.0f} images/s",
     f"  dispatch       {report['dispatch_share']:.2%} of the step, {each} "
-    f"step{'s' * (each > 1)} in each" + ", behind the step before" * report["dispatch_hidden"],
-    f"  first step     {first['cold']:.1f} s with nothing compiled "
-    f"({report['compile_seconds']:.1f} s of it in the compiler), {first['warm']:.2f} s from the "
-    "cache",
+    f"step{'s' * (each > 1)} in each" + ", while the step before runs" * report["dispatch_hidden"],
+    f"  first step     {first['cold']:.1f} s without a cache "
+    f"({report['compile_seconds']:.1f} s in the compiler), {first['warm']:.2f} s with it",
   ]
   if "loop" in report:
     loop, scored = report["loop"], report["evaluation"]
@@ -115,7 +114,7 @@ def table(report: dict) -> str:
       f"time waiting for data, {loop['step_share']:.1%} in the step",
       f"  input alone    {report['input']['images_per_second']:,.0f} images/s",
       f"  evaluation     {scored['images_per_second']:,.0f} images/s, {scored['seconds']:.1f} s "
-      f"for the {scored['count']:,} of the test split",
+      f"for the {scored['count']:,} images of the test split",
     ]
   return "\n".join(lines)
 

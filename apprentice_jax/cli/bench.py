@@ -11,7 +11,7 @@ HELP = "measure how fast a config trains"
 
 def flags(parser):
   shared.config(parser)
-  parser.add_argument("--out", metavar="FILE.json", help="a file for all numbers")
+  parser.add_argument("--out", metavar="FILE.json", help="a file to write all numbers to")
 
 
 def run(given):

@@ -8,7 +8,7 @@ HELP = "print the fields of a config"
 
 def flags(parser):
   shared.config(parser)
-  parser.add_argument("--all", **shared.SWITCH, help="fields at their defaults, too")
+  parser.add_argument("--all", **shared.SWITCH, help="also print the fields at their defaults")
   parser.epilog = f"installed configs: {', '.join(config_file.installed())}"
 
 

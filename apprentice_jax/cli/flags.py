@@ -76,13 +76,13 @@ def data_dir(parser):
 def processes(parser):
   """The flags of one of several processes."""
   add = parser.add_argument
-  several = "of several processes: "
+  several = ", where several processes train one network"
   # 0 is a value of its own, so a flag that was left out is None.
   number = dict(type=whole(0), default=None)
-  add("--coordinator_address", metavar="HOST:PORT", help=several + "that of process 0")
-  add("--num_processes", **number, metavar="N", help=several + "how many there are")
-  add("--process_id", **number, metavar="I", help=several + "which this is, from 0")
-  parser.epilog = "A TPU pod and SLURM tell the processes of each other; elsewhere the flags do."
+  add("--coordinator_address", metavar="HOST:PORT", help="the address of process 0" + several)
+  add("--num_processes", **number, metavar="N", help="the number of processes" + several)
+  add("--process_id", **number, metavar="I", help="the number of this process, from 0" + several)
+  parser.epilog = "On TPU pods and under SLURM the processes find each other without these flags."
 
 
 # First steps.

@@ -1,4 +1,4 @@
-"""Compiles a config's training step for TPU slices and says what each would make of it.
+"""Compiles a config's training step for TPU slices, and estimates its memory and speed there.
 
 No TPU is needed; the extra [plan] brings the compiler.
 """
@@ -9,7 +9,7 @@ import pathlib
 from apprentice_jax.cli import config_file
 from apprentice_jax.cli import flags as shared
 
-HELP = "say what a TPU slice would make of a config"
+HELP = "estimate the memory and the speed of a config on TPU slices"
 
 
 def flags(parser):
@@ -23,11 +23,11 @@ def flags(parser):
     help="the slices, as in v5e:16x16,v4:4x4x4",
   )
   add("--max_batch", **shared.SWITCH, help="find the largest batch that fits a chip")
-  add("--scaling", **shared.SWITCH, help="add a table of what larger slices would do")
+  add("--scaling", **shared.SWITCH, help="add a table for larger slices")
   absent = " of a dataset that is not on this machine"
   add("--examples", type=shared.whole(0), default=0, metavar="N", help="the images" + absent)
   add("--classes", type=shared.whole(0), default=0, metavar="N", help="the classes" + absent)
-  add("--out", metavar="FILE.json", help="a file for all numbers")
+  add("--out", metavar="FILE.json", help="a file to write all numbers to")
 
 
 def run(given):
@@ -48,7 +48,7 @@ def run(given):
     for plan in filter(lambda p: "all_reduced" in p, numbers["plans"]):
       plan["weak_scaling"] = report.weak_scaling(plan, config)
       print(
-        f"\nOn paper, from {plan['topology']}: {plan['batch_per_chip']} images a chip\n\n"
+        f"\nEstimated from {plan['topology']}, with {plan['batch_per_chip']} images a chip:\n\n"
         + report.scaling_table(plan["weak_scaling"])
       )
   if given.out:

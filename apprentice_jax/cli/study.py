@@ -38,7 +38,7 @@ def run(given):
     devices.start(config.cpu_devices, given.workdir, config.study.jobs)
     table = run_study(config, given.workdir)
     if cluster.first():
-      print(table)
+      print(f"{table}\n\nreport: {given.workdir}/report.html")
 
 
 def _status(given):

@@ -45,5 +45,5 @@ def run(given):
     splits = open_splits(config.data)
     api.train(config, given.workdir, splits=splits)
     if finished and cluster.first():
-      print(f"{given.workdir} had finished before: nothing was trained.")
+      print(f"{given.workdir} has finished already: nothing was trained.")
     finish.write(config, workdir, splits)

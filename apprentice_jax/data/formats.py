@@ -16,7 +16,7 @@ HEIC = "it is a HEIC photo: convert it to JPEG, or pip install pillow-heif"
 AVIF = "it is an AVIF image: convert it to PNG, or pip install -U pillow (11.3 or newer)"
 RAW = "it is a camera's raw photo: convert it to JPEG"
 HIDDEN = "its name begins with a dot"
-OTHER = "neither its name nor its content is that of a picture format which is read"
+OTHER = "neither its name nor its content is that of a readable picture format"
 
 _HEIC_SUFFIXES = (".heic", ".heif", ".heics", ".heifs", ".hif")
 # Most raw photos are TIFF files, whose first image is a preview of the size of a stamp.

@@ -223,15 +223,15 @@ def check(network: Lowered) -> dict[str, Value]:
   for i, node in enumerate(network.nodes):
     where = f"node {node.name}"
     first = isinstance(node, Image)
-    _require(first == (i == 0), f"{where}: an Image comes first, and nowhere else")
-    _require(node.name not in values, f"{where} is there twice")
+    _require(first == (i == 0), f"{where}: an Image has to be the first node, and no other")
+    _require(node.name not in values, f"two nodes have the name {node.name}")
     for name in inputs(node):
       _require(name in values, f"{where} reads {name}, which is no node before it")
     read.update(inputs(node))
     value = _CHECKS[type(node)](network, node, *(values[name] for name in inputs(node)))
     # A damaged file must not ask for more memory than there is.
     fits = math.prod(value.shape) <= LARGEST and min(value.shape) > 0
-    _require(fits, f"{where}: a result of shape {value.shape}")
+    _require(fits, f"{where} has a result of shape {value.shape}")
     values[node.name] = value
   _check_head(network, values, values.keys() - read)
   return values
@@ -242,11 +242,11 @@ def _check_head(network: Lowered, values: dict[str, Value], unread: set[str]):
   head = network.nodes[-1] if network.nodes else None
   _require(
     isinstance(head, Conv) and unread == {head.name},
-    f"one result is not read by others, the logits of a Conv at the end; not {sorted(unread)[:3]}",
+    f"no node reads {sorted(unread)[:3]}, and only the logits of a Conv at the end may be unread",
   )
   # Every backend makes it a matrix product.
   one = head.weights.levels.shape[:2] == (1, 1)
-  _require(one, f"node {head.name}: a classifier of more than one pixel")
+  _require(one, f"node {head.name} is a classifier of more than one pixel")
   logits = values[head.name]
   _require(
     logits[:2] == ((1, 1, len(network.class_names)), "float"),
@@ -271,7 +271,7 @@ def _require(ok, sentence: str):
 
 def _require_finite(node, *arrays):
   finite = all(np.all(np.isfinite(array)) for array in arrays)
-  _require(finite, f"node {node.name}: a number that is not finite")
+  _require(finite, f"node {node.name} has a number that is not finite")
 
 
 def _check_scales(node, channels: int):
@@ -281,12 +281,11 @@ def _check_scales(node, channels: int):
     array = getattr(node, field)
     _require(
       array.dtype == np.float32 and array.shape in possible,
-      f"node {node.name}: multipliers or addends {array.dtype} {array.shape} for {channels} "
-      "channels",
+      f"node {node.name} has a {field} of {array.dtype} {array.shape} for {channels} channels",
     )
   _require_finite(node, node.multiplier, node.addend)
   whole = not node.fixed or np.array_equal(node.addend, np.rint(node.addend))
-  _require(whole, f"node {node.name}: an addend that is not whole")
+  _require(whole, f"node {node.name} has an addend that is not whole")
 
 
 def _strided(shape, stride: int, channels: int):
@@ -300,42 +299,42 @@ def _kind(fixed: bool) -> str:
 def _image(network: Lowered, node: Image) -> Value:
   mean, std, channels = network.mean, network.std, network.image_shape[-1]
   _check_scales(node, channels)
-  _require(len(node.multiplier) == 1, f"node {node.name}: two rows of multipliers")
+  _require(len(node.multiplier) == 1, f"node {node.name} has two rows of multipliers")
   _require(
     len(mean) in (1, channels) and len(std) == len(mean),
-    f"{len(mean)} means and {len(std)} deviations for {channels} channels",
+    f"it has {len(mean)} means and {len(std)} deviations for {channels} channels",
   )
   finite = np.all(np.isfinite(mean)) and np.all(np.isfinite(std)) and min(std) > 0
-  _require(finite, "a mean or deviation that is none")
-  _require(0 <= network.resize < 2**16, f"a resize to {network.resize}")
+  _require(finite, "its mean or its deviation is out of range")
+  _require(0 <= network.resize < 2**16, f"it resizes to {network.resize} pixels")
   return Value(network.image_shape, _kind(node.fixed))
 
 
 def _conv(network: Lowered, node: Conv, x: Value) -> Value:
   w, where = node.weights, f"node {node.name}"
-  _require(x.kind != "fixed", f"{where}: a convolution of fixed numbers")
+  _require(x.kind != "fixed", f"{where} is a convolution of fixed numbers")
   fits = w.levels.ndim == 4 and min(w.levels.shape) > 0 and w.levels.shape[2] == x.shape[-1]
-  _require(fits, f"{where}: weights {w.levels.shape} for {x.shape[-1]} channels")
+  _require(fits, f"{where} has weights {w.levels.shape} for {x.shape[-1]} channels")
   size, channels = w.levels.shape[:2], w.levels.shape[-1]
   centred = all(k % 2 for k in size) and node.stride in (1, 2)
-  _require(centred, f"{where}: size {size} at stride {node.stride}")
+  _require(centred, f"{where} has size {size} at stride {node.stride}")
   _check_scales(node, channels)
   if w.bits == FULL:
     float32 = w.levels.dtype == np.float32 and not w.odd
-    _require(float32, f"{where}: {w.levels.dtype} weights of 32 bits")
+    _require(float32, f"{where} has {w.levels.dtype} weights of 32 bits")
     _require_finite(node, w.levels)
   else:
     integers = 1 <= w.bits <= 8 and w.levels.dtype in (np.int8, np.int16) and w.top > 0
-    _require(integers, f"{where}: {w.levels.dtype} weights of {w.bits} bits")
+    _require(integers, f"{where} has {w.levels.dtype} weights of {w.bits} bits")
     # Sums are bounded by the levels themselves, so these have to be what their bits say.
     within = -w.top <= int(w.levels.min()) and int(w.levels.max()) <= w.top
     odd = not w.odd or np.all(w.levels % 2)
-    _require(within and odd, f"{where}: levels that are not {'odd and ' * w.odd}within {w.top}")
+    _require(within and odd, f"{where} has levels that are not {'odd and ' * w.odd}within {w.top}")
     small = x.kind == "float" or accumulator_bound(node, x) <= LARGEST
-    _require(small, f"{where}: sums beyond 31 bits")
+    _require(small, f"{where} has sums beyond 31 bits")
   _require(
     len(node.multiplier) == 1 or w.bits == 2 and not w.odd,
-    f"{where}: two rows of multipliers for weights that are not ternary",
+    f"{where} has two rows of multipliers for weights that are not ternary",
   )
   return Value(_strided(x.shape, node.stride, channels), _kind(node.fixed))
 
@@ -346,7 +345,7 @@ def _rescale(network: Lowered, node: Rescale, x: Value) -> Value:
   _require(possible, f"node {node.name} rescales {x.kind} by {node.multiplier}")
   _require(
     node.channels >= x.shape[-1] and node.stride in (1, 2),
-    f"node {node.name}: {node.channels} channels of {x.shape[-1]} at stride {node.stride}",
+    f"node {node.name} makes {node.channels} channels of {x.shape[-1]} at stride {node.stride}",
   )
   return Value(_strided(x.shape, node.stride, node.channels), _kind(x.kind == "levels"))
 
@@ -361,14 +360,14 @@ def _add(network: Lowered, node: Add, a: Value, b: Value) -> Value:
 
 def _quantize(network: Lowered, node: Quantize, x: Value) -> Value:
   _require(x.kind == "fixed", f"node {node.name} quantizes {x.kind}")
-  _require(1 + node.signed <= node.bits <= 8, f"node {node.name}: a grid of {node.bits} bits")
+  _require(1 + node.signed <= node.bits <= 8, f"node {node.name} has a grid of {node.bits} bits")
   _require_finite(node, node.step)
-  _require(node.step > 0, f"node {node.name}: a step of {node.step}")
+  _require(node.step > 0, f"node {node.name} has a step of {node.step}")
   return Value(x.shape, "levels", node.low, node.high, node.bits)
 
 
 def _relu(network: Lowered, node: Relu, x: Value) -> Value:
-  _require(x.kind == "float", f"node {node.name}: a ReLU of {x.kind}")
+  _require(x.kind == "float", f"node {node.name} is a ReLU of {x.kind}")
   return x
 
 
@@ -376,14 +375,14 @@ def _max_pool(network: Lowered, node: MaxPool, x: Value) -> Value:
   # Zeros of the border are never above such values.
   before = next(n for n in network.nodes if n.name == node.input)
   unsigned = isinstance(before, Relu) or isinstance(before, Quantize) and not before.signed
-  _require(unsigned, f"node {node.name} pools what may be below 0")
+  _require(unsigned, f"node {node.name} pools values that may be below 0")
   return x._replace(shape=_strided(x.shape, 2, x.shape[-1]))
 
 
 def _mean(network: Lowered, node: Mean, x: Value) -> Value:
   _require_finite(node, node.multiplier)
   possible = x.kind == "levels" or x.kind == "float" and not node.fixed
-  _require(possible, f"node {node.name}: a mean of {x.kind}")
+  _require(possible, f"node {node.name} is a mean of {x.kind}")
   return Value((1, 1, x.shape[-1]), _kind(node.fixed))
 
 

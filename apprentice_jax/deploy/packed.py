@@ -183,17 +183,17 @@ def decode(data: bytes) -> Lowered:
     tensors = load_tensors(data)
     metadata = json.loads(header)["__metadata__"]
   except (SafetensorError, ValueError, KeyError, TypeError) as error:
-    raise BadFile(f"no safetensors file ({' '.join(str(error).split())[:100]})") from None
+    raise BadFile(f"it is no safetensors file ({' '.join(str(error).split())[:100]})") from None
   keys = {"format", "sha256", "about", "nodes"}
-  _require(set(metadata) == keys, "metadata that is not of this format")
+  _require(set(metadata) == keys, "its metadata is not of this format")
   name = metadata["format"]
-  _require(name == FORMAT, f"a file of format {name[:60]!r}, not {FORMAT!r}")
+  _require(name == FORMAT, f"it is of format {name[:60]!r}, not {FORMAT!r}")
   about = _about(metadata["about"])
   scales = _Scales(_tensor(tensors, _SCALES, np.float32, None))
   nodes = tuple(_node(line, tensors, scales) for line in metadata["nodes"].split("\n"))
   # Every byte has a meaning: two different files never hold the same network.
-  _require(not len(scales.left), "scales that no node has")
-  _require(not tensors, f"a tensor {next(iter(tensors), '')[:60]!r} that no node has")
+  _require(not len(scales.left), "it has scales of no node")
+  _require(not tensors, f"it has a tensor {next(iter(tensors), '')[:60]!r} of no node")
   network = Lowered(nodes, **about)
   try:
     check(network)
@@ -206,11 +206,11 @@ def _verified(data: bytes) -> bytes:
   """The header, once the checksum is known to be right."""
   length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
   whole = 0 < length <= len(data) - 8 and data[8:9] == b"{"
-  _require(whole, "no safetensors file, or one that was cut off")
+  _require(whole, "it is no safetensors file, or was cut off")
   header = data[8 : 8 + length]
   signed = len(_HASH.findall(header)) == 1
-  _require(signed, "no packed network: its metadata has no checksum")
-  _require(sign(data) == data, "damaged: its checksum is not that of its bytes")
+  _require(signed, "it is no packed network: its metadata has no checksum")
+  _require(sign(data) == data, "it is damaged: its checksum is not that of its bytes")
   return header
 
 
@@ -218,15 +218,15 @@ def _about(text: str) -> dict:
   try:
     about = json.loads(text)
   except (ValueError, RecursionError):
-    raise BadFile("metadata 'about' that is no JSON") from None
+    raise BadFile("its metadata 'about' is no JSON") from None
   complete = isinstance(about, dict) and about.keys() == _ABOUT.keys()
-  _require(complete, "metadata 'about' of other fields")
+  _require(complete, "its metadata 'about' has other fields")
   for key, kind in _ABOUT.items():
     items = about[key] if isinstance(kind, list) else [about[key]]
     kind = kind[0] if isinstance(kind, list) else kind
     right = isinstance(items, list) and items and all(type(item) is kind for item in items)
-    _require(right, f"metadata 'about' with a wrong {key}")
-  _require(len(about["image_shape"]) == 3, "images that have no height, width and channels")
+    _require(right, f"its metadata 'about' has a wrong {key}")
+  _require(len(about["image_shape"]) == 3, "its images have no height, width and channels")
   return {key: tuple(v) if isinstance(v, list) else v for key, v in about.items()}
 
 
@@ -234,15 +234,15 @@ class _Scales:
   """Multipliers and addends, taken one node after the other."""
 
   def __init__(self, scales: np.ndarray):
-    _require(scales.ndim == 1, f"scales of shape {scales.shape}")
+    _require(scales.ndim == 1, f"its scales have the shape {scales.shape}")
     self.left = scales
 
   def take(self, word: str, name: str) -> dict[str, np.ndarray]:
     match = _ROWS.fullmatch(word)
-    _require(match, f"node {name}: multipliers {word[:40]!r}")
+    _require(match, f"node {name} has multipliers {word[:40]!r}")
     rows, columns = map(int, match.groups())
     count = rows * columns
-    _require(columns and count + columns <= len(self.left), f"node {name}: too few scales")
+    _require(columns and count + columns <= len(self.left), f"node {name} has too few scales")
     multiplier, addend, self.left = np.split(self.left, [count, count + columns])
     return {"multiplier": multiplier.reshape(rows, columns), "addend": addend}
 
@@ -250,7 +250,7 @@ class _Scales:
 def _node(line: str, tensors: dict, scales: _Scales) -> Node:
   """The node of a line; what it has of ``tensors`` and ``scales`` is taken out of them."""
   kind, *words = line.split(" ")
-  _require(kind in KINDS, f"a node of kind {kind[:40]!r}")
+  _require(kind in KINDS, f"it has a node of kind {kind[:40]!r}")
   # The fields of the class are the grammar of the line; its name comes first, for the sentences.
   values, words, name = {}, iter(words), ""
   for field in dataclasses.fields(KINDS[kind]):
@@ -264,13 +264,13 @@ def _node(line: str, tensors: dict, scales: _Scales) -> Node:
     else:
       values[field.name] = _value(word, field.type, name)
     name = values["name"]
-  _require(next(words, None) is None, f"node {name}: a line that is too long")
+  _require(next(words, None) is None, f"node {name} has a line that is too long")
   return KINDS[kind](**values)
 
 
 def _value(word: str, kind: type, name: str):
   pattern = _WORDS[kind]
-  _require(pattern.fullmatch(word), f"node {name}: {word[:40]!r} for a {kind.__name__}")
+  _require(pattern.fullmatch(word), f"node {name} has {word[:40]!r} for a {kind.__name__}")
   if kind is float:
     return struct.unpack(">f", bytes.fromhex(word))[0]
   return bool(int(word)) if kind is bool else kind(word)
@@ -278,22 +278,24 @@ def _value(word: str, kind: type, name: str):
 
 def _weights(word: str, name: str, tensors: dict) -> Weights:
   match = _KERNEL.fullmatch(word)
-  _require(match, f"node {name}: weights {word[:60]!r}")
+  _require(match, f"node {name} has weights {word[:60]!r}")
   *shape, packing = match.groups()
   shape = tuple(map(int, shape))
   if packing == "float":
     return Weights(_tensor(tensors, name, np.float32, shape), FULL)
   possible = re.fullmatch("[2-8]bit|[1-8]bit-odd|base3", packing)
-  _require(possible, f"node {name}: packing {packing!r}")
+  _require(possible, f"node {name} has the packing {packing!r}")
   count = math.prod(shape)
   data = _tensor(tensors, name, np.uint8, (bits.packed_size(count, packing),))
-  _require(count and bits.whole(data, packing, count), f"node {name}: weights that are no levels")
+  _require(
+    count and bits.whole(data, packing, count), f"node {name} has weights that are no levels"
+  )
   return Weights(bits.levels(data, packing, shape), bits.bits_of(packing), packing.endswith("odd"))
 
 
 def _tensor(tensors: dict, name: str, dtype, shape: tuple | None) -> np.ndarray:
   tensor = tensors.pop(name, None)
-  _require(tensor is not None, f"no tensor {name}")
+  _require(tensor is not None, f"it has no tensor {name}")
   _require(
     tensor.dtype == dtype and shape in (None, tensor.shape),
     f"tensor {name} is {tensor.dtype} {tensor.shape}, not {np.dtype(dtype)} {shape or ''}",

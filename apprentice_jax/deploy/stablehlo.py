@@ -93,7 +93,7 @@ def load(path) -> Predictor:
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     intact = False
   if not intact:
-    raise BadFile(f"damaged: it and {path}.json are not what was written together")
+    raise BadFile(f"it is damaged: it and {path}.json do not belong together")
   try:
     exported = jax.export.deserialize(bytearray(data))
     shape, names = tuple(sidecar["image_shape"]), tuple(sidecar["class_names"])
@@ -110,7 +110,7 @@ def load(path) -> Predictor:
     if (wrote := sidecar.get("jax", jax.__version__)) != jax.__version__:
       raise BadFile(_another_jax(wrote, error)) from None
   if not fits:
-    raise BadFile(f"it and {path}.json are not a program of images and what is to be known of it")
+    raise BadFile(f"it and {path}.json hold no program of images with its classes")
   return Predictor(shape, names, resize, lambda images: np.asarray(call(images)))
 
 

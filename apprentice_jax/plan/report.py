@@ -211,7 +211,7 @@ def table(report: dict) -> str:
       add(f"· {part}", lambda p: f"{p['cycles_by_part'][part] / 1e6:.2f} M")
   add("all-reduces a step", lambda p: p["all_reduces"])
   add(
-    "· bytes, of the fewest",
+    "· bytes, and by the least possible",
     lambda p: f"{_amount(p['all_reduced'])}, {p['all_reduced'] / p['to_reduce']:.4f}",
   )
   add(
@@ -249,7 +249,7 @@ def scaling_table(rows: list[dict]) -> str:
   )
   if not all(r["by_itself"] for r in rows):
     text += (
-      "\n\n\\* not what a run does by itself: it takes batch_per_device times the chips, at most "
-      "largest_batch; or batch_size, where there is no batch_per_device."
+      "\n\n\\* A run does not choose this batch by itself. It takes batch_per_device times the "
+      "chips, at most largest_batch; without batch_per_device it takes batch_size."
     )
   return text

@@ -68,7 +68,7 @@ def data_of(config, examples: int = 0, classes: int = 0) -> Data:
       found = open_splits(config.data)["train"]
     except ConfigError as error:
       raise ConfigError(
-        f"{error} To plan without the data, say --examples=N --classes=N."
+        f"{error} To plan without the data, give --examples=N --classes=N."
       ) from None
     size, count, shape = found.size, len(found.class_names), found.image_shape
   return Data(examples or size, classes or count, streamed if d.image_size else shape)

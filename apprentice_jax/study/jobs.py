@@ -102,8 +102,8 @@ def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
             raise error
         if number:
           raise Preempted(
-            f"stopped by {signal.Signals(number).name}; all that was begun is saved: the same "
-            "command continues.",
+            f"stopped by {signal.Signals(number).name}: the cells that had begun are saved, "
+            "and the same command continues.",
             number,
           )
     except BaseException:
@@ -163,8 +163,8 @@ def _received(pipe, cell: Cell) -> Exception | None:
 
 def _gone(cell: Cell) -> ConfigError:
   return ConfigError(
-    f"the process that trained {cell.name} ended without a word: the system may have been out of "
-    "memory; lower config.study.jobs. What was saved is kept: the same command continues."
+    f"the process that trained {cell.name} ended without a message, perhaps for lack of memory: "
+    "lower config.study.jobs. Its checkpoints are kept, and the same command continues."
   )
 
 
@@ -221,7 +221,7 @@ def _error_of(config, cell: Cell, workdir: pathlib.Path, splits: Splits) -> Exce
     if guard.out_of_memory(error):
       return ConfigError(
         f"the memory of a device is too small for {cell.name} beside the others: lower "
-        f"config.study.jobs, now {config.study.jobs}, or take a smaller batch_size. What was saved "
-        "is kept."
+        f"config.study.jobs, now {config.study.jobs}, or take a smaller batch_size. Its "
+        "checkpoints are kept."
       )
     return RuntimeError(f"{cell.name}:\n{traceback.format_exc()}")

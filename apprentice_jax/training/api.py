@@ -135,7 +135,9 @@ def _starts(config, workdir: pathlib.Path, teacher: str) -> list[str]:
   if name and not scheme:
     said.append(f"{name} is not used: scheme {config.scheme} has no teacher.")
   elif name and scheme == "joint":
-    said.append(f"the teacher starts from {name}{head}, and trains along by recipe.teacher.")
+    said.append(
+      f"the teacher starts from {name}{head}, and trains beside the student by recipe.teacher."
+    )
   elif config.teacher.head == "new" and not teacher and result(workdir / "teacher") is None:
     recipe = recipes.recipe(config, "teacher")
     said.append(

@@ -115,7 +115,7 @@ def lines(config, data) -> list[str]:
     line = _line(stages(config, data), data.image_shape)
     # What a file's teacher takes is in none of our tables.
     if SCHEMES[config.scheme].teacher and teachers.kind(config.teacher.init):
-      line = f"{line.removesuffix('.')}; the teacher's own time comes on top."
+      line = f"{line.removesuffix('.')}, and the teacher's own time."
     return [*said, line]
   except BadNetwork:
     return said
@@ -135,7 +135,7 @@ def _too_small(config, data) -> list[str]:
     height, width = data.image_shape[:2]
     if max(height, width) <= reduction and network.imagenet_stem:
       said.append(
-        f"of an image of {width}x{height} pixels one pixel reaches the last layers of the {which} "
+        f"an image of {width}x{height} pixels is a single one in the last layers of the {which} "
         f"({config[which].name}): --config.data.image_size={4 * reduction} or more suits it better."
       )
   return said
@@ -143,15 +143,16 @@ def _too_small(config, data) -> list[str]:
 
 def _line(found: list[Stage], image_shape) -> str:
   parts = [
-    f"the {s.name} ({s.network}: {s.epochs:g} epochs, {s.steps:,} steps of {s.batch} images)"
+    f"the {s.name} ({s.network}: {s.epochs:g} epoch{'s' * (s.epochs != 1)}, {s.steps:,} steps of "
+    f"{s.batch} images)"
     for s in found
   ]
   height, width = image_shape[:2]
-  line = f"to train, on images of {width}x{height} pixels: " + ", then ".join(parts)
+  line = f"training {', then '.join(parts)} on images of {width}x{height} pixels"
   # The constants above are of a CPU; an accelerator's first steps tell soon enough.
   if jax.default_backend() != "cpu":
-    return line + "; the progress line says how long."
-  return f"{line}; about {_duration(seconds(found, speed()))} on this CPU, with compilation."
+    return line + ": the progress line says how long."
+  return f"{line}: about {_duration(seconds(found, speed()))} on this CPU, with compilation."
 
 
 def _duration(count: float) -> str:

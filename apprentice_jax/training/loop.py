@@ -265,7 +265,8 @@ def scores(run, state: State, split: str, final: bool = False) -> dict:
   # A teacher whose logits were computed ahead waits on the host for this.
   elif final and run.teacher and run.teacher.answers(run.splits[split]):
     networks["teacher"] = run.teacher.model, parallel.replicate(run.teacher.network)
-  check, data = functools.partial(check_stop, "scoring; training is saved"), run.splits[split]
+  data = run.splits[split]
+  check = functools.partial(check_stop, "scoring: the training is finished and saved")
   answers = {
     which: score(run.config, *network, data, check, own[which])
     for which, network in networks.items()

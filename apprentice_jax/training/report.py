@@ -62,7 +62,11 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
 
 def _label(key: str) -> str:
   """What a figure of result.json is called."""
-  words = {"count": "images", "seconds": "seconds, without its teacher's training"}
+  words = {
+    "agreement": "agreement with the teacher",
+    "count": "images",
+    "seconds": "seconds, without its teacher's training",
+  }
   return " ".join(words.get(word, word) for word in key.split("_"))
 
 

@@ -149,19 +149,19 @@ ROWS = [
   Row(
     "predict with half a packed file",
     PREDICT + "{place}/image.png",
-    "cannot read {place}/student: damaged: its checksum is not that of its bytes.",
+    "cannot read {place}/student: it is damaged: its checksum is not that of its bytes.",
     exported(change=rewrite(half)),
   ),
   Row(
     "predict with half an ONNX file",
     PREDICT + "{place}/image.png",
-    "cannot read {place}/student: damaged: its checksum is not that of what it holds.",
+    "cannot read {place}/student: it is damaged: its checksum is not that of its content.",
     exported("onnx", change=rewrite(half)),
   ),
   Row(
     "predict with half a StableHLO file",
     PREDICT + "{place}/image.png",
-    "cannot read {place}/student: damaged: it and {place}/student.json are not what was written "
+    "cannot read {place}/student: it is damaged: it and {place}/student.json do not belong "
     "together.",
     exported("stablehlo", change=rewrite(half)),
   ),

@@ -1,4 +1,7 @@
+"""Lets the test files of this folder import helper modules under any import mode."""
+
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper module, in any import mode
+_HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(_HERE), str(_HERE.parents[1] / "results" / "deploy")]

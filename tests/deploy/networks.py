@@ -1,8 +1,6 @@
 """Small networks of random numbers, and their lowerings."""
 
 import functools
-import pathlib
-import sys
 import zlib
 
 import jax
@@ -11,8 +9,6 @@ import numpy as np
 
 from apprentice_jax.deploy import lower
 from apprentice_jax.models import resnet
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "results" / "deploy"))
 
 NAMES = tuple("abcdefghij")
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)

@@ -393,7 +393,7 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
     ),
     (
       ("export", f"--model={tmp_path}/damaged", f"--out={tmp_path}/x"),
-      f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes.",
+      f"cannot read {tmp_path}/damaged: it is damaged: its checksum is not that of its bytes.",
     ),
     (("predict", tmp_path / "image.png"), "this command needs --model=...; see apprentice --help."),
     (
@@ -434,7 +434,7 @@ def test_wrong_files_and_flags(workdir, command, tmp_path):
     ),
     (
       ("predict", f"--model={tmp_path}/damaged", tmp_path / "image.png"),
-      f"cannot read {tmp_path}/damaged: damaged: its checksum is not that of its bytes.",
+      f"cannot read {tmp_path}/damaged: it is damaged: its checksum is not that of its bytes.",
     ),
     (("eval", f"--model={out}"), "this command needs --config=...; see apprentice --help."),
     (

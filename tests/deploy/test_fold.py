@@ -142,10 +142,10 @@ def test_integer_ends(bits):
 @pytest.mark.parametrize(
   "path, value, sentence",
   [
-    ("stem/kernel", np.nan, "node stem: a number that is not finite"),
+    ("stem/kernel", np.nan, "stem has a number that is not finite"),
     ("stage1_block1/conv1/kernel", np.nan, "stage1_block1/conv1: weights that are not finite"),
-    ("stage1_block1/norm1/scale", np.inf, "node stage1_block1/conv1: a number that is not finite"),
-    ("stage1_block1/norm1/scale", 1e38, "node stage1_block1/conv1: a number that is not finite"),
+    ("stage1_block1/norm1/scale", np.inf, "stage1_block1/conv1 has a number that is not finite"),
+    ("stage1_block1/norm1/scale", 1e38, "stage1_block1/conv1 has a number that is not finite"),
     ("stem_act/activation_step", 0.0, "stem_act: the activation grid has a step of 0.0"),
     ("stem_act/activation_step", -1.0, "stem_act: the activation grid has a step of -1.0"),
   ],

@@ -152,7 +152,7 @@ def test_bytes_that_pack_would_not_write_are_refused(packing, place, value):
   begin, end = header["stage1_block1/conv1"]["data_offsets"]
   body = bytearray(body)
   body[(end if place < 0 else begin) + place] = value
-  with pytest.raises(BadFile, match="node stage1_block1/conv1: weights that are no levels"):
+  with pytest.raises(BadFile, match="node stage1_block1/conv1 has weights that are no levels"):
     packed.decode(fuzz.rebuilt(header, bytes(body)))
 
 
@@ -168,12 +168,12 @@ def test_bytes_that_pack_would_not_write_are_refused(packing, place, value):
     (dict(image_shape=[16, 3]), "no height, width and channels"),
     (dict(image_shape=[True, 1, 3]), "wrong image_shape"),
     (dict(image_shape=[16, 16, 1]), "for 1 channels"),
-    (dict(mean=[float("nan")] * 3), "a mean or deviation"),
-    (dict(std=[0.0] * 3), "a mean or deviation"),
+    (dict(mean=[float("nan")] * 3), "its mean or its deviation"),
+    (dict(std=[0.0] * 3), "its mean or its deviation"),
     (dict(mean=[0.5]), "1 means and 3 deviations"),
-    (dict(resize=-1), "a resize to -1"),
+    (dict(resize=-1), "resizes to -1"),
     (dict(resize="big"), "wrong resize"),
-    (dict(more=1), "of other fields"),
+    (dict(more=1), "has other fields"),
   ],
 )
 def test_wrong_words_about_the_network(change, sentence):

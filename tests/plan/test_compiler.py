@@ -57,7 +57,7 @@ def test_side_by_side(planned):
   _, report, printed = planned
   assert [p["topology"] for p in report["plans"]] == ["v5e:2x2", "v6e:2x2"]
   assert printed.startswith("|  | v5e:2x2 | v6e:2x2 |\n")
-  assert "On paper, from v6e:2x2: 16 images a chip" in printed
+  assert "Estimated from v6e:2x2, with 16 images a chip:" in printed
   for p in report["plans"]:
     assert p["chips"] == 4 and p["batch"] == 64 and p["fits"]
     assert p["learning_rate"] == pytest.approx(

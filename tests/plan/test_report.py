@@ -218,7 +218,7 @@ def test_weak_scaling_follows_the_linear_rule():
     ([DIGITS, "--topology=v5e:2x4", "--workdir=x"], "plan takes no --workdir"),
     (
       [DIGITS, "--topology=v5e:2x4", "--config.data.name=imagenet_mine"],
-      "say --examples=N --classes=N",
+      "give --examples=N --classes=N",
     ),
   ],
 )

@@ -55,7 +55,4 @@ def test_the_note_comes_first():
   config.note = "sizes for a CPU."
   note, line = forecast.lines(config, open_splits(config.data)["train"])
   assert note == "sizes for a CPU."
-  assert (
-    line.startswith("to train, on images of 8x8 pixels: the teacher (")
-    and ", then the student (" in line
-  )
+  assert line.startswith("training the teacher (") and ", then the student (" in line

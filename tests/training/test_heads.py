@@ -172,7 +172,7 @@ def test_the_joint_teacher_starts_from_the_one_it_is_given(pretrained, tmp_path,
     networks.read(str(pretrained))[0].params["stem"]["kernel"],
   )
   assert (
-    f"the teacher starts from {pretrained}, and trains along by recipe.teacher."
+    f"the teacher starts from {pretrained}, and trains beside the student by recipe.teacher."
     in capsys.readouterr().out
   )
 

@@ -143,7 +143,7 @@ def load(path, threads: int = 0) -> Predictor:
   # Before ONNX Runtime reads it, which would take a changed weight for what was written.
   size = len(_seal(b""))
   if len(data) < size or data[-size:] != _seal(data[:-size]):
-    raise BadFile("damaged: its checksum is not that of what it holds")
+    raise BadFile("it is damaged: its checksum is not that of its content")
   options = runtime.SessionOptions()
   options.intra_op_num_threads = threads
   try:
@@ -160,7 +160,7 @@ def load(path, threads: int = 0) -> Predictor:
   except Exception as error:
     why = " ".join(str(error).split())[:100]
     raise BadFile(
-      "no network that export wrote, or none that ONNX Runtime "
+      "it is no network that export wrote, or none that ONNX Runtime "
       f"{runtime.__version__} can run ({why})"
     ) from None
   run = lambda images: session.run(["logits"], {"images": images})[0]
