@@ -22,14 +22,11 @@ def _pact_rule(bits):
     # Not clip / n, which jit computes otherwise than eager execution.
     return jnp.round(n * jnp.clip(x / clip, 0, 1)), clip * np.float32(1 / n)
 
-  def side(x, clip):
+  def pullback(g, x, clip):
     clip = jnp.maximum(clip, SMALLEST_CLIP)
-    return jnp.where(x >= clip, 1, jnp.where(x >= 0, 0, -1)).astype(jnp.int8)
+    return jnp.where((x >= 0) & (x < clip), g, 0), jnp.where(x >= clip, g, 0)
 
-  def pullback(g, side, clip):
-    return jnp.where(side == 0, g, 0), jnp.where(side > 0, g, 0)
-
-  return make_rule(code, pullback, 0, n, side)
+  return make_rule(code, pullback, 0, n)
 
 
 @quantizer
