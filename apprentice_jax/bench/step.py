@@ -56,7 +56,7 @@ def in_turns(steps: dict, rounds: int = 0) -> dict[str, list[float]]:
   """Seconds of each of some functions, which return them, called in turns; once before that, to
   compile.
 
-  Every turn begins with a call that does not count. Training has no pauses; after a pause of
+  Every turn begins with a call that does not count. Training has no pauses. After a pause of
   seconds, memory that went back to the system is taken again, which can double a step's time.
   """
   for step in steps.values():

@@ -31,7 +31,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def one_of(names) -> dict:
-  """What `add_argument` takes for a flag with one of ``names``, by default the first."""
+  """The arguments of `add_argument` for a flag with one of ``names``, by default the first."""
 
   def read(text: str) -> str:
     if text not in names:

@@ -236,8 +236,8 @@ def _check_scale(field, mean, std):
   """Raises ConfigError for a normalisation of images that are not scaled to [0, 1].
 
   Scaled images have standard deviations of at most 0.5. Networks for other inputs may state larger
-  ones, since 1 leaves images as they are, or tiny ones: 1/255 is for inputs of 0 to 255. A mean of
-  0 or 1 is black or white.
+  ones, since 1 leaves images as they are. They may state tiny ones: 1/255 is for inputs of 0 to
+  255. A mean of 0 or 1 is black or white.
   """
   # Only what cannot be meant for [0, 1] is refused: see above for the odd values that can.
   far_mean, far_std = any(not -1 <= m <= 1 for m in mean), any(s > 2 for s in std)

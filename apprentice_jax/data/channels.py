@@ -1,8 +1,8 @@
 """The pixels of an image that Pillow has opened, as 8 bits of red, green and blue.
 
 A whole number keeps the upper eight of the bits that its file says it has. An image is refused
-where its file does not tell the range of values, or where they fill so little of it that it would
-be black.
+where its file does not tell the range of its values. So is one whose values fill so little of it
+that it would be black.
 """
 
 import cv2

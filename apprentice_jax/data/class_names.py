@@ -49,9 +49,9 @@ def read(source: str) -> tuple[str, ...]:
 def imagenet() -> tuple[str, ...]:
   """ImageNet's 1,000 classes, such as "n01440764 tench, Tinca tinca".
 
-  The ids and their order are those of ILSVRC 2012 (https://image-net.org/challenges/LSVRC/2012),
-  the names are WordNet's (https://wordnet.princeton.edu); both as timm 1.0.31 lists them
-  (imagenet_synsets.txt and imagenet_synset_to_lemma.txt, Apache 2.0).
+  The ids and their order are those of ILSVRC 2012 (https://image-net.org/challenges/LSVRC/2012).
+  The names are WordNet's (https://wordnet.princeton.edu). timm 1.0.31 lists both, in
+  imagenet_synsets.txt and imagenet_synset_to_lemma.txt (Apache 2.0).
   """
   file = importlib.resources.files("apprentice_jax.data").joinpath("imagenet_classes.txt")
   return tuple(file.read_text(encoding="utf-8").splitlines())

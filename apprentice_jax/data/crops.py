@@ -9,9 +9,9 @@ filter is a triangle as wide as two pixels of the larger grid. A sparse matrix o
 row resizes each side, in a third of the time that Pillow takes.
 
 A reduced image's pixels are averages of r x r squares. Each gets the sum of the weights of its
-pixels. The average leaves sin(pi f r) / (pi f r) of frequency f, and so does the sum: 1 - (pi f
-r)^2 / 3 in all, to second order. Subtracting a twelfth of the weights' second difference makes up
-for the loss.
+pixels. The average leaves sin(pi f r) / (pi f r) of frequency f, and so does the sum. In all 1 -
+(pi f r)^2 / 3 is left, to second order. Subtracting a twelfth of the weights' second difference
+makes up for the loss.
 """
 
 import functools
@@ -104,9 +104,9 @@ def uniforms(seed: int, epoch: int, index: int) -> np.ndarray:
 def random_window(height: int, width: int, crops: Crops, draws: np.ndarray) -> Window:
   """A window of random area and aspect ratio ("Inception" cropping, Szegedy et al., CVPR 2015).
 
-  Area is uniform in crops.area, the logarithm of the aspect ratio uniform in that of crops.ratio,
-  and the position uniform; if none of ten attempts lies inside the image, it is the largest centred
-  window of a ratio in range.
+  Area is uniform in crops.area, and so is the logarithm of the aspect ratio in that of crops.ratio.
+  The position is uniform. If none of ten attempts lies inside the image, the window is the largest
+  centred one of a ratio in range.
 
   Args:
     height, width: of the image.

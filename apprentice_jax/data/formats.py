@@ -95,7 +95,7 @@ def container(first: bytes) -> str:
 
 @functools.cache
 def lacking(kind: str) -> str:
-  """What to do before a picture of this kind can be read; "" where it can be.
+  """Advice on a picture of a kind that cannot be read; "" where it can be.
 
   Args:
     kind: "HEIC" or "AVIF". HEIC is read where pillow-heif is installed.

@@ -1,7 +1,7 @@
 """Encoded images to RGB pixels: any common format, upright, and no more of them than are needed.
 
 libjpeg-turbo (simplejpeg) decodes JPEGs and lets go of the interpreter's lock. It can decode at a
-half, a quarter or an eighth of the resolution in less time: a pixel is then the average of a
+half, a quarter or an eighth of the resolution in less time. A pixel is then the average of a
 square. Pillow decodes everything else, and whatever that decoder does not take.
 """
 

@@ -1,7 +1,7 @@
 """Which example comes when, and which are held out: functions of seed and position alone.
 
 Training reads one endless stream of examples: epoch after epoch, each a permutation of the whole
-set. A batch is the next ``batch_size`` of the stream, so batches run over the end of an epoch and
+set. A batch is the next ``batch_size`` of the stream. So batches run over the end of an epoch, and
 every example is used exactly once in each. The position is the number of examples read so far.
 """
 

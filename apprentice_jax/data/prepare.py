@@ -21,8 +21,8 @@ _IMAGENET_ARCHIVE = r"ILSVRC2012_\w+\.tar"
 def prepare(name: str, data_dir: str = "") -> str:
   """Prepares a tfds dataset as ArrayRecord; does nothing if it is there.
 
-  A dataset that is there in another file format is converted, not downloaded again. Its folder then
-  holds both formats, and whatever read the other one still can.
+  A dataset that is there in another file format is converted, not downloaded again. The dataset's
+  folder then holds both formats, so readers of the other one go on.
 
   Args:
     name: as tfds spells it, such as "cifar10"; "digits" needs no download and no TensorFlow.

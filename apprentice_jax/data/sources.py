@@ -1,8 +1,8 @@
 """Whole image-classification datasets in memory, read through tfds without TensorFlow.
 
-A dataset is prepared once as ArrayRecord. Its images are decoded once as well: the decoded arrays
-are kept in `cache_dir() / "decoded"` (safe to delete) and memory-mapped from then on, until the
-size or the time (in seconds) of a file of the dataset changes.
+A dataset is prepared once as ArrayRecord. The images are decoded once as well. The decoded arrays
+are kept in `cache_dir() / "decoded"`, which is safe to delete, and memory-mapped from then on. They
+are decoded anew when the size or the time (in seconds) of a file of the dataset changes.
 """
 
 import hashlib
@@ -80,9 +80,9 @@ def load(name: str, split: str, data_dir: str | None = None) -> Dataset:
 def hold_out(dataset: Dataset, count: int, seed: int = 0) -> tuple[Dataset, Dataset]:
   """Splits off `count` examples, each class in proportion to its size.
 
-  Which ones depends on the labels, `count` and `seed` alone. A class's share is rounded down, and
-  the examples left to reach `count` go to the classes with the largest fractions (of equals, the
-  lower label), so that every class is within one example of its exact share.
+  Which ones depends on the labels, `count` and `seed` alone. A class's share is rounded down. The
+  examples left to reach `count` go to the classes with the largest fractions; of equals, to the
+  lower label. So every class is within one example of its exact share.
 
   Args:
     dataset: N examples.

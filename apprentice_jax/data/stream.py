@@ -1,8 +1,9 @@
 """Streams of image batches, decoded ahead of time by Grain's threads or worker processes.
 
-What Grain reads is one *share* at a time: what one device gets in one step. A share is a function
-of its number, so the stream is the same for any number of threads and workers, and a run continues
-at any position. A whole share is decoded into one array, which goes to its device as it is.
+Grain reads one *share* at a time: the images that one device gets in one step. A share is a
+function of its number. So the stream is the same for any number of threads and workers, and a run
+continues at any position. A whole share is decoded into one array, which goes to its device as it
+is.
 """
 
 import os
@@ -58,7 +59,7 @@ class Layout(NamedTuple):
   local: int = 1
 
   def start(self, number: int) -> tuple[int, int, int]:
-    """Of this process's share ``number``: its step, its position in the batch, and its size."""
+    """The step, the position in the batch and the size of this process's share ``number``."""
     size = self.batch // self.replicas
     step, replica = divmod(number, self.local)
     return step, (self.first + replica) * size, size
@@ -68,8 +69,8 @@ class TrainingShares:
   """All shares of a training run, in order: a Grain data source.
 
   Example i in epoch e is cropped and mirrored in a way that (seed, e, i) alone decide. One that
-  cannot be read is replaced by the next of the set that can, for as long as no more than
-  SUBSTITUTES of a share cannot; beyond that a share has gaps.
+  cannot be read is replaced by the next readable one of the set. A share has at most SUBSTITUTES of
+  these; beyond that it has gaps.
 
   Args:
     examples, crops: the images, and how they are cut.

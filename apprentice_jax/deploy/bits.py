@@ -1,8 +1,8 @@
 """Levels of weights as bytes: k bits each, or base 3, five ternary ones to a byte.
 
-A level's *code* counts from the lowest level up, 0, 1, 2, ...; codes follow each other in the
+A level's *code* counts from the lowest level up, 0, 1, 2, ... Codes follow each other in the
 row-major order of (height, width, in, out). In k bits, the stream's bit ``k * i + j`` is bit j of
-code i, and bit b of the stream is bit ``b % 8`` of byte ``b // 8``. In base 3, byte b is the sum of
+code i. Bit b of the stream is bit ``b % 8`` of byte ``b // 8``. In base 3, byte b is the sum of
 ``3**j`` times code ``5 * b + j``. What is left of the last byte is zero. The functions take NumPy
 or jax arrays: exported programs unpack their weights with them.
 """

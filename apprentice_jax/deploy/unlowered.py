@@ -11,7 +11,8 @@ from apprentice_jax.models.table import Row, rows
 
 
 class Unlowered(NamedTuple):
-  """What `Lowered` is to our ResNets: a network that can be written to a StableHLO file.
+  """A network of the user's own that can be written to a StableHLO file, as our ResNets are by
+  `Lowered`.
 
   Attributes:
     model: the network.

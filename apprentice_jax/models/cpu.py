@@ -163,7 +163,7 @@ def input_gradient(g: jax.Array, w: jax.Array, *, strides: int, size: tuple[int,
   XLA would take one convolution of an array with zeros between its pixels. Here every strides-th
   row of the input is a convolution with the rows of the filter that meet it. A pixel of the
   gradient makes ``strides`` columns at once, as if the columns were channels. Zeros in the filter
-  cost products: at stride 2 there are 12 in place of 9 for 3x3, and 2 in place of 1 for 1x1.
+  cost products. At stride 2 there are 12 in place of 9 for 3x3, and 2 in place of 1 for 1x1.
 
   Args:
     g: (batch, height', width', features), the gradient of the output.

@@ -3,7 +3,7 @@
 An interceptor of `flax.linen.intercept_methods` meets every call of `nn.Conv`, `nn.Dense` and
 `nn.DenseGeneral`. It gives the layer levels in place of its input, and its own product in place of
 ``conv_general_dilated`` or ``dot_general``. The parameters of quantizers lie beside the layer's
-own, under names that begin with `PREFIX`: every lifted transformation of flax then treats them as
+own, under names that begin with `PREFIX`. Every lifted transformation of flax then treats them as
 it treats the kernel.
 """
 

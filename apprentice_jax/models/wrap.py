@@ -36,8 +36,8 @@ def quantize(
   ``apply(variables, x, mutable=["params"])`` returns the tree with the key. Dropping the key gives
   the module's own parameters.
 
-  An input's grid is unsigned where a trace shows that none of its values can be below zero: behind
-  a ReLU or a sigmoid, for instance. Every other input gets a signed `lsq` grid.
+  An input's grid is unsigned where a trace shows that none of its values can be below zero, as
+  behind a ReLU or a sigmoid. Every other input gets a signed `lsq` grid.
 
   Args:
     module: of Flax Linen, not bound; its call's signature is the result's.

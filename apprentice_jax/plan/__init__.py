@@ -1,2 +1,2 @@
-"""What a TPU slice would make of a training run, from TPU's own compiler, on a machine without
-TPUs."""
+"""The memory and the speed of a training run on a TPU slice, from TPU's own compiler, on a machine
+without TPUs."""

@@ -15,8 +15,8 @@ PARTS = (*_PASSES, "optimizer", "health", "dispatch", "other")
 def cycles(text: str, looped: bool = False) -> dict[str, int]:
   """The compiler's estimate of every fusion's cycles, by the part of the step it belongs to.
 
-  A fusion belongs where its root does. "health" is what runs in some steps only, "dispatch" what
-  runs once for all steps of a program that loops over them.
+  A fusion belongs where its root does. The part "health" runs in some steps only. The part
+  "dispatch" runs once for all steps of a program that loops over them.
 
   Args:
     text: the program.
@@ -105,7 +105,7 @@ def _source(line: str) -> str:
 
 
 def _result(line: str) -> tuple[str, str]:
-  """What stands right of the equals sign: the result's shape, and the rest."""
+  """The text right of the equals sign: the result's shape, and the rest."""
   right = line.partition(" = ")[2]
   if right.startswith("("):
     inside = _closed(right[1:])

@@ -26,7 +26,8 @@ KNOWN = {
 
 
 class Data(NamedTuple):
-  """What a program has to know of a dataset: size, classes, (height, width, channels)."""
+  """The numbers of a dataset that a program depends on: size, classes, (height, width,
+  channels)."""
 
   size: int
   classes: int

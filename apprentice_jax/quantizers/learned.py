@@ -104,7 +104,7 @@ def lsq(x, step, bits, signed=True, symmetric=False, grad_scale=1.0):
   ``x_q = round(clip(x / step, -Q_N, Q_P)) * step``, with Q_N and Q_P from `lsq_range`. Esser et
   al., "Learned Step Size Quantization", 2019, https://arxiv.org/abs/1902.08153, eq. 1-5.
 
-  Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``-Q_N < x/step < Q_P``, else 0. There
+  Gradient, with ``g = dL/dx_q``: ``dL/dx = g`` where ``-Q_N < x/step < Q_P``, else 0. In that range
   ``dx_q/dstep = round(x/step) - x/step``; outside it is -Q_N or Q_P. ``grad_scale`` multiplies it.
 
   >>> x = jnp.array([-0.3, 0.2, 9.0])

@@ -144,8 +144,8 @@ def _value_cotangent(g_levels, scale) -> Array:
 def unforwarded(residuals):
   """Residuals for the backward pass of a ``custom_vjp``, none of which is an argument itself.
 
-  A gradient may be differentiated again through `jax.lax.scan`. jax 0.8 to 0.12 then mistake a
-  residual that is an argument for a constant of the loop. XLA drops the multiplication.
+  A gradient may be differentiated again through `jax.lax.scan`. In this case jax 0.8 to 0.12
+  mistake a residual that is an argument for a constant of the loop. XLA drops the multiplication.
   """
   is_float = lambda a: jnp.issubdtype(jnp.result_type(a), jnp.floating)
   return jax.tree.map(lambda a: a * 1 if is_float(a) else a, residuals)

@@ -182,8 +182,8 @@ def _tested(pairs) -> dict[str, list[Comparison]]:
 def holm(p: list[float]) -> list[float]:
   """p-values corrected for their number.
 
-  The i-th smallest of n is multiplied by n - i + 1, and none falls below that of a smaller one
-  (Holm, "A simple sequentially rejective multiple test procedure", 1979).
+  The i-th smallest of n is multiplied by n - i + 1, and none falls below that of a smaller one. The
+  paper is Holm, "A simple sequentially rejective multiple test procedure", 1979.
   """
   order, result, least = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0
   for rank, i in enumerate(order):

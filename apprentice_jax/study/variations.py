@@ -1,9 +1,9 @@
 """The named variations of a study: the settings that differ from its config, and whom they concern.
 
-``config.study.variations`` lists texts such as ``"tau4: loss.temperature=4"``: a name, and one or a
-few fields of the config with a value of the field's own type. A tuple is written ``(stem,head)``,
-an empty string ``''``. A study trains every cell at its config, the *base*, and at each variation
-that changes a field which the cell reads.
+``config.study.variations`` lists texts such as ``"tau4: loss.temperature=4"``. Each has a name, and
+one or a few fields of the config with values of the fields' own types. A tuple is written
+``(stem,head)``, an empty string ``''``. A study trains every cell at its config, the *base*, and at
+each variation that changes a field which the cell reads.
 """
 
 import contextlib

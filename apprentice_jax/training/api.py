@@ -1,4 +1,5 @@
-"""What `apprentice train` and `eval` call: networks trained, continued and scored by a config."""
+"""The functions behind `apprentice train` and `eval`: they train, continue and score networks by a
+config."""
 
 import pathlib
 
@@ -41,14 +42,14 @@ def train(
 ) -> dict:
   """Trains as the config says, or continues what was begun in workdir.
 
-  A scheme that needs a trained teacher, or the student's trained full-precision weights, takes them
-  from ``config.teacher.init`` and ``config.student.init``; where these are empty, they are trained
-  first, in ``workdir/teacher`` and ``workdir/student``. So is a teacher with a new head. A teacher
-  that trains along starts from ``config.teacher.init``, too, and a student of any scheme from
-  ``config.student.init``.
+  A scheme may need a trained teacher, or the student's trained full-precision weights. It takes
+  them from ``config.teacher.init`` and ``config.student.init``. Where these are empty, they are
+  trained first, in ``workdir/teacher`` and ``workdir/student``. So is a teacher with a new head. A
+  teacher that trains along starts from ``config.teacher.init``, too, and a student of any scheme
+  from ``config.student.init``.
 
-  It runs on all of ``jax.devices()``, and each normalises its own share of a batch, so their number
-  matters; the command sets it to ``config.cpu_devices`` where there is no accelerator. The command
+  It runs on all of ``jax.devices()``. Their number matters, since each normalises its own share of
+  a batch. The command sets it to ``config.cpu_devices`` where there is no accelerator. The command
   also keeps compiled programs for the next start, which is the caller's choice here:
   ``jax_compilation_cache_dir``, and `training.compiled.keep_in`.
 

@@ -1,8 +1,8 @@
 """One run, several processes: how they find each other, and agree.
 
-All of them run the same program on the same inputs. Process 0 alone writes to the workdir. Where
-processes may differ (a disk, a file that one machine does not have), they agree: at the start of a
-run and where it saves. A process that is lost at any other moment ends the rest: see `guard`.
+All of them run the same program on the same inputs. Process 0 alone writes to the workdir.
+Processes may differ by a disk, or by a file that one machine does not have. They agree at the start
+of a run, and where it saves. A process that is lost at any other moment ends the rest: see `guard`.
 """
 
 import importlib.util

@@ -1,12 +1,11 @@
 """Programs on disk as they were compiled, ahead of time: the second start of a config neither
 traces nor compiles.
 
-JAX's own cache of compiled programs spares the compiler, not the tracing and lowering that say
-which program is meant; of a warm start these are half. Here a program is found by what it was made
-from: its settings, the arguments' shapes, the source of this package, versions, devices, flags.
-A user's own network is code of another place. Its programs are traced and lowered at every start,
-and found by what came out; that still spares the compiler.
-Where several processes run together JAX's cache is all there is.
+JAX's own cache of compiled programs spares the compiler. It does not spare tracing and lowering,
+which are half of a warm start. Here a program is found by what it was made from: its settings, the
+arguments' shapes, the source of this package, versions, devices, flags. A user's own network is
+code of another place. Its programs are traced and lowered at every start, and found by the result;
+this still spares the compiler. Where several processes run together JAX's cache is all there is.
 """
 
 import contextlib
@@ -57,8 +56,8 @@ def folder() -> pathlib.Path | None:
 
 def seconds() -> float:
   """How long this process has taken so far to find programs, on disk or by compiling them. A rate
-  leaves it out, so as not to depend on what is in the cache; where programs are not kept it is not
-  known, and 0."""
+  leaves it out, so as not to depend on the cache. Where programs are not kept it is not known, and
+  0."""
   return _seconds
 
 

@@ -1,4 +1,4 @@
-"""What a run is going to do, and about how long it will take: said before it starts."""
+"""A forecast of a run: what it is going to train, and about how long it will take."""
 
 import time
 from typing import NamedTuple
@@ -103,7 +103,8 @@ def speed() -> float:
 
 
 def lines(config, data) -> list[str]:
-  """What a new run trains, and about how long it takes on a CPU; the config's note first.
+  """Sentences on what a new run trains and about how long it takes on a CPU, the config's note
+  first.
 
   Args:
     config: the run's.

@@ -56,8 +56,8 @@ def end_with_parent():
 
 
 def peer_lost(error: Exception) -> bool:
-  """Whether an error of jax says that another process of the run is gone: that a collective's other
-  side, or the coordinating process, does not answer."""
+  """Whether an error of jax says that another process of the run is gone. It says so where a
+  collective's other side, or the coordinating process, does not answer."""
   return type(error).__name__ == "JaxRuntimeError" and bool(
     re.search(
       r"UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED|Gloo|NCCL|"

@@ -99,9 +99,9 @@ def _read(path: pathlib.Path) -> dict:
 def replaceable(workdir: pathlib.Path):
   """Lets files of another size take their place where an image that cannot be read ends the run.
 
-  The sentence asks to replace it, so the next start notes the sizes anew: of this run, of a teacher
-  or student that it trains first, and of the cells of a study, which other processes may be
-  training.
+  The sentence asks to replace it, so the next start notes the sizes anew. They are those of this
+  run, of a teacher or student that it trains first, and of the cells of a study. Other processes
+  may be training these cells.
   """
   try:
     yield

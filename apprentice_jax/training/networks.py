@@ -172,8 +172,8 @@ def _view(config) -> View:
 
 
 def known_epochs(built: Settings, passes: float) -> int:
-  """Of how many epochs a fixed teacher's logits are to be known, for a run of so many passes over
-  the images: of all in which it sees them differently."""
+  """The number of epochs whose logits of a fixed teacher are needed, for a run of so many passes
+  over the images: all epochs in which it sees them differently."""
   pad, flip, repeat = built.augmentation
   if not built.view.augmented or not (pad or flip):
     return 1
@@ -248,8 +248,8 @@ def fixed_teacher(config, data, path: str) -> Teacher:
 
 
 def trained(config, which: str, path: str, data, scored: bool = False) -> Network:
-  """The network in ``path`` as the config's "student" or "teacher": its outputs are those of the
-  data's classes, or a new head is left out.
+  """The network in ``path`` as the config's "student" or "teacher". Its outputs are those of the
+  data's classes; a new head is left out.
 
   Args:
     config: the config; its ``head`` concerns the network in ``init``, and one that is scored.

@@ -1,12 +1,12 @@
 """Replicas: the one place that says pmap.
 
 `over_replicas` runs a pure function on every device, each with its own slice of the mapped
-arguments and the same copy of the others. What comes out must be the same on every replica (the
-function averages over `AXIS`); one copy is returned, without a device axis, so state goes in and
-out as it is.
+arguments and the same copy of the others. The results must be the same on every replica: the
+function averages over `AXIS`. One copy of them is returned, without a device axis, so state goes in
+and out as it is.
 
-Since jax 0.8 ``jax.pmap`` is jit of shard_map; ``backend="shard_map"`` says so directly and gives
-the same numbers, for the day pmap goes.
+Since jax 0.8 ``jax.pmap`` is jit of shard_map. ``backend="shard_map"`` says so directly, for the
+day pmap goes, and gives the same numbers.
 """
 
 from collections.abc import Callable, Sequence

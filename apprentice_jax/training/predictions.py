@@ -17,7 +17,7 @@ FIELDS = ("index", "image", "class", "predicted", "confidence")
 
 
 class Answers(NamedTuple):
-  """What `read` finds, each a list or array of one entry an image.
+  """The answers that `read` returns, each a list or array of one entry an image.
 
   Attributes:
     index: int (images,), the image's place in its split.

@@ -1,10 +1,10 @@
 """Being told to stop: SIGTERM (a machine is taken away) and SIGINT (Ctrl-C) save first.
 
-A run that was told to stop finishes the dispatch it is at (of several processes: the chunk of
-``steps_per_dispatch`` steps, after which they exchange what they were told), saves, and raises
-`Preempted`; the command then exits with EXIT_PREEMPTED after SIGTERM, for a launcher to start it
-again, and with 130 after SIGINT. A SIGINT after the first signal acts at once, as it would have
-without this module; another SIGTERM does not, since launchers and the system may both send one.
+A run that is told to stop finishes its dispatch, saves, and raises `Preempted`. Several processes
+finish the chunk of ``steps_per_dispatch`` steps, after which they agree to stop. The command then
+exits with EXIT_PREEMPTED after SIGTERM, for a launcher to start it again, and with 130 after
+SIGINT. A SIGINT after the first signal acts at once, as it would without this module. Another
+SIGTERM does not, since launchers and the system may both send one.
 """
 
 import contextlib

@@ -93,8 +93,8 @@ class Part(NamedTuple):
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype) -> jax.Array:
-  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32; for a
-  network that takes uint8, images as they are."""
+  """uint8 images to ``(images / 255 - mean) / std``, per channel, computed in float32. A network
+  that takes uint8 gets the images as they are."""
   if jnp.dtype(dtype) == jnp.uint8:
     return images
   scale = 1 / (255 * jnp.asarray(std, jnp.float32))
@@ -216,9 +216,9 @@ def initialiser(model: ResNet | ImportedNetwork):
   """Returns initialise(key, images, given) -> Network, without optimizer state.
 
   ``images`` is a normalised batch: quantizers with a scale learned from data start from it.
-  ``given`` is a tree of parameters to start from, of which any may be missing ({} starts from
-  scratch): what is missing, such as the quantizers' own parameters, is initialised on the way of
-  the batch through the network as given.
+  ``given`` is a tree of parameters to start from, of which any may be missing; {} starts from
+  scratch. Missing ones, such as the quantizers' own parameters, are initialised on the way of the
+  batch through the network as given.
   """
 
   @jax.jit

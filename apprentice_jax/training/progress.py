@@ -1,4 +1,5 @@
-"""What a run says while it works: its progress by time, and what takes longer than a moment."""
+"""A run's messages while it works: its progress by time, and the tasks that take longer than a
+moment."""
 
 import contextlib
 import sys

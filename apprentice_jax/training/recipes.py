@@ -32,8 +32,8 @@ def full_precision(config, which: str):
 def recipe(config, name: str):
   """The config's "student", "teacher" or "finetune" recipe.
 
-  A trained network with a new head is fine-tuned: its epochs, warm-up and learning rate are those
-  of its own recipe or of "finetune", whichever are smaller.
+  A trained network with a new head is fine-tuned. Its epochs, warm-up and learning rate are the
+  smaller ones of its own recipe and of "finetune".
   """
   own = config.recipe[name]
   if name == "finetune" or config[name].head != "new":

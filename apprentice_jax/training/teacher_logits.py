@@ -1,10 +1,9 @@
 """A fixed teacher's logits, computed once instead of in every step.
 
-What a teacher that is trained and fixed says of an image depends on the image alone, and
-augmentation depends on the seed, the epoch and the example (`data.augment`). So the logits of every
-epoch can be kept, and be what the teacher would have said, to the rounding of another program;
-``data.augmentation_epochs`` keeps their number small. Epochs are kept one by one: a run that is
-interrupted, or a longer one, goes on.
+A fixed teacher's logits depend on the image alone, and augmentation depends on the seed, the epoch
+and the example (`data.augment`). So the logits of every epoch can be kept, equal to the teacher's
+own up to the rounding of another program. ``data.augmentation_epochs`` keeps their number small.
+Epochs are kept one by one: a run that is interrupted, or a longer one, goes on.
 """
 
 import hashlib
@@ -100,9 +99,9 @@ def cached_logits(
 
 
 def _crops(settings: Settings, data, key) -> int:
-  """A checksum of how the first images are augmented in epoch 0: it tells seeds, kinds of random
-  numbers, and versions of what makes them apart. 0 where the teacher sees all images as they are
-  stored."""
+  """A checksum of how the first images are augmented in epoch 0; 0 where the teacher sees all
+  images as they are stored. It differs where seeds, kinds of random numbers, or versions of the
+  packages that draw them do."""
   if not settings.view.augmented or not (settings.augmentation.pad or settings.augmentation.flip):
     return 0
   first = np.arange(min(16, data.size), dtype=np.int32)

@@ -33,7 +33,7 @@ ON_HOST = ("onnx", "logits")
 
 
 def kind(path: str) -> str:
-  """What a teacher's file holds: "program", "onnx" or "logits"; "" of anything else."""
+  """The kind of a teacher's file: "program", "onnx" or "logits"; "" of anything else."""
   file = pathlib.Path(path)
   if not path or not file.is_file():
     return ""

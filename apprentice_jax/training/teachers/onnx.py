@@ -1,8 +1,8 @@
 """A teacher from an ONNX file, run by ONNX Runtime on the host's processors.
 
-Of resident images its logits are computed before training. Of streamed ones the threads that read
-images compute them, and they travel with the batch: a callback inside a compiled program can hang
-on a CPU.
+Of resident images its logits are computed before training. For streamed images, the threads that
+read them compute the logits, which travel with the batch. A callback inside a compiled program can
+hang on a CPU.
 """
 
 import dataclasses
