@@ -119,7 +119,8 @@ def stepper(
     if known:
       shares.append(np.zeros((*shares[1].shape, built.student.num_classes), np.float32))
     batch = DeviceBatch(*map(parallel.join, shares))
-    hyper = Hyperparameters(weights, Rates(np.float32(0.01), np.float32(0.01)))
+    rates = Rates(np.float32(0.01), np.float32(0.01))
+    hyper = Hyperparameters(weights, rates, key if built.mix else None)
 
     def dispatch(state):
       for _ in range(steps):

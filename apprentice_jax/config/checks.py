@@ -221,6 +221,11 @@ def _check_images(config):
       f"config.{field}.mean and config.{field}.std must have one value per channel, std above 0.",
     )
     _check_scale(field, tuple(mean), tuple(std))
+  _ensure(
+    not (config.data.mix and config.teacher_input.cached),
+    f"config.data.mix={config.data.mix} makes new images in every step, whose logits cannot be "
+    "kept: set config.teacher_input.cached=False.",
+  )
   # All of them need the image as it is stored, which a streamed one no longer is.
   view = config.teacher_input
   as_stored = not view.augmented or view.cached or config.data.augmentation_epochs

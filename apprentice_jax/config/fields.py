@@ -11,6 +11,7 @@ import ml_collections
 from apprentice_jax.distill.schemes import SCHEMES
 
 CELLS = ("teacher", "student", *SCHEMES)  # of a study
+MIXES = ("", "mixup", "cutmix")  # see `data.augment`
 FORMATS = ("packed", "onnx", "c", "stablehlo")  # of exported files: see `deploy.registry`
 _STEPS = ("weight_step", "activation_step")
 PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", *_STEPS)
@@ -170,6 +171,7 @@ _TABLE = {
     Field("mean", (0.5,), "The mean of each channel, of images scaled to [0, 1]."),
     Field("std", (0.5,), "The standard deviation of each channel, of images scaled to [0, 1]."),
     Field("flip", True, "Whether half of the training images are mirrored."),
+    Field("mix", "", "How pairs of training images are mixed: mixup, cutmix, or not.", MIXES),
     Field("image_size", 0, "The side of streamed images; 0: images live on the device.", least=0),
   ],
   ("data.", Tags("resident")): [

@@ -1,4 +1,4 @@
-"""What happens to images on the device: gather, pad-crop, flip."""
+"""What happens to images on the device: gather, pad-crop, flip; mixtures of two."""
 
 from typing import NamedTuple
 
@@ -60,3 +60,53 @@ def augmented(images, index, epoch, key, augmentation) -> jax.Array:
     epoch = epoch % augmentation.epochs
   keys = jax.vmap(lambda e, i: jax.random.fold_in(jax.random.fold_in(key, e), i))(epoch, index)
   return augment(jnp.take(images, index, axis=0), keys, augmentation)
+
+
+def own_share(mix: str, key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+  """How much of its own image every pixel keeps, where each image is mixed with another.
+
+  mixup blends two images (Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412). cutmix takes
+  a rectangle from the other image (Yun et al., ICCV 2019, https://arxiv.org/abs/1905.04899). Shares
+  are uniform, as both have them on CIFAR-10. Distillation on mixtures that teacher and student both
+  see is Beyer et al.'s ("Knowledge distillation: A good teacher is patient and consistent", CVPR
+  2022, https://arxiv.org/abs/2106.05237).
+
+  Args:
+    mix: "mixup" or "cutmix".
+    key: random key.
+    shape: (batch, height, width).
+
+  Returns:
+    float32 (batch, 1, 1, 1) of mixup, (batch, height, width, 1) of cutmix, whose pixels keep all or
+    nothing.
+  """
+  batch, *sides = shape
+  share_key, place_key = jax.random.split(key)
+  share = jax.random.uniform(share_key, (batch, 1, 1, 1))
+  if mix == "mixup":
+    return share
+  # A rectangle of the image's own proportions around a uniform point, cut at the borders.
+  inside = True
+  for axis, (side, side_key) in enumerate(zip(sides, jax.random.split(place_key)), start=1):
+    half = (jnp.sqrt(1 - share) * side).astype(jnp.int32) // 2
+    centre = jax.random.randint(side_key, share.shape, 0, side)
+    pixel = jnp.arange(side).reshape([-1 if i == axis else 1 for i in range(4)])
+    inside &= (pixel >= centre - half) & (pixel < centre + half)
+  return 1 - inside.astype(jnp.float32)
+
+
+def mixed(images: jax.Array, own: jax.Array) -> jax.Array:
+  """Each image mixed with the one at its place from the end of the batch; ``own``: see
+  `own_share`."""
+  result = own * images + (1 - own) * images[::-1]
+  if jnp.issubdtype(images.dtype, jnp.integer):
+    result = jnp.round(result)
+  return result.astype(images.dtype)
+
+
+def mixed_labels(labels: jax.Array, own: jax.Array, classes: int) -> jax.Array:
+  """The share of each class in the images of `mixed`: float32 (batch, classes), from integer labels
+  (batch,)."""
+  share = jnp.mean(own, (1, 2))
+  one_hot = jax.nn.one_hot(labels, classes)
+  return share * one_hot + (1 - share) * one_hot[::-1]

@@ -40,7 +40,7 @@ def apprentice_loss(
   Args:
     student_logits: float (batch, classes).
     teacher_logits: float (batch, classes), or None, which drops the alpha and gamma terms.
-    labels: integer (batch,).
+    labels: integer (batch,), or float (batch, classes), the share of each class in an image.
     alpha, beta, gamma: weights of the terms.
     temperature: tau.
     teacher_gradient: whether the third term also trains the teacher; by default its softmax is a
@@ -53,11 +53,14 @@ def apprentice_loss(
     The loss, a float32 scalar, mean over the batch; and a dict of the unweighted terms
     "teacher_ce", "student_ce" and "distill" (those there are).
   """
-  chex.assert_rank([student_logits, labels], [2, 1])
-  chex.assert_type(labels, int)
+  mixed = labels.ndim == 2
+  chex.assert_rank([student_logits, labels], [2, 2 if mixed else 1])
+  chex.assert_type(labels, float if mixed else int)
   # Sums of exponentials of bfloat16 logits would lose the small classes.
   student_logits = student_logits.astype(jnp.float32)
   cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+  if mixed:
+    cross_entropy = optax.softmax_cross_entropy
   parts = {"student_ce": jnp.mean(cross_entropy(student_logits, labels))}
   loss = beta * parts["student_ce"]
   if teacher_logits is not None:

@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
   Attributes:
     images: (batch, height, width, channels), normalised for the student.
-    labels: integer (batch,).
+    labels: integer (batch,), or of mixed images float (batch, classes), the share of each class.
     teacher_images: what a teacher sees instead; None: the same.
     teacher_logits: (batch, classes), of a fixed teacher whose logits are known; None: it is run.
   """
@@ -235,6 +235,9 @@ def evaluate_batch(
 
 
 def _accuracy(logits, labels):
+  # Of a mixed image, the class with the largest share counts.
+  if labels.ndim == 2:
+    labels = jnp.argmax(labels, -1)
   return jnp.mean(jnp.argmax(logits, -1) == labels, dtype=jnp.float32)
 
 

@@ -37,7 +37,8 @@ def loop(
 
   turns = jnp.arange(len(chunk.index))
   (packed, watched), history = jax.lax.scan(turn, (start, start[0]), turns)
-  # The images of the last step that counts are made again, not carried from turn to turn.
+  # The images of the last step that counts are made again, not carried from turn to turn; as they
+  # are before they are mixed.
   last = part.first + part.count - 1
   index, epoch = chunk.index[last], chunk.epoch[last]
   images = augmented(data.images, index, epoch, hyper.key, step.settings.augmentation)

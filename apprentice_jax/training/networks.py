@@ -146,6 +146,7 @@ def settings(config, num_classes: int) -> Settings:
     augmentation=augmentation,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
+    mix=config.data.mix,
     view=view,
     steps_per_dispatch=config.steps_per_dispatch,
   )

@@ -63,6 +63,11 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
       f"config.batch_size is {config.batch_size}: it must be a multiple of the "
       f"{jax.device_count()} devices."
     )
+  if config.data.mix and config.batch_size == jax.device_count():
+    raise ConfigError(
+      f"config.data.mix={config.data.mix} mixes the images of a device, and config.batch_size is "
+      f"one for each: set config.batch_size={2 * config.batch_size}."
+    )
   _check_images(config, splits)
   target, most = config.loss.teacher_entropy, math.log(len(splits["train"].class_names))
   if target >= most:
@@ -132,6 +137,12 @@ def _check_kind(config, which: str):
   """Raises ConfigError for a file of a program or of logits where a network trains."""
   path = config[which].init
   kind = teachers.kind(path)
+  fixed = which == "teacher" and SCHEMES[config.scheme].teacher == "fixed"
+  if config.data.mix and fixed and kind in teachers.ON_HOST:
+    raise ConfigError(
+      f"config.data.mix={config.data.mix} mixes images on the devices, where the teacher {path} "
+      "does not run: give it as a workdir, a checkpoint or a StableHLO file, or mix nothing."
+    )
   if not kind or which == "teacher" and SCHEMES[config.scheme].teacher != "joint":
     return
   holds = "logits" if kind == "logits" else "a program"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from apprentice_jax.data import augment
 from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill import flat
@@ -47,6 +48,7 @@ class Settings(NamedTuple):
     student_optimizer, teacher_optimizer: teacher_optimizer None if the teacher is fixed.
     teacher_gradient, standardised: see `Trainer`.
     augmentation, mean, std: of the images.
+    mix: how pairs of images are mixed, see `augment.own_share`; "": they are not.
     view: how the teacher sees them.
     steps_per_dispatch: steps of a chunk, whose examples and rates are given together; see
       `dispatch.Dispatch` for how many of them one dispatch takes.
@@ -61,6 +63,7 @@ class Settings(NamedTuple):
   augmentation: Augmentation = Augmentation()
   mean: tuple[float, ...] = (0.5,)
   std: tuple[float, ...] = (0.5,)
+  mix: str = ""
   view: View = View()
   steps_per_dispatch: int = 1
 
@@ -71,7 +74,8 @@ class Hyperparameters(NamedTuple):
   Attributes:
     weights: of the loss's terms, and the temperature: float32 scalars.
     rates: learning rates, float32: (steps,) of a chunk, scalars of a batch that is fed.
-    key: random key of the augmentation; None where images come augmented.
+    key: random key of the augmentation. Where images come augmented, that of the step if they are
+      mixed, and else None.
   """
 
   weights: dict
@@ -147,7 +151,11 @@ class Step:
     Returns:
       The new state, and the step's metrics; see `Trainer.step`.
     """
-    seen = self._batch(batch.images, batch.images, batch.labels, batch.logits)
+    key = None
+    if self.settings.mix:
+      # Every replica mixes in its own way.
+      key = jax.random.fold_in(hyper.key, jax.lax.axis_index(parallel.AXIS))
+    seen = self._batch(batch.images, batch.images, batch.labels, batch.logits, key)
     return self.trainer.step(state, seen, hyper.weights, hyper.rates, observe)
 
   def resident(
@@ -160,7 +168,12 @@ class Step:
     logits = None if data.logits is None else data.logits[epoch % len(data.logits), index]
     images = augmented(data.images, index, epoch, hyper.key, self.settings.augmentation)
     stored = images if view.augmented else jnp.take(data.images, index, axis=0)
-    batch = self._batch(images, stored, jnp.take(data.labels, index), logits)
+    key = None
+    if self.settings.mix:
+      # Of the first example's place in the run, which no other step or replica has.
+      key = jax.random.fold_in(jax.random.fold_in(hyper.key, epoch[0]), index[0])
+      key = jax.random.fold_in(key, 1)  # the key so far augments that example
+    batch = self._batch(images, stored, jnp.take(data.labels, index), logits, key)
     rates = Rates(hyper.rates.student[i], hyper.rates.teacher[i])
     return self.trainer.step(state, batch, hyper.weights, rates, part.observe)
 
@@ -192,8 +205,22 @@ class Step:
     s = self.settings
     return self.trainer.look(params, batch_stats, normalise(images, s.mean, s.std, s.student.dtype))
 
-  def _batch(self, images, stored, labels, logits=None) -> Batch:
-    """The batch of uint8 images as each network sees them; ``stored``: those for the teacher."""
+  def _batch(self, images, stored, labels, logits=None, key=None) -> Batch:
+    """The batch of uint8 images as each network sees them; ``stored``: those for the teacher;
+    ``key``: of their mixtures."""
+    batch = self._normalised(images, stored, labels, logits)
+    if not self.settings.mix:
+      return batch
+    # Both networks see the same mixtures, each of images as it is made for.
+    own = augment.own_share(self.settings.mix, key, images.shape[:3])
+    others = batch.teacher_images
+    return batch._replace(
+      images=augment.mixed(batch.images, own),
+      labels=augment.mixed_labels(labels, own, self.settings.student.num_classes),
+      teacher_images=None if others is None else augment.mixed(others, own),
+    )
+
+  def _normalised(self, images, stored, labels, logits) -> Batch:
     s, view = self.settings, self.settings.view
     batch = Batch(normalise(images, s.mean, s.std, s.student.dtype), labels, teacher_logits=logits)
     if s.teacher is None or logits is not None:

@@ -424,6 +424,18 @@ ROWS = [
     "follows its schedule, so set it above 0.",
   ),
   Row(
+    "kept logits of mixed images",
+    TRAIN + "--config.data.mix=mixup --config.teacher_input.cached",
+    "config.data.mix=mixup makes new images in every step, whose logits cannot be kept: set "
+    "config.teacher_input.cached=False.",
+  ),
+  Row(
+    "mixtures of one image",
+    TRAIN + "--config.data.mix=cutmix --config.batch_size=8",
+    "config.data.mix=cutmix mixes the images of a device, and config.batch_size is one for each: "
+    "set config.batch_size=16.",
+  ),
+  Row(
     "an entropy of standardised logits",
     TRAIN + "--config.loss.standardised --config.loss.teacher_entropy=1",
     "config.loss.teacher_entropy is 1 beside config.loss.standardised: standardised logits are as "

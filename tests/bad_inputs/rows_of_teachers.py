@@ -50,6 +50,13 @@ def arrays(**named):
 
 ROWS = [
   Row(
+    "logits of mixed images",
+    LOGITS + " --config.data.mix=mixup",
+    "config.data.mix=mixup mixes images on the devices, where the teacher {place}/logits.npz does "
+    "not run: give it as a workdir, a checkpoint or a StableHLO file, or mix nothing.",
+    logits(),
+  ),
+  Row(
     "a teacher's program for other images",
     PROGRAM,
     "{place}/teacher.stablehlo takes images of 224x224 pixels and 3 channels, and the data's have "

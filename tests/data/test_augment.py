@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from apprentice_jax.data.augment import Augmentation, augment, augmented
+from apprentice_jax.data.augment import (
+  Augmentation,
+  augment,
+  augmented,
+  mixed,
+  mixed_labels,
+  own_share,
+)
 from apprentice_jax.training.program import normalise
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 256, 6, 5, 2
@@ -128,3 +135,40 @@ def test_normalise_equals_numpy(images, mean, std, dtype):
   np.testing.assert_allclose(
     np.float64(out), expected, atol=2e-6, rtol=0 if dtype == jnp.float32 else 2**-8
   )
+
+
+# Mixtures.
+
+
+def test_mixup_by_hand():
+  own = own_share("mixup", jax.random.key(0), (4, 2, 2))
+  assert own.shape == (4, 1, 1, 1) and len(set(own.ravel().tolist())) == 4
+  own = jnp.array([1.0, 0.25, 0.5, 0.0]).reshape(4, 1, 1, 1)
+  images = jnp.array([0.0, 8.0, 4.0, 2.0]).reshape(4, 1, 1, 1) * jnp.ones((4, 2, 2, 3))
+  # Of images 0 and 3 the first keeps all, the last takes all; 1 and 2 share.
+  np.testing.assert_array_equal(mixed(images, own)[:, 1, 1, 2], [0.0, 5.0, 6.0, 0.0])
+  np.testing.assert_array_equal(mixed(jnp.uint8(images) + 1, own)[:, 0, 0, 0], [1, 6, 7, 1])
+  labels = mixed_labels(jnp.array([0, 1, 2, 0]), own, 3)
+  np.testing.assert_array_equal(labels, [[1, 0, 0], [0, 0.25, 0.75], [0, 0.5, 0.5], [1, 0, 0]])
+
+
+def test_cutmix_takes_a_rectangle_of_the_others_share():
+  count, height, width = 200, 12, 8
+  own = np.asarray(own_share("cutmix", jax.random.key(3), (count, height, width)))
+  assert own.shape == (count, height, width, 1) and set(np.unique(own)) == {0.0, 1.0}
+  for each in own[..., 0] == 0:
+    rows, columns = np.flatnonzero(each.any(1)), np.flatnonzero(each.any(0))
+    # Its rows and columns are without a gap, and all of their pixels are the other image's.
+    assert each.sum() == len(rows) * len(columns)
+    for found in (rows, columns):
+      np.testing.assert_array_equal(np.diff(found), 1)
+  # The area is uniform before borders cut it: for the whole image it is 1/2, so less here.
+  taken = 1 - own.mean((1, 2, 3))
+  assert 0.2 < taken.mean() < 0.45 and taken.max() > 0.5
+  # Centres are everywhere: every pixel is taken by some.
+  assert (own.min(0) == 0).all()
+  images = np.arange(count, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones((1, height, width, 1))
+  found = np.asarray(mixed(jnp.asarray(images), own))
+  np.testing.assert_array_equal(found, np.where(own == 1, images, images[::-1]))
+  labels = mixed_labels(jnp.arange(count) % 2, own, 2)
+  np.testing.assert_allclose(labels[np.arange(count), np.arange(count) % 2], 1 - taken, atol=1e-6)

@@ -183,6 +183,19 @@ def test_equals_torch():
   np.testing.assert_allclose(gradients[1], z_t.grad.numpy(), atol=1e-6)
 
 
+def test_shares_of_classes_weigh_the_cross_entropies_of_their_labels():
+  student, teacher, labels = draw(6)
+  other, share = labels[::-1], np.linspace(0, 1, BATCH, dtype=np.float32)[:, None]
+  one_hot = np.eye(CLASSES, dtype=np.float32)
+  soft = jnp.asarray(share * one_hot[labels] + (1 - share) * one_hot[other])
+  _, parts = apprentice_loss(student, teacher, soft)
+  for name, z in (("student_ce", student), ("teacher_ce", teacher)):
+    log_p = log_softmax(np.float64(z))
+    each = [-log_p[np.arange(BATCH), y] for y in (labels, other)]
+    expected = np.mean(share[:, 0] * each[0] + (1 - share[:, 0]) * each[1])
+    np.testing.assert_allclose(parts[name], expected, rtol=2e-6)
+
+
 def standardised(z):
   return (z - z.mean(-1, keepdims=True)) / z.std(-1, keepdims=True)
 

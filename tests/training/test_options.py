@@ -7,15 +7,18 @@ from apprentice_jax.training import api
 
 KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 and 27
 OPTIONS = {
-  "Adam": {"recipe.student.adam": ("kernel", "scale")},
+  "Adam": ("B", {"recipe.student.adam": ("kernel", "scale")}),
+  "mixup": ("B", {"data.mix": "mixup"}),
+  "streamed cutmix": ("A streamed", {"data.mix": "cutmix"}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_interrupted_run_ends_as_an_unbroken_one(option, pretrained, tmp_path, monkeypatch):
-  config = scheme_config("B", pretrained)
-  config.update_from_flattened_dict(OPTIONS[option])
+  kind, changes = OPTIONS[option]
+  config = scheme_config(kind, pretrained)
+  config.update_from_flattened_dict(changes)
   api.train(config, tmp_path / "unbroken")
   begin(config, tmp_path / "killed", monkeypatch, KILLED_AT)
   api.train(config, tmp_path / "killed")

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 from typing import NamedTuple
 
 import chex
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from apprentice_jax.data import augment
 from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill import flat
@@ -34,6 +36,7 @@ from apprentice_jax.training.program import (
   Part,
   Settings,
   Step,
+  View,
   initialiser,
   make_apply,
   normalise,
@@ -492,3 +495,36 @@ def test_indices_of_a_dispatch_are_the_stream():
   # Steps 2 to 4 are examples 64 to 159: the first epoch ends after 100.
   np.testing.assert_array_equal(epochs, np.arange(64, 160) // SIZE)
   assert not index[:, 3].any() and not epoch[:, 3].any()
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_both_networks_see_the_same_mixtures(mix, data):
+  settings = PLAIN._replace(student=LOW, teacher=NET, mix=mix, view=View(mean=(0.1,), std=(0.2,)))
+  images, labels = jnp.asarray(data.images[:6]), jnp.asarray(data.labels[:6])
+  batch = Step(settings)._batch(images, images, labels, key=jax.random.key(0))
+  pixels, seen = (
+    255 * (s * x + m) for x, s, m in ((batch.images, 0.3, 0.4), (batch.teacher_images, 0.2, 0.1))
+  )
+  np.testing.assert_allclose(pixels, seen, atol=1e-3)
+  assert np.abs(pixels - images).max() > 20
+  # The labels tell how much of either image is there.
+  own = augment.own_share(mix, jax.random.key(0), (6, 8, 8))
+  np.testing.assert_allclose(pixels, own * images + (1 - own) * images[::-1], atol=1e-3)
+  np.testing.assert_array_equal(batch.labels, augment.mixed_labels(labels, own, CLASSES))
+
+
+def test_no_two_steps_or_replicas_mix_alike(data, monkeypatch):
+  keys = []
+  monkeypatch.setattr(Step, "_batch", lambda self, *args: keys.append(args[-1]))
+  step = Step(PLAIN._replace(mix="mixup"))
+  step.trainer = types.SimpleNamespace(step=lambda *_: None)
+  device_data = jax.tree.map(jnp.asarray, data)
+  chunk = example_indices(0, SIZE, 0, 2 * CHUNK, 2 * CHUNK, BATCH)
+  chunk = jax.tree.map(np.asarray, chunk)
+  for replica in range(2):
+    own = Chunk(chunk.index[replica], chunk.epoch[replica])
+    for i in range(2 * CHUNK):
+      rates_of_all = Rates(*(np.zeros(2 * CHUNK, np.float32),) * 2)
+      numbers = Hyperparameters(WEIGHTS, rates_of_all, jax.random.key(0))
+      step.resident(None, device_data, own, numbers, Part(i, 1))
+  assert len({tuple(jax.random.key_data(k).tolist()) for k in keys}) == 4 * CHUNK
