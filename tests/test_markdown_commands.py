@@ -158,6 +158,7 @@ PAGES = {
     },
     languages=("bash",),
   ),
+  "docs/web.md": Page(photos, elsewhere=INSTALL),
   "docs/your-own-network.md": Page(languages=("bash",)),
 }
 

@@ -1,8 +1,10 @@
 """A page's engine: the resize of `predict` and the logits of the definition, to the bit."""
 
+import base64
 import ctypes
 import importlib.util
 import pathlib
+import re
 import subprocess
 
 import numpy as np
@@ -16,6 +18,8 @@ from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.errors import ConfigError
 
 FOLDER = pathlib.Path(web.__file__).parent
+MODEL = "resnet8-cifar10-8a2w"
+DEMO = pathlib.Path(__file__).parents[2] / "docs" / "demo.html"
 # Calls the resize as the engine does, three rows at a time, the last of them beyond the photo.
 CALLER = """
 #include <stdlib.h>
@@ -111,15 +115,53 @@ def test_a_network_of_unequal_sides_takes_its_own_size_alone(short_side, takes, 
 
 
 def test_networks_without_a_page_are_refused(tmp_path, monkeypatch):
-  sentence = "there is no C code of this network: .*float"
-  with pytest.raises(ConfigError, match=sentence):
-    registry.write(lowered(precision="32A,2W"), "c", tmp_path / "code")
-  with pytest.raises(ConfigError, match=sentence):
-    registry.write(lowered(precision="32A,2W"), "web", tmp_path / "page.html")
+  floats = lowered(precision="32A,2W")
+  for form in ("c", "web"):
+    with pytest.raises(ConfigError, match="there is no C code of this network: .*float"):
+      registry.write(floats, form, tmp_path / "out")
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(ConfigError, match="package ziglang: pip install 'apprentice-jax\\[c\\]'"):
-    registry.write(lowered(ends="8bit"), "web", tmp_path / "page.html")
+    registry.write(registry.load(MODEL).network, "web", tmp_path / "page.html")
   assert not any(tmp_path.iterdir())
+
+
+def test_the_demo_is_what_export_writes():
+  """But for the engine, which depends on the compiler's version."""
+  text, network = DEMO.read_text(), registry.load(MODEL).network
+  parts = [re.search(f'id="{name}">([^<]*)<', text)[1] for name in web.Engine._fields]
+  assert text == web.page(network, web.Engine(*map(base64.b64decode, parts)))
+  assert len(text.encode()) <= 120_000
+
+
+@pytest.mark.slow
+def test_the_demo_computes_its_networks_logits():
+  tools.module("wasmtime")
+  network = registry.load(MODEL).network
+  images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+  np.testing.assert_array_equal(
+    registry.load(DEMO).logits(images), interpret.logits(network, images)
+  )
+
+
+def test_colours_have_enough_contrast():
+  """At least 4.5, as WCAG 2 asks for, in light and dark."""
+  style = (FOLDER / "page.css").read_text()
+  light, dark = [
+    dict(re.findall(r"--(\w+): #(\w{6});", block))
+    for block in re.findall(r":root {(.*?)}", style, re.S)
+  ]
+  assert set(light) == set(dark)
+
+  def luminance(colour):
+    linear = [int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in linear]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+  pairs = [(ink, ground) for ink in ("ink", "soft", "trouble") for ground in ("ground", "card")]
+  for colours in (light, dark):
+    for ink, ground in [*pairs, ("ink", "bar"), ("ground", "accent")]:
+      high, low = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
+      assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
 
 
 KINDS = {

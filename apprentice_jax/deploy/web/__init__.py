@@ -31,7 +31,7 @@ _FOLDER = pathlib.Path(__file__).parent
 _TARGET = ("-target", "wasm32-wasi")
 # What browsers had before SIMD: all of it is older.
 _PROCESSOR = "mvp+bulk_memory+nontrapping_fptoint+sign_ext"
-_FLAGS = ("-O2", "-fno-math-errno", *c.FLAGS)
+FLAGS = (*c.FLAGS, "-fno-math-errno")
 _LINK = ("--no-entry", "--strip-all", "-z", "stack-size=65536")
 _DATA = 11  # the id of a module's section of constants
 _MARK = b'<meta name="generator" content="apprentice page">'
@@ -61,8 +61,11 @@ def write(network: Lowered, path):
     ConfigError: the network has no such form, or the compiler is missing.
     OSError: the file cannot be written.
   """
-  made = engine(network)
-  title = f"{network.architecture} at {network.precision}"
+  write_whole(path, page(network, engine(network)))
+
+
+def page(network: Lowered, made: Engine) -> str:
+  """The text of a network's page."""
   height, width, channels = network.image_shape
   about = {
     "version": apprentice_jax.__version__,
@@ -78,15 +81,14 @@ def write(network: Lowered, path):
   }
   read = lambda *names: "".join((_FOLDER / name).read_text("utf-8") for name in names)
   parts = {
-    "title": html.escape(title),
+    "title": html.escape(f"{network.architecture} at {network.precision}"),
     "style": read("page.css"),
     "script": read("png.js", "pictures.js", "page.js"),
     # Nothing in a class's name can end the element that it stands in.
     "about": json.dumps(about, ensure_ascii=False).replace("<", "\\u003c"),
     **{name: base64.b64encode(part).decode() for name, part in made._asdict().items()},
   }
-  text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read("page.html"))
-  write_whole(path, text)
+  return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read("page.html"))
 
 
 def engine(network: Lowered) -> Engine:
@@ -127,7 +129,7 @@ def _module(folder: pathlib.Path, processor: str, resize: int) -> bytes:
   """A module of the code in a folder; it imports nothing."""
   objects = [folder / "network.o", folder / "engine.o"]
   for source, target in zip((folder / "network.c", _FOLDER / "engine.c"), objects):
-    flags = [*_TARGET, f"-mcpu={processor}", *_FLAGS, f"-I{folder}", f"-DNETWORK_RESIZE={resize}"]
+    flags = [*_TARGET, f"-mcpu={processor}", *FLAGS, f"-I{folder}", f"-DNETWORK_RESIZE={resize}"]
     _run("cc", *flags, "-c", source, "-o", target)
   # By the linker itself: the compiler would build a C library first, of which nothing is needed.
   _run("wasm-ld", *_LINK, *objects, "-o", folder / "network.wasm")

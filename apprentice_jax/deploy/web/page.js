@@ -3,6 +3,7 @@
 const about = JSON.parse(document.getElementById("about").textContent);
 const element = (id) => document.getElementById(id);
 const TOP = 5; // classes that are shown
+const LEAST_RUNS = 3, RUNS = 50, ENOUGH = 20; // runs of an image, of which the shortest counts; milliseconds
 const CAMERA_PAUSE = 100, ANNOUNCE_PAUSE = 2000; // milliseconds
 const percent = (odds) => `${(100 * odds).toFixed(1)}%`;
 const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
@@ -19,7 +20,7 @@ async function startEngine() {
     if (!WebAssembly.validate(code)) continue;
     return {...(await WebAssembly.instantiate(code)).instance.exports, code: id};
   }
-  throw new Error("this browser is too old for WebAssembly");
+  throw new Refused("this browser is too old for WebAssembly");
 }
 
 const engine = startEngine();
@@ -34,7 +35,8 @@ async function classifyPicture(picture) {
   const e = await engine, {width, height} = picture, started = performance.now();
   const place = e.begin(width, height, STRIP) >>> 0;
   if (!place) {
-    throw new Error(`it has ${width}x${height} pixels: this network takes ${about.width}x${about.height}`);
+    const taken = about.width === about.height ? "fewer" : `${about.width}x${about.height}`;
+    throw new Refused(`it has ${width}x${height} pixels: this network takes ${taken}`);
   }
   for (let y = e.first(); y < e.end(); y += STRIP) {
     const count = Math.min(STRIP, e.end() - y);
@@ -44,17 +46,19 @@ async function classifyPicture(picture) {
   const seen = e.see(), size = about.width * about.height * about.channels;
   const pixels = new Uint8Array(e.memory.buffer, seen, size).slice();
   const resized = performance.now();
-  // A browser's clock is coarse: a fast network computes several times.
-  let logits, times = 0, computing;
-  do {
+  // The first runs of a page are slower, and other programs of the device get in between.
+  let logits, computing = Infinity;
+  for (let i = 0, now = resized; i < LEAST_RUNS || (i < RUNS && now - resized < ENOUGH); i++) {
+    const start = now;
     logits = e.run();
-    computing = performance.now() - resized;
-  } while (++times < 100 && computing < 10);
+    now = performance.now();
+    computing = Math.min(computing, now - start);
+  }
   return {
     pixels,
     logits: new Float32Array(e.memory.buffer, logits, about.classes.length).slice(),
     resizing: resized - started,
-    computing: computing / times,
+    computing,
   };
 }
 
@@ -127,12 +131,13 @@ async function takeFiles(files) {
       photo.src = URL.createObjectURL(file);
       answered = fillAnswer(newAnswer(name, photo), name, result);
     } catch (error) {
-      const why = error instanceof DOMException ? "this browser cannot decode it" : error.message;
-      troubles.push(`There is no answer for ${name}: ${why}.`);
+      troubles.push(`There is no answer for ${name}: ${reason(error)}.`);
     }
   }
   say([...troubles, answered].filter(Boolean).join(" "), troubles.length > 0);
 }
+
+const reason = (error) => (error instanceof Refused ? error.message : "this browser cannot decode it");
 
 function removeAll() {
   if (stream) stopCamera();
@@ -155,14 +160,25 @@ async function startCamera() {
     say(`The camera cannot be used: ${why}.`, true);
     return;
   }
-  const video = document.createElement("video"), own = stream;
+  const video = document.createElement("video");
   Object.assign(video, {muted: true, playsInline: true, srcObject: stream});
   video.setAttribute("aria-label", "The camera");
-  await video.play();
   cameraButton("Stop the camera", true);
+  try {
+    await watch(video, stream);
+  } catch (error) {
+    stopCamera();
+    say(`There is no answer for the camera: ${reason(error)}.`, true);
+  }
+}
+
+/** Answers for what a camera sees, until it is stopped. */
+async function watch(video, own) {
   const article = newAnswer("The camera", video);
-  let announced = "", time = 0;
-  while (stream === own) {
+  await video.play();
+  let announced = "", time = -ANNOUNCE_PAUSE;
+  for (; stream === own; await new Promise((resume) => setTimeout(resume, CAMERA_PAUSE))) {
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) continue;
     const bitmap = await createImageBitmap(video), result = await classifyPicture(fromBitmap(bitmap));
     bitmap.close();
     const text = fillAnswer(article, "The camera", result), [best] = likeliest(result.logits);
@@ -171,7 +187,6 @@ async function startCamera() {
       [announced, time] = [best.name, performance.now()];
       say(text);
     }
-    await new Promise((resume) => setTimeout(resume, CAMERA_PAUSE));
   }
 }
 
@@ -197,7 +212,7 @@ element("clear").onclick = removeAll;
 element("camera").onclick = () => (stream ? stopCamera() : startCamera());
 if (!navigator.mediaDevices?.getUserMedia) {
   element("camera").disabled = true;
-  element("camera").textContent = "No camera: this browser gives none to a file";
+  element("camera").textContent = "No camera: this browser gives none to a page from a disk";
 }
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files];

@@ -3,6 +3,9 @@
 
 const STRIP = 64; // rows that are handed over at a time: a phone's canvas cannot hold a large photo
 
+/** Why there is no answer, as a clause for people. */
+class Refused extends Error {}
+
 /** A picture: rows(y, count) gives a Uint8Array of RGBA. */
 class Picture {
   constructor(width, height, rows) {
@@ -14,7 +17,7 @@ class Picture {
  * Decodes a file.
  * @param {Blob} file
  * @returns {Promise<Picture>}
- * @throws {Error} whose message is a clause on why there is no picture.
+ * @throws {Refused} the network cannot see it as `apprentice predict` does.
  */
 async function readPicture(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
@@ -22,7 +25,7 @@ async function readPicture(file) {
     const {width, height, rgba} = await decodePng(bytes);
     return new Picture(width, height, (y, count) => rgba.subarray(4 * width * y, 4 * width * (y + count)));
   }
-  if (isCmyk(bytes)) throw new Error("its colours are inks (CMYK): save it as RGB");
+  if (isCmyk(bytes)) throw new Refused("its colours are inks (CMYK): save it as RGB");
   return fromBitmap(await createImageBitmap(file, {colorSpaceConversion: "none", premultiplyAlpha: "none"}));
 }
 
@@ -39,7 +42,7 @@ function fromBitmap(bitmap) {
     const rgba = context.getImageData(0, 0, width, count).data;
     // A canvas multiplies colours by their opacity, so they would not be the file's.
     for (let i = 3; i < rgba.length; i += 4) {
-      if (rgba[i] !== 255) throw new Error("it has transparent parts: save it as PNG or without them");
+      if (rgba[i] !== 255) throw new Refused("it has transparent parts: save it as PNG, or without them");
     }
     return rgba;
   });

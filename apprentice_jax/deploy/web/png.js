@@ -57,7 +57,7 @@ function pngPixels(file, raw, orientation) {
     let above = new Uint8Array(bytes);
     for (let r = 0; columns > 0 && r < rows; r++, at += bytes + 1) {
       const row = raw.subarray(at + 1, at + 1 + bytes);
-      if (row.length < bytes) throw new Error("it ends too early");
+      if (row.length < bytes) throw new Refused("it ends too early");
       unfilter(raw[at], row, above, Math.max((samples * depth) / 8, 1));
       above = row;
       for (let c = 0; c < columns; c++) {
@@ -76,7 +76,7 @@ function pngPixels(file, raw, orientation) {
       }
     }
   }
-  if (largest > 0 && largest < 4096) throw new Error(DARK);
+  if (largest > 0 && largest < 4096) throw new Refused(DARK);
   return {width: out[0], height: out[1], rgba};
 }
 
