@@ -139,7 +139,10 @@ PAGES = {
     elsewhere={**INSTALL, "apt ": "the machine's own"},
     needs=("arm-none-eabi-gcc", "qemu-system-arm"),
   ),
-  "docs/models.md": Page(photos, elsewhere={"apprentice eval": "test_zoo.py"}),
+  "docs/models.md": Page(
+    photos,
+    elsewhere={"apprentice eval": "test_zoo.py", "python results/add_to_zoo.py": "test_zoo.py"},
+  ),
   "docs/plan.md": Page(replaced={",v5e:16x16": ""}, elsewhere=INSTALL),
   "docs/schemes.md": Page(),
   "docs/several-machines.md": Page(
