@@ -59,8 +59,8 @@ def microcontroller():
   return [millions, *(f"{size:.1f}" for size in kib)]
 
 
-def all_images():
-  report = loaded("mcu/resnet8-8A2W.json")
+def all_images(folder):
+  report = loaded(f"{folder}/resnet8-8A2W.json")
   return [f"{report['equal']:,}", f"{report['images']:,}"]
 
 
@@ -91,8 +91,9 @@ CLAIMS = {
     f"{value:.2f}" for value in accuracies("baseline-32A32W-seed[0-9]")
   ],
   "At temperature 1 a teacher adds next to nothing": teachers_part,
-  "The C code computes the definition, bit for bit": all_images,
-  "An emulated Cortex-M4 runs it in": microcontroller,
+  "The C code computes the definition, bit for bit": lambda: all_images("mcu"),
+  "So does the web page's engine": lambda: all_images("web"),
+  "An emulated Cortex-M4 runs the C code in": microcontroller,
   "ONNX Runtime runs it faster than float32": onnx_runtime,
   "A training step costs less than in plain Flax": lambda: [
     f"{loaded('bench/quantization-8A2W-cpu.json')['overhead']:.2f}"
