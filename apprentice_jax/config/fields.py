@@ -12,7 +12,7 @@ from apprentice_jax.distill.schemes import SCHEMES
 
 CELLS = ("teacher", "student", *SCHEMES)  # of a study
 MIXES = ("", "mixup", "cutmix")  # see `data.augment`
-FORMATS = ("packed", "onnx", "c", "stablehlo")  # of exported files: see `deploy.registry`
+FORMATS = ("packed", "onnx", "c", "web", "stablehlo")  # of exported files: see `deploy.registry`
 _STEPS = ("weight_step", "activation_step")
 PARAMETERS = ("kernel", "bias", "scale", "clip", "positive", "negative", *_STEPS)
 # Fields of recipe.finetune that bound those of a trained network with a new head.

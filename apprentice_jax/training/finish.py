@@ -5,7 +5,7 @@ import pathlib
 import warnings
 
 from apprentice_jax.data.splits import Splits
-from apprentice_jax.deploy import registry
+from apprentice_jax.deploy import registry, web
 from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.training import cluster
@@ -19,6 +19,8 @@ def check(config):
       "config.export names onnx, which is not installed: pip install "
       "'apprentice-jax[export]', or leave it out."
     )
+  if "web" in config.export:
+    web.compiler()
 
 
 def write(config, workdir: pathlib.Path, splits: Splits):
@@ -52,8 +54,9 @@ def _report(config, workdir: pathlib.Path, splits: Splits):
 
 
 def _file(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  # C code is a folder, and no file that a C compiler takes.
-  return workdir / ("student_c" if name == "c" else f"student.{name}")
+  # C code is a folder, and no file that a C compiler takes; a browser knows a page by its ending.
+  named = {"c": "student_c", "web": "student.html"}
+  return workdir / named.get(name, f"student.{name}")
 
 
 def _whole(path: pathlib.Path) -> bool:

@@ -153,4 +153,9 @@ def test_formats_are_checked_before_training(photos, tmp_path, capsys, monkeypat
     "apprentice: config.export names onnx, which is not installed: pip install "
     "'apprentice-jax[export]', or leave it out.\n"
   )
+  assert cli.main([*train, "--config.export=('web',)"]) == 2
+  assert capsys.readouterr().err == (
+    "apprentice: a page takes the compiler of the package ziglang: pip install "
+    "'apprentice-jax[c]'.\n"
+  )
   assert not (tmp_path / "run").exists()
