@@ -128,6 +128,8 @@ def test_the_first_commands_table_is_the_kept_one():
   heading = kept.index(rows[0])
   whole = kept[heading + 2 : kept.index("", heading)]
   assert f"has {len(whole)} rows" in section
+  (size,) = (row.split(" | ")[-1].strip(" |") for row in rows if row.startswith("| scheme B |"))
+  assert f"then a student of {size}" in " ".join(README.split())  # the same config, in Python
 
 
 def test_the_points_of_the_picture():
