@@ -9,13 +9,20 @@ import numpy as np
 
 from apprentice_jax.data.batches import DeviceBatch, DeviceData, example_indices
 from apprentice_jax.distill.schemes import SCHEMES
-from apprentice_jax.distill.step import Rates, State
+from apprentice_jax.distill.step import State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import networks, parallel, teachers
 from apprentice_jax.training.dispatch import HOST_STEPS, Program
-from apprentice_jax.training.program import Hyperparameters, Part, Settings, initialiser
+from apprentice_jax.training.program import (
+  Hyperparameters,
+  Part,
+  Settings,
+  begun,
+  constant_rates,
+  initialiser,
+)
 
 SIZE = 1024  # synthetic images to draw batches from, or a batch if that is more
 ROUNDS = 15
@@ -96,18 +103,16 @@ def stepper(
   )
   images = jnp.asarray(data.images[: min(batch_size, 64)], built.student.dtype) / 128 - 1
 
-  def network(model, optimizer):
+  def network(which: str):
+    model = getattr(built, which)
     if not isinstance(model, ResNet | ImportedNetwork):
       return teachers.blank(model)
     found = initialiser(model.clone(norm_axis=None))(jax.random.key(0), images, {})
-    return found._replace(opt_state=optimizer.build().init(found.params)) if optimizer else found
+    return begun(built, which, found)
 
   # The state is given up to each dispatch, so there is one, which the step below replaces.
   state = parallel.replicate(
-    State(
-      network(built.student, built.student_optimizer),
-      network(built.teacher, built.teacher_optimizer) if built.teacher else None,
-    )
+    State(network("student"), network("teacher") if built.teacher else None)
   )
   steps, key = count or built.steps_per_dispatch, parallel.replicate(jax.random.key(0))
   weights = parallel.replicate({k: np.float32(v) for k, v in weights.items()})
@@ -119,7 +124,7 @@ def stepper(
     if known:
       shares.append(np.zeros((*shares[1].shape, built.student.num_classes), np.float32))
     batch = DeviceBatch(*map(parallel.join, shares))
-    rates = Rates(np.float32(0.01), np.float32(0.01))
+    rates = constant_rates(built, np.float32(0.01))
     hyper = Hyperparameters(weights, rates, key if built.mix else None)
 
     def dispatch(state):
@@ -129,7 +134,8 @@ def stepper(
   else:
     data = parallel.replicate(data)
     chunk = example_indices(0, size, 0, steps, built.steps_per_dispatch, batch_size)
-    rates = parallel.replicate(Rates(*[np.full(built.steps_per_dispatch, 0.01, np.float32)] * 2))
+    rates = constant_rates(built, np.full(built.steps_per_dispatch, 0.01, np.float32))
+    rates = parallel.replicate(rates)
     hyper = Hyperparameters(weights, rates, key)
 
     def dispatch(state):

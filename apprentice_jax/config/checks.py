@@ -66,6 +66,7 @@ def validate(config, precisions=()):
   _check_networks(config, precisions)
   _check_trained_start(config, precisions)
   _check_loss(config.loss)
+  _check_oscillation(config)
   _check_images(config)
   _check_streaming(config.data)
   _check_scores(config)
@@ -190,6 +191,30 @@ def _zeros_on_unit_grid(student, bits: int) -> float:
   channels = network.width * 2 ** (len(network.stages) - 1)
   half_a_level = 0.5 / (2 ** (bits - 1) - 1)
   return math.erf(half_a_level / math.sqrt(2 * 2 / (9 * channels)))
+
+
+def _check_oscillation(config):
+  from apprentice_jax.models.imported import is_imported  # here, not above: it loads flax
+
+  frequencies, damping = tuple(config.oscillation.freeze), config.oscillation.damping
+  _ensure(
+    len(frequencies) in (0, 2) and all(f > 0 for f in frequencies),
+    f"config.oscillation.freeze is {frequencies!r}: it must be two frequencies above 0, those of "
+    "the first and the last step, such as (0.1, 0.01).",
+  )
+  if not frequencies and not damping:
+    return
+  field = f"config.oscillation.{'freeze' if frequencies else 'damping'}"
+  _ensure(
+    not is_imported(config.student.name),
+    f"{field} is for our ResNets, and config.student.name={config.student.name} is a network of "
+    "your own: leave it out.",
+  )
+  _ensure(
+    quantization(config).weights != "dorefa",
+    f"{field} is not for quantization.weights=dorefa, whose levels are not those of the weights: "
+    "set twn, ttq, lsq or wrpn.",
+  )
 
 
 def _check_loss(loss):

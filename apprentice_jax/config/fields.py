@@ -210,6 +210,15 @@ _TABLE = {
     Field("full_precision", ("stem", "head"), "Layers whose weights are not quantized."),
     Field("residual", False, "Whether residual branches are quantized before the addition."),
   ],
+  ("oscillation.", Tags("quantized weights")): [
+    Field(
+      "freeze",
+      (),
+      "The frequencies of oscillation, in the first and the last step, above which weights freeze.",
+      items=float,
+    ),
+    Field("damping", 0.0, "The last weight of the damping term, which rises from 0.", least=0),
+  ],
   ("loss.", Tags("joint teacher")): [
     Field("alpha", 1.0, "The weight of a joint teacher's cross-entropy.", least=0),
   ],

@@ -51,10 +51,26 @@ class Batch(NamedTuple):
 
 
 class Rates(NamedTuple):
-  """Learning rates of one step."""
+  """The numbers of one step that a schedule gives.
+
+  Attributes:
+    student, teacher: learning rates.
+    threshold: how often a weight oscillates that freezes; None: none does.
+    damping: the weight of the damping term; None: there is none.
+  """
 
   student: jax.Array
   teacher: jax.Array
+  threshold: jax.Array | None = None
+  damping: jax.Array | None = None
+
+
+class Tracking(NamedTuple):
+  """The ``opt_state`` of a network whose weights may freeze: its optimizer's state, and how its
+  weights oscillate."""
+
+  optimizer: Any
+  weights: Any
 
 
 def global_norm(tree: Any) -> jax.Array:
@@ -72,6 +88,9 @@ class Trainer:
       minus the learning rate; teacher_optimizer None if the teacher is fixed.
     teacher_gradient: whether the distillation term trains the teacher too.
     standardised: whether the distillation term sees standardised logits.
+    freeze: (student's params before, after the update, what is tracked, threshold) -> the params,
+      what is tracked, and the share that is frozen; None: no weight freezes. See `Tracking`.
+    damping: student's params -> the damping term, a float32 scalar; or None.
     weight_health: (student's params before, after the update, shape of an image) -> float32
       (layers, n), or None.
     activation_health: (student's params, batch_stats, images) -> float32 (sites, n), or None.
@@ -85,6 +104,8 @@ class Trainer:
   teacher_optimizer: optax.GradientTransformation | None = None
   teacher_gradient: bool = False
   standardised: bool = False
+  freeze: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any, jax.Array]] | None = None
+  damping: Callable[[Any], jax.Array] | None = None
   weight_health: Callable[[Any, Any, tuple], jax.Array] | None = None
   activation_health: Callable[[Any, Any, jax.Array], jax.Array] | None = None
   axis: str | None = None
@@ -103,7 +124,8 @@ class Trainer:
 
     Returns:
       The new state, and metrics, float32: scalars "loss", its unweighted terms, "gradient_norm" (of
-      all that trains), "student_accuracy" and "teacher_accuracy" on this batch; with weight_health
+      all that trains), "student_accuracy" and "teacher_accuracy" on this batch; "damping", and the
+      share "frozen" of weights, where there are; with weight_health
       and activation_health their results, "weights" and "activations" (zeros unless observed).
       State and metrics are the same on every replica.
     """
@@ -144,6 +166,9 @@ class Trainer:
         standardised=self.standardised,
         **weights,
       )
+      if self.damping is not None:
+        parts["damping"] = self.damping(trained["student"])
+        loss += rates.damping * parts["damping"]
       accuracy = {f"{name}_accuracy": _accuracy(z, batch.labels) for name, z in logits.items()}
       return loss, (stats, {"loss": loss, **parts, **accuracy})
 
@@ -157,9 +182,10 @@ class Trainer:
 
     with jax.named_scope("optimizer"):
       metrics["gradient_norm"] = self.norm(gradients)
-      student = _update(
-        self.student_optimizer, state.student, gradients["student"], stats["student"], rates.student
+      student, found = self._updated_student(
+        state.student, gradients["student"], stats["student"], rates
       )
+      metrics.update(found)
       teacher = state.teacher
       if trains_teacher:
         teacher = _update(
@@ -174,6 +200,17 @@ class Trainer:
         params = state.student.params, student.params
         metrics["weights"] = self.weight_health(*params, batch.images.shape[1:])
     return State(student, teacher), metrics
+
+  def _updated_student(self, student: Network, gradients, stats, rates: Rates):
+    """The student after the update, and metrics of it."""
+    if self.freeze is None:
+      return _update(self.student_optimizer, student, gradients, stats, rates.student), {}
+    opt_state, tracked = student.opt_state
+    before = student._replace(opt_state=opt_state)
+    after = _update(self.student_optimizer, before, gradients, stats, rates.student)
+    params, tracked, frozen = self.freeze(before.params, after.params, tracked, rates.threshold)
+    opt_state = Tracking(after.opt_state, tracked)
+    return after._replace(params=params, opt_state=opt_state), {"frozen": frozen}
 
   def _observed(self, student: Network, images: jax.Array, observe) -> jax.Array:
     """The health of activations, if it is to be looked at.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from apprentice_jax.models import magnitudes
 from apprentice_jax.models.imported import ImportedNetwork
-from apprentice_jax.models.levels import encode_weights
+from apprentice_jax.models.levels import encode_weights, quantized_layers
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet, variable_shapes
 
@@ -123,18 +123,9 @@ def _levels(
 def _encoded(model, params, image_shape) -> dict[str, tuple[Any, Any]]:
   if isinstance(model, ImportedNetwork):
     return model.weight_levels(params, image_shape)
-  q, result = model.quantization, {}
-
-  def visit(path, tree):
-    for key in sorted(tree):
-      if key == "kernel":
-        if q.quantizes_weights("/".join(path)):
-          result["/".join(path)] = (tree, encode_weights(q, tree["kernel"], tree).levels)
-      elif hasattr(tree[key], "items"):
-        visit((*path, key), tree[key])
-
-  visit((), params)
-  return result
+  q = model.quantization
+  layers = quantized_layers(q, params).items()
+  return {path: (own, encode_weights(q, own["kernel"], own).levels) for path, own in layers}
 
 
 def _mean(condition):

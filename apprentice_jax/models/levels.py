@@ -12,10 +12,12 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from apprentice_jax import quantizers
 from apprentice_jax.models import magnitudes
@@ -85,6 +87,20 @@ def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
   step = params["weight_step"]
   grad_scale = 1 / math.sqrt(kernel.size // step.size * (2 ** (bits - 1) - 1))
   return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True, grad_scale=grad_scale)
+
+
+def quantized_layers(q: Quantization, params: Any) -> dict[str, dict]:
+  """The parameters of a `ResNet`'s layers whose weights are quantized, by path, sorted.
+
+  Args:
+    q: the network's.
+    params: nested dicts, of which those with a "kernel" are layers.
+  """
+  result = {}
+  for *path, name in sorted(flatten_dict(params)):
+    if name == "kernel" and q.quantizes_weights("/".join(path)):
+      result["/".join(path)] = functools.reduce(lambda tree, key: tree[key], path, params)
+  return result
 
 
 def values(x: Activation, dtype) -> Array:

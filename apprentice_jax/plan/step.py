@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.data.splits import held, open_splits
-from apprentice_jax.distill.step import Network, Rates, State
+from apprentice_jax.distill.step import Network, State
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import networks, recipes, teachers
 from apprentice_jax.training.dispatch import Program
-from apprentice_jax.training.program import Hyperparameters
+from apprentice_jax.training.program import Hyperparameters, begun, constant_rates
 
 # Training examples, classes and (stored) image shape of sets that need not be there to plan for.
 KNOWN = {
@@ -93,8 +93,8 @@ def lower(config, data: Data, devices) -> Step:
     )
   built = networks.settings(config, data.classes)
   program = Program(built, devices=devices)
-  teacher = built.teacher and _network(built.teacher, built.teacher_optimizer, data.shape)
-  state = State(_network(built.student, built.student_optimizer, data.shape), teacher)
+  teacher = built.teacher and _network(built, "teacher", data.shape)
+  state = State(_network(built, "student", data.shape), teacher)
   trained = ("student", "teacher") if built.teacher_optimizer else ("student",)
   scalar = _array(())
   weights = dict.fromkeys(("alpha", "beta", "gamma", "temperature"), scalar)
@@ -107,7 +107,7 @@ def lower(config, data: Data, devices) -> Step:
       _array((count, share)),
       _array((count, share, data.classes)) if built.view.known else None,
     )
-    hyper = Hyperparameters(weights, Rates(scalar, scalar))
+    hyper = Hyperparameters(weights, constant_rates(built, scalar))
     lowered = program.lower_feed(state, batch, hyper)
     size = share * (data.shape[0] * data.shape[1] * data.shape[2] + 8)
   else:
@@ -120,19 +120,20 @@ def lower(config, data: Data, devices) -> Step:
     # Every device holds all images, and of each step its share of the batch as indices.
     steps = (built.steps_per_dispatch,)
     index = _array((count, *steps, share), jnp.int32)
-    hyper = Hyperparameters(weights, Rates(_array(steps), _array(steps)))
+    hyper = Hyperparameters(weights, constant_rates(built, _array(steps)))
     lowered = program.lower_train(state, stored, Chunk(index, index), hyper)
     size = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(stored))
   return Step(lowered, state, trained, size)
 
 
-def _network(model, optimizer, shape) -> Network:
+def _network(built, which: str, shape) -> Network:
+  model = getattr(built, which)
   if not isinstance(model, ResNet | ImportedNetwork):
     return teachers.blank(model)
   init = lambda key, images: model.clone(norm_axis=None).init(key, images, True)
   found = jax.eval_shape(init, jax.random.key(0), _array((1, *shape)))
-  state = jax.eval_shape(optimizer.build().init, found["params"]) if optimizer else None
-  return Network(found["params"], found["batch_stats"], state)
+  network = Network(found["params"], found["batch_stats"])
+  return jax.eval_shape(lambda network: begun(built, which, network), network)
 
 
 def _array(shape, dtype=jnp.float32):

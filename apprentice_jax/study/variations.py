@@ -74,7 +74,9 @@ def _variation(text: str) -> Variation:
       raise ConfigError(f"config.study.variations cannot vary {field}: {why}.")
     if field in changes:
       raise ConfigError(f"config.study.variations has {field} twice in {name}.")
-    changes[field] = _value(field, value, fields[field].default)
+    # An empty default does not tell of what its items are.
+    row = fields[field]
+    changes[field] = _value(field, value, row.default if row.default != () else (row.items(),))
   else:
     if changes and re.fullmatch(r"[\w.+-]+", name):
       return Variation(name, tuple(sorted(changes.items())))
@@ -155,9 +157,8 @@ def _value(field: str, text: str, default):
       return {"true": True, "false": False}[text.lower()]
     if isinstance(default, (tuple, list)):
       inside = re.fullmatch(r"\((.*)\)", text)[1]
-      # An empty default says nothing of its items, which are words in every such field.
       items = filter(None, map(str.strip, inside.split(",")))
-      return tuple(_value(field, item, default[0] if default else "") for item in items)
+      return tuple(_value(field, item, default[0]) for item in items)
     if isinstance(default, str):
       if not text:
         raise ValueError

@@ -11,7 +11,7 @@ import numpy as np
 
 from apprentice_jax import config as configs
 from apprentice_jax.data.batches import AHEAD, DeviceData, Feed, example_indices
-from apprentice_jax.distill.step import Rates, State
+from apprentice_jax.distill.step import State
 from apprentice_jax.errors import Preempted, UnreadableImage
 from apprentice_jax.training import cluster, compiled, parallel, predictions, preemption
 from apprentice_jax.training.checkpoint import Checkpoints
@@ -169,7 +169,7 @@ class Loop:
       chunk = example_indices(run.config.seed, run.data.size, first, count, steps, batch)
       # The last chunk is filled up: arrays of another length would be another program.
       rates = run.schedule.rates_at(slice(first, end))
-      rates = Rates(*(np.pad(r, (0, steps - count)) for r in rates))
+      rates = jax.tree.map(lambda each: np.pad(each, (0, steps - count)), rates)
       hyper = Hyperparameters(run.weights, parallel.replicate(rates), run.key)
       now.chunk = first, chunk, hyper
     return now.chunk

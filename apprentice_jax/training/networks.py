@@ -27,12 +27,13 @@ from apprentice_jax.models.imported import (
   imported_network,
   is_imported,
 )
+from apprentice_jax.models.precision import FULL
 from apprentice_jax.models.pytorch import pretrained
 from apprentice_jax.models.residual import ResNet, resnet
 from apprentice_jax.training import cluster, parallel, teachers
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.optimizer import optimizer
-from apprentice_jax.training.program import Settings, View, initialiser, normalise
+from apprentice_jax.training.program import Settings, View, begun, initialiser, normalise
 from apprentice_jax.training.recipes import FULL_PRECISION, normalisation, student_recipe
 from apprentice_jax.training.workdir import classes, read_config, result
 
@@ -131,6 +132,7 @@ def settings(config, num_classes: int) -> Settings:
   """What the config's program depends on."""
   scheme = SCHEMES[config.scheme]
   view = _view(config)
+  quantized = configs.quantization(config).precision.weights != FULL
   # Streamed images come augmented.
   augmentation = Augmentation()
   if not config.data.image_size:
@@ -143,6 +145,8 @@ def settings(config, num_classes: int) -> Settings:
     teacher_gradient=config.loss.teacher_gradient,
     # Without a teacher, whatever the config says: so that all of these share a program.
     standardised=bool(scheme.teacher) and config.loss.standardised,
+    freezes=bool(config.oscillation.freeze) and quantized,
+    damps=bool(config.oscillation.damping) and quantized,
     augmentation=augmentation,
     mean=tuple(config.data.mean),
     std=tuple(config.data.std),
@@ -196,7 +200,7 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
   first = permutation(config.seed, 0, data.size)[: config.batch_size]
   images = normalise(jnp.asarray(data.sample(first)), built.mean, built.std, built.student.dtype)
 
-  def start(which, network, path, optimizer):
+  def start(which, network, path):
     # The file of a program is all of its network.
     if not isinstance(network, ResNet | ImportedNetwork):
       return trained(config, which, path, data)
@@ -210,14 +214,14 @@ def initial_state(config, built: Settings, data, teacher_path: str, student_path
     # Initialisation leaves batch statistics at 0 and 1.
     if given:
       state = state._replace(batch_stats=given.batch_stats)
-    if optimizer:
-      state = state._replace(opt_state=jax.jit(optimizer.build().init)(state.params))
-    return state
+    # The optimizer's state alone is computed.
+    opt_state = jax.jit(lambda state: begun(built, which, state).opt_state)(state)
+    return state._replace(opt_state=opt_state)
 
   teacher = None
   if built.teacher:
-    teacher = start("teacher", built.teacher, teacher_path, built.teacher_optimizer)
-  student = start("student", built.student, student_path, built.student_optimizer)
+    teacher = start("teacher", built.teacher, teacher_path)
+  student = start("student", built.student, student_path)
   return parallel.replicate(parallel.same_on_all(State(student, teacher)))
 
 

@@ -84,7 +84,7 @@ class Schedule(NamedTuple):
     steps: of the whole run.
     per_epoch: steps of one pass over the images.
     chunk: steps of a chunk; the last one may have fewer.
-    rates: learning rates of student and teacher, float32 (steps,) each.
+    rates: of the steps, float32 (steps,) each.
   """
 
   steps: int
@@ -93,8 +93,8 @@ class Schedule(NamedTuple):
   rates: Rates
 
   def rates_at(self, steps: int | slice) -> Rates:
-    """The learning rates of a step, or of some."""
-    return Rates(self.rates.student[steps], self.rates.teacher[steps])
+    """The rates of a step, or of some."""
+    return jax.tree.map(lambda rates: rates[steps], self.rates)
 
   def chunk_of(self, step: int) -> int:
     """The first step of the chunk that ``step`` is in."""
@@ -175,3 +175,12 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   schedule = optax.join_schedules([lambda step: peak * (step + 1) / max(warmup, 1), main], [warmup])
   moving = np.asarray(jax.vmap(schedule)(jnp.arange(steps)), np.float32)
   return np.concatenate([moving, np.zeros(settling, np.float32)])
+
+
+def half_cosine(recipe, steps: int, first: float, last: float, settled: float) -> np.ndarray:
+  """Numbers that go from one to another as half a cosine does, and are ``settled`` in the steps of
+  rate 0 at the end: float32 (steps,). ``recipe``: see `learning_rates`."""
+  moving = steps - _settling(recipe, steps)
+  cosine = np.cos(np.linspace(0, np.pi, moving))
+  numbers = last + (first - last) * (1 + cosine) / 2
+  return np.float32(np.concatenate([numbers, np.full(steps - moving, settled)]))

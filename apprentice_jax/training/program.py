@@ -16,8 +16,16 @@ from apprentice_jax.data import augment
 from apprentice_jax.data.augment import Augmentation, augmented
 from apprentice_jax.data.batches import Chunk, DeviceBatch, DeviceData
 from apprentice_jax.distill import flat
-from apprentice_jax.distill.step import Batch, Network, Rates, State, Trainer, global_norm
-from apprentice_jax.models import health
+from apprentice_jax.distill.step import (
+  Batch,
+  Network,
+  Rates,
+  State,
+  Tracking,
+  Trainer,
+  global_norm,
+)
+from apprentice_jax.models import health, oscillation
 from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
@@ -47,6 +55,7 @@ class Settings(NamedTuple):
     student, teacher: the networks; teacher None without one, or where its logits are known.
     student_optimizer, teacher_optimizer: teacher_optimizer None if the teacher is fixed.
     teacher_gradient, standardised: see `Trainer`.
+    freezes, damps: whether weights of the student that oscillate freeze, or are damped.
     augmentation, mean, std: of the images.
     mix: how pairs of images are mixed, see `augment.own_share`; "": they are not.
     view: how the teacher sees them.
@@ -60,6 +69,8 @@ class Settings(NamedTuple):
   teacher_optimizer: SGD | Adam | None = None
   teacher_gradient: bool = False
   standardised: bool = False
+  freezes: bool = False
+  damps: bool = False
   augmentation: Augmentation = Augmentation()
   mean: tuple[float, ...] = (0.5,)
   std: tuple[float, ...] = (0.5,)
@@ -132,6 +143,7 @@ class Step:
   def __init__(self, settings: Settings, few_kernels: bool = False):
     self.settings = settings
     apply = lambda model: make_apply(model.clone(paired_sums=few_kernels))
+    of_weights = lambda function: functools.partial(function, settings.student.quantization)
     self.trainer = Trainer(
       student=apply(settings.student),
       student_optimizer=settings.student_optimizer.build(),
@@ -139,6 +151,8 @@ class Step:
       teacher_optimizer=settings.teacher_optimizer and settings.teacher_optimizer.build(),
       teacher_gradient=settings.teacher_gradient,
       standardised=settings.standardised,
+      freeze=of_weights(oscillation.freeze) if settings.freezes else None,
+      damping=of_weights(oscillation.damping) if settings.damps else None,
       weight_health=functools.partial(health.weights, settings.student),
       activation_health=functools.partial(health.activations_of, settings.student),
       axis=parallel.AXIS,
@@ -174,7 +188,7 @@ class Step:
       key = jax.random.fold_in(jax.random.fold_in(hyper.key, epoch[0]), index[0])
       key = jax.random.fold_in(key, 1)  # the key so far augments that example
     batch = self._batch(images, stored, jnp.take(data.labels, index), logits, key)
-    rates = Rates(hyper.rates.student[i], hyper.rates.teacher[i])
+    rates = jax.tree.map(lambda each: each[i], hyper.rates)
     return self.trainer.step(state, batch, hyper.weights, rates, part.observe)
 
   def loop(self, state: State, data: DeviceData, chunk: Chunk, hyper: Hyperparameters, part: Part):
@@ -231,6 +245,23 @@ class Step:
     if stored is images and same:
       return batch
     return batch._replace(teacher_images=normalise(stored, mean, std, s.teacher.dtype))
+
+
+def begun(settings: Settings, which: str, network: Network) -> Network:
+  """The "student" or "teacher" with the state of its optimizer before the first step; as it is, if
+  it does not train."""
+  optimizer = settings.student_optimizer if which == "student" else settings.teacher_optimizer
+  if optimizer is None:
+    return network
+  state = optimizer.build().init(network.params)
+  if which == "student" and settings.freezes:
+    state = Tracking(state, oscillation.start(settings.student.quantization, network.params))
+  return network._replace(opt_state=state)
+
+
+def constant_rates(settings: Settings, rate) -> Rates:
+  """Rates of the settings' step that are all the same."""
+  return Rates(rate, rate, rate if settings.freezes else None, rate if settings.damps else None)
 
 
 def _packed_norm(tree: Any) -> jax.Array:

@@ -32,7 +32,8 @@ from apprentice_jax.training import (
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.dispatch import program
 from apprentice_jax.training.loop import PIXELS, Current, Loop, check_stop, scores
-from apprentice_jax.training.optimizer import Schedule, learning_rates, shortened
+from apprentice_jax.training.optimizer import Schedule, half_cosine, learning_rates, shortened
+from apprentice_jax.training.program import Settings
 from apprentice_jax.training.progress import Progress
 from apprentice_jax.training.records import MetricsWriter, Recorder
 from apprentice_jax.training.workdir import claim_images, classes, record_start, write_config
@@ -65,7 +66,7 @@ class Run:
     # in the end, not in between.
     ahead = self.settings.view.known
     self.teacher = networks.fixed_teacher(config, self.data, teacher) if ahead else None
-    self.schedule = _schedule(config, self.data.size)
+    self.schedule = _schedule(config, self.data.size, self.settings)
     weights = SCHEMES[config.scheme].weights(config.loss.alpha, config.loss.beta, config.loss.gamma)
     weights["temperature"] = self.temperature = config.loss.temperature
     # float32, as all other arguments: a Python number makes another program.
@@ -283,7 +284,7 @@ class Run:
     }
 
 
-def _schedule(config, size: int) -> Schedule:
+def _schedule(config, size: int, settings: Settings) -> Schedule:
   """The steps of a run over ``size`` training images.
 
   Raises:
@@ -297,4 +298,12 @@ def _schedule(config, size: int) -> Schedule:
   # A teacher that trains along takes as many steps as its student, by its own recipe.
   rates_of = lambda r: learning_rates(shortened(r, steps, per_epoch), steps, per_epoch)
   rates = Rates(rates_of(recipe), rates_of(recipes.recipe(config, "teacher")))
+  if settings.freezes:
+    # In the steps of rate 0, no weight may move to another level.
+    threshold = half_cosine(recipe, steps, *config.oscillation.freeze, settled=np.inf)
+    rates = rates._replace(threshold=threshold)
+  if settings.damps:
+    rates = rates._replace(
+      damping=half_cosine(recipe, steps, 0.0, config.oscillation.damping, settled=0.0)
+    )
   return Schedule(steps, per_epoch, config.steps_per_dispatch, rates)

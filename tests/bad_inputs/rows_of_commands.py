@@ -436,6 +436,18 @@ ROWS = [
     "set config.batch_size=16.",
   ),
   Row(
+    "one frequency of oscillation",
+    TRAIN + "--config.oscillation.freeze=(0.1,)",
+    "config.oscillation.freeze is (0.1,): it must be two frequencies above 0, those of the first "
+    "and the last step, such as (0.1, 0.01).",
+  ),
+  Row(
+    "DoReFa's weights, damped",
+    TRAIN + "--config.oscillation.damping=0.1 --config.quantization.weights=dorefa",
+    "config.oscillation.damping is not for quantization.weights=dorefa, whose levels are not those "
+    "of the weights: set twn, ttq, lsq or wrpn.",
+  ),
+  Row(
     "an entropy of standardised logits",
     TRAIN + "--config.loss.standardised --config.loss.teacher_entropy=1",
     "config.loss.teacher_entropy is 1 beside config.loss.standardised: standardised logits are as "

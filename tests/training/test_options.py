@@ -9,7 +9,8 @@ KILLED_AT = 25  # past the end of an epoch, between the checkpoints of steps 20 
 OPTIONS = {
   "Adam": ("B", {"recipe.student.adam": ("kernel", "scale")}),
   "mixup": ("B", {"data.mix": "mixup"}),
-  "streamed cutmix": ("A streamed", {"data.mix": "cutmix"}),
+  "streamed cutmix": ("baseline streamed", {"data.mix": "cutmix"}),
+  "freezing": ("baseline", {"oscillation.freeze": (0.015, 0.005), "oscillation.damping": 0.1}),
 }
 
 
