@@ -37,10 +37,10 @@ INT8, FLOAT32 = "ONNX Runtime int8", "ONNX Runtime float32"
 TURN = 0.2  # seconds
 
 
-def random_network(name: str, precision: str, ends: str):
-  """A lowered network of random weights, of images as in `NETWORKS`."""
+def random_network(name: str, precision: str, ends: str, **options):
+  """A lowered network of random weights, of images as in `NETWORKS`; options: see `resnet`."""
   side, classes = NETWORKS[name]
-  model = resnet(name, classes, precision)
+  model = resnet(name, classes, precision, **options)
   # Statistics need fewer pixels than ImageNet's images have.
   images = jax.random.normal(jax.random.key(1), (8, min(side, 96), min(side, 96), 3))
   start = lambda key: model.apply(
