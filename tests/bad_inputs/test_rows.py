@@ -12,13 +12,16 @@ import rows_of_checkpoints
 import rows_of_commands
 import rows_of_data
 import rows_of_exports
+import rows_of_fields
 import rows_of_files
 import rows_of_heads
 import rows_of_images
 import rows_of_imported
 import rows_of_settings
+import rows_of_starts
 import rows_of_teachers
 import rows_of_ternary
+import rows_of_workdirs
 from checks import Began, assert_kept, assert_sentence, began, files
 from rows import FOLDER, GO_ON, TRAIN
 
@@ -30,13 +33,16 @@ ROWS = [
   *rows_of_commands.ROWS,
   *rows_of_data.ROWS,
   *rows_of_exports.ROWS,
+  *rows_of_fields.ROWS,
   *rows_of_files.ROWS,
   *rows_of_heads.ROWS,
   *rows_of_images.ROWS,
   *rows_of_imported.ROWS,
   *rows_of_settings.ROWS,
+  *rows_of_starts.ROWS,
   *rows_of_teachers.ROWS,
   *rows_of_ternary.ROWS,
+  *rows_of_workdirs.ROWS,
 ]
 
 

@@ -1,8 +1,13 @@
 """Files of PyTorch's, from their bytes."""
 
+import pathlib
+import sys
+
 import pytest
 
 from apprentice_jax.models.pytorch import state_dict
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for the helper module, in any import mode
 
 
 @pytest.fixture

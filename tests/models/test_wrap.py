@@ -1,52 +1,17 @@
 """`quantize`: plain Flax modules compute what our own layers compute, whatever holds the layers."""
 
-import warnings
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from wrapped import IMAGES, KEY, Behind, Net, Points, apply, draw, init, moved, shapes
 
 import apprentice_jax
 from apprentice_jax import quantizers
 from apprentice_jax.models.layers import QuantActivation, QuantConv, QuantDense
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.models.wrap import quantize
-
-KEY = jax.random.key(0)
-
-
-def apply(module, params, x):
-  return jax.jit(module.apply)({"params": params}, x)
-
-
-def init(module, x):
-  return jax.jit(module.init)(KEY, x)["params"]
-
-
-def shapes(module, x):
-  """The shapes of what quantizers train."""
-  return jax.tree.map(jnp.shape, start(module, x)["params"]["quantization"])
-
-
-def start(module, x):
-  return jax.eval_shape(module.init, KEY, x)
-
-
-def draw(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
-
-
-class Behind(nn.Module):
-  """A layer, behind a ReLU or not."""
-
-  layer: nn.Module
-  relu: bool = True
-
-  @nn.compact
-  def __call__(self, x):
-    return self.layer(nn.relu(x) if self.relu else x)
 
 
 class Ours(nn.Module):
@@ -67,14 +32,6 @@ def in_our_layers(params):
   steps = dict(params["quantization"]["layer"]) if "quantization" in params else {}
   act = {name: steps.pop(name) for name in ("clip", "activation_step") if name in steps}
   return {"layer": {**params["layer"], **steps}, **({"act": act} if act else {})}
-
-
-def moved(tree):
-  """Parameters as training would have changed them: no two alike."""
-  leaves, kind = jax.tree.flatten(tree)
-  normal = np.random.default_rng(0).standard_normal
-  turn = lambda leaf: leaf * (1 + 0.2 * normal(leaf.shape)) + 0.01 * normal(leaf.shape)
-  return kind.unflatten([turn(np.asarray(leaf)).astype(np.float32) for leaf in leaves])
 
 
 def check_alike(plain, ours, x, precision, relu=True, **names):
@@ -169,24 +126,6 @@ def test_accumulators_are_those_of_integers():
   np.testing.assert_array_equal(sown["accumulators"]["layer"]["value"][0], sums)
 
 
-class Net(nn.Module):
-  """Layers of every kind; `short` and `deep` read the same array."""
-
-  @nn.compact
-  def __call__(self, x, train=False):
-    x = nn.relu(nn.Conv(8, (3, 3), name="stem")(x))
-    y = nn.Conv(8, (3, 3), feature_group_count=8, name="deep")(x)
-    y = nn.BatchNorm(use_running_average=not train)(y)
-    x = nn.relu(y + nn.Conv(8, (1, 1), name="short")(x))
-    x = nn.Dropout(0.5, deterministic=not train)(jnp.mean(x, (1, 2)))
-    x = nn.gelu(nn.Dense(8, name="wide")(x))
-    x = nn.Dense(8, name="narrow")(x)
-    return nn.Dense(3, name="head")(x)
-
-
-IMAGES = draw(2, 6, 6, 3)
-
-
 def test_a_plain_tree_goes_in_and_comes_out():
   plain, wrapped = Net(), quantize(Net(), "8A,4W")
   own, variables = (jax.jit(module.init)(KEY, IMAGES) for module in (plain, wrapped))
@@ -246,16 +185,6 @@ def test_which_layers_stay(names, left):
   assert {"stem", "deep", "short", "wide", "narrow", "head"} - set(layers) == left
 
 
-class Points(nn.Module):
-  """`activation` where both the layer and the sum behind it read."""
-
-  @nn.compact
-  def __call__(self, x):
-    x = apprentice_jax.activation(x, relu=True)
-    x = nn.Dense(4, name="a")(x) + x
-    return nn.Dense(3, name="b")(apprentice_jax.activation(x, signed=True))
-
-
 def test_a_point_is_quantized_once_and_nothing_outside():
   x = draw(5, 4)
   wrapped = quantize(Points(), "4A,4W", full_precision=())
@@ -288,241 +217,6 @@ def test_a_point_is_quantized_once_and_nothing_outside():
     apprentice_jax.activation(x, signed=True, relu=True)
 
 
-class Block(nn.Module):
-  @nn.compact
-  def __call__(self, x):
-    x = nn.Dense(4)(nn.relu(x))
-    return nn.Dense(4)(apprentice_jax.activation(x))
-
-
-class Turn(nn.Module):
-  @nn.compact
-  def __call__(self, x, _):
-    return Block()(x), None
-
-
-def looped(lift):
-  class Loop(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-      return lift()(x)
-
-  return quantize(Loop(), "8A,4W", full_precision=())
-
-
-class Unrolled(nn.Module):
-  @nn.compact
-  def __call__(self, x):
-    for i in range(3):
-      x = Block(name=f"block{i}")(x)
-    return x
-
-
-def value_and_gradient(module, params, x):
-  loss = lambda params: jnp.sum(jnp.sin(module.apply({"params": params}, x)))
-  return jax.jit(jax.value_and_grad(loss))(params)
-
-
-def test_scan_is_the_loop_unrolled():
-  lift = nn.scan(Turn, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
-  scan = looped(lambda: lambda x: lift(name="turns")(x, None)[0])
-  x = draw(5, 4)
-  params = moved(init(scan, x))
-  turn = lambda tree, i: jax.tree.map(lambda a: a[i], tree["turns"]["Block_0"])
-  blocks = lambda tree: {f"block{i}": turn(tree, i) for i in range(3)}
-  unrolled = quantize(Unrolled(), "8A,4W", full_precision=())
-  y, g = value_and_gradient(scan, params, x)
-  other = {**blocks(params), "quantization": blocks(params["quantization"])}
-  z, h = value_and_gradient(unrolled, other, x)
-  np.testing.assert_allclose(y, z, rtol=1e-5)
-  mine = {**blocks(g), "quantization": blocks(g["quantization"])}
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-5), mine, h)
-
-
-def test_vmap_is_each_by_itself():
-  lift = nn.vmap(
-    Block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, axis_size=2
-  )
-  each = looped(lambda: lift(name="block"))
-  x = draw(5, 4)
-  params = moved(init(each, x))
-  alone = quantize(Block(), "8A,4W", full_precision=())
-  y = apply(each, params, x)
-  for i in range(2):
-    own = jax.tree.map(lambda a: a[i], params)
-    own = {**own["block"], "quantization": own["quantization"]["block"]}
-    np.testing.assert_allclose(y[i], apply(alone, own, x), 1e-5, 1e-5)
-
-
-def test_remat_of_a_block_changes_nothing():
-  x = draw(5, 4)
-  ways = [looped(lambda: nn.remat(Block)(name="block")), looped(lambda: Block(name="block"))]
-  params = moved(init(ways[0], x))
-  (y, g), (z, h) = (value_and_gradient(way, params, x) for way in ways)
-  np.testing.assert_allclose(y, z, rtol=1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), g, h)
-
-
-class Closed(nn.Module):
-  """A rematerialised function that reads an array from outside, before another layer does."""
-
-  def setup(self):
-    self.a, self.b = nn.Dense(4), nn.Dense(4)
-
-  def __call__(self, x):
-    x = nn.relu(x)
-    return nn.remat(lambda self: self.a(x))(self) + self.b(x)
-
-
-def test_levels_of_a_rematerialised_function_stay_inside_it():
-  x = draw(5, 4)
-  wrapped = quantize(Closed(), "8A,4W", full_precision=())
-  params = moved(init(wrapped, x))
-  steps = params["quantization"]
-  each = lambda name: apply(
-    quantize(Behind(nn.Dense(4)), "8A,4W", full_precision=()),
-    {"layer": params[name], "quantization": {"layer": steps[name]}},
-    x,
-  )
-  np.testing.assert_allclose(apply(wrapped, params, x), each("a") + each("b"), 1e-5, 1e-5)
-
-
-class Shared(nn.Module):
-  """One layer, called three times, made in setup."""
-
-  def setup(self):
-    self.layer = nn.Dense(4)
-
-  def __call__(self, x):
-    return self.layer(nn.relu(self.layer(self.layer(x))))
-
-
-def test_a_shared_layer_has_one_grid():
-  x = draw(5, 4)
-  wrapped = quantize(Shared(), "8A,4W", full_precision=())
-  params = init(wrapped, x)
-  # Signed, since one of its inputs is.
-  assert shapes(wrapped, x) == {"layer": {"activation_step": (), "weight_step": (4,)}}
-  plain = {"layer": params["layer"]}
-  # A plain tree: the first call's start counts for all.
-  value = apply(wrapped, params, x)
-  np.testing.assert_allclose(apply(wrapped, plain, x), value, 1e-5, 1e-5)
-  steps = params["quantization"]["layer"]
-  w = quantizers.lsq(plain["layer"]["kernel"], steps["weight_step"], 4, symmetric=True)
-  layer = lambda x: quantizers.lsq(x, steps["activation_step"], 8) @ w
-  expected = jax.jit(lambda x: layer(nn.relu(layer(layer(x)))))(x)
-  np.testing.assert_allclose(value, expected, 1e-5, 1e-5)
-
-
-def test_inside_another_module():
-  class Outer(nn.Module):
-    inner: nn.Module
-
-    @nn.compact
-    def __call__(self, x):
-      return nn.Dense(2)(self.inner(x))
-
-  x = draw(5, 4)
-  outer = Outer(quantize(Points(), "4A,4W", full_precision=()))
-  params = init(outer, x)
-  assert set(params["inner"]) == {"a", "b", "quantization"}
-  assert set(params["Dense_0"]) == {"kernel", "bias"}
-  inner = apply(quantize(Points(), "4A,4W", full_precision=()), params["inner"], x)
-  expected = apply(nn.Dense(2), params["Dense_0"], inner)
-  np.testing.assert_allclose(apply(outer, params, x), expected, 1e-5, 1e-5)
-
-
-def test_attention_projections():
-  attention = quantize(nn.MultiHeadDotProductAttention(2), "8A,4W", full_precision=("out",))
-  x = draw(2, 3, 4)
-  steps = shapes(attention, x)
-  assert set(steps) == {"query", "key", "value"}
-  assert [name for name in steps if "activation_step" in steps[name]] == ["query"]
-
-
-class OwnKernel(nn.Module):
-  @nn.compact
-  def __call__(self, x):
-    x = nn.Dense(4)(x)
-    return x @ self.param("kernel", nn.initializers.ones, (4, 4))
-
-
-def test_a_kernel_of_another_layer_is_named():
-  net = nn.Sequential([nn.Dense(4), OwnKernel(), nn.Dense(4)])
-  with pytest.warns(UserWarning, match="layers_1: full precision, since"):
-    start(quantize(net, "8A,4W"), draw(2, 4))
-  with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    start(quantize(net, "8A,4W", full_precision=("layers_1",)), draw(2, 4))
-  with pytest.warns(UserWarning, match="no layer is quantized"):
-    start(quantize(nn.Dense(4), "8A,4W"), draw(2, 4))
-
-
-def shared_scan():
-  lift = nn.scan(Turn, variable_broadcast="params", split_rngs={"params": False}, length=3)
-  return looped(lambda: lambda x: lift(name="turns")(x, None)[0])
-
-
-def programs_kept():
-  jitted = nn.jit(Block)
-  wrapped = looped(lambda: jitted(name="block"))
-  wrapped.init(KEY, draw(2, 3, 4))
-  return wrapped
-
-
-class Jitted(nn.Module):
-  @nn.jit
-  @nn.compact
-  def __call__(self, x):
-    return Block()(x)
-
-
-REFUSED = {
-  "a ConvTranspose cannot be quantized": lambda: quantize(
-    nn.Sequential([nn.Dense(4), nn.ConvTranspose(4, (3,)), nn.Dense(4)]), "8A,4W"
-  ),
-  "no layer has such a path: did you mean 'layers_0'": lambda: quantize(
-    nn.Sequential([nn.Dense(4), nn.Dense(4)]), "8A,4W", full_precision=("layer_0",)
-  ),
-  "1 bit has no sign": lambda: quantize(nn.Dense(4), "1A,4W", full_precision=()),
-  "the module itself has a dot_general of its own": lambda: quantize(
-    nn.Dense(4, dot_general=jax.lax.dot_general), "8A,4W", full_precision=()
-  ),
-  "has batch_dims": lambda: quantize(
-    nn.DenseGeneral(4, batch_dims=(0,)), "8A,4W", full_precision=()
-  ),
-  "lies inside another one": lambda: quantize(
-    nn.Sequential([quantize(nn.Dense(4), "8A,4W", full_precision=()), nn.Dense(4)]), "8A,4W"
-  ),
-  "turns/Block_0/Dense_1: nn.scan or nn.vmap shares": shared_scan,
-  "block/Dense_0, block/Dense_1: nn.jit keeps a program": programs_kept,
-  "the module itself is of nn.jit": lambda: quantize(Jitted(), "8A,4W", full_precision=()),
-}
-
-
-@pytest.mark.parametrize("sentence", REFUSED)
-def test_refusals(sentence):
-  with pytest.raises(ValueError) as error:
-    start(REFUSED[sentence](), draw(2, 3, 4))
-  assert sentence in str(error.value) and "\n" not in str(error.value)
-
-
-def test_refusals_of_modules_and_trees():
-  with pytest.raises(TypeError, match="takes a module of flax.linen"):
-    quantize(lambda x: x, "8A,4W")
-  with pytest.raises(TypeError, match="this one is quantized"):
-    quantize(quantize(nn.Dense(4), "8A,4W"), "8A,4W")
-  with pytest.raises(ValueError, match="precision '8A' is not one"):
-    quantize(nn.Dense(4), "8A")
-  x = draw(2, 6, 6, 3)
-  params = start(quantize(Net(), "8A,2W"), x)
-  with pytest.raises(ValueError, match="without quantization/deep/weight_step"):
-    jax.eval_shape(quantize(Net(), "8A,4W").apply, params, x)
-  params = start(quantize(Net(), "8A,4W"), x)
-  with pytest.raises(ValueError, match=r"deep/weight_step of shape \(8,\), and this .* has \(\)"):
-    jax.eval_shape(quantize(Net(), "8A,4W", per_channel=False).apply, params, x)
-
-
 def test_summary():
   lines = apprentice_jax.summary(quantize(Net(), "8A,2W"), IMAGES[:1]).splitlines()
   rows = {line.split()[0]: line.split()[1:] for line in lines if "--" not in line}
@@ -533,10 +227,3 @@ def test_summary():
   assert rows["head"] == ["8x3", "1x3", "32A,32W", "27", "108", "24"]
   assert rows["BatchNorm_0"] == ["16", "64", "0"]
   assert rows["total"][:1] == [str(224 + 80 + 72 + 72 + 72 + 27 + 16)]
-
-
-def test_the_summary_of_a_loop_counts_its_turns():
-  lift = nn.scan(Turn, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
-  scan = looped(lambda: lambda x: lift(name="turns")(x, None)[0])
-  line = apprentice_jax.summary(scan, draw(5, 4)).splitlines()[2].split()
-  assert line[1:] == ["3x4x4", "5x4", "8A,4W", "60", str(24 + 48 + 48), str(3 * 5 * 16)]
