@@ -43,15 +43,15 @@ def make_rule(code, pullback, low: int, high: int, kept=None) -> Rule:
   Args:
     code, pullback: see the module's docstring.
     low, high: the smallest and the largest level.
-    kept: of x and the parameters, what ``pullback`` takes in the place of x: less than x, or what
-      it would have to compute again; kept for the backward pass.
+    kept: of x in its own dtype and the parameters, what ``pullback`` takes in the place of x: less
+      than x, or what it would have to compute again; kept for the backward pass.
   """
 
   def encoded(x, *params):
     return code(float32(x), *map(float32, params))
 
   def keep(x, *params):
-    kept_of_x = x if kept is None else kept(float32(x), *map(float32, params))
+    kept_of_x = x if kept is None else kept(x, *map(float32, params))
     return unforwarded((kept_of_x, params)), Like.of(x)
 
   def pull(residuals, g):

@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 
 from apprentice_jax.quantizers.checks import check_axes, float_array, parameters
-from apprentice_jax.quantizers.rule import largest, make_rule, mean, positive, quantizer
+from apprentice_jax.quantizers.rule import float32, largest, make_rule, mean, positive, quantizer
 
 
 @functools.cache
@@ -67,7 +67,7 @@ def _ttq_rule():
 
   # Without it the backward pass would look for the maximum again.
   def kept(w, above, below, threshold):
-    levels = ternary_levels(w, threshold)
+    levels = ternary_levels(float32(w), threshold)
     return (levels > 0).astype(jnp.int8) - (levels < 0).astype(jnp.int8)
 
   def pullback(g, levels, above, below, threshold):

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from apprentice_jax.quantizers.checks import check_bits, float_array, parameters
-from apprentice_jax.quantizers.rule import largest, make_rule, mean, nonzero, positive, quantizer
+from apprentice_jax.quantizers.rule import (
+  float32,
+  largest,
+  make_rule,
+  mean,
+  nonzero,
+  positive,
+  quantizer,
+)
 
 SQUARED = 1e-15  # float32 holds the squares of larger numbers, to all digits
 
@@ -129,7 +137,11 @@ def _dorefa_weights_rule(bits):
     shared = jnp.sum(g * (t / unit)) / ((top / unit) * top * count)
     return ((g / top - jnp.where(at_top, jnp.sign(t) * shared, 0)) * (1 - jnp.square(t)),)
 
-  return make_rule(code, pullback, -n, n, lambda w: (w, top_of(w), largest(jnp.abs(w))))
+  def kept(w):
+    w = float32(w)
+    return w, top_of(w), largest(jnp.abs(w))
+
+  return make_rule(code, pullback, -n, n, kept)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ One chip of v5e with 512 images of CIFAR-10's size; no TPU is needed, but `pip i
 """
 
 import importlib.metadata
-import itertools
 import json
 import pathlib
 import sys
@@ -19,7 +18,13 @@ from sides import arguments, sides, step
 from apprentice_jax.plan import chips, hlo
 from apprentice_jax.plan.compiled import compiled
 
-TOPOLOGY, DEPTH, BATCH = "v5e:2x2", 8, 512
+TOPOLOGY, BATCH = "v5e:2x2", 512
+CASES = tuple(
+  (depth, precision, dtype)
+  for depth, precisions in ((8, ("8A,2W", "8A,4W")), (20, ("8A,2W",)))
+  for precision in precisions
+  for dtype in (jnp.bfloat16, jnp.float32)
+)
 SIDES = ("ours", "quantized", "quantized, nn.relu", "plain")
 
 
@@ -37,16 +42,16 @@ def cycles(net, device) -> int:
 def main(out: str):
   _, devices = chips.slice_of(TOPOLOGY)
   cases = []
-  for precision, dtype in itertools.product(("8A,2W",), (jnp.bfloat16, jnp.float32)):
+  for depth, precision, dtype in CASES:
     name = jnp.dtype(dtype).name
-    print(f"ResNet-{DEPTH}, {precision}, {name}, {BATCH} images", flush=True)
+    print(f"ResNet-{depth}, {precision}, {name}, {BATCH} images", flush=True)
     found = {}
-    networks = sides(DEPTH, precision, dtype)
+    networks = sides(depth, precision, dtype)
     for side in SIDES:
       found[side] = cycles(networks[side], devices[0])
       print(f"  {side:24s} {found[side] / 1e6:6.3f} M", flush=True)
-    cases.append({"precision": precision, "dtype": name, "cycles": found})
-  report = {"topology": TOPOLOGY, "depth": DEPTH, "batch": BATCH, "cases": cases}
+    cases.append({"depth": depth, "precision": precision, "dtype": name, "cycles": found})
+  report = {"topology": TOPOLOGY, "batch": BATCH, "cases": cases}
   report |= {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu")}
   pathlib.Path(out).write_text(json.dumps(report, indent=1) + "\n")
 
