@@ -62,8 +62,9 @@ def config(parser):
   parser.add_argument_group(
     "the config",
     "Arguments after the colon: student, teacher, precision (8A2W), scheme, width, preset,\n"
-    "runlocal. --config.FIELD=VALUE sets any field, as in --config.recipe.student.epochs=5;\n"
-    "`apprentice config --config=NAME --all` lists the fields.",
+    "runlocal; digits also has all_schemes. --config.FIELD=VALUE sets any field, as in\n"
+    "--config.recipe.student.epochs=5; `apprentice config --config=NAME --all` lists the\n"
+    "fields.",
   )
 
 
