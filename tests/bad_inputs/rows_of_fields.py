@@ -258,8 +258,8 @@ ROWS = [
   Row(
     "a seed beyond 64 bits",
     TRAIN + "--config.seed=99999999999999999999",
-    "config.seed is 99999999999999999999, config.study.seeds (0, 1): they must be below "
-    "4294967296.",
+    "config.seed is 99999999999999999999, config.study.seeds (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, "
+    "11): they must be below 4294967296.",
   ),
   Row(
     "no checkpoint to keep",

@@ -2,7 +2,7 @@
 
 from rows import Row
 
-ARGUMENT = "--config={digits}:preset=paper"
+ARGUMENT = "--config={digits}:all_schemes,preset=paper"
 SENTENCE = (
   "scheme C at 8A,3W starts from trained weights, of which WRPN's grid to 1 rounds about 95.4% to "
   "zero in the "
