@@ -32,13 +32,15 @@ def run(given):
 
   # SIGTERM may come while devices start, or between two runs.
   with preemption.listening():
+    from apprentice_jax.study.report import verdict_in
     from apprentice_jax.study.run import run_study
     from apprentice_jax.training import cluster, devices
 
     devices.start(config.cpu_devices, given.workdir, config.study.jobs)
     table = run_study(config, given.workdir)
     if cluster.first():
-      print(f"{table}\n\nreport: {given.workdir}/report.html")
+      said = filter(None, (table, verdict_in(given.workdir)))
+      print("\n\n".join([*said, f"report: {given.workdir}/report.html"]))
 
 
 def _status(given):

@@ -23,7 +23,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
     earlier: names of finished cells of other calls in the same folders, which are in no table.
 
   Returns:
-    The table of accuracies and the verdict, in Markdown.
+    The table of accuracies, in Markdown.
   """
   entries = summary.entries(rows)
   # Every caption names the images of its accuracies, so that a table can be quoted alone.
@@ -32,11 +32,10 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
   runs = {str(row["place"]): read_records(row["place"]) for row in rows}
   curves = _curves_of(runs)
   accuracy = tables.accuracies(entries, references_of(config, entries), images)
-  said = verdict.blocks(entries, NAMES)
   blocks = [
     Heading(f"Apprentice study on {config.data.name}", 1),
     *map(Text, _notes(config, rows, images, missing, earlier)),
-    *said,
+    *verdict.blocks(entries, NAMES),
     Heading("Accuracy"),
     accuracy,
     *_sources(config, entries),
@@ -54,8 +53,13 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
   ]
   (out / "report.md").write_text(document.markdown(blocks), "utf-8")
   (out / "report.html").write_text(document.page(blocks, out), "utf-8")
-  table = document.table(accuracy.columns, accuracy.rows)
-  return f"{table}\n\n{document.markdown(said[1:])}".rstrip()
+  return document.table(accuracy.columns, accuracy.rows)
+
+
+def verdict_in(folder) -> str:
+  """The verdict of a folder's report.md; "" where it has none."""
+  text = (pathlib.Path(folder) / "report.md").read_text("utf-8")
+  return text.partition("\n## Verdict\n")[2].partition("\n## ")[0].strip()
 
 
 def _notes(config, rows: list[dict], images: str, missing, earlier) -> list[str]:

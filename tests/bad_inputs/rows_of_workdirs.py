@@ -254,7 +254,8 @@ ROWS = [
   ),
   Row(
     "a study's cells of less than a step",
-    STUDY + "--config.recipe.finetune.epochs=0.001 --config.study.seeds=(0,)",
+    STUDY.replace("{digits}", "{digits}:all_schemes")
+    + "--config.recipe.finetune.epochs=0.001 --config.study.seeds=(0,)",
     "config.recipe.finetune.epochs: 0.001 epochs of 1437 examples are less than a step.",
   ),
   Row(
