@@ -209,7 +209,8 @@ def test_variations_go_on_from_the_cells_that_they_do_not_concern(
   labels = ["quarter: loss.gamma=0.25", "same: loss.gamma=0.5"]
   assert [changed["point"], same["point"]] == labels
   assert changed["loss"] != same["loss"]
-  assert [line.split(" | ")[2] for line in table.splitlines()[2:]] == ["", "", "", "", *labels]
+  settings = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+  assert settings == ["base"] * 4 + labels
   # The view, before the first cell that is trained and after each one; in a log, its table at the
   # end alone.
   said = capsys.readouterr().out.splitlines()
