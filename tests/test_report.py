@@ -10,7 +10,7 @@ from made_study import accuracy, config_of, made, table_after
 from pages import Page
 from scipy import stats
 
-from apprentice_jax.study import cells, merge
+from apprentice_jax.study import cells, merge, report
 from apprentice_jax.study.tables import NAMES
 from apprentice_jax.study.variations import Variation
 
@@ -151,6 +151,15 @@ def test_agreement_fronts_convergence_and_the_list_of_runs(reported):
   assert sorted(p.name for p in workdir.glob("*.png")) == pictures and all(
     f"]({p})" in text for p in pictures
   )
+
+
+def test_the_verdict_is_found_for_the_terminal(reported, tmp_path):
+  workdir, *_ = reported
+  said = report.verdict_in(workdir)
+  assert said.startswith("At 8A,2W:") and "points above no distillation (95% interval" in said
+  assert "#" not in said and "|" not in said
+  (tmp_path / "report.md").write_text("# Apprentice study\n\n## Accuracy\n")
+  assert report.verdict_in(tmp_path) == ""
 
 
 def test_the_page_needs_nothing_else(reported):

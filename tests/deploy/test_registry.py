@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tools
 from networks import lowered, made
 
 import apprentice_jax
@@ -11,10 +12,18 @@ from apprentice_jax.deploy import registry
 from apprentice_jax.errors import ConfigError
 
 
-@pytest.mark.parametrize("name", [name for name in registry.FORMATS if name != "c"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    # A page takes a compiler, which the slow tests have.
+    pytest.param(name, marks=pytest.mark.slow) if name == "web" else name
+    for name in registry.FORMATS
+    if name != "c"
+  ],
+)
 def test_one_function_loads_a_file_of_any_format(name, tmp_path):
   if name == "web":
-    pytest.importorskip("ziglang")
+    tools.module("ziglang")
   network, images = lowered(), made()[3]
   registry.write(network, name, tmp_path / "student")
   assert registry.recognised(tmp_path / "student") == name
