@@ -3,8 +3,8 @@
     python benchmarks/c_beside_onnxruntime.py --out=results/mcu/c_beside_onnxruntime.json
 
 The networks have random weights, and batch norms with the statistics of random images. ONNX Runtime
-runs the float32 network as we export it, and what its own quantizer makes of that file: QDQ, one
-scale a channel, uint8 activations and int8 weights, calibrated on random images. The C code is
+runs our float32 file, and that file as its own quantizer changes it. This is QDQ with one scale a
+channel, uint8 activations and int8 weights, calibrated on random images. The C code is
 compiled with -O3 -march=native. All compute one image at a time, and take turns; the table has
 medians, and the median ratio of neighbouring timings.
 """

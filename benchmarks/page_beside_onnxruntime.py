@@ -5,9 +5,9 @@
       --out=results/web/beside_onnxruntime.json
 
 ResNet-8 on images of CIFAR-10's size, one thread, one image at a time. The page and the ONNX file
-in its exact form have the network of the zoo, the others random weights. "fast" is our ONNX file in
-its fast form, of a student with residual quantization points. "QDQ" is what ONNX Runtime's
-quantizer makes of our float32 file. All are served from 127.0.0.1 and take turns in one tab. The
+in its exact form have the network of the zoo. The others have random weights. "fast" is our ONNX
+file in its fast form, of a student with residual quantization points. "QDQ" is our float32 file as
+ONNX Runtime's quantizer changes it. All are served from 127.0.0.1 and take turns in one tab. The
 table has medians, and the median ratio of neighbouring timings.
 """
 

@@ -45,6 +45,7 @@ SLOWEST = (
   "models/test_pretrained.py",
   "deploy/test_fold.py",
   "training/test_program.py",
+  "training/test_loops.py",
   "test_bench_training.py",
   "launch/test_restart.py",
   "training/test_streaming.py",

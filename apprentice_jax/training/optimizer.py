@@ -42,7 +42,7 @@ class SGD(NamedTuple):
 class Adam(NamedTuple):
   """Adam for some kinds of parameters, without decay, and SGD for the others.
 
-  Adam moves latent weights whose gradients are small, which SGD leaves at their level (Liu et al.,
+  Adam moves latent weights whose gradients are small. SGD leaves them at their level (Liu et al.,
   "How Do Adam and Training Strategies Help BNNs Optimization?", ICML 2021,
   https://arxiv.org/abs/2106.11309). N2UQ trains all parameters by Adam, without decay, from a rate
   of 0.001 (Liu et al., CVPR 2022, https://arxiv.org/abs/2111.14826).
@@ -141,10 +141,10 @@ def learning_rates(recipe, steps: int, steps_per_epoch: float) -> np.ndarray:
   """The learning rate of every step.
 
   In the end it is 0 for some steps, in which batch norm's running statistics become those of the
-  final weights. Low-bit weights flip between levels to the last, at any rate, and every flip moves
-  the statistics of what follows: without this they are those of weights that are gone (Nagel et
-  al., "Overcoming Oscillations in Quantization-Aware Training", 2022,
-  https://icml.cc/virtual/2022/poster/17839, find the same); results/recipe has what it gains.
+  final weights. Low-bit weights flip between levels to the last, at any rate. Every flip moves the
+  statistics of the layers behind it, which otherwise belong to weights that are gone. Nagel et al.
+  find the same ("Overcoming Oscillations in Quantization-Aware Training", 2022,
+  https://icml.cc/virtual/2022/poster/17839). results/recipe measures the gain.
 
   Args:
     recipe: with ``learning_rate`` (the peak), ``warmup_epochs`` (linear from 0), ``schedule``

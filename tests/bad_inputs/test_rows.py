@@ -1,7 +1,7 @@
 """Bad inputs, each with the sentence it gets: the command says what is wrong, and nothing is lost.
 
-For every row the command ends with status 2 and one line on stderr, and no file changes apart from
-those that the row names and the workdir's lock.
+For every row the command ends with status 2 and one line on stderr. No file changes but the
+workdir's lock and those that the row names.
 """
 
 import shutil
