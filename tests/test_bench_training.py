@@ -107,8 +107,7 @@ def test_without_its_data():
   report = training.measure(config)
   assert report["data"].startswith("synthetic (") and "loop" not in report
   assert training.table(report).splitlines()[-1] == (
-    "  first step     2.0 s with nothing compiled (1.0 s of it in the compiler), 0.50 s from the "
-    "cache"
+    "  first step     2.0 s without a cache (1.0 s in the compiler), 0.50 s with it"
   )
 
 
