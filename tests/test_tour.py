@@ -36,6 +36,6 @@ def test_the_notebook_runs(tmp_path):
   assert pictures(notebook) == pictures(committed)
   sizes = [re.findall(r"([\d,]+) bytes", printed(n)) for n in (notebook, committed)]
   assert sizes[0] == sizes[1] and int(sizes[0][-1].replace(",", "")) < 5000
-  # Threads of a CPU and another processor round otherwise, and so small a student moves by points.
+  # Two runs of so small a student differ by points.
   found = [float(x) for x in re.findall(r"([\d.]+)% of the test images", printed(notebook))]
   assert len(found) == 3 and min(found) > 90
