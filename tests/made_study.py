@@ -1,4 +1,4 @@
-"""Finished studies, made without training, for the tests of reports."""
+"""Configs of studies, and finished studies made without training."""
 
 import json
 
@@ -18,6 +18,16 @@ def config_of(**fields):
   config = configs.base()
   config.data.name = "digits"
   config.study.update(dict(dict(precisions=("8A,2W",), seeds=(0, 1, 2)), **fields))
+  return config
+
+
+def varied(*texts, **study_fields):
+  """A config of a study of small networks with these variations."""
+  config = configs.base()
+  config.data.name = "digits"
+  for network in (config.student, config.teacher):
+    network.update(dict(name="resnet8", width=0.25))
+  config.study.update(dict(dict(precisions=("8A,2W",), variations=texts), **study_fields))
   return config
 
 
