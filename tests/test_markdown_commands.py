@@ -125,7 +125,7 @@ PAGES = {
   "docs/data.md": Page(
     photos,
     {"DIR": "photos", "precision=8A2W --data_dir=DATA": f"precision=8A2W,{SMALL} {CIFAR10}"},
-    {**INSTALL, "apprentice prepare": "data/test_prepare.py"},
+    {**INSTALL, "apprentice prepare": "data/test_prepare_with_tensorflow.py"},
   ),
   "docs/formats.md": Page(photos),
   "docs/getting-started.md": Page(photos, elsewhere=INSTALL),

@@ -1,147 +1,14 @@
-"""Preparing where nothing, ArrayRecord or another format is there, and every complaint."""
+"""Preparing without TensorFlow: digits, ArrayRecord files that are there, and what is refused."""
 
-import errno
-import importlib.util
-import io
-import pathlib
-import re
 import sys
-import tarfile
 
-import numpy as np
 import pytest
-import requests
-import tensorflow_datasets as tfds
-import tools
-import urllib3
-from PIL import Image
-from tensorflow_datasets.core import dataset_info, file_adapters
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-from tensorflow_datasets.core.download.extractor import ExtractError
-from tensorflow_datasets.core.download.util import DownloadError
+from tiny_datasets import fails, generate, pretend, state
 
-from apprentice_jax.data import digits, encoded, sources
-from apprentice_jax.data import prepare as prepare_lib
+from apprentice_jax.data import sources
 from apprentice_jax.data.prepare import prepare
 
-SIZES = {"train": 7, "test": 4}
-
-
-def _encoded(random, size=(6, 7), file_format="PNG"):
-  file = io.BytesIO()
-  Image.fromarray(random.randint(0, 256, (*size, 3)).astype(np.uint8)).save(file, file_format)
-  return file.getvalue()
-
-
-class PrepareTiny(tfds.core.GeneratorBasedBuilder):
-  """Random images; `failure` is raised in place of a download."""
-
-  VERSION = tfds.core.Version("1.0.0")
-  failure = None
-
-  def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {
-          "image": tfds.features.Image(shape=(6, 7, 3)),
-          "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
-        }
-      ),
-    )
-
-  def _split_generators(self, dl_manager):
-    if self.failure:
-      raise self.failure
-    return {split: self._generate_examples(size) for split, size in SIZES.items()}
-
-  def _generate_examples(self, size):
-    random = np.random.RandomState(size)
-    for i in range(size):
-      yield i, {"image": _encoded(random), "label": i % 3}
-
-
-class PrepareByHand(PrepareTiny):
-  """Takes a file that cannot be downloaded."""
-
-  MANUAL_DOWNLOAD_INSTRUCTIONS = """
-      Put images.zip into manual_dir,
-      see https://example.org.
-  """
-
-  def _split_generators(self, dl_manager):
-    (dl_manager.manual_dir / "images.zip").read_bytes()
-    return super()._split_generators(dl_manager)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-  """The cache directory, this test's own."""
-  monkeypatch.setenv("APPRENTICE_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def data_dir(tmp_path):
-  (tmp_path / "data").mkdir()
-  return tmp_path / "data"
-
-
-@pytest.fixture
-def without_tensorflow(monkeypatch):
-  """As if it were not installed, where it is; in the core environment it is not."""
-  find = importlib.util.find_spec
-  monkeypatch.setattr(
-    importlib.util, "find_spec", lambda name, *a: None if name == "tensorflow" else find(name, *a)
-  )
-
-
-@pytest.fixture
-def with_tensorflow():
-  return tools.module("tensorflow")
-
-
-@pytest.fixture
-def no_download(monkeypatch):
-  """Nothing may be downloaded or generated any more."""
-  monkeypatch.setattr(
-    prepare_lib, "_download", lambda *_: pytest.fail("downloads what is there already")
-  )
-
-
-def _generate(data_dir, file_format):
-  """Prepares the tiny dataset in two files a split; returns its folder."""
-  builder = PrepareTiny(data_dir=data_dir, file_format=file_format)
-  config = tfds.download.DownloadConfig(try_download_gcs=False, num_shards=2)
-  builder.download_and_prepare(download_config=config)
-  return pathlib.Path(builder.data_path)
-
-
-def _pretend(data_dir, file_format):
-  """Prepares digits and renames its files, as if in another format, which takes no TensorFlow."""
-  digits.prepare(data_dir)
-  folder = data_dir / "digits" / "1.0.0"
-  for path in folder.iterdir():
-    content = path.read_bytes().replace(b'"digits"', b'"pretended"')
-    content = content.replace(b'"array_record"', b'"%s"' % file_format.encode())
-    path.unlink()
-    name = path.name.replace("array_record", file_format).replace("digits", "pretended")
-    (folder / name).write_bytes(content)
-  (data_dir / "digits").rename(data_dir / "pretended")
-  return data_dir / "pretended" / "1.0.0"
-
-
-def _state(folder):
-  return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
-
-
-def _fails(name, data_dir, sentence):
-  """Asserts on the whole message."""
-  with pytest.raises(ValueError) as raised:
-    prepare(name, str(data_dir))
-  assert re.fullmatch(sentence, str(raised.value)), str(raised.value)
-
-
-# Without TensorFlow.
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.mark.parametrize("name", ["digits", "digits:1.0.0"])
@@ -156,270 +23,33 @@ def test_digits_by_default(tmp_path, without_tensorflow):
 
 
 def test_array_record_stays_as_it_is(data_dir, without_tensorflow, no_download):
-  folder = _generate(data_dir, "array_record")
-  before = _state(folder)
+  folder = generate(data_dir, "array_record")
+  before = state(folder)
   assert prepare("prepare_tiny", str(data_dir)) == str(folder)
-  assert _state(folder) == before
+  assert state(folder) == before
 
 
 @pytest.mark.parametrize("name", ["mnist", "imagenet2012", "pretended"])
 def test_tensorflow_is_missing(name, data_dir, without_tensorflow):
-  folder = _pretend(data_dir, "tfrecord")
-  before = _state(folder)
-  _fails(
+  folder = pretend(data_dir, "tfrecord")
+  before = state(folder)
+  fails(
     name,
     data_dir,
     rf"preparing '{name}' takes TensorFlow, once: pip install 'apprentice-jax\[prepare\]'\.",
   )
-  assert _state(folder) == before and len(list(data_dir.iterdir())) == 1
+  assert state(folder) == before and len(list(data_dir.iterdir())) == 1
 
 
 def test_code_that_cannot_be_imported(data_dir, monkeypatch, without_tensorflow):
   monkeypatch.setitem(sys.modules, "pandas", None)
-  _fails("dices", data_dir, "preparing 'dices' takes TensorFlow, once: pip install .*")
+  fails("dices", data_dir, "preparing 'dices' takes TensorFlow, once: pip install .*")
 
 
 def test_unknown(data_dir, without_tensorflow):
-  _fails(
+  fails(
     "fashion-mnist/a:1.2.3",
     data_dir,
     "tfds has no dataset 'fashion-mnist': did you mean 'fashion_mnist'.*[?]",
   )
-  _fails("qqq", data_dir, r"tfds has no dataset 'qqq': see tensorflow.org/datasets/catalog\.")
-
-
-# Converting.
-
-
-def _check(data_dir, tmp_path):
-  """Asserts that the dataset is what preparing it as ArrayRecord in the first place gives."""
-  _generate(tmp_path / "direct", "array_record")
-  for split, size in SIZES.items():
-    dataset = sources.load("prepare_tiny", split, str(data_dir))
-    direct = sources.load("prepare_tiny", split, str(tmp_path / "direct"))
-    np.testing.assert_array_equal(dataset.images, direct.images)
-    np.testing.assert_array_equal(dataset.labels, direct.labels)
-    assert dataset.class_names == direct.class_names == ("cat", "dog", "eel")
-    assert len(dataset.labels) == size
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file_format", ["tfrecord", "parquet"])
-def test_another_format_is_converted(file_format, data_dir, tmp_path, with_tensorflow, no_download):
-  folder = _generate(data_dir, file_format)
-  before = _state(folder)
-  assert prepare("prepare_tiny", str(data_dir)) == str(folder)
-  _check(data_dir, tmp_path)
-  after = _state(folder)
-  assert len(after) == len(before) + 2 * len(SIZES)
-  for name in before.keys() - {"dataset_info.json"}:
-    assert after[name] == before[name]
-  # TensorFlow still reads what it could read.
-  read = tfds.load("prepare_tiny", split="train", data_dir=data_dir)
-  assert len(list(read)) == SIZES["train"]
-  prepare("prepare_tiny", str(data_dir))
-  assert _state(folder) == after
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", [0, 1, 3, "info"])
-def test_interrupted(stop, data_dir, tmp_path, monkeypatch, with_tensorflow, no_download):
-  folder = _generate(data_dir, "tfrecord")
-  before, written = _state(folder), []
-  write = file_adapters.ArrayRecordFileAdapter.write_examples
-
-  def interrupted_write(path, iterator):
-    if len(written) == stop:
-      pathlib.Path(path).write_bytes(b"half a file")
-      raise KeyboardInterrupt
-    written.append(path)
-    return write(path, iterator)
-
-  def interrupt(*_):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patch:
-    patch.setattr(file_adapters.ArrayRecordFileAdapter, "write_examples", interrupted_write)
-    if stop == "info":
-      patch.setattr(dataset_info, "get_dataset_info_json", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-      prepare("prepare_tiny", str(data_dir))
-  halfway = _state(folder)
-  assert {name: halfway.get(name) for name in before} == before
-  assert not [name for name in halfway if "incomplete" in name]
-  assert len(halfway) == len(before) + len(written)
-  with pytest.raises(ValueError, match="prepared as tfrecord, not as ArrayRecord"):
-    sources.load("prepare_tiny", "train", str(data_dir))
-  prepare("prepare_tiny", str(data_dir))
-  _check(data_dir, tmp_path)
-  after = _state(folder)  # What was written is not written again.
-  assert all(after[name] == halfway[name] for name in halfway.keys() - {"dataset_info.json"})
-
-
-@pytest.mark.slow
-def test_a_file_that_lacks_examples(data_dir, with_tensorflow, no_download):
-  folder = _generate(data_dir, "tfrecord")
-  path = folder / "prepare_tiny-train.tfrecord-00001-of-00002"
-  records = list(with_tensorflow.data.TFRecordDataset(str(path)).as_numpy_iterator())
-  with with_tensorflow.io.TFRecordWriter(str(path)) as writer:
-    for record in records[1:]:
-      writer.write(record)
-  _fails(
-    "prepare_tiny",
-    data_dir,
-    rf"'prepare_tiny' cannot be prepared: {path} holds {len(records) - 1} examples instead of "
-    f"{len(records)}",
-  )
-  assert not (folder / path.name.replace("tfrecord", "array_record")).exists()
-
-
-@pytest.mark.slow
-def test_a_damaged_file(data_dir, with_tensorflow, no_download):
-  path = _generate(data_dir, "tfrecord") / "prepare_tiny-train.tfrecord-00001-of-00002"
-  path.write_bytes(path.read_bytes()[:-5])
-  _fails("prepare_tiny", data_dir, "'prepare_tiny' cannot be prepared: .*truncated record.*")
-  path.unlink()
-  _fails("prepare_tiny", data_dir, f"'prepare_tiny' cannot be prepared: .*{path.name}; No such .*")
-
-
-@pytest.mark.slow
-def test_a_format_that_cannot_be_read(data_dir, with_tensorflow, no_download):
-  _pretend(data_dir, "riegeli")
-  _fails("pretended", data_dir, "preparing 'pretended' takes a missing package: .*'riegeli'")
-
-
-# Downloading.
-
-
-@pytest.mark.slow
-def test_download(data_dir, tmp_path, with_tensorflow):
-  assert prepare("prepare_tiny", str(data_dir / "new")) == str(
-    data_dir / "new" / "prepare_tiny" / "1.0.0"
-  )
-  _check(data_dir / "new", tmp_path)
-
-
-@pytest.mark.slow
-def test_home(tmp_path, monkeypatch, with_tensorflow):
-  monkeypatch.setenv("HOME", str(tmp_path))
-  assert prepare("prepare_tiny", "~/data") == str(tmp_path / "data" / "prepare_tiny" / "1.0.0")
-  assert not pathlib.Path("~").exists()
-  _check(tmp_path / "data", tmp_path)
-
-
-def _retried():
-  """What requests raises when it cannot reach a server."""
-  reason = urllib3.exceptions.NewConnectionError(None, "no such server")
-  return requests.ConnectionError(urllib3.exceptions.MaxRetryError(None, "/file", reason))
-
-
-@pytest.mark.parametrize(
-  "failure, sentence",
-  [
-    (_retried(), "'prepare_tiny' cannot be prepared: .*no such server"),
-    (requests.Timeout("too slow"), "'prepare_tiny' cannot be prepared: too slow"),
-    (DownloadError("HTTP code: 404."), "'prepare_tiny' cannot be prepared: HTTP code: 404."),
-    (NonMatchingChecksumError("x:\n  bad"), "'prepare_tiny' cannot be prepared: x: bad"),
-    (ExtractError("bad zip"), "'prepare_tiny' cannot be prepared: bad zip"),
-    (OSError(errno.ENOSPC, "disk is full"), "'prepare_tiny' cannot be prepared: .*disk is full"),
-    (RuntimeError("write() failed"), r"'prepare_tiny' cannot be prepared: write\(\) failed"),
-    (AssertionError("too old"), "'prepare_tiny' cannot be prepared: too old"),
-    (ImportError("no zzz"), "preparing 'prepare_tiny' takes a missing package: no zzz"),
-  ],
-)
-def test_failures(failure, sentence, data_dir, monkeypatch, with_tensorflow):
-  monkeypatch.setattr(PrepareTiny, "failure", failure)
-  _fails("prepare_tiny", data_dir, sentence)
-  monkeypatch.setattr(PrepareTiny, "failure", None)
-  prepare("prepare_tiny", str(data_dir))  # It goes through once the cause is gone.
-
-
-@pytest.mark.slow
-def test_a_folder_that_cannot_be_written(tmp_path, with_tensorflow):
-  (tmp_path / "file").touch()
-  sentence = "'prepare_tiny' cannot be prepared: .*Not a directory.*"
-  _fails("prepare_tiny", tmp_path / "file", sentence)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("left", [(), ("features.json", "label.labels.txt")])
-def test_a_folder_that_is_taken(left, data_dir, with_tensorflow):
-  folder = _generate(data_dir, "array_record")
-  for path in folder.iterdir():
-    if path.name not in left:
-      path.unlink()
-  sentence = f"{folder} holds no whole dataset: move it away or use another data_dir."
-  _fails("prepare_tiny", data_dir, sentence)
-
-
-@pytest.mark.slow
-def test_no_such_version_or_config(data_dir, with_tensorflow):
-  _fails(
-    "prepare_tiny:9.9.9",
-    data_dir,
-    r"'prepare_tiny:9.9.9' cannot be prepared: Dataset prepare_tiny cannot be loaded at version "
-    r"9.9.9, only: 1.0.0\.",
-  )
-  _fails(
-    "imagenet_resized/9x9",
-    data_dir,
-    "'imagenet_resized/9x9' cannot be prepared: BuilderConfig 9x9 not found .* 8x8.*",
-  )
-  assert not list(data_dir.iterdir())
-
-
-# By hand.
-
-_BY_HAND = """'prepare_by_hand' has to be downloaded by hand:
-  Put images.zip into manual_dir,
-  see https://example.org.
-manual_dir is {folder} ({state}). Run the same command again afterwards."""
-
-
-@pytest.mark.slow
-def test_by_hand(data_dir, with_tensorflow):
-  folder = data_dir / "downloads" / "manual"
-  message = re.escape(_BY_HAND.format(folder=folder, state="STATE"))
-  _fails("prepare_by_hand", data_dir, message.replace("STATE", "which is empty"))
-  folder.mkdir()
-  (folder / "another").touch()
-  _fails("prepare_by_hand", data_dir, message.replace("STATE", ".*No such file.*images.zip.*"))
-  (folder / "images.zip").touch()
-  prepare("prepare_by_hand", str(data_dir))
-  assert len(sources.load("prepare_by_hand", "train", str(data_dir)).labels) == SIZES["train"]
-
-
-def _tar(path, files):
-  with tarfile.open(path, "w") as tar:
-    for name, content in files.items():
-      entry = tarfile.TarInfo(name)
-      entry.size = len(content)
-      tar.addfile(entry, io.BytesIO(content))
-
-
-@pytest.mark.slow
-def test_imagenet(data_dir, with_tensorflow):
-  folder = data_dir / "downloads" / "manual"
-  train, val = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-  message = (
-    r"'imagenet2012' has to be downloaded by hand:\n  manual_dir should contain two files: "
-    rf"{train} and\n  {val}.\n  .* https://image-net.org/download-images (.|\n)*\n"
-    rf"manual_dir is {folder} \(without STATE\). Run the same command again afterwards\."
-  )
-  _fails("imagenet2012", data_dir, message.replace("STATE", f"{train} and {val}"))
-  assert not list(data_dir.iterdir())
-  random = np.random.RandomState(0)
-  folder.mkdir(parents=True)
-  names = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 4)]
-  _tar(folder / val, {name: _encoded(random, (30, 40), "JPEG") for name in names})
-  # tfds alone would prepare the other split and be content.
-  _fails("imagenet2012", data_dir, message.replace("STATE", train))
-  wnids = {"n01440764": 2, "n15075141": 3}
-  for wnid, count in wnids.items():
-    images = {f"{wnid}_{i}.JPEG": _encoded(random, (30 + i, 40), "JPEG") for i in range(count)}
-    _tar(folder / f"{wnid}.tar", images)
-  _tar(folder / train, {f"{wnid}.tar": (folder / f"{wnid}.tar").read_bytes() for wnid in wnids})
-  prepare("imagenet2012", str(data_dir))
-  examples = encoded.load("imagenet2012", "train", str(data_dir))
-  assert sorted(label for _, label in examples.read(range(5))) == [0, 0, 999, 999, 999]
-  assert len(encoded.load("imagenet2012", "validation", str(data_dir))) == 3
+  fails("qqq", data_dir, r"tfds has no dataset 'qqq': see tensorflow.org/datasets/catalog\.")
