@@ -91,6 +91,8 @@ TRIALS = {
   # How long, and on which images.
   "30-epochs": Trial("recipe.student.epochs=30"),
   "new-images": Trial("data.augmentation_epochs=15"),
+  # The student's accuracy on training images is hardly above: it may want easier ones.
+  "pad-2": Trial("data.pad=2"),
   # How the student learns.
   "no-decay": Trial("recipe.student.weight_decay=0"),
   "decay-5e-4": Trial("recipe.student.weight_decay=5e-4"),
