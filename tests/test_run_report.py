@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from apprentice_jax import config as configs
@@ -72,6 +73,22 @@ def test_accuracy_of_each_class_and_the_confusion_matrix_are_scikit_learns(tmp_p
   _, *rows = table(text, "Accuracy by class")
   assert [row[3] for row in rows] == [f"{100 * r:.2f}" for r in recall]
   assert [int(row[1]) for row in rows] == np.bincount(label).tolist()
+
+
+@pytest.mark.parametrize("right, count", [(0, 4), (1, 4), (4, 4), (182, 360), (8703, 10000)])
+def test_the_interval_is_scipys(right, count):
+  wanted = binomtest(right, count).proportion_ci(method="wilson")
+  assert report.wilson(right, count) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("count, few", [(4, True), (1000, False)])
+def test_an_accuracy_of_few_images_has_its_interval(count, few, tmp_path):
+  workdir = finished(tmp_path)
+  (workdir / "result.json").write_text(json.dumps({"test_accuracy": 0.0, "test_count": count}))
+  sentence = "4 images are few: the accuracy on many would be between 0% and 49% (95% interval"
+  # It is printed at the end of a run, too.
+  for text in (report.write_run(workdir), (workdir / "report.md").read_text()):
+    assert (sentence in text) == few and ("among 4 classes gives 25.0%" in text) == few
 
 
 def test_mistakes_are_the_wrong_predictions_by_confidence(tmp_path):

@@ -41,7 +41,7 @@ def run(given):
     workdir = pathlib.Path(given.workdir)
     finished = result(workdir) is not None
     # A package that the exports need should not be missed after hours of training.
-    finish.check(config)
+    finish.check(config, chosen="export" in changed)
     splits = open_splits(config.data)
     api.train(config, given.workdir, splits=splits)
     if finished and cluster.first():

@@ -29,6 +29,11 @@ from apprentice_jax.models.traced import Layer, traced
 from apprentice_jax.models.wrap import KEY, QuantizedModule, plan_of, quantize
 
 OPTIONS = ("width", "dtype", "norm_axis")  # keywords that a function may take
+_WITHOUT = {  # what leaves each at the value that every function can do without
+  "width": "--config.student.width=1.0 --config.teacher.width=1.0",
+  "dtype": "--config.dtype=float32",
+  "norm_axis": "--config.sync_batch_norm=False",
+}
 ENDS = Quantization().full_precision  # of our ResNets; here they mean the first and the last layer
 _COLLECTIONS = ("params", "batch_stats")  # that a network may keep between steps
 _NOTES = ("health", "accumulators", "intermediates")  # that last for one call
@@ -91,7 +96,7 @@ def imported_network(
     num_classes: outputs.
     quantization: precision and quantizers. `ENDS` stands for the first and the last layer.
     width, dtype, norm_axis: see `residual.resnet`; the function takes the keyword if the value is
-      not the default.
+      not the default. A width of 1.0 leaves the function's own default.
 
   Raises:
     BrokenContract: no such function, or it is none as asked for; the message goes on from the name.
@@ -102,16 +107,20 @@ def imported_network(
       "cannot take quantization.residual: put apprentice_jax.activation before the additions."
     )
   given = {"width": width, "dtype": dtype, "norm_axis": norm_axis}
-  takes = inspect.signature(build).parameters.values()
-  names = {p.name for p in takes if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-  if any(p.kind == p.VAR_KEYWORD for p in takes):
+  takes = inspect.signature(build).parameters
+  named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+  names = {name for name, parameter in takes.items() if parameter.kind in named}
+  if any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in takes.values()):
     names |= {*OPTIONS}
   for option, usual in zip(OPTIONS, (1.0, jnp.float32, None)):
     if given[option] != usual and option not in names:
       raise BrokenContract(
         f"takes no {option}, and the config's is {_shown(given[option])}: give the function this "
-        f"keyword, or set the field back to {_shown(usual)}."
+        f"keyword, or set {_WITHOUT[option]}."
       )
+  # A module's own width may be a number of channels, which the factor 1.0 is not.
+  if width == 1.0 and "width" in takes and takes["width"].default is not inspect.Parameter.empty:
+    names.remove("width")
   options = tuple((option, given[option]) for option in OPTIONS if option in names)
   result = ImportedNetwork(name, build, num_classes, quantization, options)
   # Built now, so that a broken contract is known now.

@@ -52,7 +52,7 @@ def check_format(network: str, name: str):
   if name != "stablehlo":
     raise ConfigError(
       f"{network} is a network of your own, and the format {name} needs the layers of one of "
-      "ours, such as config.student.name=resnet20: --format=stablehlo writes it."
+      "ours, such as config.student.name=resnet20: choose stablehlo."
     )
 
 

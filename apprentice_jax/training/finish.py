@@ -8,12 +8,38 @@ from apprentice_jax.data.splits import Splits
 from apprentice_jax.deploy import registry, web
 from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.models.imported import is_imported
 from apprentice_jax.training import cluster
+from apprentice_jax.training.export import check_format
 from apprentice_jax.training.workdir import disk_errors
 
 
-def check(config):
-  """Raises ConfigError if a format of ``config.export`` takes a package that is not installed."""
+def formats(config) -> tuple[str, ...]:
+  """The formats of ``config.export``; a network of the user's own is left as StableHLO instead."""
+  own = config.export and is_imported(config.student.name)
+  return ("stablehlo",) if own else tuple(config.export)
+
+
+def check(config, chosen: bool = True):
+  """Checks ``config.export``, and prints which format stands in for another.
+
+  Args:
+    config: the run's.
+    chosen: the user has named the formats; otherwise a config file has.
+
+  Raises:
+    ConfigError: a format takes a package that is not installed, or cannot hold the network.
+  """
+  if is_imported(config.student.name):
+    others = [name for name in config.export if name != "stablehlo"]
+    if others and chosen:
+      check_format(f"config.student.name={config.student.name}", others[0])
+    if others and cluster.first():
+      print(
+        f"{config.student.name} is a network of your own: it is left as StableHLO instead of "
+        f"{', '.join(others)}."
+      )
+    return
   if "onnx" in config.export and not importlib.util.find_spec("onnx"):
     raise ConfigError(
       "config.export names onnx, which is not installed: pip install "
@@ -36,10 +62,10 @@ def write(config, workdir: pathlib.Path, splits: Splits):
   with disk_errors(workdir):
     cluster.on_first(lambda: _report(config, workdir, splits))
     # What is there stays: a finished run that is started again writes only what is missing.
-    missing = cluster.share([name for name in config.export if not _whole(_file(workdir, name))])
+    missing = cluster.share([name for name in formats(config) if not _whole(_file(workdir, name))])
     if missing:
       _export(config, workdir, missing)
-  for path in (_file(workdir, name) for name in config.export):
+  for path in (_file(workdir, name) for name in formats(config)):
     if cluster.first() and path.exists():
       print(f"student: {path}, {registry.size(path):,} bytes")
 

@@ -18,7 +18,6 @@ from apprentice_jax.models.norm import BatchNorm
 from apprentice_jax.models.precision import matches
 from apprentice_jax.models.residual import ResNet, variable_shapes
 from apprentice_jax.training import cluster, teachers
-from apprentice_jax.training.export import check_format
 from apprentice_jax.training.networks import located, model, output_names, trained
 from apprentice_jax.training.optimizer import shortened
 from apprentice_jax.training.recipes import recipe, recipes_of
@@ -111,9 +110,6 @@ def _checked_data(config, splits: Splits, recipes, begun: bool):
   for which, network in {**trains, "teacher": teacher}.items():
     if isinstance(network, ImportedNetwork):
       _check_imported(config, which, network, tuple(map(int, shape)))
-  if isinstance(trains["student"], ImportedNetwork):
-    for name in config.export:
-      check_format(f"config.student.name={config.student.name}", name)
   check_norms(config, trains, shape)
   # Patterns of layers in full precision: one that matches nothing is a mistake in spelling.
   if isinstance(trains["student"], ImportedNetwork):
@@ -179,8 +175,8 @@ def _check_images(config, splits: Splits):
       )
   if config.batch_size > data.size:
     raise ConfigError(
-      f"config.batch_size is {config.batch_size}, but {config.data.name} has only "
-      f"{data.size} training examples."
+      f"config.batch_size is {config.batch_size}, but {config.data.name} has only {data.size} "
+      f"training examples: set --config.batch_size={_smaller(data.size)}, or add examples."
     )
   if len(data.class_names) < 2:
     raise ConfigError(
@@ -341,3 +337,9 @@ def _place(config) -> str:
 
 def _within(name: str) -> str:
   return "the folder itself" if name == "." else name
+
+
+def _smaller(size: int) -> int:
+  """The largest power of two within a number of images that the devices can share."""
+  devices = jax.device_count()
+  return max(1 << (size // devices).bit_length() - 1, 1) * devices if size >= devices else size

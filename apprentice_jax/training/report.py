@@ -1,7 +1,9 @@
 """The report of one run: report.md, report.html and pictures; `study.report` writes a study's."""
 
 import json
+import math
 import pathlib
+import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +17,7 @@ from apprentice_jax.training.workdir import read_starts
 
 LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it is a picture
 LARGEST_PICTURE = 100
+FEW = 1000  # scored images, below which an accuracy wants its interval
 LISTED = 30  # classes or pairs of classes, at most
 MISTAKES = 12  # pictures
 MISTAKES_FILE = "mistakes.png"
@@ -42,6 +45,7 @@ def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None)
   head = [
     Heading(f"{network}, scheme {scheme}, on {config['data.name']}", 1),
     Table("", ["result", "value"], results),
+    *_caution(result, config["eval.final"], read_or_none(workdir / "classes.json", json.loads)),
   ]
   blocks = [*head]
   if plots.run_curves(records, workdir / "curves.png"):
@@ -74,6 +78,29 @@ def _value(key: str, value) -> str:
   if key.endswith(("accuracy", "agreement")):
     return f"{value:.2%}"
   return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _caution(result: dict, split: str, class_names) -> list[Text]:
+  """How much an accuracy of few images says."""
+  count = result[f"{split}_count"]
+  if count >= FEW:
+    return []
+  low, high = wilson(round(result[f"{split}_accuracy"] * count), count)
+  text = (
+    f"{count:,} images are few: the accuracy on many would be between {low:.0%} and {high:.0%} (95% "
+    "interval, Wilson's)."
+  )
+  if class_names:
+    text += f" Guessing among {len(class_names):,} classes gives {1 / len(class_names):.1%}."
+  return [Text(text)]
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+  """The 95% interval of a share that was seen as ``right`` of ``count`` (E. B. Wilson, 1927)."""
+  share, spread = right / count, statistics.NormalDist().inv_cdf(0.975) ** 2 / count
+  centre = share + spread / 2
+  half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+  return max(centre - half, 0) / (1 + spread), min((centre + half) / (1 + spread), 1.0)
 
 
 def _answers(workdir: pathlib.Path, split: str, images) -> list:

@@ -138,7 +138,8 @@ ROWS = [
   Row(
     "a batch larger than the set",
     TRAIN + "--config.batch_size=2048",
-    "config.batch_size is 2048, but digits has only 1437 training examples.",
+    "config.batch_size is 2048, but digits has only 1437 training examples: set "
+    "--config.batch_size=1024, or add examples.",
   ),
   Row(
     "an empty batch",

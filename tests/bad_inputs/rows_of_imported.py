@@ -82,15 +82,15 @@ ROWS = [
   broken(
     "an own network in bfloat16",
     "good",
-    "takes no dtype, and the config's is bfloat16: give the function this keyword, or set the "
-    "field back to float32.",
+    "takes no dtype, and the config's is bfloat16: give the function this keyword, or set "
+    "--config.dtype=float32.",
     "--config.dtype=bfloat16",
   ),
   Row(
     "the width of an own network",
     WIDE + "broken_networks:good",
     "config.student.name=broken_networks:good takes no width, and the config's is 0.25: give the "
-    "function this keyword, or set the field back to 1.0.",
+    "function this keyword, or set --config.student.width=1.0 --config.teacher.width=1.0.",
   ),
   Row(
     "the shortcut of an own network",
@@ -103,6 +103,6 @@ ROWS = [
     "an own network as C code",
     OWN + "broken_networks:good --config.export=('c',)",
     "config.student.name=broken_networks:good is a network of your own, and the format c needs the "
-    "layers of one of ours, such as config.student.name=resnet20: --format=stablehlo writes it.",
+    "layers of one of ours, such as config.student.name=resnet20: choose stablehlo.",
   ),
 ]

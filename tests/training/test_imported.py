@@ -18,11 +18,12 @@ from runs import begin, final_state, tiny
 import apprentice_jax
 from apprentice_jax.data import sources
 from apprentice_jax.deploy import cost
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.models import health
 from apprentice_jax.models.imported import imported_network
 from apprentice_jax.models.precision import Precision, Quantization
 from apprentice_jax.quantizers import twn
-from apprentice_jax.training import compiled, export, networks
+from apprentice_jax.training import compiled, export, finish, networks
 from apprentice_jax.training.program import initialiser
 from apprentice_jax.training.records import read_records
 from apprentice_jax.training.workdir import workdir_config
@@ -58,6 +59,32 @@ def test_what_is_trained_is_the_quantized_module(trained):
   np.testing.assert_allclose(
     apprentice_jax.load(workdir / "own.stablehlo").logits(data.images[:50]), logits[:50], atol=1e-4
   )
+
+
+def test_a_modules_own_width_is_left_as_it_is(monkeypatch):
+  """It may be a number of channels; where a function wants a width, it gets the config's."""
+  class_of_ints = lambda num_classes, width=24: plain_networks.Net(num_classes)
+  factor = lambda num_classes, width: plain_networks.Net(num_classes)
+  monkeypatch.setattr(plain_networks, "ints", class_of_ints, raising=False)
+  monkeypatch.setattr(plain_networks, "factor", factor, raising=False)
+  made = lambda name, width: dict(
+    imported_network(f"plain_networks:{name}", 10, TERNARY, width=width).options
+  )
+  assert "width" not in made("ints", 1.0) and made("ints", 0.5)["width"] == 0.5
+  assert made("factor", 1.0)["width"] == 1.0
+
+
+@pytest.mark.parametrize("formats", [("packed", "onnx"), ("stablehlo",), ()])
+def test_an_own_network_is_left_as_stablehlo(formats, capsys):
+  """A config file may name formats that it cannot have; the user may not."""
+  config = own(export=formats)
+  finish.check(config, chosen=False)
+  said = capsys.readouterr().out
+  assert finish.formats(config) == (("stablehlo",) if formats else ())
+  assert ("left as StableHLO instead of packed, onnx." in said) == ("packed" in formats)
+  if "packed" in formats:
+    with pytest.raises(ConfigError, match="the format packed needs the layers of one of ours"):
+      finish.check(config)
 
 
 def test_health_and_cost(trained):
