@@ -315,7 +315,11 @@ def line(config, splits: Splits) -> str:
     name = splits.name(role)
     if name and (name != wanted or role == "test" and splits.siblings):
       which = "training" if role == "train" else role
-      parts.append(f"the {which} images are those of {_within(name)}")
+      parts.append(
+        f"the classes are the folders of {_place(config)}"
+        if name == "."
+        else f"the {which} images are those of {name}"
+      )
   if others := splits.siblings:
     parts.append(
       f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "

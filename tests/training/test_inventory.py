@@ -71,9 +71,7 @@ def begun(workdir, config):
       (("", 10),),
       dict(data__test_share=0.2),
       "data: 16 training and 4 test images of 2 classes in {root}; the test images are 0.2 of all, "
-      "as there is no other test set (config.data.test_share); the training images are those of "
-      "the "
-      "folder itself",
+      "as there is no other test set (config.data.test_share); the classes are the folders of {root}",
     ),
     (
       (("training", 10), ("valid", 1)),
