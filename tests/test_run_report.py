@@ -85,7 +85,7 @@ def test_the_interval_is_scipys(right, count):
 def test_an_accuracy_of_few_images_has_its_interval(count, few, tmp_path):
   workdir = finished(tmp_path)
   (workdir / "result.json").write_text(json.dumps({"test_accuracy": 0.0, "test_count": count}))
-  sentence = "4 images are few: the accuracy on many would be between 0% and 49% (95% interval"
+  sentence = "4 images are few: on many the accuracy is likely between 0% and 49% (Wilson's 95%"
   # It is printed at the end of a run, too.
   for text in (report.write_run(workdir), (workdir / "report.md").read_text()):
     assert (sentence in text) == few and ("among 4 classes gives 25.0%" in text) == few

@@ -87,8 +87,8 @@ def _caution(result: dict, split: str, class_names) -> list[Text]:
     return []
   low, high = wilson(round(result[f"{split}_accuracy"] * count), count)
   text = (
-    f"{count:,} images are few: the accuracy on many would be between {low:.0%} and {high:.0%} (95% "
-    "interval, Wilson's)."
+    f"{count:,} images are few: on many the accuracy is likely between {low:.0%} and {high:.0%} "
+    "(Wilson's 95% interval)."
   )
   if class_names:
     text += f" Guessing among {len(class_names):,} classes gives {1 / len(class_names):.1%}."

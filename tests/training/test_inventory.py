@@ -71,7 +71,8 @@ def begun(workdir, config):
       (("", 10),),
       dict(data__test_share=0.2),
       "data: 16 training and 4 test images of 2 classes in {root}; the test images are 0.2 of all, "
-      "as there is no other test set (config.data.test_share); the classes are the folders of {root}",
+      "as there is no other test set (config.data.test_share); the classes are the folders of "
+      "{root}",
     ),
     (
       (("training", 10), ("valid", 1)),
