@@ -1,6 +1,11 @@
-"""What `study --status` says of a study that is running."""
+"""What `study --status` says of a study that is running, and of one that was interrupted."""
 
+import fcntl
 import os
+import socket
+import subprocess
+import sys
+import threading
 
 import pytest
 from made_study import accuracy, config_of, made
@@ -8,6 +13,7 @@ from made_study import accuracy, config_of, made
 from apprentice_jax import cli
 from apprentice_jax.study import cells, progress
 from apprentice_jax.study.variations import Variation
+from apprentice_jax.training import workdir
 
 
 def test_status_of_a_study_that_another_process_runs(tmp_path, capsys):
@@ -18,7 +24,8 @@ def test_status_of_a_study_that_another_process_runs(tmp_path, capsys):
   last = os.stat(running / "metrics.jsonl").st_mtime
   os.utime(running / "metrics.jsonl", (last - 100, last - 100))
   before = {p: p.read_bytes() for p in study.rglob("*") if p.is_file()}
-  assert cli.main(["study", "--status", f"--workdir={study}"]) == 0
+  with holding(running):
+    assert cli.main(["study", "--status", f"--workdir={study}"]) == 0
   out = capsys.readouterr().out.splitlines()
   # 10 seconds at seed 0 of both; four of the running one's are over.
   assert out[0] == "6 of 8 cells done, about 0:16 left"
@@ -32,9 +39,74 @@ def test_status_of_a_study_that_another_process_runs(tmp_path, capsys):
     ["B", "8A,2W", "84.00", "waiting"],
   ]
   assert out[6].startswith("baseline-8A2W-seed1: epoch 4.00 of 30, last record 1:4")
+  (running / "lock").unlink()
   assert {p: p.read_bytes() for p in study.rglob("*") if p.is_file()} == before
   assert cli.main(["study", "--status", f"--workdir={running}"]) == 2
   assert f"apprentice: {running} holds a training run, not a study." in capsys.readouterr().err
+
+
+class holding:
+  """Another process holds a workdir, and is killed at the end."""
+
+  PROGRAM = """if True:
+    import fcntl, socket, sys, time
+    file = open(sys.argv[1], "a")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("process 1 on " + socket.gethostname(), file=file, flush=True)
+    print("held", flush=True)
+    time.sleep(600)
+  """
+
+  def __init__(self, run):
+    self._command = [sys.executable, "-c", self.PROGRAM, str(run / "lock")]
+
+  def __enter__(self):
+    self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+    assert self._process.stdout.readline() == "held\n"
+
+  def __exit__(self, *_):
+    self._process.kill()
+    self._process.communicate()
+
+
+def test_a_cell_runs_only_while_a_process_holds_it(tmp_path):
+  study = made(tmp_path / "study", config_of(seeds=(0,), cells=("student", "baseline")))
+  run, lock = (study / "cells" / "baseline-8A2W-seed0" / name for name in ("", "lock"))
+  (run / "result.json").unlink()
+
+  def said():
+    lines = progress.status(study).splitlines()
+    return lines[-2].split()[-1], lines[-1].removeprefix("baseline-8A2W-seed0: ")
+
+  # Ten steps an epoch, four of thirty epochs.
+  begun = ("begun", "begun, 40 of 300 steps: the same command continues")
+  assert said() == begun
+  with holding(run):
+    assert said()[0] == "running" and said()[1].startswith("epoch 4.00 of 30, last record 0:0")
+  # It was killed, and its lock file still names it.
+  assert lock.read_text() and said() == begun
+  with workdir.writing(run):
+    assert said()[0] == "running"
+  assert lock.read_text() == "" and said() == begun  # as after a SIGTERM
+  # Another machine's lock may not reach here: its newest file tells.
+  lock.write_text("process 1 on elsewhere")
+  assert socket.gethostname() != "elsewhere" and said()[0] == "running"
+  old = os.stat(lock).st_mtime - 2 * progress.RECENT
+  os.utime(lock, (old, old))
+  assert said()[0] == "running"
+  os.utime(run / "metrics.jsonl", (old, old))
+  assert said() == begun
+  (run / "metrics.jsonl").unlink()
+  assert said() == ("begun", "begun: the same command continues")
+
+
+def test_a_look_at_the_status_stops_no_run(tmp_path):
+  (tmp_path / "lock").touch()
+  with (tmp_path / "lock").open() as look:
+    fcntl.flock(look, fcntl.LOCK_SH)
+    threading.Timer(0.02, look.close).start()
+    with workdir.writing(tmp_path):
+      assert workdir.held(tmp_path)
 
 
 def test_time_left_is_that_of_cells_alike():

@@ -10,18 +10,21 @@ from apprentice_jax.study import cells, results
 from apprentice_jax.study.cells import Cell
 from apprentice_jax.training import recipes
 from apprentice_jax.training.records import read_records
-from apprentice_jax.training.workdir import result
+from apprentice_jax.training.workdir import LOCK, held, result
+
+METRICS = "metrics.jsonl"
+RECENT = 600.0  # seconds since its last sign of work, after which another machine's run is over
 
 
 class Status(NamedTuple):
   """Of one cell.
 
   Attributes:
-    state: "done", "running" (or begun, and interrupted), "waiting", or "given": a network of the
+    state: "done", "running", "begun" (and interrupted), "waiting", or "given": a network of the
       user's own.
     accuracy: percent, of one that is done.
     seconds: spent on it.
-    epoch: of one that is running.
+    epoch, step: of the last record of one that has begun.
     age: seconds since its last record.
   """
 
@@ -29,6 +32,7 @@ class Status(NamedTuple):
   accuracy: float | None = None
   seconds: float = 0.0
   epoch: float = 0.0
+  step: int = 0
   age: float | None = None
 
 
@@ -38,7 +42,7 @@ def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
   Args:
     config: the study's.
     workdir: the study's.
-    running: cells that begin now; those that have begun count as running, too.
+    running: cells that begin now, or that the caller trains.
   """
   statuses = {}
   for cell in cells.cells(config):
@@ -56,9 +60,20 @@ def _read(place: pathlib.Path, split: str, running: bool) -> Status:
     return Status("waiting")
   records = [r for r in read_records(place) if "epoch" in r]
   last = records[-1] if records else {}
-  # A run that was killed looks like one that runs, but for the age of its last record.
-  age = time.time() - (place / "metrics.jsonl").stat().st_mtime if records else None
-  return Status("running", None, last.get("seconds", 0.0), last.get("epoch", 0.0), age)
+  age = time.time() - (place / METRICS).stat().st_mtime if records else None
+  state = "running" if running or _runs(place) else "begun"
+  return Status(
+    state, None, last.get("seconds", 0.0), last.get("epoch", 0.0), last.get("step", 0), age
+  )
+
+
+def _runs(place: pathlib.Path) -> bool:
+  """Whether a process trains in a workdir, as far as it can be known."""
+  if (holds := held(place)) is not None:
+    return holds
+  # Another machine's: what it wrote last says whether it is at work.
+  written = [path.stat().st_mtime for path in (place / LOCK, place / METRICS) if path.exists()]
+  return time.time() - max(written, default=0.0) < RECENT
 
 
 def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
@@ -85,7 +100,7 @@ def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
   left = [
     max(expected(cell) - p.seconds, 0.0)
     for cell, p in statuses.items()
-    if p.state in ("running", "waiting")
+    if p.state not in ("done", "given")
   ]
   # Towards the end there are fewer cells than places.
   return sum(left) / max(min(at_once, len(left)), 1)
@@ -128,11 +143,21 @@ def status(workdir) -> str:
   statuses = read(config, workdir)
   lines = [table(statuses, config.study.jobs)]
   for cell, p in statuses.items():
-    if p.state == "running":
+    if p.state in ("running", "begun"):
       epochs = recipes.student_recipe(cells.cell_config(config, cell)).epochs
-      recorded = f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age or 0)} ago"
-      lines.append(f"{cell.name}: {'no records yet' if p.age is None else recorded}")
+      lines.append(f"{cell.name}: {_detail(p, epochs)}")
   return "\n".join(lines)
+
+
+def _detail(p: Status, epochs: float) -> str:
+  """How far a cell of so many epochs is that has begun."""
+  if p.state == "begun":
+    # The last record has both, so their ratio is the number of steps an epoch.
+    reached = f", {p.step:,} of {round(p.step / p.epoch * epochs):,} steps" if p.step else ""
+    return f"begun{reached}: the same command continues"
+  if p.age is None:
+    return "no records yet"
+  return f"epoch {p.epoch:.2f} of {epochs:g}, last record {_clock(p.age)} ago"
 
 
 def _clock(seconds: float) -> str:

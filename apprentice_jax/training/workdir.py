@@ -11,6 +11,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 import warnings
 
 import jax
@@ -24,6 +25,7 @@ from apprentice_jax.training import cluster
 
 IMAGES_FILE = "images.json"  # the shape of the images, which classes.json does not have
 STARTS = "starts.jsonl"  # a line for each start of a run or study
+LOCK = "lock"  # held by the process that writes; it says which
 
 
 def claim(workdir: pathlib.Path, config):
@@ -187,22 +189,53 @@ def _locked(workdir: pathlib.Path):
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     # Appending, so that a run that is refused does not empty the holder's file.
-    file = (workdir / "lock").open("a+")
+    file = (workdir / LOCK).open("a+")
   except OSError as error:
     raise ConfigError(f"cannot write to the workdir {workdir}: {error.strerror}.") from None
   with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    taken = _locks(file, fcntl.LOCK_EX)
+    if not taken:
+      # `held` has a lock for a moment: a second try tells its look from a run.
+      time.sleep(0.1)
+      taken = _locks(file, fcntl.LOCK_EX)
+    if not taken:
       file.seek(0)
       raise ConfigError(
         f"another run is writing to {workdir} ({file.read().strip()}): wait for its "
         "end, or choose another --workdir."
-      ) from None
+      )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
-    yield
+    try:
+      yield
+    finally:
+      # An empty file tells other machines, too, that nobody holds it.
+      file.truncate(0)
+
+
+def held(workdir: pathlib.Path) -> bool | None:
+  """Whether a run holds workdir; None where this cannot be known: a run of another machine had it
+  last and did not let go, and its lock may not be visible here."""
+  try:
+    with (workdir / LOCK).open() as file:
+      if not _locks(file, fcntl.LOCK_SH):
+        return True
+      owner = file.read().strip()
+  except FileNotFoundError:
+    return False
+  except OSError:
+    return None
+  return None if owner and not owner.endswith(f" on {socket.gethostname()}") else False
+
+
+def _locks(file, kind: int) -> bool:
+  """Takes a lock on an open file if it can; closing the file lets go of it."""
+  try:
+    fcntl.flock(file, kind | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
 
 
 def result(workdir: pathlib.Path):
