@@ -96,6 +96,8 @@ def made(folder, config, leave=lambda cell: False):
         "bytes": size,
         "bops": size * 1000,
         "peak_bytes": 1,
+        "layers": 22,
+        "full_precision": "stem;head",
         "network": "resnet20",
         "workdir": f"cells/{cell.name}",
       }

@@ -10,7 +10,7 @@ from made_study import accuracy, config_of, made, table_after
 from pages import Page
 from scipy import stats
 
-from apprentice_jax.study import cells, merge, report
+from apprentice_jax.study import cells, merge, report, summary, tables
 from apprentice_jax.study.tables import NAMES
 from apprentice_jax.study.variations import Variation
 
@@ -58,7 +58,8 @@ def test_every_number_of_the_significance_table(reported):
     test = stats.ttest_rel(by(one, point), by(other, ""))
     low, high = test.confidence_interval(0.95)
     assert (
-      points == f"{np.mean(by(one, point)) - np.mean(by(other, '')):+.2f}" and seeds == "0, 1, 2"
+      points == f"{np.mean(by(one, point)) - np.mean(by(other, '')):+.2f}"
+      and seeds == "seeds 0, 1, 2"
     )
     assert interval == f"{low:+.2f} to {high:+.2f}"
     shown = lambda value: f"{value:.3f}" if value >= 0.001 else "<0.001"
@@ -89,8 +90,59 @@ def test_each_variation_stands_beside_the_base(reported):
       if (r["cell"], r["point"]) == (kind, point)
     }
     one, base = at(QUARTER), at("")
-    assert one.keys() == base.keys() == {"0", "1", "2"} and line["seeds"] == "0, 1, 2"
+    assert one.keys() == base.keys() == {"0", "1", "2"} and line["seeds"] == "seeds 0, 1, 2"
     assert line["points"] == f"{np.mean([one[s] - base[s] for s in one]):+.2f}"
+
+
+def test_sizes_and_layers_are_explained(reported):
+  _, text, _ = reported
+  assert "The size is that of the packed file.\n" in text
+  # The variation quantizes no other layers, so the precision has two places in one sentence.
+  assert (
+    f"\n\nAt 8A,2W and 8A,2W ({QUARTER}), 20 of 22 convolutions and dense layers are quantized; "
+    "stem and head stay in full precision.\n\n" in text
+  )
+
+
+def entry(network, precision, layers="", left=""):
+  rows = [{"bytes": 1000, "layers": layers, "full_precision": left}]
+  return summary.Entry("baseline", precision, "", network, {0: 50.0}, rows, None)
+
+
+def test_an_own_network_has_no_packed_file():
+  caption = lambda *entries: tables.accuracies(entries, {}, "images").caption
+  own, ours = entry("mynet:make at width 0.5", "8A,2W"), entry("resnet8", "8A,2W")
+  assert caption(ours).endswith("The size is that of the packed file.")
+  assert caption(own).endswith(
+    "The size is that of the weights at their bits, with float32 for scales and all the rest; no "
+    "packed file holds a network of your own."
+  )
+  assert caption(ours, own).endswith(
+    "The size is that of the packed file. Of a network of your own, it is that of the weights at "
+    "their bits, with float32 for scales and all the rest."
+  )
+
+
+def test_which_layers_are_quantized():
+  said = lambda *entries: [block.text for block in tables.layers(entries)]
+  left = [f"block{i}/conv" for i in range(10)]
+  assert (
+    said(
+      entry("n", "32A,32W", 12, ";".join(left)),  # of which nobody asks
+      entry("n", "8A,2W", 12, "block0/conv"),
+      entry("n", "4A,4W", 12, "block0/conv"),
+      entry("n", "8A,4W", 12, ""),
+      entry("n", "8A,8W", 12, ";".join(left)),
+      entry("n", "2A,2W"),  # of an earlier version
+    )
+    == [
+      "At 8A,2W and 4A,4W, 11 of 12 convolutions and dense layers are quantized; block0/conv stays "
+      "in full precision.",
+      "At 8A,4W, 12 of 12 convolutions and dense layers are quantized.",
+      f"At 8A,8W, 2 of 12 convolutions and dense layers are quantized; {', '.join(left[:8])} and 2 "
+      "more stay in full precision.",
+    ]
+  )
 
 
 def test_references_stand_beside_what_they_are_of(reported):
@@ -127,14 +179,14 @@ def test_agreement_fronts_convergence_and_the_list_of_runs(reported):
     for line in table_after(text, heading)[1]
   }
   converged = by_cell("## Which scheme converges")
-  numbers = ["3.0", "4.0", "0.75", "3"]
+  numbers = ["3.0", "4.0", "0.75", "3 seeds"]
   assert converged["scheme B", "base"] == ["scheme A", *numbers]
   assert converged["scheme B", QUARTER] == [f"scheme A, {QUARTER}", *numbers]
   ran = by_cell("## All that was run")
   assert len(ran) == 10
   quarter = Variation("quarter", (("loss.gamma", 0.25),))
   assert ran["scheme B", QUARTER] == [
-    "0, 1, 2",
+    "seeds 0, 1, 2",
     ", ".join(f"{accuracy(cells.Cell('B', '8A,2W', s, quarter)):.2f}" for s in range(3)),
     "4.0",
     "40",

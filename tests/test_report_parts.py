@@ -49,7 +49,7 @@ def test_a_report_of_what_there_is(tmp_path):
     "one seed: no test",
     "",
     "",
-    "0",
+    "seed 0",
   ]
   assert (
     "corrected for the 3 tests" in text

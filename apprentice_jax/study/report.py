@@ -9,6 +9,7 @@ from apprentice_jax.study import summary, tables, variations, verdict
 from apprentice_jax.study.tables import NAMES
 from apprentice_jax.training.records import read_records
 from apprentice_jax.training.report import origin
+from apprentice_jax.training.workdir import classes
 
 
 def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earlier=()) -> str:
@@ -35,9 +36,10 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
   blocks = [
     Heading(f"Apprentice study on {config.data.name}", 1),
     *map(Text, _notes(config, rows, images, missing, earlier)),
-    *verdict.blocks(entries, NAMES),
+    *verdict.blocks(entries, NAMES, _class_count(rows)),
     Heading("Accuracy"),
     accuracy,
+    *tables.layers(entries),
     *_sources(config, entries),
     *tables.significance("Which differences are significant", summary.comparisons(entries), images),
     *tables.significance(
@@ -60,6 +62,11 @@ def verdict_in(folder) -> str:
   """The verdict of a folder's report.md; "" where it has none."""
   text = (pathlib.Path(folder) / "report.md").read_text("utf-8")
   return text.partition("\n## Verdict\n")[2].partition("\n## ")[0].strip()
+
+
+def _class_count(rows: list[dict]) -> int:
+  """How many classes a study's images have; 0 where no cell's workdir says so."""
+  return next(filter(None, (len(classes(row["place"])) for row in rows)), 0)
 
 
 def _notes(config, rows: list[dict], images: str, missing, earlier) -> list[str]:

@@ -15,9 +15,9 @@ from apprentice_jax.training.workdir import workdir_config
 
 FIELDS = (
   "cell precision point seed accuracy loss count teacher_accuracy agreement epochs steps seconds "
-  "parameters bytes bops peak_bytes network workdir"
+  "parameters bytes bops peak_bytes layers full_precision network workdir"
 ).split()
-_INTEGERS = ("seed", "count", "steps", "parameters", "bytes", "bops", "peak_bytes")
+_INTEGERS = ("seed", "count", "steps", "parameters", "bytes", "bops", "peak_bytes", "layers")
 _NUMBERS = ("accuracy", "loss", "teacher_accuracy", "agreement", "epochs", "seconds")
 
 

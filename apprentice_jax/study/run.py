@@ -170,7 +170,8 @@ def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
     ended = jobs.train(config, cell, workdir, splits)
   data = open_splits(run_config.data, splits)["train"]
   model = networks.model(run_config, "student", len(data.class_names))
-  costs = cost.total(export.blank(run_config, data))
+  blank = export.blank(run_config, data)
+  costs, layers = cost.total(blank), cost.layers(blank)
   return {
     "cell": cell.kind,
     "precision": cell.precision,
@@ -188,6 +189,8 @@ def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
     "bytes": costs.bytes,
     "bops": costs.bops,
     "peak_bytes": costs.peak_bytes or "",
+    "layers": len(layers),
+    "full_precision": ";".join(layer.path for layer in layers if layer.is_full),
     "network": references.network(run_config.student),
     "workdir": own or f"cells/{cell.name}",
   }

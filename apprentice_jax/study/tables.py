@@ -3,8 +3,10 @@
 import statistics
 from typing import NamedTuple
 
-from apprentice_jax.document import Heading, Table
+from apprentice_jax.document import Heading, Table, Text
+from apprentice_jax.models.imported import is_imported
 from apprentice_jax.study import summary, variations
+from apprentice_jax.training.recipes import FULL_PRECISION
 
 NAMES = {
   "teacher": "teacher, full precision",
@@ -20,6 +22,7 @@ LEADING = ("setting", "network", "difference of", "precision")
 # Columns that a table has only where one of its rows has something to say there.
 OPTIONAL = ("n", "reference %", "difference")
 BASE = "base"  # the setting of a cell without a variation
+NAMED = 8  # layers, at most, that a sentence names
 SPREAD = "the mean ± standard deviation over seeds"
 
 
@@ -42,7 +45,7 @@ class Cost(NamedTuple):
 
 
 COSTS = (
-  Cost("bytes", 1e3, "size", "size of the packed file, kB", "size", "{:.1f} kB"),
+  Cost("bytes", 1e3, "size", "size, kB", "size", "{:.1f} kB"),
   Cost("bops", 1e6, "bit operations", "bit operations an image, millions", "bops", "{:,.1f} M"),
 )
 
@@ -93,10 +96,51 @@ def accuracies(entries: list[summary.Entry], cited: dict, images: str) -> Table:
     rows.append(row)
   return _table(
     f"The accuracy is {SPREAD}, on {images}. The gap is the difference in points to the "
-    "full-precision student of the same seeds. The size is that of the packed file with its first "
-    "and last layer in float32.",
+    f"full-precision student of the same seeds. {_size(entries)}",
     rows,
   )
+
+
+def _size(entries: list[summary.Entry]) -> str:
+  """What the sizes are of, in words."""
+  own = {is_imported(e.network) for e in entries}
+  packed = "that of the packed file"
+  if own == {False}:
+    return f"The size is {packed}."
+  weights = "that of the weights at their bits, with float32 for scales and all the rest"
+  if own == {True}:
+    return f"The size is {weights}; no packed file holds a network of your own."
+  return f"The size is {packed}. Of a network of your own, it is {weights}."
+
+
+def layers(entries: list[summary.Entry]) -> list[Text]:
+  """Which layers of the students are quantized, and which are not: a sentence for each answer."""
+  found = {}
+  for e in entries:
+    # Results of an earlier version do not say.
+    if e.precision != FULL_PRECISION and (count := e.rows[0]["layers"]):
+      at = f"{e.precision} ({e.point})" if e.point else e.precision
+      found.setdefault((count, e.rows[0]["full_precision"]), {})[at] = None
+  return [
+    Text(f"At {_listed(places)}, {_quantized(count, list(filter(None, left.split(';'))))}.")
+    for (count, left), places in found.items()
+  ]
+
+
+def _quantized(count: int, left: list[str]) -> str:
+  """How many of the layers are quantized, and the names of those that are left."""
+  text = f"{count - len(left)} of {count} convolutions and dense layers are quantized"
+  if not left:
+    return text
+  more = [f"{len(left) - NAMED} more"] if len(left) > NAMED else []
+  verb = "stays" if len(left) == 1 else "stay"
+  return f"{text}; {_listed([*left[:NAMED], *more])} {verb} in full precision"
+
+
+def _listed(words) -> str:
+  """Such as "a, b and c"."""
+  *first, last = words
+  return f"{', '.join(first)} and {last}" if first else last
 
 
 def significance(title: str, comparisons, images: str, beside: str = "") -> list:
@@ -126,7 +170,7 @@ def significance(title: str, comparisons, images: str, beside: str = "") -> list
         "95% interval": interval,
         "p": p_value,
         "p, Holm": corrected,
-        "seeds": ", ".join(map(str, c.test.seeds)),
+        "seeds": _named(c.test.seeds),
       }
       rows.append(row)
     caption = (
@@ -160,7 +204,7 @@ def convergence(entries, curves) -> list:
       "epochs": f"{c.epochs:.1f}",
       "epochs there": f"{c.other_epochs:.1f}",
       "ratio": f"{c.epochs / c.other_epochs:.2f}",
-      "seeds": str(c.seeds),
+      "seeds": f"{c.seeds} seed{'s' * (c.seeds > 1)}",
     }
     for c in pairs
   ]
@@ -238,7 +282,7 @@ def everything(entries, images: str) -> list:
     distinct = lambda field: ", ".join(dict.fromkeys(texts(field)))
     row = {
       **_cell(e),
-      "seeds": distinct("seed"),
+      "seeds": _named(e.accuracy),
       "accuracies %": ", ".join(f"{a:.2f}" for a in e.accuracy.values()),
       "epochs": distinct("epochs"),
       "steps": distinct("steps"),
@@ -282,5 +326,9 @@ def p(value: float) -> str:
 
 def seeds(rows: list[dict]) -> str:
   """The seeds of rows of results.csv, in words."""
-  numbers = sorted({row["seed"] for row in rows})
+  return _named(sorted({row["seed"] for row in rows}))
+
+
+def _named(numbers) -> str:
+  """Seeds in words, so that their list is not taken for a count."""
   return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"

@@ -1,47 +1,105 @@
-"""A study's verdict: the teacher's effect, whether it is significant, and how many seeds would
-show it."""
+"""A study's verdict: what the low precision costs, what the teacher changes, which of it is
+significant, and how many seeds would show it."""
 
 import math
 
 import numpy as np
 from scipy import special
 
-from apprentice_jax.document import Heading, List
+from apprentice_jax.document import Heading, List, Text
 from apprentice_jax.study import summary
 
+# What the low precision costs: the first of these that a precision has, beside full precision.
+COSTS = ("baseline", "C-control", "A", "B", "C")
 # The teacher's effect: each scheme and its control.
 EFFECTS = (("A", "baseline"), ("B", "baseline"), ("C", "C-control"))
+# How a cell trains, for a reader of the verdict alone.
+HOW = {
+  "baseline": "the student alone",
+  "A": "a teacher that trains along",
+  "B": "a trained teacher",
+  "C": "a trained teacher, and a start from full precision",
+}
 LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS = 1000
-NAMED = 6  # differences, at most, that a sentence names
+NAMED = 4  # differences, at most, that a sentence names
+ALONE = ("student", "teacher")  # in full precision
 
 
-def blocks(entries: list[summary.Entry], names: dict[str, str]) -> list:
-  """A list of sentences for each precision; nothing where no scheme stands beside its control.
+def blocks(entries: list[summary.Entry], names: dict[str, str], classes: int = 0) -> list:
+  """A list of sentences for each precision; nothing where no cell stands beside another.
 
   Args:
     entries: of the study.
     names: of the cells, by their kind.
+    classes: number of them; 0 where it is not known.
   """
-  lists = []
+  lists, alone = [], False
   for precision, members in summary.comparisons(entries).items():
+    beside_full = [c.one.cell for c in members if c.other.cell == "student"]
+    cost = next((kind for kind in COSTS if kind in beside_full), None)
+    costs = [c for c in members if (c.one.cell, c.other.cell) == (cost, "student")]
     effects = [c for c in members if (c.one.cell, c.other.cell) in EFFECTS]
-    if effects:
-      items = [_effect(c, names) for c in effects] + _others(effects, members, names)
+    if first := costs + effects:
+      items = [_difference(c, names) for c in first] + _others(first, members, names)
       lists.append(List(f"At {precision}:", items))
-  return [Heading("Verdict"), *lists] if lists else []
+      alone |= any(len(c.test.seeds) == 1 for c in first)
+  if not lists:
+    return []
+  one_seed = [Text("No test can tell one seed's difference from chance.")] if alone else []
+  return [Heading("Verdict"), *map(Text, _untrained(entries, names, classes)), *lists, *one_seed]
 
 
-def _effect(c: summary.Comparison, names) -> str:
-  """The teacher's effect in one comparison."""
+def _untrained(entries: list[summary.Entry], names, classes: int) -> list[str]:
+  """A sentence on networks in full precision that are hardly better than guesses."""
+  found = [
+    f"{names[e.cell]}, has {e.mean:.2f}%"
+    for e in entries
+    if e.cell in ALONE and not e.point and classes
+    if e.mean < 100 * least_share(classes, _count(e))
+  ]
+  if not found:
+    return []
+  guesses = f"{100 / classes:.2f}% of guesses among {classes:,} classes"
+  return [
+    f"The {' and the '.join(found)}, hardly more than the {guesses}. What a student loses or a "
+    "teacher adds says little then: train longer, or with other settings, first."
+  ]
+
+
+def _count(entry: summary.Entry) -> int:
+  """How many images an accuracy is of."""
+  return entry.rows[0]["count"] if entry.rows else 0
+
+
+def least_share(classes: int, count: int) -> float:
+  """The share of right answers from which a network is clearly better than guesses.
+
+  The share is at least twice that of guesses. With few classes, where twice is out of reach, a
+  ninth of the way from guesses to no mistake is enough. It lies outside the 95% interval of
+  guesses, too.
+
+  Args:
+    classes: number of them.
+    count: images that are scored; 0 where it is not known.
+  """
+  guess = 1 / classes
+  spread = 1.96 * math.sqrt(guess * (1 - guess) / count) if count else 0.0
+  return max(min(2 * guess, guess + (1 - guess) / 9), guess + spread)
+
+
+def _difference(c: summary.Comparison, names) -> str:
+  """One comparison in words: what a precision costs, or a teacher's effect."""
   test = c.test
-  seeds, side = len(test.seeds), "above" if test.difference > 0 else "below"
-  one, other = _title(c, names), names[c.other.cell]
-  text = f"{one[0].upper()}{one[1:]} is {abs(test.difference):.2f} points {side} {other}"
-  if test.p is None and seeds == 1:
-    return f"{text} with one seed. No test can tell one seed's difference from chance."
+  seeds, points = len(test.seeds), f"{abs(test.difference):.2f}"
+  title = _title(c, names, HOW.get(c.one.cell, ""))
+  other = "the student in full precision" if c.other.cell == "student" else names[c.other.cell]
+  side = "above" if test.difference > 0 else "below"
+  text = f"{title[0].upper()}{title[1:]} is {points} points {side} {other}"
+  if points == "0.00":
+    text = f"{title[0].upper()}{title[1:]} is as accurate as {other}"
   if test.p is None:
-    return f"{text} with each of {seeds} seeds."
+    return f"{text} with {'one seed' if seeds == 1 else f'each of {seeds} seeds'}."
   # The corrected p-value decides, and the interval, which is not corrected, stands beside it.
   interval = f"(95% interval {test.low:+z.2f} to {test.high:+z.2f}, {seeds} seeds"
   if _proven(c):
@@ -50,9 +108,9 @@ def _effect(c: summary.Comparison, names) -> str:
   return f"{text} {interval}). The difference is not significant: {_seeds_needed(test)}."
 
 
-def _others(effects, members, names) -> list[str]:
+def _others(said, members, names) -> list[str]:
   """The other significant differences, in one sentence."""
-  others = [c for c in members if c not in effects and _proven(c)]
+  others = [c for c in members if c not in said and _proven(c)]
   if len(others) > NAMED:
     return [f"{len(others)} other differences are significant: see their table below."]
   texts = [
@@ -61,8 +119,9 @@ def _others(effects, members, names) -> list[str]:
   return [f"Also significant: {'; '.join(texts)}."] if texts else []
 
 
-def _title(c: summary.Comparison, names) -> str:
-  return names[c.one.cell] + (f" ({c.one.point})" if c.one.point else "")
+def _title(c: summary.Comparison, names, how: str = "") -> str:
+  about = "; ".join(filter(None, (how, c.one.point)))
+  return names[c.one.cell] + (f" ({about})" if about else "")
 
 
 def _proven(c: summary.Comparison) -> bool:

@@ -215,8 +215,10 @@ def _locked(workdir: pathlib.Path):
 
 
 def held(workdir: pathlib.Path) -> bool | None:
-  """Whether a run holds workdir; None where this cannot be known: a run of another machine had it
-  last and did not let go, and its lock may not be visible here."""
+  """Whether a run holds workdir; None where this cannot be known.
+
+  The last run to hold it may have been another machine's, whose lock is not always visible here.
+  """
   try:
     with (workdir / LOCK).open() as file:
       if not _locks(file, fcntl.LOCK_SH):
