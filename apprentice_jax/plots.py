@@ -132,23 +132,44 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
   """
   figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
   axes = figure.subplots()
-  lows = []
+  means = []
   for cell, curves in by_cell.items():
     # A seed may have been scored fewer times: the mean ends where the shortest curve does.
     length = min(len(curve.epochs) for curve in curves)
     accuracy = np.mean([curve.accuracy[:length] for curve in curves], axis=0)
     axes.plot(curves[0].epochs[:length], accuracy, label=names[cell], color=COLOURS[cell])
     axes.set_ylabel(f"{curves[0].split} accuracy %")
-    lows.append(np.percentile(accuracy, 25) if len(accuracy) > 8 else min(accuracy))
-  if not lows:
+    means.append((curves[0].epochs[:length], accuracy))
+  if not means:
     return False
-  # The first steps from chance level say little, and there is nothing above 100.
-  axes.set_ylim(min(lows) - 1, min(axes.get_ylim()[1], 100.5))
-  axes.set_xlabel("epoch")
+  low, cut = _lower_limit(means)
+  # There is nothing above 100.
+  axes.set_ylim(low, min(axes.get_ylim()[1], 100.5))
+  axes.set_xlabel(f"epoch (until {cut:.3g}, a curve is below the plot)" if cut else "epoch")
   axes.set_title(title, fontsize="medium", wrap=True)
   axes.legend(fontsize="small")
   figure.savefig(path, dpi=DPI)
   return True
+
+
+def _lower_limit(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+  """Where a plot of curves begins, and the last epoch at which one of them is below; 0: none is.
+
+  The first tenth of the epochs, on the way from chance, is cut off where it would squeeze the rest
+  into less than half of the plot.
+
+  Args:
+    curves: epochs and accuracies of each.
+  """
+  every = np.concatenate([accuracy for _, accuracy in curves])
+  later = np.concatenate([accuracy[epochs > 0.1 * epochs[-1]] for epochs, accuracy in curves])
+  low, high, least = later.min(), every.max(), every.min()
+  if high - low >= 0.5 * (high - least):
+    low = least
+  margin = 0.05 * (high - low) or 1.0
+  low -= margin
+  below = [epochs[accuracy < low].max(initial=0.0) for epochs, accuracy in curves]
+  return low, max(below)
 
 
 def accuracy_against(
