@@ -59,7 +59,8 @@ def run(given):
     scores = export.evaluate(predictor, config, given.split, given.data_dir, same_data)
     network, packing = predictor.network, predictor.packing
   else:
-    scores, network, why = export.score(config, path, given.split, given.data_dir)
+    own = bool(given.workdir) and not given.split and not given.data_dir
+    scores, network, why = export.score(config, path, given.split, given.data_dir, compare=own)
   if not cluster.first():
     return
   print(

@@ -1,5 +1,6 @@
 """Trained networks on their way out: from a workdir to a file, and the scores of both."""
 
+import pathlib
 from typing import NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from apprentice_jax.deploy.predictor import Predictor
 from apprentice_jax.deploy.unlowered import Unlowered, unlowered
 from apprentice_jax.errors import ConfigError
 from apprentice_jax.models.imported import ImportedNetwork, is_imported
-from apprentice_jax.training import networks, parallel
+from apprentice_jax.training import identity, networks, parallel
 from apprentice_jax.training.evaluate import score as score_trained
 from apprentice_jax.training.workdir import classes, image_shape, workdir_config
 
@@ -110,9 +111,13 @@ def predictor(config, path: str, *, split: str = "test", data_dir: str = "") -> 
 
 
 def score(
-  config, path: str, split: str = "test", data_dir: str = ""
+  config, path: str, split: str = "test", data_dir: str = "", *, compare: bool = False
 ) -> tuple[dict, Lowered | Unlowered | None, str]:
   """Scores the network in ``path``, a workdir or a checkpoint, as it was trained.
+
+  Args:
+    config, path, split, data_dir: see `evaluate`.
+    compare: whether to warn where the test images are not those of the run in ``path``.
 
   Returns:
     See `evaluate`; the lowered network, for its cost, or None; and why there is none.
@@ -121,7 +126,10 @@ def score(
     ConfigError: it cannot be read, or does not fit the config.
   """
   config = networks.named(_at(config, data_dir), student=path)
-  data = _split(config, split)
+  splits = open_splits(config.data)
+  data = splits[splits.named(split)]
+  if compare:
+    identity.warn_of_other_images(pathlib.Path(path), splits)
   trained = _Trained(config, path, data)
   scores = score_trained(config, trained.model, parallel.replicate(trained.network), data)
   scores = {name: scores[name] for name in ("accuracy", "loss", "count")}

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import warnings
 
 from apprentice_jax.data.splits import Splits
 from apprentice_jax.distill.schemes import SCHEMES
@@ -61,6 +62,15 @@ def claim_data(workdir: pathlib.Path, splits: Splits):
       raise ConfigError(f"{workdir} cannot continue: {change}, or choose another --workdir.")
   if there != now:
     write_whole(path, json.dumps(now, indent=1), durable=True)
+
+
+def warn_of_other_images(workdir: pathlib.Path, splits: Splits):
+  """Warns where the test images are in another set than the run in workdir has noted."""
+  role = "test" if splits.name("test") else "train"
+  if before := _read(workdir / FILE).get(role):
+    which = "training" if role == "train" else role
+    if change := _change(before, splits.whole(role).identity(), which):
+      warnings.warn(f"{workdir}: {change.rpartition(':')[0]}; the images of now are scored.")
 
 
 def _change(before: dict | None, now: dict | None, which: str) -> str:

@@ -1,6 +1,8 @@
 """From a folder of photos and a trained network to a small one, by one command."""
 
 import json
+import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +13,12 @@ from runs import named_torch
 from test_config import FILES, get_config
 
 from apprentice_jax import cli, environment
+from apprentice_jax import config as configs
+from apprentice_jax.data.splits import open_splits
 from apprentice_jax.deploy import registry
 from apprentice_jax.distill.step import Network
 from apprentice_jax.models import resnet
+from apprentice_jax.training import identity
 
 (CONFIG,) = (path for path in FILES if path.stem == "image_folder")
 COLOURS = {"red apples": (200, 40, 40), "kiwi": (60, 180, 60), "blue plums": (60, 60, 200)}
@@ -29,6 +34,23 @@ def photos(tmp_path):
       pixels = np.clip(np.array(colour) + random.normal(0, 20, (40, 48, 3)), 0, 255)
       Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photos" / name / f"{i}.jpg")
   return tmp_path / "photos"
+
+
+def test_other_images_than_the_runs_are_told(photos, tmp_path):
+  config = configs.base()
+  config.data.update({"name": "image_folder", "dir": str(photos), "image_size": 16})
+  config.data.test_share = 0.2
+  noted = open_splits(config.data)
+  (tmp_path / "data.json").write_text(json.dumps(noted.identity))
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    identity.warn_of_other_images(tmp_path, noted)
+    identity.warn_of_other_images(tmp_path / "nowhere", noted)
+  shutil.copy(photos / "kiwi" / "0.jpg", photos / "kiwi" / "10.jpg")
+  with pytest.warns(
+    UserWarning, match="it began with 30 training images, and there are 31 now; the"
+  ):
+    identity.warn_of_other_images(tmp_path, open_splits(config.data))
 
 
 @pytest.mark.slow
