@@ -155,7 +155,7 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
 def _lower_limit(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
   """Where a plot of curves begins, and the last epoch at which one of them is below; 0: none is.
 
-  The first tenth of the epochs, on the way from chance, is cut off where it would squeeze the rest
+  The first tenth of the epochs leads up from chance. It is cut off where it would squeeze the rest
   into less than half of the plot.
 
   Args:

@@ -11,7 +11,7 @@ import tools
 from pages import Page
 
 from apprentice_jax import document
-from apprentice_jax.document import Heading, List, Table, Text
+from apprentice_jax.document import Code, Heading, List, Table, Text
 
 AWKWARD = [
   "a|b *c* <script src='http://x'> [d](e) `f` & \"g\"",
@@ -69,6 +69,19 @@ def test_the_page_says_what_the_blocks_say():
   # In the contents, a heading, a text, the list, and twice or once in a row of the table.
   assert all(page.words.count(name) > 4 + len(AWKWARD) for name in AWKWARD)
   assert all(reference.startswith("#s") for reference in page.references)
+
+
+def test_commands_stay_as_they_are():
+  lines = [one_line(name) for name in AWKWARD] + ["a  b", "``` ````", "  -x='(8A,2W)'"]
+  blocks = [Heading("t", 1), Code("# Commands", lines)]
+  reader = markdown_it.MarkdownIt("commonmark").enable("table")
+  (said,) = [t.content for t in reader.parse(document.markdown(blocks)) if t.type == "fence"]
+  assert said == "\n".join(lines) + "\n"
+  page = document.page(blocks, ".")
+  said = re.search(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL)[1]
+  assert html.unescape(said) == "\n".join(lines) and Page(page).open == []
+  # A line of its own would be another command.
+  assert "\na b\n" in document.markdown([Code("", ["a\nb"])])
 
 
 def test_columns_of_numbers_are_aligned():

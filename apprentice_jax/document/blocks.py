@@ -13,6 +13,13 @@ class Text(NamedTuple):
   text: str
 
 
+class Code(NamedTuple):
+  """Lines to be copied as they are, such as commands; the caption is a paragraph before them."""
+
+  caption: str
+  lines: Sequence[str]
+
+
 class List(NamedTuple):
   """Items with a bullet each; the caption is a paragraph before them."""
 

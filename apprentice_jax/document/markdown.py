@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from apprentice_jax.document.blocks import Heading, List, Picture, Table
+from apprentice_jax.document.blocks import Code, Heading, List, Picture, Table
 
 # Markdown reads these as markup wherever they stand; "_" only at the edge of a word, "<" only
 # before a tag, and "&" only before the name of a character.
@@ -28,6 +28,11 @@ def _block(block) -> str:
     return f"{'#' * block.level} {_escaped(block.text)}"
   if isinstance(block, Picture):
     return f"![{_escaped(block.caption)}]({block.name})"
+  if isinstance(block, Code):
+    lines = "\n".join(" ".join(line.splitlines()) for line in block.lines)
+    # A fence is longer than any row of backticks within.
+    fence = "`" * (max(map(len, re.findall("`{3,}", lines)), default=2) + 1)
+    return "\n\n".join(filter(None, (_paragraph(block.caption), f"{fence}\n{lines}\n{fence}")))
   if isinstance(block, List):
     items = "\n".join(f"- {_paragraph(item)}" for item in block.items)
     return "\n\n".join(filter(None, (_paragraph(block.caption), items)))

@@ -5,7 +5,7 @@ import html
 import pathlib
 import re
 
-from apprentice_jax.document.blocks import Heading, List, Picture, Table
+from apprentice_jax.document.blocks import Code, Heading, List, Picture, Table
 
 _HERE = pathlib.Path(__file__).parent
 # A number, perhaps with its unit, its spread, or the other end of its interval.
@@ -53,6 +53,10 @@ def _block(block, place: int, folder: pathlib.Path) -> str:
       f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
       f"<figcaption>{caption}</figcaption></figure>"
     )
+  if isinstance(block, Code):
+    lines = "\n".join(" ".join(line.splitlines()) for line in block.lines)
+    # It scrolls within itself, by keys too.
+    return f'{_paragraph(block.caption)}<pre tabindex="0">{html.escape(lines)}</pre>'
   if isinstance(block, List):
     items = "\n".join(f"<li>{html.escape(item)}</li>" for item in block.items)
     return f"{_paragraph(block.caption)}<ul>\n{items}\n</ul>"

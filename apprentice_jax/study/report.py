@@ -7,8 +7,8 @@ from apprentice_jax.config import CELLS, references
 from apprentice_jax.document import Heading, Picture, Text
 from apprentice_jax.study import summary, tables, variations, verdict
 from apprentice_jax.study.tables import NAMES
+from apprentice_jax.training.origin import origin
 from apprentice_jax.training.records import read_records
-from apprentice_jax.training.report import origin
 from apprentice_jax.training.workdir import classes
 
 
