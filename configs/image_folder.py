@@ -82,8 +82,8 @@ def _note(config, accelerator: bool) -> str:
     note = "sizes for a GPU or TPU, which this machine has."
   else:
     note = (
-      "sizes for a CPU, as jax has no GPU or TPU here. For larger ones put student=resnet18 after "
-      "a colon in --config, or set --config.data.image_size."
+      "sizes for a CPU, as jax has no GPU or TPU here. --config.data.image_size=224 takes larger "
+      "images. --config=image_folder:student=resnet18 takes a larger student."
     )
     if environment.has_gpu():
       note += " There is a GPU that jax cannot use: pip install 'apprentice-jax[cuda]'."

@@ -109,6 +109,11 @@ def entry(network, precision, layers="", left=""):
   return summary.Entry("baseline", precision, "", network, {0: 50.0}, rows, None)
 
 
+def test_losses_with_a_teacher_are_explained(reported):
+  assert "The loss of schemes A, B and C contains tau² times the distillation term" in reported[1]
+  assert report._losses([entry("resnet8", "8A,2W")]) == []
+
+
 def test_an_own_network_has_no_packed_file():
   caption = lambda *entries: tables.accuracies(entries, {}, "images").caption
   own, ours = entry("mynet:make at width 0.5", "8A,2W"), entry("resnet8", "8A,2W")

@@ -89,6 +89,44 @@ def test_cells_start_from_the_networks_of_their_variation():
   }
 
 
+def alike(*texts, **fields):
+  """A config whose teacher and student are equal in everything."""
+  config = varied(*texts, **fields)
+  config.recipe.teacher.update(config.recipe.student)
+  return config
+
+
+def test_a_student_like_its_teacher_is_the_same_training():
+  config = alike("b: batch_size=32", "t: recipe.teacher.epochs=1")
+  of = lambda kind, place: cells.of(config, kind, FULL, 3, variations.of(config)[place])
+  for place in (0, 1, 2):
+    assert cells.twin(config, of("teacher", place)) is None
+  assert cells.twin(config, of("student", 0)) == of("teacher", 0)
+  assert cells.twin(config, of("student", 1)) == of("teacher", 1) != of("teacher", 0)
+  # The student does not read the teacher's recipe: it is the base's, and like the base's teacher.
+  assert of("student", 2) == of("student", 0) and of("teacher", 2) != of("teacher", 0)
+  assert cells.twin(config, Cell("baseline", "8A,2W", 3)) is None
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"teacher.width": 0.5},
+    {"teacher.shortcut": "conv"},
+    {"recipe.teacher.epochs": 1.0},
+    {"recipe.student.weight_decay": 0.5},
+    {"teacher_input.mean": (0.5,), "teacher_input.std": (0.5,)},
+    {"teacher.init": "runs/teacher"},
+    {"study.cells": ("student", "baseline")},
+  ],
+)
+def test_a_student_unlike_its_teacher_is_another_training(changes):
+  config = alike()
+  assert cells.twin(config, Cell("student", FULL, 0))
+  config.update_from_flattened_dict(changes)
+  assert cells.twin(config, Cell("student", FULL, 0)) is None
+
+
 CHANGED = {
   bool: lambda v: not v,
   int: lambda v: v + 8,

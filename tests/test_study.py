@@ -108,6 +108,17 @@ def test_every_cell_is_there_with_its_own_runs_numbers(finished):
   assert size["teacher"] == size["student"] and size["A"] == size["C"] < size["student"] / 3
 
 
+def test_a_student_like_its_teacher_is_trained_once(finished):
+  workdir, *_ = finished
+  for seed in "01":
+    teacher, student = (workdir / "cells" / f"{kind}-32A32W-seed{seed}" for kind in cells.ALONE)
+    # The seconds of two trainings would differ.
+    for name in ("metrics.jsonl", "result.json", "config.json", "starts.jsonl"):
+      assert (student / name).read_bytes() == (teacher / name).read_bytes()
+  assert not list(workdir.glob("*.part"))
+  assert "full precision are one training, as their" in (workdir / "report.md").read_text()
+
+
 def test_the_tables_numbers_are_those_of_the_csv(finished):
   workdir, table, *_ = finished
   found = rows(workdir)
@@ -289,14 +300,14 @@ def test_a_cell_goes_where_its_program_is():
   waiting = [at("B"), at("C"), at("C-control")]
   assert order(0, waiting, [at("teacher", "32A,32W"), at("student", "32A,32W")]) is None
   assert order(0, waiting, [at("student", "32A,32W")]) == at("B")
-  workers[0].programs.update(map(jobs._program, [at("baseline"), at("B", "8A,4W")]))
+  workers[0].programs.update(map(jobs.program_of, [at("baseline"), at("B", "8A,4W")]))
   left = [at("A"), at("baseline"), at("B", "8A,4W"), at("C-control")]
   assert order(0, left) == at("baseline")  # not the first, but it has this one
   assert order(1, left) == at("A")  # new to all
   assert order(1, [at("C-control"), at("B", "8A,4W")]) == at(
     "C-control"
   )  # rather another's than none
-  workers[1].programs.add(jobs._program(at("C", "8A,4W")))
+  workers[1].programs.add(jobs.program_of(at("C", "8A,4W")))
   assert order(1, [at("C-control"), at("B", "8A,4W")]) == at("B", "8A,4W")
 
 

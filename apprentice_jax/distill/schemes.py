@@ -41,3 +41,9 @@ SCHEMES = {
   # Scheme C without its teacher: separates distillation from a better start and schedule.
   "C-control": Scheme(None, True, "finetune", False),
 }
+
+# For a reader who sees the loss of one scheme beside that of another.
+LOSS_WITH_A_TEACHER = (
+  "The loss of schemes A, B and C contains tau² times the distillation term (tau: "
+  "loss.temperature). It is not comparable with a loss without a teacher."
+)

@@ -4,6 +4,7 @@ import itertools
 import pathlib
 from typing import NamedTuple
 
+from apprentice_jax import config as configs
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import variations
 from apprentice_jax.study.variations import BASE, Variation
@@ -85,6 +86,16 @@ def cell_config(config, cell: Cell):
   if SCHEMES[cell.kind].teacher != "fixed":
     c.teacher.update(recipes.FROM_SCRATCH)
   return c
+
+
+def twin(config, cell: Cell) -> Cell | None:
+  """The teacher's cell whose training a student's in full precision would repeat, if there is one:
+  their configs are equal in everything."""
+  if cell.kind != "student" or "teacher" not in config.study.cells:
+    return None
+  other = of(config, "teacher", cell.precision, cell.seed, cell.variation)
+  equal = configs.flat(cell_config(config, other)) == configs.flat(cell_config(config, cell))
+  return other if equal and not own_network(config, "teacher") else None
 
 
 def cell_dir(workdir, cell: Cell) -> pathlib.Path:

@@ -14,6 +14,7 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import traceback
@@ -35,7 +36,7 @@ from apprentice_jax.training.workdir import result, scaled
 class _Worker(NamedTuple):
   process: multiprocessing.Process
   pipe: pipes.Connection
-  programs: set  # of `_program`, that it has compiled
+  programs: set  # of `program_of`, that it has compiled
 
 
 def count(config) -> int:
@@ -50,6 +51,8 @@ def count(config) -> int:
 def train(config, cell: Cell, workdir, splits: Splits) -> dict:
   """Trains a cell on a study's images, or finds it done; returns its result."""
   run_config = cluster.agreed(lambda: scaled(cells.cell_config(config, cell), workdir))
+  if twin := cells.twin(config, cell):
+    cluster.on_first(lambda: _take_over(workdir, twin, cell))
   # What it starts from is a cell of this study, or the user's own network in its place.
   paths = {
     kind: cells.own_network(config, kind) or str(cells.cell_dir(workdir, source))
@@ -58,6 +61,18 @@ def train(config, cell: Cell, workdir, splits: Splits) -> dict:
   return api.train(
     run_config, cells.cell_dir(workdir, cell), **paths, part=cell.kind, splits=splits
   )
+
+
+def _take_over(workdir: pathlib.Path, twin: Cell, cell: Cell):
+  """Makes the workdir of a cell a copy of its finished twin's."""
+  source, place = (cells.cell_dir(workdir, each) for each in (twin, cell))
+  if place.exists() or result(source) is None:
+    return
+  # Whole at once: a copy that is cut off is begun anew.
+  part = pathlib.Path(workdir) / f"{cell.name}.part"
+  shutil.rmtree(part, ignore_errors=True)
+  shutil.copytree(source, part)
+  part.rename(place)
 
 
 def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
@@ -75,7 +90,7 @@ def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
   """
   # Each cell with those that have to be finished before it.
   left = {
-    cell: set(cells.sources(config, cell).values())
+    cell: set(filter(None, (*cells.sources(config, cell).values(), cells.twin(config, cell))))
     for cell in cells.cells(config)
     if not cells.own_network(config, cell.kind) and result(cells.cell_dir(workdir, cell)) is None
   }
@@ -118,7 +133,7 @@ def _hand(worker: _Worker, cell: Cell, in_hand: dict):
     worker.pipe.send(cell)
   except OSError:  # it is not there any more
     raise _gone(cell) from None
-  worker.programs.add(_program(cell))
+  worker.programs.add(program_of(cell))
   in_hand[worker.pipe] = cell
 
 
@@ -140,14 +155,14 @@ def _next(
 
   def cost(cell: Cell) -> int:
     # What another worker has compiled is left to it, as long as there is anything else.
-    program = _program(cell)
+    program = program_of(cell)
     return 0 if program in worker.programs else 1 if program not in others else 2
 
   # Of cells that cost the same, min takes the first: the study's own order.
   return min(ready, key=cost, default=None)
 
 
-def _program(cell: Cell) -> tuple:
+def program_of(cell: Cell) -> tuple:
   """What cells with one compiled program have in common."""
   scheme = SCHEMES.get(cell.kind)
   return (scheme.teacher if scheme else cell.kind), cell.precision, cell.variation.changes

@@ -4,8 +4,9 @@ import pathlib
 
 from apprentice_jax import document, plots
 from apprentice_jax.config import CELLS, references
+from apprentice_jax.distill.schemes import LOSS_WITH_A_TEACHER, SCHEMES
 from apprentice_jax.document import Heading, Picture, Text
-from apprentice_jax.study import summary, tables, variations, verdict
+from apprentice_jax.study import cells, summary, tables, variations, verdict
 from apprentice_jax.study.tables import NAMES
 from apprentice_jax.training.origin import origin
 from apprentice_jax.training.records import read_records
@@ -47,6 +48,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
     ),
     Heading("Learning curves"),
     *_curve_plots(config, entries, curves, out),
+    *_losses(entries),
     *tables.convergence(entries, curves),
     *_tradeoffs(entries, images, out),
     *tables.agreement(entries, runs, images),
@@ -76,6 +78,10 @@ def _notes(config, rows: list[dict], images: str, missing, earlier) -> list[str]
     f"Each network is trained with {tables.seeds(rows)}. "
     f"Accuracies are of {images} after the last epoch: no epoch is chosen by its accuracy."
   ]
+  if any(cells.twin(config, cell) for cell in cells.cells(config)):
+    notes.append(
+      "The teacher and the student in full precision are one training, as their settings are equal."
+    )
   # Whoever picks the best of several settings by the test split has no test left.
   if config.eval.final == "test" and any(row["point"] for row in rows):
     notes.append(
@@ -136,6 +142,12 @@ def _curve_plots(config, entries, curves, out) -> list:
       if plots.study_curves(by_cell, NAMES, title, out / name):
         pictures.append(Picture(name, f"Learning curves at {title}, the mean over seeds."))
   return pictures or [Text("There are no records of the runs.")]
+
+
+def _losses(entries) -> list[Text]:
+  """What a reader of the runs' losses has to know."""
+  taught = [e for e in entries if e.cell in SCHEMES and SCHEMES[e.cell].distills]
+  return [Text(LOSS_WITH_A_TEACHER)] if taught else []
 
 
 def _tradeoffs(entries, images: str, out) -> list:

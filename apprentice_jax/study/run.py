@@ -9,12 +9,13 @@ from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import cells, jobs, progress, report, results, variations
+from apprentice_jax.study import cells, jobs, outlook, progress, report, results, variations
 from apprentice_jax.study.cells import Cell, cell_config, cell_dir, own_network
 from apprentice_jax.training import (
   api,
   cluster,
   export,
+  forecast,
   identity,
   networks,
   preemption,
@@ -77,8 +78,9 @@ def run_study(config, workdir) -> str:
   # Every variation has to be able to run, before the first cell trains for hours.
   varied = [_preflight(config, v, workdir, splits, recipes) for v in variations.of(config)]
   preflight.announce(shared, splits)
-  if config.note and cluster.first():
-    print(config.note, flush=True)
+  if cluster.first():
+    for line in forecast.note(config):
+      print(line, flush=True)
   with (
     writing(workdir),
     preemption.listening(),
@@ -94,6 +96,8 @@ def run_study(config, workdir) -> str:
       for each in varied:
         size = open_splits(each.data, splits)["train"].size
         preflight.warn_of_warmups(each, size, [kind for kind in kinds if kind in SCHEMES], recipes)
+      for line in outlook.lines(config, workdir, splits):
+        print(line, flush=True)
     rows = _rows(config, workdir, splits)
     if not cluster.first():
       return ""

@@ -1,5 +1,6 @@
 """A forecast of a run: what it is going to train, and about how long it will take."""
 
+import re
 import time
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ import numpy as np
 
 from apprentice_jax.deploy import cost
 from apprentice_jax.deploy.network import BadNetwork
-from apprentice_jax.distill.schemes import SCHEMES
+from apprentice_jax.distill.schemes import LOSS_WITH_A_TEACHER, SCHEMES
+from apprentice_jax.models.imported import is_imported
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import networks, recipes, teachers
 
@@ -110,8 +112,10 @@ def lines(config, data) -> list[str]:
     config: the run's.
     data: its training split.
   """
-  said = [config.note] if config.note else []
-  said += _too_small(config, data)
+  said = [*note(config), *_too_small(config, data)]
+  # What is printed while it trains is this loss.
+  if SCHEMES[config.scheme].distills:
+    said.append(LOSS_WITH_A_TEACHER)
   try:
     line = _line(stages(config, data), data.image_shape)
     # What a file's teacher takes is in none of our tables.
@@ -120,6 +124,18 @@ def lines(config, data) -> list[str]:
     return [*said, line]
   except BadNetwork:
     return said
+
+
+def note(config) -> list[str]:
+  """The config's note; [] without one.
+
+  A sentence with ``student=`` advises another network of ours. It is left out where the student is
+  the user's own.
+  """
+  sentences = re.split(r"(?<=[.]) ", config.note)
+  if is_imported(config.student.name):
+    sentences = [sentence for sentence in sentences if "student=" not in sentence]
+  return list(filter(None, [" ".join(sentences)]))
 
 
 def _too_small(config, data) -> list[str]:
@@ -153,10 +169,10 @@ def _line(found: list[Stage], image_shape) -> str:
   # The constants above are of a CPU; an accelerator's first steps tell soon enough.
   if jax.default_backend() != "cpu":
     return line + ": the progress line says how long."
-  return f"{line}: about {_duration(seconds(found, speed()))} on this CPU, with compilation."
+  return f"{line}: about {duration(seconds(found, speed()))} on this CPU, with compilation."
 
 
-def _duration(count: float) -> str:
+def duration(count: float) -> str:
   """Seconds in words, as exact as an estimate is."""
   if count < 90:
     return "a minute"

@@ -47,12 +47,29 @@ def test_seconds_by_hand():
   [(5, "a minute"), (89, "a minute"), (100, "2 minutes"), (7000, "117 minutes"), (7300, "2 hours")],
 )
 def test_durations(count, words):
-  assert forecast._duration(count) == words
+  assert forecast.duration(count) == words
 
 
-def test_the_note_comes_first():
+def test_the_note_comes_first_and_the_loss_is_explained():
   config = scheme_config("B", "")
   config.note = "sizes for a CPU."
-  note, line = forecast.lines(config, open_splits(config.data)["train"])
+  note, loss, line = forecast.lines(config, open_splits(config.data)["train"])
   assert note == "sizes for a CPU."
+  assert "tau² times the distillation term" in loss and "not comparable" in loss
   assert line.startswith("training the teacher (") and ", then the student (" in line
+  config.scheme, config.note = "baseline", ""
+  (line,) = forecast.lines(config, open_splits(config.data)["train"])
+  assert line.startswith("training the student (")
+
+
+def test_an_own_network_gets_no_advice_on_ours():
+  config = tiny()
+  first, own = "Version 1.5 sizes.", "--config=c:student=resnet18 takes a larger student."
+  config.note = f"{first} {own}"
+  assert forecast.note(config) == [f"{first} {own}"]
+  config.student.name = "mynet:make"
+  assert forecast.note(config) == [first]
+  config.note = own
+  assert forecast.note(config) == []
+  config.note = "no full stop"
+  assert forecast.note(config) == ["no full stop"]
