@@ -371,6 +371,10 @@ def test_fields_that_change_nothing_are_named(flags, said):
     ),
     ("export --workdir={0} --out={0}/y --form=fast --format=onnx", ""),
     (
+      "export --workdir={0} --out={0}/y --title=Mine",
+      "--title changes nothing: it is for pages.",
+    ),
+    (
       "export --model={0}/x --data_dir={0} --out={0}/y",
       "--data_dir changes nothing: a packed file needs no dataset.",
     ),

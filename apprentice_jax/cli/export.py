@@ -20,6 +20,9 @@ def flags(parser):
   add("--format", **shared.one_of(FORMATS), help="the format of the file")
   add("--out", metavar="FILE", help="the file to write; of C code, the folder")
   add("--name", metavar="NAME", default="", help="of C code: the beginning of its public names")
+  add(
+    "--title", metavar="TEXT", help="of a page: its heading, in place of `What is in the picture?`"
+  )
   add("--max_ram", metavar="SIZE", default="", help="of C code: refuse more RAM, such as 36KB")
   add("--max_flash", metavar="SIZE", default="", help="of C code: refuse more flash")
   add(
@@ -44,9 +47,12 @@ def flags(parser):
 def run(given):
   if "form" not in FORMATS[given.format]:
     shared.unused(given, "form", f"{given.format} files have one form")
-  if given.format != "c":
-    for flag in FORMATS["c"]:
-      shared.unused(given, flag, "it is for C code")
+  for form, files in (("c", "C code"), ("web", "pages")):
+    if given.format != form:
+      for flag in FORMATS[form]:
+        shared.unused(given, flag, f"it is for {files}")
+  if "title" in given.names and not given.title.strip():
+    raise ConfigError("--title is empty: write a heading for the page, or leave it out.")
   if given.workdir and given.model:
     raise ConfigError("export takes --workdir or --model, not both.")
   shared.need(given, *(() if given.model else ("workdir",)), "out")

@@ -22,7 +22,7 @@ FORMATS = {
   "packed": ("packing",),
   "onnx": ("packing", "form"),
   "c": ("name", "max_ram", "max_flash"),
-  "web": (),
+  "web": ("title",),
   "stablehlo": (),
 }
 

@@ -188,6 +188,11 @@ ROWS = [
     exported(change=forbid("student")),
   ),
   Row(
+    "a page without a heading",
+    "export --model=resnet8-cifar10-8a2w --format=web --title= --out={place}/page.html",
+    "--title is empty: write a heading for the page, or leave it out.",
+  ),
+  Row(
     "score a file of other classes",
     f"eval {DIGITS} --model={{place}}/student",
     "the network knows other classes than the dataset: 0, 1, 2, 3, 4 differ.",

@@ -2,6 +2,7 @@
 
 import base64
 import ctypes
+import dataclasses
 import importlib.util
 import pathlib
 import re
@@ -133,6 +134,25 @@ def test_the_demo_is_what_export_writes():
   assert len(text.encode()) <= 120_000
 
 
+def test_the_page_begins_with_what_it_tells_apart():
+  network, engine = registry.load(MODEL).network, web.Engine(b"", b"", b"")
+
+  def page(names, **options):
+    text = web.page(dataclasses.replace(network, class_names=tuple(names)), engine, **options)
+    lead = re.sub("</?bdi>", "", re.search('<p class="lead">(.*)</p>', text)[1])
+    return lead, 'id="knows"' in text, text
+
+  assert page(["fish", "golf ball"])[:2] == ("This page tells fish from golf ball.", False)
+  assert page("abc")[:2] == ("This page knows 3 classes: a, b and c.", False)
+  many = "This page knows 1,000 classes, such as 0, 1 and 2."
+  assert page(map(str, range(1000)))[:2] == (many, True)
+  long = f"This page tells &lt;b&gt; &amp; from {'n' * 39}…."
+  lead, list_of_all, text = page(["<b> &", "n" * 41], title='<i>"Mine"</i>')
+  assert (lead, list_of_all) == (long, True)
+  assert "<title>&lt;i&gt;&quot;Mine&quot;&lt;/i&gt;</title>" in text
+  assert "<h1>What is in the picture?</h1>" in page("ab")[2]
+
+
 @pytest.mark.slow
 def test_the_demo_computes_its_networks_logits():
   tools.module("wasmtime")
@@ -158,8 +178,9 @@ def test_colours_have_enough_contrast():
     return np.dot(linear, [0.2126, 0.7152, 0.0722])
 
   pairs = [(ink, ground) for ink in ("ink", "soft", "trouble") for ground in ("ground", "card")]
+  pairs += [("ground", "accent"), ("accent", "bar")]
   for colours in (light, dark):
-    for ink, ground in [*pairs, ("ink", "bar"), ("ground", "accent")]:
+    for ink, ground in pairs:
       high, low = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
       assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
 

@@ -34,6 +34,9 @@ _PROCESSOR = "mvp+bulk_memory+nontrapping_fptoint+sign_ext"
 FLAGS = (*c.FLAGS, "-fno-math-errno")
 _LINK = ("--no-entry", "--strip-all", "-z", "stack-size=65536")
 _DATA = 11  # the id of a module's section of constants
+HEADING = "What is in the picture?"
+# Of the classes' names that stand on top: how many at most, how many of more, and their characters.
+_NAMED, _EXAMPLES, _LONGEST = 12, 3, 40
 _MARK = b'<meta name="generator" content="apprentice page">'
 
 
@@ -50,21 +53,22 @@ class Engine(NamedTuple):
   data: bytes
 
 
-def write(network: Lowered, path):
+def write(network: Lowered, path, title: str = ""):
   """Writes a network's page.
 
   Args:
     network: of quantized activations and weights, and of grey or RGB images.
     path: the HTML file.
+    title: the page's heading; "": `HEADING`.
 
   Raises:
     ConfigError: the network has no such form, or the compiler is missing.
     OSError: the file cannot be written.
   """
-  write_whole(path, page(network, engine(network)))
+  write_whole(path, page(network, engine(network), title))
 
 
-def page(network: Lowered, made: Engine) -> str:
+def page(network: Lowered, made: Engine, title: str = "") -> str:
   """The text of a network's page."""
   height, width, channels = network.image_shape
   about = {
@@ -81,7 +85,9 @@ def page(network: Lowered, made: Engine) -> str:
   }
   read = lambda *names: "".join((_FOLDER / name).read_text("utf-8") for name in names)
   parts = {
-    "title": html.escape(f"{network.architecture} at {network.precision}"),
+    "title": html.escape(title or HEADING),
+    "lead": _lead(network.class_names),
+    "knows": _knows(network.class_names),
     "style": read("page.css"),
     "script": read("png.js", "pictures.js", "page.js"),
     # Nothing in a class's name can end the element that it stands in.
@@ -89,6 +95,29 @@ def page(network: Lowered, made: Engine) -> str:
     **{name: base64.b64encode(part).decode() for name, part in made._asdict().items()},
   }
   return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], read("page.html"))
+
+
+def _lead(names: tuple[str, ...]) -> str:
+  """What a network tells apart: a sentence of HTML."""
+  # A <bdi> keeps the direction of a name's script to itself.
+  shown = [f"<bdi>{html.escape(_shortened(name))}</bdi>" for name in names]
+  if len(names) == 2:
+    return f"This page tells {shown[0]} from {shown[1]}."
+  listed = shown if len(names) <= _NAMED else shown[:_EXAMPLES]
+  words = ":" if listed is shown else ", such as"
+  return f"This page knows {len(names):,} classes{words} {', '.join(listed[:-1])} and {listed[-1]}."
+
+
+def _knows(names: tuple[str, ...]) -> str:
+  """The element that the page's script fills with all names, where the lead has not all of them."""
+  if len(names) <= _NAMED and all(name == _shortened(name) for name in names):
+    return ""
+  summary = f"The {len(names):,} classes that it knows"
+  return f'<details id="knows"><summary>{summary}</summary><ul></ul></details>\n'
+
+
+def _shortened(name: str) -> str:
+  return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def engine(network: Lowered) -> Engine:

@@ -5,6 +5,7 @@ const element = (id) => document.getElementById(id);
 const TOP = 5; // classes that are shown
 const LEAST_RUNS = 3, RUNS = 50, ENOUGH = 20; // runs of an image, of which the shortest counts; milliseconds
 const CAMERA_PAUSE = 100, ANNOUNCE_PAUSE = 2000; // milliseconds
+const NAME_END = 12; // letters of a file's name after its ellipsis
 const percent = (odds) => `${(100 * odds).toFixed(1)}%`;
 const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
 
@@ -23,6 +24,7 @@ async function startEngine() {
   throw new Refused("this browser is too old for WebAssembly");
 }
 
+say("The network is being made ready.");
 const engine = startEngine();
 
 /**
@@ -72,19 +74,38 @@ function likeliest(logits) {
 
 // ---- answers --------------------------------------------------------------------------------------
 
-function say(text, trouble = false) {
-  element("status").textContent = text;
+/** Says a text to all, and more to a screen reader alone. */
+function say(text, {more = "", trouble = false} = {}) {
+  const spans = element("status").children;
+  [text, more].forEach((part, i) => (spans[i].textContent = part));
   element("status").classList.toggle("trouble", trouble);
 }
 
-/** An empty answer at the top of the page. */
-function newAnswer(name, photo) {
-  const article = element("answer").content.firstElementChild.cloneNode(true);
-  article.querySelector("h2").textContent = name;
-  article.querySelector(".photo").prepend(photo);
-  element("results").prepend(article);
+function newElement(tag, kind, text) {
+  const made = document.createElement(tag);
+  made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+/** A card at the top of the page. */
+function newCard(name, content) {
+  const card = document.createElement("article"), heading = document.createElement("h2");
+  const letters = [...name.normalize()], end = letters.length > 2 * NAME_END ? -NAME_END : Infinity;
+  Object.assign(heading, {title: name, dir: "auto"});
+  heading.setAttribute("aria-label", name);
+  heading.append(...[letters.slice(0, end), letters.slice(end)].map((part) => newElement("span", "", part.join(""))));
+  card.append(heading, content);
+  element("results").prepend(card);
   element("clear").hidden = false;
-  return article;
+  return card;
+}
+
+/** A card without an answer yet. */
+function newAnswer(name, photo) {
+  const card = newCard(name, element("answer").content.cloneNode(true));
+  card.querySelector(".photo").prepend(photo);
+  return card;
 }
 
 function fillAnswer(article, name, result) {
@@ -102,39 +123,40 @@ function fillAnswer(article, name, result) {
     ...classes.map(({name, odds}) => {
       const line = document.createElement("li");
       line.style.setProperty("--share", percent(odds));
-      for (const [kind, text] of [["name", name], ["share", percent(odds)]]) {
-        const span = document.createElement("span");
-        span.className = kind;
-        span.textContent = text;
-        line.append(span);
-      }
+      line.append(newElement("bdi", "name", name), newElement("span", "share", percent(odds)));
       return line;
     }),
   );
   article.querySelector(".time").textContent =
     `${result.computing.toFixed(2)} ms for the network, ${result.resizing.toFixed(1)} ms for the resize ` +
     `to ${width} × ${height} pixels`;
-  return `${name}: ${classes.map((c) => `${c.name} ${percent(c.odds)}`).join(", ")}`;
+  return classes[0];
 }
 
 /** Answers for files, one after the other; a file without an answer does not end the others'. */
 async function takeFiles(files) {
-  const troubles = [];
-  let answered = "";
-  for (const file of files) {
+  const said = [], all = files.length;
+  if (!all) return say("There is no picture.", {trouble: true});
+  let done = 0;
+  for (const [i, file] of files.entries()) {
     const name = file.name || "The picture";
-    say(`${name} is being read.`);
+    say(`Picture ${i + 1} of ${all} is being read.`);
     try {
       const result = await classifyPicture(await readPicture(file));
       const photo = new Image();
       photo.alt = name;
       photo.src = URL.createObjectURL(file);
-      answered = fillAnswer(newAnswer(name, photo), name, result);
+      const best = fillAnswer(newAnswer(name, photo), name, result);
+      said.push(`${name}: ${best.name} ${percent(best.odds)}.`);
+      done++;
     } catch (error) {
-      troubles.push(`There is no answer for ${name}: ${reason(error)}.`);
+      const sentence = `There is no answer: ${reason(error)}.`;
+      newCard(name, newElement("p", "trouble", sentence));
+      said.push(`${name}: ${sentence}`);
     }
   }
-  say([...troubles, answered].filter(Boolean).join(" "), troubles.length > 0);
+  const some = done && done < all, count = some ? `${done} of ${all}` : `${done || "No"} picture${done > 1 ? "s" : ""}`;
+  say(`${count} ${done > 1 ? "are" : "is"} classified.`, {more: said.join(" ")});
 }
 
 const reason = (error) => (error instanceof Refused ? error.message : "this browser cannot decode it");
@@ -157,7 +179,7 @@ async function startCamera() {
     stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});
   } catch (error) {
     const why = error.name === "NotAllowedError" ? "it is not allowed to this page" : "there is none";
-    say(`The camera cannot be used: ${why}.`, true);
+    say(`The camera cannot be used: ${why}.`, {trouble: true});
     return;
   }
   const video = document.createElement("video");
@@ -168,7 +190,7 @@ async function startCamera() {
     await watch(video, stream);
   } catch (error) {
     stopCamera();
-    say(`There is no answer for the camera: ${reason(error)}.`, true);
+    say(`There is no answer for the camera: ${reason(error)}.`, {trouble: true});
   }
 }
 
@@ -181,11 +203,11 @@ async function watch(video, own) {
     if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) continue;
     const bitmap = await createImageBitmap(video), result = await classifyPicture(fromBitmap(bitmap));
     bitmap.close();
-    const text = fillAnswer(article, "The camera", result), [best] = likeliest(result.logits);
+    const best = fillAnswer(article, "The camera", result);
     // A screen reader would not finish a sentence at each picture.
     if (best.name !== announced && performance.now() - time > ANNOUNCE_PAUSE) {
       [announced, time] = [best.name, performance.now()];
-      say(text);
+      say("The camera is on.", {more: `${best.name} ${percent(best.odds)}`});
     }
   }
 }
@@ -194,6 +216,7 @@ function stopCamera() {
   for (const track of stream.getTracks()) track.stop();
   stream = null;
   cameraButton("Use the camera", false);
+  say("The camera is off.");
 }
 
 function cameraButton(text, pressed) {
@@ -212,12 +235,10 @@ element("clear").onclick = removeAll;
 element("camera").onclick = () => (stream ? stopCamera() : startCamera());
 if (!navigator.mediaDevices?.getUserMedia) {
   element("camera").disabled = true;
-  element("camera").textContent = "No camera: this browser gives none to a page from a disk";
+  element("camera").textContent = "No camera: this browser gives it to https pages alone";
 }
 document.addEventListener("paste", (event) => {
-  const files = [...event.clipboardData.files];
-  takeFiles(files);
-  if (!files.length) say("There is no picture in the clipboard.", true);
+  takeFiles([...event.clipboardData.files]);
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -235,19 +256,17 @@ window.apprentice = {about, classify: async (file) => classifyPicture(await read
 
 engine.then(
   (e) => {
-    const {bytes, classes, width, height} = about;
+    const {architecture, bytes, classes, height, precision, version, width} = about;
     element("size").textContent =
-      `Network ${kilobytes(bytes.network)}, engine ${kilobytes(bytes[e.code])} ` +
-      `(WebAssembly ${e.code === "simd" ? "with" : "without"} SIMD). ` +
-      `Input ${width} × ${height} pixels. Made by apprentice-jax ${about.version}.`;
-    const knows = element("knows");
-    knows.querySelector("summary").textContent = `The ${classes.length} classes that it knows`;
-    for (const name of classes) {
+      `A neural network, ${architecture} at ${precision}, of ${kilobytes(bytes.network)}. ` +
+      `Engine of ${kilobytes(bytes[e.code])}, WebAssembly ${e.code === "simd" ? "with" : "without"} SIMD. ` +
+      `Input ${width} × ${height} pixels. Made by apprentice-jax ${version}.`;
+    for (const name of element("knows") ? classes : []) {
       const line = document.createElement("li");
-      line.textContent = name;
-      knows.querySelector("ul").append(line);
+      line.append(newElement("bdi", "", name));
+      element("knows").querySelector("ul").append(line);
     }
     say("The network is ready.");
   },
-  (error) => say(`The network cannot run: ${error.message}.`, true),
+  (error) => say(`The network cannot run: ${error.message}.`, {trouble: true}),
 );
