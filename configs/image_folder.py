@@ -62,8 +62,6 @@ def get_config(argument=""):
     runlocal={
       "data.image_size": 32,
       "data.resize": 36,
-      "student.width": 0.125,
-      "teacher.width": 0.125,
       "student.name": "resnet8",
       "batch_size": 16,
       "steps_per_dispatch": 5,
