@@ -78,8 +78,8 @@ def test_each_variation_stands_beside_the_base(reported):
   with (workdir / "results.csv").open() as file:
     rows = list(csv.DictReader(file))
   columns, lines = table_after(text, "## What each variation changes")
-  # Here, all rows have the one setting.
-  assert columns == ["difference of", "setting", "points", "95% interval", "p", "p, Holm", "seeds"]
+  # Here, all rows have the one setting, and differences that are alike have no test.
+  assert columns == ["difference of", "setting", "points", "95% interval", "seeds"]
   assert [(line["difference of"], line["setting"]) for line in lines] == [
     (f"scheme {kind} − scheme {kind} at the base", QUARTER) for kind in "ABC"
   ]
@@ -112,6 +112,15 @@ def entry(network, precision, layers="", left=""):
 def test_losses_with_a_teacher_are_explained(reported):
   assert "The loss of schemes A, B and C contains tau² times the distillation term" in reported[1]
   assert report._losses([entry("resnet8", "8A,2W")]) == []
+
+
+def test_one_seed_has_no_columns_of_tests():
+  found = summary.comparisons(
+    [entry("n", "8A,2W"), entry("n", "32A,32W")._replace(cell="student", accuracy={0: 60.0})]
+  )
+  _, table = tables.significance("Title", found, "images")
+  assert table.columns == ["difference of", "points", "95% interval", "seeds"]
+  assert table.rows[0][1:] == ["-10.00", "one seed: no test", "seed 0"]
 
 
 def test_an_own_network_has_no_packed_file():

@@ -20,7 +20,7 @@ NAMES = {
 # Columns that say which network a row is about; the ones that differ from row to row come first.
 LEADING = ("setting", "network", "difference of", "precision")
 # Columns that a table has only where one of its rows has something to say there.
-OPTIONAL = ("n", "reference %", "difference")
+OPTIONAL = ("n", "reference %", "difference", "p", "p, Holm")
 BASE = "base"  # the setting of a cell without a variation
 NAMED = 8  # layers, at most, that a sentence names
 SPREAD = "the mean ± standard deviation over seeds"
