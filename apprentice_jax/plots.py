@@ -142,18 +142,18 @@ def study_curves(by_cell: dict, names: dict[str, str], title: str, path) -> bool
     means.append((curves[0].epochs[:length], accuracy))
   if not means:
     return False
-  low, cut = _lower_limit(means)
-  # There is nothing above 100.
-  axes.set_ylim(low, min(axes.get_ylim()[1], 100.5))
-  axes.set_xlabel(f"epoch (until {cut:.3g}, a curve is below the plot)" if cut else "epoch")
+  low, high = _limits(means)
+  axes.set_ylim(low, high)
+  cut = any(accuracy.min() < low for _, accuracy in means)
+  axes.set_xlabel("epoch (curves begin below the plot)" if cut else "epoch")
   axes.set_title(title, fontsize="medium", wrap=True)
   axes.legend(fontsize="small")
   figure.savefig(path, dpi=DPI)
   return True
 
 
-def _lower_limit(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-  """Where a plot of curves begins, and the last epoch at which one of them is below; 0: none is.
+def _limits(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+  """The least and the largest accuracy of a plot of curves.
 
   The first tenth of the epochs leads up from chance. It is cut off where it would squeeze the rest
   into less than half of the plot.
@@ -167,9 +167,8 @@ def _lower_limit(curves: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, fl
   if high - low >= 0.5 * (high - least):
     low = least
   margin = 0.05 * (high - low) or 1.0
-  low -= margin
-  below = [epochs[accuracy < low].max(initial=0.0) for epochs, accuracy in curves]
-  return low, max(below)
+  # There is nothing above 100.
+  return low - margin, min(high + margin, 100.5)
 
 
 def accuracy_against(

@@ -123,6 +123,19 @@ def test_one_seed_has_no_columns_of_tests():
   assert table.rows[0][1:] == ["-10.00", "one seed: no test", "seed 0"]
 
 
+@pytest.mark.parametrize(
+  "numbers, words",
+  [
+    ([7], "seed 7"),
+    ([0, 1, 2], "seeds 0, 1, 2"),
+    ([3, 4, 5, 6], "seeds 3 to 6"),
+    ([0, 1, 2, 4], "seeds 0, 1, 2, 4"),
+  ],
+)
+def test_seeds_in_words(numbers, words):
+  assert tables.seeds([{"seed": number} for number in reversed(numbers)]) == words
+
+
 def test_an_own_network_has_no_packed_file():
   caption = lambda *entries: tables.accuracies(entries, {}, "images").caption
   own, ours = entry("mynet:make at width 0.5", "8A,2W"), entry("resnet8", "8A,2W")

@@ -1,10 +1,16 @@
 """The verdict of a study: what low precision costs, what a teacher changes, and how sure it is."""
 
+import pathlib
+import re
+
 import pytest
 from scipy import stats
 
-from apprentice_jax.study import summary, verdict
+from apprentice_jax import document
+from apprentice_jax.study import report, results, summary, verdict
 from apprentice_jax.study.tables import NAMES
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 # By G*Power 3.1: two-sided t-test of matched pairs, level 0.05, power 0.8.
@@ -139,3 +145,16 @@ def test_no_verdict_without_a_control():
   assert not said(entry("B", 90.0, 91.0)) and not said(
     entry("C", 90.0, 91.0), entry("baseline", 1.0, 2.0)
   )
+
+
+def test_the_kept_verdict_is_what_the_command_prints():
+  folder = ROOT / "results" / "digits"
+  blocks = verdict.blocks(summary.entries(results.load(folder).rows), NAMES, 10)
+  said = report.verdict_in(folder)
+  assert document.markdown(blocks[1:]).strip() == said
+  # README says the same in its own words.
+  readme = " ".join((ROOT / "README.md").read_text("utf-8").split()).replace("−", "-")
+  quote = readme.partition("The verdict: ")[2].partition("Digits are too easy")[0]
+  numbers = re.findall(r"[\d.]+ points (?:below|above)|[+-][\d.]+ to [+-][\d.]+", said)
+  assert re.findall(r"[\d.]+ points (?:below|above)|[+-][\d.]+ to [+-][\d.]+", quote) == numbers
+  assert len(numbers) == 4

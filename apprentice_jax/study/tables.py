@@ -331,4 +331,7 @@ def seeds(rows: list[dict]) -> str:
 
 def _named(numbers) -> str:
   """Seeds in words, so that their list is not taken for a count."""
+  numbers = list(numbers)
+  if len(numbers) > 3 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+    return f"seeds {numbers[0]} to {numbers[-1]}"
   return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
