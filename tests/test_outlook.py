@@ -58,8 +58,9 @@ def test_what_is_done_and_what_trains_nothing_does_not_count(tmp_path, monkeypat
   # A student like its teacher is trained once with it.
   config.teacher.update(config.student)
   config.recipe.teacher.update(config.recipe.student)
-  assert lines(config, tmp_path)[0].startswith("4 trainings to do, 2 at a time: about ")
+  assert lines(config, tmp_path)[0].startswith("4 trainings to do for 6 cells, 2 at a time")
   config.student.init = "runs/mine"
-  assert lines(config, tmp_path)[0].startswith("4 trainings")  # the teacher's and the baseline's
+  # The teacher's and the baseline's.
+  assert lines(config, tmp_path)[0].startswith("4 trainings to do, 2 at a time: about ")
   monkeypatch.setattr("jax.default_backend", lambda: "gpu")
   assert lines(config, tmp_path) == [f"4 trainings to do, 2 at a time; {LATER}"]

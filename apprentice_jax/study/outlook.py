@@ -21,19 +21,18 @@ def lines(config, workdir, splits: Splits) -> list[str]:
     workdir: the study's.
     splits: its images.
   """
-  every = [
-    cell
-    for cell in cells.cells(config)
-    if not (cells.own_network(config, cell.kind) or cells.twin(config, cell))
-  ]
+  trained = [c for c in cells.cells(config) if not cells.own_network(config, c.kind)]
+  every = [cell for cell in trained if not cells.twin(config, cell)]
   left = [cell for cell in every if result(cells.cell_dir(workdir, cell)) is None]
   if not left:
     return []
   of = f" of {len(every)}" if len(left) < len(every) else ""
   at_once = min(jobs.count(config), len(left))
   how = f", {at_once} at a time" if at_once > 1 else ""
+  # The progress counts cells, of which some are another's copy.
+  copies = f" for {len(trained)} cells" if len(trained) > len(every) else ""
   time = _time(config, workdir, splits, left)
-  said = [f"{len(left)}{of} training{'s' * (len(every) > 1)} to do{how}{time}."]
+  said = [f"{len(left)}{of} training{'s' * (len(every) > 1)} to do{copies}{how}{time}."]
   if any(cell.kind in SCHEMES and SCHEMES[cell.kind].distills for cell in left):
     said.append(LOSS_WITH_A_TEACHER)
   return said
