@@ -40,6 +40,7 @@ def run(given):
   config = _config(given, card) if given.model else None
   shared.join(given)
   from apprentice_jax.deploy import cost, registry
+  from apprentice_jax.deploy.unlowered import Unlowered
   from apprentice_jax.training import cluster, devices, export
   from apprentice_jax.training.workdir import workdir_config
 
@@ -55,6 +56,8 @@ def run(given):
       predictor = registry.load(path)
     else:
       predictor = export.predictor(config, path, split=given.split, data_dir=given.data_dir)
+      if isinstance(predictor.network, Unlowered):
+        shared.note("a network of your own has no integer form: its StableHLO program is scored.")
     same_data = bool(card) and card.data["data.name"] == config.data.name
     scores = export.evaluate(predictor, config, given.split, given.data_dir, same_data)
     network, packing = predictor.network, predictor.packing

@@ -1,5 +1,8 @@
-"""Writes the network of a workdir, of a packed file, or of `apprentice models` to a file that runs
-on integers."""
+"""Writes the network of a workdir, of a packed file, or of `apprentice models` to a file.
+
+Our ResNets run on integers there. A network of your own becomes a StableHLO file with weights of
+int8, which computes the rest in floats as its module does.
+"""
 
 from apprentice_jax.cli import flags as shared
 from apprentice_jax.deploy.network import ENDS

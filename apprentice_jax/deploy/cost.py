@@ -164,7 +164,7 @@ def table(network: Lowered | Unlowered, packing: str = "bits", by_layer: bool = 
   lines = [
     f"{network.architecture} {network.precision}, one image of {shape}:",
     f"  parameters         {cost.parameters:,}; weights of {cost.weight_bits:,} bits",
-    f"  {_FILE[type(network)]}        {cost.bytes:,} bytes",
+    f"  {_size(network, cost.bytes)}",
     f"  multiply-adds      {macs}",
     f"  bit operations     {cost.bops:,}",
   ]
@@ -177,8 +177,16 @@ def table(network: Lowered | Unlowered, packing: str = "bits", by_layer: bool = 
   return "\n".join(lines)
 
 
-# No file holds the weights of an `Unlowered` network in their bits.
-_FILE = {Lowered: "packed file", Unlowered: "at its bits"}
+def _size(network: Lowered | Unlowered, size: int) -> str:
+  if isinstance(network, Lowered):
+    return f"packed file        {size:,} bytes"
+  # No file holds the weights of an `Unlowered` network in their bits.
+  stored = network.model.quantization.precision.weights != FULL
+  return (
+    f"at its bits        {size:,} bytes" + "; a StableHLO file stores a weight in int8" * stored
+  )
+
+
 _COLUMNS = ("layer", "weights", "bits", "input bits", "multiply-adds", "bit operations", "zero")
 
 

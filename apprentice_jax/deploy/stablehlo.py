@@ -31,6 +31,7 @@ from apprentice_jax.deploy import preprocessing, program
 from apprentice_jax.deploy.network import Lowered
 from apprentice_jax.deploy.predictor import BadFile, Predictor
 from apprentice_jax.deploy.unlowered import Unlowered
+from apprentice_jax.errors import ConfigError
 from apprentice_jax.files import write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -70,12 +71,26 @@ def _checksum(data: bytes, sidecar: dict) -> str:
 
 
 def export(network: Lowered | Unlowered) -> jax.export.Exported:
-  """The program of uint8 images (batch, height, width, channels), of any batch."""
+  """The program of uint8 images (batch, height, width, channels), of any batch.
+
+  Raises:
+    ConfigError: a network of the user's own computes with the batch as a number.
+  """
   (batch,) = jax.export.symbolic_shape("batch")
   images = jax.ShapeDtypeStruct((batch, *network.image_shape), jnp.uint8)
   is_lowered = isinstance(network, Lowered)
   logits = functools.partial(program.logits, network) if is_lowered else network.logits
-  return jax.export.export(jax.jit(logits), platforms=PLATFORMS)(images)
+  try:
+    return jax.export.export(jax.jit(logits), platforms=PLATFORMS)(images)
+  # What jax raises depends on what the module does with the batch, which is a symbol here.
+  except Exception as error:
+    if is_lowered:
+      raise
+    why = textwrap.shorten(str(error), 100, placeholder=" ...").rstrip(".")
+    raise ConfigError(
+      f"{network.architecture} is no program for any number of images ({type(error).__name__}: "
+      f"{why}): write x.shape[0] in the place of len(x), or -1 in a reshape."
+    ) from error
 
 
 def load(path) -> Predictor:

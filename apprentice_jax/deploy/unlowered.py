@@ -8,6 +8,7 @@ import numpy as np
 
 from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.table import Row, rows
+from apprentice_jax.models.wrap import QuantizedModule, encoded
 
 
 class Unlowered(NamedTuple):
@@ -16,7 +17,8 @@ class Unlowered(NamedTuple):
 
   Attributes:
     model: the network.
-    params, batch_stats: its variables; None where it is not trained.
+    params, batch_stats: its variables, quantized kernels as integer levels (see `wrap.encoded`);
+      None where it is not trained.
     zeros: how many weights of each quantized layer have the level zero, by path; {} where it is not
       trained.
     image_shape, class_names, architecture, precision, mean, std, resize: see `Lowered`.
@@ -41,7 +43,8 @@ class Unlowered(NamedTuple):
     # As training normalises.
     images = (images.astype(jnp.float32) * scale - shift).astype(self.model.dtype)
     variables = {"params": self.params, "batch_stats": self.batch_stats}
-    return self.model.apply(variables, images, False)
+    # As arguments, which they are while a run scores: XLA would fold constants and round otherwise.
+    return self.model.apply(jax.lax.optimization_barrier(variables), images, False)
 
   def rows(self) -> list[Row]:
     """Its layers, and its other modules with parameters."""
@@ -66,6 +69,10 @@ def unlowered(
   if params is not None:
     found = model.weight_levels(params, tuple(image_shape))
     zeros = {path: int(np.sum(_one(levels) == 0)) for path, (_, levels) in found.items()}
+    if isinstance(model.module, QuantizedModule):
+      variables = {"params": params, "batch_stats": batch_stats}
+      images = jnp.zeros((1, *image_shape), model.dtype)
+      params = encoded(model.module, variables, images, train=False)["params"]
   return Unlowered(
     model,
     params,

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 from flax.core import tracers
 from jax.ad_checkpoint import checkpoint_name
 
-from apprentice_jax.models import levels
+from apprentice_jax.models import levels, magnitudes
 from apprentice_jax.models.precision import FULL, Quantization
 from apprentice_jax.models.product import Product, own_product
-from apprentice_jax.quantizers import Quantized, decode
+from apprentice_jax.quantizers import Quantized, decode, encode
+from apprentice_jax.quantizers.quantized import split_sides
 
 Array = jax.Array
 
@@ -159,14 +160,18 @@ class Quantizing(Interceptor):
     plan: whether the inputs of layers, and points, have a signed grid, by path. A layer that is not
       in it stays in full precision.
     initialised: whether all parameters of quantizers exist.
+    noting: whether layers note what they read, and its levels and scale, for `wrap.encoded`.
     met: the layers that were called, in order.
   """
 
-  def __init__(self, quantization: Quantization, plan: Plan, initialised: bool, depth: int):
+  def __init__(
+    self, quantization: Quantization, plan: Plan, initialised: bool, noting: bool, depth: int
+  ):
     super().__init__(depth)
     self.quantization = quantization
     self.plan = plan
     self.initialised = initialised
+    self.noting = noting
     self.met = []
     self._encoded = []
     self._started = {}
@@ -187,6 +192,7 @@ class Quantizing(Interceptor):
       named(path),
       self.quantization if quantized else Quantization(),
       x,
+      functools.partial(self._weight, module, path) if quantized else lambda kernel, _: kernel,
       functools.partial(self.param, module, path),
       # What `init` returns is what an optimizer and a checkpoint hold.
       (lambda *_: False) if module.is_initializing() else module.sow,
@@ -235,6 +241,25 @@ class Quantizing(Interceptor):
     if not self._frames[-1][0].is_initializing():
       levels.note_health(scope, quantized.levels, bits, signed)
     return quantized
+
+  def _weight(self, module, path, kernel, shape):
+    """A layer's kernel; or its levels and scale, where the parameters have them in its place."""
+    q, ttq = self.quantization, self.quantization.weights == "ttq"
+    names = [PREFIX + name for name in (magnitudes.SIDES if ttq else ["weight_step"])]
+    if not jnp.issubdtype(kernel.dtype, jnp.floating):
+      scales = tuple(module.get_variable("params", name) for name in names)
+      return Quantized(split_sides(kernel), scales) if ttq else Quantized(kernel, *scales)
+    # Inside a lifted function that keeps its parameters, such as nn.WeightNorm, nothing is noted.
+    if self.noting and q.precision.weights != FULL and module.is_mutable_collection("params"):
+      params = levels.quantizer_params(q, kernel, functools.partial(self.param, module, path))
+      found = levels.encode_weights(q, kernel, params, encode)
+      module.put_variable("params", PREFIX + "kernel", kernel.reshape(shape))
+      module.put_variable("params", PREFIX + "levels", found.levels.reshape(shape))
+      for name, scale in zip(names, jax.tree.leaves(found.scale)):
+        # A second call of the layer finds a trained scale as it was.
+        like = module.get_variable("params", name, scale.reshape(-1))
+        module.put_variable("params", name, scale.reshape(like.shape))
+    return kernel
 
   def param(self, scope, path: str, name: str, start: Callable[[], Array]) -> Array:
     """A quantizer's parameter; made of the values at hand where a plain tree of parameters has

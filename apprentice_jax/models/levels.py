@@ -58,7 +58,7 @@ _accumulate.defvjp(
 )
 
 
-def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
+def encode_weights(q: Quantization, kernel: Array, params: dict, encode=encode_ste) -> Quantized:
   """A kernel's levels and scale, by its layer's weight quantizer, with straight-through gradients.
 
   Args:
@@ -66,27 +66,28 @@ def encode_weights(q: Quantization, kernel: Array, params: dict) -> Quantized:
     kernel: (..., features), float.
     params: the layer's parameters, of which "weight_step" (lsq), "positive" and "negative" (ttq)
       count.
+    encode: or `quantizers.encode`, for integers without gradients.
 
   Returns:
-    See `quantizers.encode_ste`.
+    See ``encode``.
   """
   bits, axes = q.precision.weights, tuple(range(kernel.ndim - 1)) if q.per_channel else None
   if q.weights == "twn":
-    return encode_ste(quantizers.twn, kernel, axis=-1 if q.per_channel else None)
+    return encode(quantizers.twn, kernel, axis=-1 if q.per_channel else None)
   if q.weights == "ttq":
-    return encode_ste(quantizers.ttq, *magnitudes.ttq_arguments(kernel, params))
+    return encode(quantizers.ttq, *magnitudes.ttq_arguments(kernel, params))
   if q.weights == "dorefa":
-    return encode_ste(quantizers.dorefa_weights, kernel, bits)
+    return encode(quantizers.dorefa_weights, kernel, bits)
   if q.weights == "wrpn":
     # Without the stop the largest weight alone would get the scale's gradient.
     scale = 1.0
     if q.wrpn_scale != "unit":
       scale = jax.lax.stop_gradient(jnp.max(jnp.abs(kernel), axes))
-    return encode_ste(quantizers.wrpn_weights, kernel, bits, scale)
+    return encode(quantizers.wrpn_weights, kernel, bits, scale)
   # The paper's gradient scale, of the weights that share a step.
   step = params["weight_step"]
   grad_scale = 1 / math.sqrt(kernel.size // step.size * (2 ** (bits - 1) - 1))
-  return encode_ste(quantizers.lsq, kernel, step, bits, symmetric=True, grad_scale=grad_scale)
+  return encode(quantizers.lsq, kernel, step, bits, symmetric=True, grad_scale=grad_scale)
 
 
 def quantized_layers(q: Quantization, params: Any) -> dict[str, dict]:
@@ -127,7 +128,16 @@ def quantizer_params(q: Quantization, kernel: Array, param: Param) -> dict:
 
 
 def weighted(
-  name: str, q: Quantization, product, x: Activation, kernel: Array, *, dtype, param, sow, sums=None
+  name: str,
+  q: Quantization,
+  product,
+  x: Activation,
+  kernel: Activation,
+  *,
+  dtype,
+  param,
+  sow,
+  sums=None,
 ) -> Array:
   """product(x, kernel) at a layer's precision: levels with levels, and the scales on the sums.
 
@@ -136,7 +146,7 @@ def weighted(
     q: which quantizer, at how many bits; at 32 bits the kernel's values are multiplied.
     product: ``product(x, w, preferred_element_type=None)``, linear in both.
     x: an activation, quantized or not.
-    kernel: (..., features), float.
+    kernel: (..., features), float; or its levels and scale, as `encode_weights` has them.
     dtype: of the multiplication.
     param: see `quantizer_params`.
     sow: the layer's own.
@@ -148,17 +158,18 @@ def weighted(
   """
   if q.precision.weights == FULL:
     return _accumulate(product, values(x, dtype), kernel.astype(dtype))
-  params = quantizer_params(q, kernel, param)
+  encoded = isinstance(kernel, Quantized)
+  params = {} if encoded else quantizer_params(q, kernel, param)
   if q.weights == "ttq" and not isinstance(x, Quantized):
     # No levels to keep exact: one product with the two magnitudes in place.
-    w = quantizers.ttq(*magnitudes.ttq_arguments(kernel, params))
+    w = decode(kernel) if encoded else quantizers.ttq(*magnitudes.ttq_arguments(kernel, params))
     return _accumulate(product, x.astype(dtype), w.astype(dtype))
   levels, scale = x if isinstance(x, Quantized) else (x, 1.0)
   levels = levels.astype(dtype)
   if isinstance(x, Quantized):
     _check_scale(name, levels.shape, scale)
-    _warn_if_inexact(name, q, kernel)
-  weight = encode_weights(q, kernel, params)
+    _warn_if_inexact(name, q, jax.tree.leaves(kernel)[0])
+  weight = kernel if encoded else encode_weights(q, kernel, params)
   two_sides = isinstance(weight.scale, tuple)
   # Two magnitudes take two accumulators.
   both = jnp.concatenate(weight.levels, axis=-1) if two_sides else weight.levels

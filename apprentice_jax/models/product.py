@@ -30,7 +30,7 @@ class Product:
     dtype: of the layer's result; None until it was computed.
   """
 
-  def __init__(self, module: nn.Module, path: str, q: Quantization, x, param, sow):
+  def __init__(self, module: nn.Module, path: str, q: Quantization, x, weight, param, sow):
     """Product of a bound layer.
 
     Args:
@@ -38,11 +38,13 @@ class Product:
       path: of the layer, for messages.
       q: the quantizers.
       x: the layer's input, quantized or not.
+      weight: ``weight(kernel, shape)`` returns the kernel that `levels.weighted` takes; shape is
+        that of the layer's parameter.
       param, sow: see `levels.weighted`.
     """
     self.dtype = None
     self._module, self._path, self._quantization, self._x = module, path, q, x
-    self._param, self._sow = param, sow
+    self._weight, self._param, self._sow = weight, param, sow
 
   @contextlib.contextmanager
   def in_place(self):
@@ -64,8 +66,10 @@ class Product:
   def _promoted(self, inputs, kernel, bias, *, dtype):
     # The kernel as it is stored: a rounded one could have other levels. The bias comes after the
     # scale, in float32.
-    promoted = self._promote(inputs, kernel, bias, dtype=dtype)[0]
-    self._to = promoted.dtype
+    is_float = jnp.issubdtype(kernel.dtype, jnp.floating)
+    # Integer levels stand for a float32 kernel.
+    promoted = self._promote(inputs, kernel if is_float else jnp.float32(0), bias, dtype=dtype)[0]
+    self._to, self._shape = promoted.dtype, kernel.shape
     return promoted, kernel, bias
 
   def _weighted(self, product, inputs, kernel, sums=None):
@@ -76,7 +80,7 @@ class Product:
       self._quantization,
       product,
       Quantized(inputs, x.scale) if isinstance(x, Quantized) else inputs,
-      kernel,
+      self._weight(kernel, self._shape),
       dtype=self.dtype,
       param=self._param,
       sow=self._sow,

@@ -4,11 +4,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
+import jax
+import numpy as np
 from flax import core
-from flax.core import lift
+from flax.core import lift, meta
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from apprentice_jax.errors import nearest
 from apprentice_jax.models.intercept import PREFIX, Plan, Quantizing, named
+from apprentice_jax.models.magnitudes import SIDES
 from apprentice_jax.models.precision import Precision, Quantization, matches
 from apprentice_jax.models.traced import Traced, traced
 
@@ -79,18 +83,20 @@ class QuantizedModule(nn.Module):
     module: the plain module.
     quantization: the quantizers, and their bits.
     full_precision: patterns of the layers that stay as they are, or None: the first and the last.
+    noting: whether a call notes levels beside kernels, for `encoded`.
   """
 
   module: nn.Module
   quantization: Quantization
   full_precision: tuple[str, ...] | None = None
+  noting: bool = False
 
   @nn.compact
   def __call__(self, *args, **kwargs):
     """Calls the module with its layers quantized."""
     plan = plan_of(self, args, kwargs)
     initialised = self.scope.has_variable("params", KEY)
-    quantizing = Quantizing(self.quantization, plan, initialised, len(self.path))
+    quantizing = Quantizing(self.quantization, plan, initialised, self.noting, len(self.path))
 
     def run(scope, *args, **kwargs):
       inner = self.module.clone(parent=scope, _deep_clone=True)
@@ -115,6 +121,40 @@ class QuantizedModule(nn.Module):
         "out of the module, and jax.jit the whole."
       )
     return y
+
+
+def encoded(module: QuantizedModule, variables: Mapping, *args, **kwargs) -> dict:
+  """A quantized module's variables for inference: integer levels in the place of kernels.
+
+  The module takes them as its own, and has the same results without a weight quantizer. Levels are
+  int8; those of dorefa with 8 bits are int16. Their float32 scale, one number or one for each
+  channel, is "weight_step" in the tree "quantization"; ttq has "positive" and "negative".
+
+  A layer that reads another array than its parameter keeps its kernel. A mask makes such an array,
+  and so does a subclass that standardises its weights. A kernel that is not float32 stays, too.
+
+  Args:
+    module: from `quantize`.
+    variables: of the module, with everything that its quantizers train.
+    *args, **kwargs: of its call; any values will do.
+  """
+  params = core.unfreeze(meta.unbox(variables["params"]))
+  variables = {**variables, "params": params}
+  noting = module.clone(noting=True)
+  call = lambda v: noting.apply(v, *args, **kwargs, mutable=["params"])[1]["params"]
+  # Compiled with the kernels as arguments, as the network itself is: eager sums can differ.
+  noted = flatten_dict(jax.jit(lambda v: core.unfreeze(call(v)).get(KEY, {}))(variables))
+  result = flatten_dict(params)
+  for *path, name in noted:
+    if name != "levels":
+      continue
+    kernel, read = result[*path, "kernel"], noted[*path, "kernel"]
+    if read.dtype == np.float32 and np.array_equal(read, kernel):
+      result[*path, "kernel"] = noted[*path, "levels"]
+      for scale in ("weight_step", *SIDES):
+        if (*path, scale) in noted:
+          result[KEY, *path, scale] = noted[*path, scale]
+  return {**variables, "params": unflatten_dict(result)}
 
 
 def plan_of(module: QuantizedModule, args: tuple, kwargs: dict) -> Plan:

@@ -71,7 +71,7 @@ class CNN(nn.Module):
     for features in (32, 64):
       x = nn.relu(nn.Conv(features, (3, 3))(x))
       x = nn.avg_pool(x, (2, 2), (2, 2))
-    x = nn.relu(nn.Dense(256)(x.reshape(len(x), -1)))
+    x = nn.relu(nn.Dense(256)(x.reshape((x.shape[0], -1))))
     return nn.Dense(self.num_classes)(x)
 
 
@@ -106,7 +106,7 @@ class ViT(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool = True):
     x = nn.Conv(self.width, (self.patch,) * 2, self.patch, padding="VALID", name="embedding")(x)
-    x = x.reshape(len(x), -1, self.width)
+    x = x.reshape((x.shape[0], -1, self.width))
     x = x + self.param("positions", nn.initializers.normal(0.02), x.shape[1:])
     for _ in range(self.depth):
       x = x + nn.MultiHeadDotProductAttention(num_heads=4)(nn.LayerNorm()(x))

@@ -16,6 +16,7 @@ import pytest
 from runs import begin, final_state, tiny
 
 import apprentice_jax
+from apprentice_jax import cli
 from apprentice_jax.data import sources
 from apprentice_jax.deploy import cost
 from apprentice_jax.errors import ConfigError
@@ -100,6 +101,14 @@ def test_health_and_cost(trained):
   assert total.macs == {"32A,32W": 4 * 9 * 16 + 8 * 10, "8A,2W": 4 * 9 * 8 * 16}
   assert total.sparsity == pytest.approx(np.mean(grid == 0))
   assert "at its bits" in cost.table(network)
+
+
+def test_lowered_scores_the_program_of_the_file(trained, capsys):
+  workdir, result = trained
+  assert cli.main(["eval", f"--workdir={workdir}", "--lowered"]) == 0
+  said = "".join(capsys.readouterr())
+  assert "a network of your own has no integer form: its StableHLO program is scored." in said
+  assert f"test: accuracy {result['test_accuracy']:.2%}, loss {result['test_loss']:.4f}" in said
 
 
 def test_the_workdir_says_which_network_it_is(trained):
