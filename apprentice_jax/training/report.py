@@ -12,8 +12,8 @@ from apprentice_jax import document, plots
 from apprentice_jax.document import Heading, Picture, Table, Text
 from apprentice_jax.files import read_or_none
 from apprentice_jax.training import predictions
+from apprentice_jax.training.origin import origin
 from apprentice_jax.training.records import read_records
-from apprentice_jax.training.workdir import read_starts
 
 LARGEST_TABLE = 12  # classes, of which a confusion matrix is a table; beyond it is a picture
 LARGEST_PICTURE = 100
@@ -21,8 +21,6 @@ FEW = 1000  # scored images, below which an accuracy wants its interval
 LISTED = 30  # classes or pairs of classes, at most
 MISTAKES = 12  # pictures
 MISTAKES_FILE = "mistakes.png"
-START = ("date", "command", "folder", "commit", "version", "jax", "devices")  # of a start
-STARTS = 5  # that a report shows
 
 
 def write_run(workdir, images: Callable[[np.ndarray], np.ndarray] | None = None) -> str:
@@ -225,12 +223,3 @@ def _health(records: list[dict]) -> list:
   )
   rows = [[name, *cells(name)] for name in names]
   return [Heading("Health of the layers"), Table(caption, ["layer", *record], rows)]
-
-
-def origin(*workdirs) -> list:
-  """The last starts of workdirs, which say where their numbers come from; [] without a record."""
-  records = [start for workdir in workdirs for start in read_starts(workdir)]
-  records.sort(key=lambda start: start["date"])
-  rows = [[str(start.get(field, "")) for field in START] for start in records[-STARTS:]]
-  caption = f"The last {STARTS} of {len(records)} starts." if len(records) > STARTS else ""
-  return [Heading("How it was made"), Table(caption, START, rows)] if rows else []
