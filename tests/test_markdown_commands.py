@@ -162,7 +162,7 @@ PAGES = {
     languages=("bash",),
   ),
   "docs/web.md": Page(photos, elsewhere=INSTALL),
-  "docs/your-own-network.md": Page(languages=("bash",)),
+  "docs/your-own-network.md": Page(replaced={"(0, 1, 2)": "(0,)"}, languages=("bash",)),
 }
 
 
