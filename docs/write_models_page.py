@@ -8,8 +8,8 @@ PAGE = pathlib.Path(__file__).with_name("models.md")
 HEAD = """# Networks that come with the package
 
 A packed file of each network below is part of the installed package. `apprentice models` lists
-them, and `apprentice models NAME` prints a card. CIFAR-10's classes are airplane, automobile, bird, cat,
-deer, dog, frog, horse, ship and truck: any other picture gets one of these, too.
+them, and `apprentice models NAME` prints a card. CIFAR-10's classes are airplane, automobile, bird,
+cat, deer, dog, frog, horse, ship and truck: any other picture gets one of these, too.
 
 {table}
 

@@ -54,7 +54,7 @@ INSTALL = dict.fromkeys(
 
 
 def photos(folder: pathlib.Path):
-  """Folders of photos of three classes, and FILE, a network of seven other classes."""
+  """Folders of photos of three classes, and FILE, a ResNet-8 of seven other classes."""
   random = np.random.default_rng(0)
   for path in ("photos", "more_photos", "holiday"):
     for name, colour in COLOURS.items():
@@ -63,7 +63,7 @@ def photos(folder: pathlib.Path):
         pixels = np.clip(np.array(colour) + random.normal(0, 20, (40, 48, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / path / name / f"{i}.jpg")
   shutil.copy(folder / "photos" / "kiwis" / "0.jpg", folder / "photo.jpg")
-  network(resnet("resnet14", 7, width=0.25), 3, folder / "FILE")
+  network(resnet("resnet8", 7), 3, folder / "FILE")
 
 
 def network(model, channels, path):
