@@ -125,7 +125,7 @@ def stepper(
       shares.append(np.zeros((*shares[1].shape, built.student.num_classes), np.float32))
     batch = DeviceBatch(*map(parallel.join, shares))
     rates = constant_rates(built, np.float32(0.01))
-    hyper = Hyperparameters(weights, rates, key if built.mix else None)
+    hyper = Hyperparameters(weights, rates, key if built.draws else None)
 
     def dispatch(state):
       for _ in range(steps):

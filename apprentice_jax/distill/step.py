@@ -15,8 +15,8 @@ import optax
 
 from apprentice_jax.distill.loss import apprentice_loss
 
-# apply(params, batch_stats, images, train) -> (logits, new batch_stats)
-Apply = Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+# apply(params, batch_stats, images, train[, random key]) -> (logits, new batch_stats)
+Apply = Callable[..., tuple[jax.Array, Any]]
 
 
 class Network(NamedTuple):
@@ -42,12 +42,14 @@ class Batch(NamedTuple):
     labels: integer (batch,), or of mixed images float (batch, classes), the share of each class.
     teacher_images: what a teacher sees instead; None: the same.
     teacher_logits: (batch, classes), of a fixed teacher whose logits are known; None: it is run.
+    key: of the random numbers that networks draw while they train; None: they draw none.
   """
 
   images: jax.Array
   labels: jax.Array
   teacher_images: jax.Array | None = None
   teacher_logits: jax.Array | None = None
+  key: jax.Array | None = None
 
 
 class Rates(NamedTuple):
@@ -136,12 +138,15 @@ class Trainer:
     if trains_teacher:
       trained["teacher"] = state.teacher.params
 
+    # The apply function of a network that draws nothing needs to take no key.
+    key_of = lambda network: () if batch.key is None else (jax.random.fold_in(batch.key, network),)
+
     def loss_of(trained):
       stats, logits = {}, {}
       # The scopes' names stay with every operation, in profiles and for `apprentice plan`.
       with jax.named_scope("student"):
         logits["student"], stats["student"] = self.student(
-          trained["student"], state.student.batch_stats, batch.images, True
+          trained["student"], state.student.batch_stats, batch.images, True, *key_of(0)
         )
       # Logits that are kept save the teacher's forward pass.
       if batch.teacher_logits is not None:
@@ -154,6 +159,7 @@ class Trainer:
             state.teacher.batch_stats,
             batch.images if batch.teacher_images is None else batch.teacher_images,
             trains_teacher,
+            *key_of(1),
           )
         # A fixed teacher is in inference mode: its statistics stay.
         if trains_teacher:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from apprentice_jax.models import magnitudes
-from apprentice_jax.models.imported import ImportedNetwork
+from apprentice_jax.models.imported import ImportedNetwork, random_streams
 from apprentice_jax.models.levels import encode_weights, quantized_layers
 from apprentice_jax.models.precision import Quantization
 from apprentice_jax.models.residual import ResNet, variable_shapes
@@ -70,12 +70,15 @@ def activations_of(
   Returns:
     See `activations`.
   """
+  # Of all looks alike: what changes is then of the parameters.
+  rngs = random_streams(jax.random.key(0)) if isinstance(model, ImportedNetwork) else None
   # Without synchronised batch norm: nothing waits for other replicas here.
   _, sown = model.clone(norm_axis=None).apply(
     {"params": params, "batch_stats": batch_stats},
     images[:IMAGES],
     True,
     mutable=["batch_stats", "health"],
+    rngs=rngs,
   )
   return activations(sown.get("health", {}))
 

@@ -43,6 +43,14 @@ class BrokenContract(ValueError):
   """A user's network is none that can be trained; the message goes on from its name."""
 
 
+def random_streams(key: jax.Array) -> dict[str, jax.Array]:
+  """The random numbers of one training step, by the names under which modules draw them.
+
+  Flax takes "params" where a module draws under another name than "dropout".
+  """
+  return {"dropout": key, "params": jax.random.fold_in(key, 1)}
+
+
 def is_imported(name: str) -> bool:
   """Whether an architecture's name is that of a user's function."""
   return ":" in name
@@ -207,7 +215,8 @@ class ImportedNetwork:
       result = self.module.apply(variables, images, train=train, mutable=mutable, rngs=rngs)
     except flax.errors.InvalidRngError as error:
       raise BrokenContract(
-        "draws random numbers while it trains, and a step has none: set its dropout to 0."
+        "draws random numbers where it does not train: let its dropout depend on `train`, as in "
+        "nn.Dropout(0.1, deterministic=not train)."
       ) from error
     logits, *changed = result if mutable is not False else (result,)
     shape = getattr(logits, "shape", None)
@@ -245,8 +254,11 @@ class ImportedNetwork:
     images = jax.ShapeDtypeStruct((2, *image_shape), self.dtype)
     variables = jax.eval_shape(lambda key, x: self.init(key, x, True), jax.random.key(0), images)
     kept = {name: variables[name] for name in _COLLECTIONS}
-    # Without the random numbers of an initialisation, which dropout would take.
-    jax.eval_shape(lambda v, x: self.apply(v, x, True, mutable=["batch_stats"]), kept, images)
+    rngs = random_streams(jax.random.key(0))
+    train = lambda v, x: self.apply(v, x, True, mutable=["batch_stats"], rngs=rngs)
+    jax.eval_shape(train, kept, images)
+    # Without training there are no random numbers.
+    jax.eval_shape(lambda v, x: self.apply(v, x, False), kept, images)
     self.quantized(image_shape)
 
   def initial_statistics(self, key, images) -> Any:

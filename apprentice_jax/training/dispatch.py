@@ -199,6 +199,6 @@ class Program:
 
   def lower_feed(self, state, batch, hyper: Hyperparameters):
     """Lowers `feed`, for arguments of which only shapes and dtypes are given."""
-    if self.settings.mix:
+    if self.settings.draws:
       hyper = hyper._replace(key=jax.eval_shape(lambda: jax.random.key(0)))
     return self._fed.lower(state, batch, hyper, jax.ShapeDtypeStruct((), jnp.bool_))

@@ -127,7 +127,7 @@ class Loop:
     run, now = self.run, self.now
     if batch is not None:
       count, rates = 1, run.schedule.rates_at(now.step)
-      key = jax.random.fold_in(run.key, now.step) if run.settings.mix else None
+      key = jax.random.fold_in(run.key, now.step) if run.settings.draws else None
       hyper, observe = Hyperparameters(run.weights, rates, key), now.step + 1 == end
       now.state, metrics = run.program.feed(now.state, batch, hyper, observe)
       # Batches wait in the devices' memory, so the host may not run far ahead.

@@ -26,7 +26,7 @@ from apprentice_jax.distill.step import (
   global_norm,
 )
 from apprentice_jax.models import health, oscillation
-from apprentice_jax.models.imported import ImportedNetwork
+from apprentice_jax.models.imported import ImportedNetwork, random_streams
 from apprentice_jax.models.residual import ResNet
 from apprentice_jax.training import parallel
 from apprentice_jax.training.compiled import Kept
@@ -78,6 +78,13 @@ class Settings(NamedTuple):
   view: View = View()
   steps_per_dispatch: int = 1
 
+  @property
+  def draws(self) -> bool:
+    """Whether a step draws random numbers beside those of the augmentation: to mix images, or in a
+    network of the user's own, which may have dropout."""
+    own = [isinstance(network, ImportedNetwork) for network in (self.student, self.teacher)]
+    return bool(self.mix) or any(own)
+
 
 class Hyperparameters(NamedTuple):
   """The numbers that a program is run with and does not contain; the same on every device.
@@ -85,8 +92,8 @@ class Hyperparameters(NamedTuple):
   Attributes:
     weights: of the loss's terms, and the temperature: float32 scalars.
     rates: learning rates, float32: (steps,) of a chunk, scalars of a batch that is fed.
-    key: random key of the augmentation. Where images come augmented, that of the step if they are
-      mixed, and else None.
+    key: random key of the augmentation. Where images come augmented, that of the step if it draws
+      random numbers, and else None.
   """
 
   weights: dict
@@ -120,12 +127,13 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float], dt
 def make_apply(model: ResNet | ImportedNetwork):
   """The model as the pure function that `distill.step` takes."""
 
-  def apply(params, batch_stats, images, train):
+  def apply(params, batch_stats, images, train, key=None):
     variables = {"params": params, "batch_stats": batch_stats}
     # Without training, the running statistics are read and stay.
     if not train:
       return model.apply(variables, images, False), batch_stats
-    logits, updated = model.apply(variables, images, True, mutable=["batch_stats"])
+    rngs = random_streams(key) if isinstance(model, ImportedNetwork) else None
+    logits, updated = model.apply(variables, images, True, mutable=["batch_stats"], rngs=rngs)
     # A network without batch norm has none.
     return logits, updated.get("batch_stats", {})
 
@@ -166,8 +174,8 @@ class Step:
       The new state, and the step's metrics; see `Trainer.step`.
     """
     key = None
-    if self.settings.mix:
-      # Every replica mixes in its own way.
+    if self.settings.draws:
+      # Every replica has its own.
       key = jax.random.fold_in(hyper.key, jax.lax.axis_index(parallel.AXIS))
     seen = self._batch(batch.images, batch.images, batch.labels, batch.logits, key)
     return self.trainer.step(state, seen, hyper.weights, hyper.rates, observe)
@@ -183,7 +191,7 @@ class Step:
     images = augmented(data.images, index, epoch, hyper.key, self.settings.augmentation)
     stored = images if view.augmented else jnp.take(data.images, index, axis=0)
     key = None
-    if self.settings.mix:
+    if self.settings.draws:
       # Of the first example's place in the run, which no other step or replica has.
       key = jax.random.fold_in(jax.random.fold_in(hyper.key, epoch[0]), index[0])
       key = jax.random.fold_in(key, 1)  # the key so far augments that example
@@ -221,8 +229,10 @@ class Step:
 
   def _batch(self, images, stored, labels, logits=None, key=None) -> Batch:
     """The batch of uint8 images as each network sees them; ``stored``: those for the teacher;
-    ``key``: of their mixtures."""
+    ``key``: of their mixtures, and of the networks' random numbers."""
     batch = self._normalised(images, stored, labels, logits)
+    if key is not None:
+      batch = batch._replace(key=jax.random.fold_in(key, 2))
     if not self.settings.mix:
       return batch
     # Both networks see the same mixtures, each of images as it is made for.

@@ -15,7 +15,7 @@ class Head(nn.Module):
   def __call__(self, x, train):
     if self.cached:
       self.variable("cache", "last", lambda: jnp.zeros(()))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(len(x), -1))
+    x = nn.Dropout(self.dropout, deterministic=False)(x.reshape(len(x), -1))
     return nn.Dense(self.classes)(x)
 
 

@@ -52,9 +52,10 @@ ROWS = [
     "gives an array of shape (2, 7) for 10 classes: it has to give logits of shape (2, 10).",
   ),
   broken(
-    "an own network with dropout",
+    "an own network with dropout at all times",
     "dropout",
-    "draws random numbers while it trains, and a step has none: set its dropout to 0.",
+    "draws random numbers where it does not train: let its dropout depend on `train`, as in "
+    "nn.Dropout(0.1, deterministic=not train).",
   ),
   broken(
     "an own network with other variables",

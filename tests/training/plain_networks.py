@@ -1,7 +1,10 @@
 """Networks of a user's own, for the tests of this folder."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+
+DRAWS = 8
 
 
 class Net(nn.Module):
@@ -50,3 +53,31 @@ class Counting(nn.Module):
 
 def counting(num_classes):
   return Counting()
+
+
+class Drawing(nn.Module):
+  """A network with dropout that keeps the first DRAWS of its other random numbers."""
+
+  classes: int
+  rate: float = 0.5
+
+  @nn.compact
+  def __call__(self, x, train):
+    x = nn.Dense(16, name="first")(x.reshape((x.shape[0], -1)))
+    x = nn.relu(nn.Dense(16, name="hidden")(x))
+    drawn = self.variable("batch_stats", "drawn", jnp.zeros, (DRAWS,))
+    step = self.variable("batch_stats", "step", jnp.zeros, ())
+    if train and not self.is_initializing():
+      number = jax.random.uniform(self.make_rng("noise"))
+      drawn.value = drawn.value.at[step.value.astype(int)].set(number)
+      step.value += 1
+    x = nn.Dropout(self.rate, deterministic=not train)(x)
+    return nn.Dense(self.classes, name="head")(x)
+
+
+def drawing(num_classes):
+  return Drawing(num_classes)
+
+
+def silenced(num_classes):
+  return Drawing(num_classes, rate=1.0)
