@@ -17,6 +17,7 @@ from apprentice_jax.training import (
   export,
   forecast,
   identity,
+  inventory,
   networks,
   preemption,
   preflight,
@@ -77,7 +78,7 @@ def run_study(config, workdir) -> str:
   splits = open_splits(shared.data)
   # Every variation has to be able to run, before the first cell trains for hours.
   varied = [_preflight(config, v, workdir, splits, recipes) for v in variations.of(config)]
-  preflight.announce(shared, splits)
+  inventory.announce(shared, splits)
   if cluster.first():
     for line in forecast.note(config):
       print(line, flush=True)

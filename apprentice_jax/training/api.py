@@ -11,6 +11,7 @@ from apprentice_jax.training import (
   cluster,
   forecast,
   identity,
+  inventory,
   networks,
   parallel,
   preemption,
@@ -85,7 +86,7 @@ def train(
     raise ConfigError(f"{workdir} holds a study: choose another --workdir.")
   # 2. Everything that can be known to go wrong, before anything is written.
   preflight.check(config, splits, begun=(workdir / "config.json").exists())
-  preflight.announce(config, splits)
+  inventory.announce(config, splits)
   # A part's run was announced by the larger one, and a run that continues by its first start.
   if not part and cluster.first() and not (workdir / "config.json").exists():
     for line in (*forecast.lines(config, splits["train"]), *_starts(config, workdir, teacher)):

@@ -1,6 +1,5 @@
-"""The checks before anything is written or trained, and the lines that say what a run has."""
+"""The checks before anything is written or trained."""
 
-import functools
 import math
 import warnings
 
@@ -8,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from apprentice_jax.data import class_names, files, folder
+from apprentice_jax.data import class_names, folder
 from apprentice_jax.data.splits import TAKE_A_SHARE, Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.distill.step import Network
@@ -193,6 +192,12 @@ def _check_images(config, splits: Splits):
     test.check()
 
 
+def _smaller(size: int) -> int:
+  """The largest power of two within a number of images that the devices can share."""
+  devices = jax.device_count()
+  return max(1 << (size // devices).bit_length() - 1, 1) * devices if size >= devices else size
+
+
 def _refuse_classes(config, splits: Splits, names, test_names):
   images = f"the {splits.name('train')} and {splits.name('test')} images of {config.data.name}"
   difference = class_names.difference(names, test_names)
@@ -277,73 +282,3 @@ def warn_of_warmups(config, size: int, schemes, recipes=None):
         f"epochs: it is shortened to {found.warmup_epochs:.2g}, or the learning rate would only "
         "rise."
       )
-
-
-def announce(config, splits: Splits):
-  """Prints `line`.
-
-  Once in a process for each dataset.
-  """
-  if cluster.first():
-    _announce_once(line(config, splits))
-
-
-@functools.cache
-def _announce_once(text: str):
-  print(text, flush=True)
-
-
-def line(config, splits: Splits) -> str:
-  """One line: how many images of how many classes there are, and how many files are not read."""
-  data = config.data
-  roles = {"training": "train", "validation": "validation", "test": "test"}
-  counts = [
-    f"{splits[role].size:,} {name}"
-    for name, role in roles.items()
-    if role != "validation" or data.validation
-  ]
-  counts[-2:] = [" and ".join(counts[-2:])]
-  classes = len(splits["train"].class_names)
-  parts = [f"data: {', '.join(counts)} images of {classes:,} classes in {_place(config)}"]
-  if "test" not in splits.sets:
-    parts.append(
-      f"the test images are {data.test_share:.3g} of all, as there is no other test set "
-      "(config.data.test_share)"
-    )
-  for role, wanted in (("train", data.train_split), ("test", data.test_split)):
-    # With other folders beside it, the test images' folder is named even where it is the usual one.
-    name = splits.name(role)
-    if name and (name != wanted or role == "test" and splits.siblings):
-      which = "training" if role == "train" else role
-      parts.append(
-        f"the classes are the folders of {_place(config)}"
-        if name == "."
-        else f"the {which} images are those of {name}"
-      )
-  if others := splits.siblings:
-    parts.append(
-      f"the folder{'s' if len(others) > 1 else ''} {', '.join(others)} "
-      f"{'are' if len(others) > 1 else 'is'} not read"
-    )
-  # Files that are no images, and others that are passed over.
-  parts += [
-    f"of {_within(splits.name(role))}, {files.told(examples.unread)}"
-    for role, examples in splits.sets.items()
-    if getattr(examples, "unread", None)
-  ]
-  # A path may hold bytes that are no text.
-  return "; ".join(parts).encode(errors="backslashreplace").decode()
-
-
-def _place(config) -> str:
-  return config.data.dir if config.data.name == folder.FOLDER else config.data.name
-
-
-def _within(name: str) -> str:
-  return "the folder itself" if name == "." else name
-
-
-def _smaller(size: int) -> int:
-  """The largest power of two within a number of images that the devices can share."""
-  devices = jax.device_count()
-  return max(1 << (size // devices).bit_length() - 1, 1) * devices if size >= devices else size

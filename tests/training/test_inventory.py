@@ -11,7 +11,7 @@ from runs import tiny
 
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError, UnreadableImage
-from apprentice_jax.training import identity, preflight, workdir
+from apprentice_jax.training import identity, inventory, workdir
 
 
 def photos(root, splits=(("train", 10), ("val", 3)), names=("cat", "granny smith")):
@@ -39,7 +39,7 @@ def opened(config):
 
 
 def line_of(config):
-  return preflight.line(config, opened(config))
+  return inventory.line(config, opened(config))
 
 
 def begun(workdir, config):
@@ -159,14 +159,14 @@ def test_line_of_a_dataset(size):
 def test_the_line_is_said_once(capsys, tmp_path):
   config = of_folder(photos(tmp_path))
   for _ in range(3):
-    preflight.announce(config, opened(config))
+    inventory.announce(config, opened(config))
   assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_a_path_that_is_no_text(capsys, tmp_path):
   root = photos(tmp_path / "\udce9t\udce9")  # Latin-1
   config = of_folder(root)
-  preflight.announce(config, opened(config))
+  inventory.announce(config, opened(config))
   assert "\\udce9t\\udce9" in capsys.readouterr().out
 
 
