@@ -219,11 +219,11 @@ def table(lines: dict[Run, dict]) -> str:
   for name, trial in TRIALS.items():
     own = of(name, trial.scheme)
     control = of(control_of(name), trial.control) if trial.control else {}
-    cells = [name, trial.changes.replace("{", "").replace("}", ""), trial.scheme, mean(own)]
+    changes = trial.changes.replace("{", "").replace("}", "")
+    cells = [name, changes, trial.scheme, mean(own) or "not run"]
     cells += [mean(less(own, of("base", "B")), "+") if trial.control else ""]
     cells += [mean(control), mean(less(own, control), "+")]
-    if own or control:
-      text.append(f"| {' | '.join(cells)} |")
+    text.append(f"| {' | '.join(cells)} |")
   return "\n".join(text) + "\n"
 
 
