@@ -41,11 +41,6 @@ class LayerCost(NamedTuple):
   zeros: int | None
 
   @property
-  def is_full(self) -> bool:
-    """Whether its weights and its inputs are in full precision."""
-    return self.weight_bits == self.activation_bits == FULL
-
-  @property
   def bops(self) -> int:
     """Bit operations: multiply-accumulates times the bits of a weight times those of an input.
 

@@ -9,6 +9,7 @@ from apprentice_jax.data.splits import Splits, open_splits
 from apprentice_jax.deploy import cost
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError
+from apprentice_jax.models.precision import FULL, Precision
 from apprentice_jax.study import cells, jobs, outlook, progress, report, results, variations
 from apprentice_jax.study.cells import Cell, cell_config, cell_dir, own_network
 from apprentice_jax.training import (
@@ -195,7 +196,19 @@ def _row(config, cell: Cell, workdir, splits: Splits) -> dict:
     "bops": costs.bops,
     "peak_bytes": costs.peak_bytes or "",
     "layers": len(layers),
-    "full_precision": ";".join(layer.path for layer in layers if layer.is_full),
+    "full_precision": ";".join(_left(layers, cell.precision)),
     "network": references.network(run_config.student),
     "workdir": own or f"cells/{cell.name}",
   }
+
+
+def _left(layers: list[cost.LayerCost], precision: str) -> list[str]:
+  """The names of the layers that are not quantized at a precision."""
+  # Weights of 32 bits may have inputs of 8. A layer counts by its weights, unless no weights are
+  # quantized.
+  by_weights = Precision.parse(precision).weights != FULL
+  return [
+    layer.path
+    for layer in layers
+    if layer.weight_bits == FULL and (by_weights or layer.activation_bits == FULL)
+  ]
