@@ -49,14 +49,14 @@ def run(given):
   config = config or workdir_config(path)
   # A model that is no exported file is a checkpoint, which is scored as a run's network is.
   file = given.model and registry.recognised(path)
-  if file and given.lowered:
+  if file and given.lowered and cluster.first():
     shared.note("--lowered changes nothing: an exported file is scored as it is.")
   if file or given.lowered:
     if file:
       predictor = registry.load(path)
     else:
       predictor = export.predictor(config, path, split=given.split, data_dir=given.data_dir)
-      if isinstance(predictor.network, Unlowered):
+      if isinstance(predictor.network, Unlowered) and cluster.first():
         shared.note("a network of your own has no integer form: its StableHLO program is scored.")
     same_data = bool(card) and card.data["data.name"] == config.data.name
     scores = export.evaluate(predictor, config, given.split, given.data_dir, same_data)

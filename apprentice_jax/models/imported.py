@@ -104,7 +104,7 @@ def imported_network(
     num_classes: outputs.
     quantization: precision and quantizers. `ENDS` stands for the first and the last layer.
     width, dtype, norm_axis: see `residual.resnet`; the function takes the keyword if the value is
-      not the default. A width of 1.0 leaves the function's own default.
+      not the default. A width of 1.0 leaves a default that is a number of channels.
 
   Raises:
     BrokenContract: no such function, or it is none as asked for; the message goes on from the name.
@@ -126,14 +126,22 @@ def imported_network(
         f"takes no {option}, and the config's is {_shown(given[option])}: give the function this "
         f"keyword, or set {_WITHOUT[option]}."
       )
-  # A module's own width may be a number of channels, which the factor 1.0 is not.
-  if width == 1.0 and "width" in takes and takes["width"].default is not inspect.Parameter.empty:
-    names.remove("width")
+  if width == 1.0 and not _takes_a_factor(takes.get("width")):
+    names.discard("width")
   options = tuple((option, given[option]) for option in OPTIONS if option in names)
   result = ImportedNetwork(name, build, num_classes, quantization, options)
   # Built now, so that a broken contract is known now.
   _ = result.module
   return result
+
+
+def _takes_a_factor(parameter: inspect.Parameter | None) -> bool:
+  """Whether a function's ``width`` is the config's factor. A whole number, such as 24, is one of
+  channels, and ``**kwargs`` may hand a factor on to such a one."""
+  if parameter is None:
+    return False
+  default = parameter.default
+  return default is inspect.Parameter.empty or not isinstance(default, int) or default == 1
 
 
 def _shown(value) -> str:

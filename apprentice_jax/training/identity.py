@@ -9,7 +9,7 @@ from apprentice_jax.data.splits import Splits
 from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.errors import ConfigError, UnreadableImage
 from apprentice_jax.files import write_whole
-from apprentice_jax.training import networks
+from apprentice_jax.training import cluster, networks
 from apprentice_jax.training.checkpoint import Checkpoints
 from apprentice_jax.training.recipes import full_precision
 from apprentice_jax.training.workdir import check_classes, read_config
@@ -65,12 +65,20 @@ def claim_data(workdir: pathlib.Path, splits: Splits):
 
 
 def warn_of_other_images(workdir: pathlib.Path, splits: Splits):
-  """Warns where the test images are in another set than the run in workdir has noted."""
-  role = "test" if splits.name("test") else "train"
-  if before := _read(workdir / FILE).get(role):
-    which = "training" if role == "train" else role
-    if change := _change(before, splits.whole(role).identity(), which):
-      warnings.warn(f"{workdir}: {change.rpartition(':')[0]}; the images of now are scored.")
+  """Warns where the test images are not those that the run in workdir has noted.
+
+  Args:
+    workdir: of the run; one without a note warns of nothing.
+    splits: the images that are going to be scored.
+  """
+  before = _read(workdir / FILE)
+  if not before or not cluster.first():
+    return
+  # Where they are a share of the training images, these count.
+  role = "test" if "test" in before or splits.name("test") else "train"
+  now = splits.whole(role).identity() if splits.name(role) else None
+  if change := _change(before.get(role), now, "test" if role == "test" else "training"):
+    warnings.warn(f"{workdir}: {change.rpartition(':')[0]}; the images of now are scored.")
 
 
 def _change(before: dict | None, now: dict | None, which: str) -> str:

@@ -195,7 +195,7 @@ def _check_images(config, splits: Splits):
 def _smaller(size: int) -> int:
   """The largest power of two within a number of images that the devices can share."""
   devices = jax.device_count()
-  return max(1 << (size // devices).bit_length() - 1, 1) * devices if size >= devices else size
+  return (1 << (size // devices).bit_length() - 1) * devices if size >= devices else size
 
 
 def _refuse_classes(config, splits: Splits, names, test_names):

@@ -211,7 +211,8 @@ def _locked(workdir: pathlib.Path):
       yield
     finally:
       # An empty file tells other machines, too, that nobody holds it.
-      file.truncate(0)
+      with contextlib.suppress(OSError):
+        file.truncate(0)
 
 
 def held(workdir: pathlib.Path) -> bool | None:

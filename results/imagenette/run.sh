@@ -10,10 +10,10 @@ apprentice train --config=configs/image_folder.py:scheme=baseline $photos --conf
 
 # Scheme A at 32 pixels, one epoch, killed ten times.
 python tests/kill_and_resume.py --kills=10 --out="$WORKDIR/killed" -- \
-  train --config=configs/image_folder.py:scheme=A,runlocal $photos \
+  train --config=configs/image_folder.py:scheme=A,width=0.125,runlocal $photos \
   --config.checkpoint.every_epochs=0.1 --config.checkpoint.keep=3
 
 # 120,000 images: the memory of the process.
-apprentice train --config=configs/image_folder.py:scheme=baseline,runlocal $photos \
+apprentice train --config=configs/image_folder.py:scheme=baseline,width=0.125,runlocal $photos \
   --config.recipe.student.epochs=60.0 --config.steps_per_dispatch=25 \
   --config.checkpoint.every_epochs=10.0 --workdir="$WORKDIR/memory"

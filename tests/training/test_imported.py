@@ -62,17 +62,22 @@ def test_what_is_trained_is_the_quantized_module(trained):
   )
 
 
-def test_a_modules_own_width_is_left_as_it_is(monkeypatch):
-  """It may be a number of channels; where a function wants a width, it gets the config's."""
-  class_of_ints = lambda num_classes, width=24: plain_networks.Net(num_classes)
-  factor = lambda num_classes, width: plain_networks.Net(num_classes)
-  monkeypatch.setattr(plain_networks, "ints", class_of_ints, raising=False)
-  monkeypatch.setattr(plain_networks, "factor", factor, raising=False)
-  made = lambda name, width: dict(
-    imported_network(f"plain_networks:{name}", 10, TERNARY, width=width).options
-  )
-  assert "width" not in made("ints", 1.0) and made("ints", 0.5)["width"] == 0.5
-  assert made("factor", 1.0)["width"] == 1.0
+@pytest.mark.parametrize(
+  "function, given",
+  [
+    (lambda num_classes, width=24: plain_networks.Net(num_classes), None),
+    (lambda num_classes, **options: plain_networks.Net(num_classes), None),
+    (lambda num_classes, width=24, /: plain_networks.Net(num_classes), None),
+    (lambda num_classes, width=0.5: plain_networks.Net(num_classes), 1.0),
+    (lambda num_classes, width=1: plain_networks.Net(num_classes), 1.0),
+    (lambda num_classes, width: plain_networks.Net(num_classes), 1.0),
+  ],
+)
+def test_a_width_in_channels_is_left_as_it_is(function, given, monkeypatch):
+  """Where it is no whole number, it is the config's factor."""
+  monkeypatch.setattr(plain_networks, "wide", function, raising=False)
+  made = imported_network("plain_networks:wide", 10, TERNARY, width=1.0)
+  assert dict(made.options).get("width") == given
 
 
 @pytest.mark.parametrize("formats", [("packed", "onnx"), ("stablehlo",), ()])

@@ -39,18 +39,29 @@ def photos(tmp_path):
 def test_other_images_than_the_runs_are_told(photos, tmp_path):
   config = configs.base()
   config.data.update({"name": "image_folder", "dir": str(photos), "image_size": 16})
-  config.data.test_share = 0.2
+  config.data.test_split, config.data.test_share = "val", 0.2
   noted = open_splits(config.data)
   (tmp_path / "data.json").write_text(json.dumps(noted.identity))
   with warnings.catch_warnings():
     warnings.simplefilter("error")
     identity.warn_of_other_images(tmp_path, noted)
     identity.warn_of_other_images(tmp_path / "nowhere", noted)
+
+  def warns(sentence):
+    with pytest.warns(UserWarning, match=sentence + "; the images of now are scored"):
+      identity.warn_of_other_images(tmp_path, open_splits(config.data))
+
   shutil.copy(photos / "kiwi" / "0.jpg", photos / "kiwi" / "10.jpg")
-  with pytest.warns(
-    UserWarning, match="it began with 30 training images, and there are 31 now; the"
-  ):
-    identity.warn_of_other_images(tmp_path, open_splits(config.data))
+  warns("it began with 30 training images, and there are 31 now")
+  # The test images get a folder of their own, and lose it.
+  (photos / "train").mkdir()
+  for name in COLOURS:
+    shutil.copytree(photos / name, photos / "val" / name)
+    (photos / name).rename(photos / "train" / name)
+  warns("were a share of the training images, and now have a folder of their own")
+  (tmp_path / "data.json").write_text(json.dumps(open_splits(config.data).identity))
+  shutil.rmtree(photos / "val")
+  warns("the folder of its test images is gone")
 
 
 @pytest.mark.slow
