@@ -100,12 +100,12 @@ def test_a_student_like_its_teacher_is_the_same_training():
   config = alike("b: batch_size=32", "t: recipe.teacher.epochs=1")
   of = lambda kind, place: cells.of(config, kind, FULL, 3, variations.of(config)[place])
   for place in (0, 1, 2):
-    assert cells.twin(config, of("teacher", place)) is None
-  assert cells.twin(config, of("student", 0)) == of("teacher", 0)
-  assert cells.twin(config, of("student", 1)) == of("teacher", 1) != of("teacher", 0)
+    assert cells.copied_from(config, of("teacher", place)) is None
+  assert cells.copied_from(config, of("student", 0)) == of("teacher", 0)
+  assert cells.copied_from(config, of("student", 1)) == of("teacher", 1) != of("teacher", 0)
   # The student does not read the teacher's recipe: it is the base's, and like the base's teacher.
   assert of("student", 2) == of("student", 0) and of("teacher", 2) != of("teacher", 0)
-  assert cells.twin(config, Cell("baseline", "8A,2W", 3)) is None
+  assert cells.copied_from(config, Cell("baseline", "8A,2W", 3)) is None
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_a_student_like_its_teacher_is_the_same_training():
 )
 def test_a_student_unlike_its_teacher_is_another_training(changes):
   config = alike()
-  assert cells.twin(config, Cell("student", FULL, 0))
+  assert cells.copied_from(config, Cell("student", FULL, 0))
   config.update_from_flattened_dict(changes)
-  assert cells.twin(config, Cell("student", FULL, 0)) is None
+  assert cells.copied_from(config, Cell("student", FULL, 0)) is None
 
 
 CHANGED = {

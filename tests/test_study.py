@@ -116,7 +116,7 @@ def test_a_student_like_its_teacher_is_trained_once(finished):
     for name in ("metrics.jsonl", "result.json", "config.json", "starts.jsonl"):
       assert (student / name).read_bytes() == (teacher / name).read_bytes()
   assert not list(workdir.glob("*.part"))
-  assert "full precision are one training, as their" in (workdir / "report.md").read_text()
+  assert "the student is a copy of the teacher's training." in (workdir / "report.md").read_text()
 
 
 def test_the_tables_numbers_are_those_of_the_csv(finished):

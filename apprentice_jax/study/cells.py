@@ -9,6 +9,7 @@ from apprentice_jax.distill.schemes import SCHEMES
 from apprentice_jax.study import variations
 from apprentice_jax.study.variations import BASE, Variation
 from apprentice_jax.training import recipes
+from apprentice_jax.training.workdir import result
 
 ALONE = ("teacher", "student")  # cells that train at full precision and without a teacher
 
@@ -88,14 +89,28 @@ def cell_config(config, cell: Cell):
   return c
 
 
-def twin(config, cell: Cell) -> Cell | None:
-  """The teacher's cell whose training a student's in full precision would repeat, if there is one:
-  their configs are equal in everything."""
+def copied_from(config, cell: Cell) -> Cell | None:
+  """The teacher's cell of which a student's in full precision is to be a copy; None without one.
+
+  Their configs are equal in everything, so the student's training would repeat the teacher's.
+  """
   if cell.kind != "student" or "teacher" not in config.study.cells:
     return None
   other = of(config, "teacher", cell.precision, cell.seed, cell.variation)
   equal = configs.flat(cell_config(config, other)) == configs.flat(cell_config(config, cell))
   return other if equal and not own_network(config, "teacher") else None
+
+
+def is_copy(config, workdir, cell: Cell) -> bool:
+  """Whether a cell is a copy of its teacher's, or is going to be one.
+
+  A student that has a training of its own, begun or done, is none: earlier versions trained both.
+  """
+  if not (source := copied_from(config, cell)):
+    return False
+  source, place = (cell_dir(workdir, each) for each in (source, cell))
+  # The results have the seconds of the training, in which two trainings differ.
+  return not place.exists() or (end := result(place)) is not None and end == result(source)
 
 
 def cell_dir(workdir, cell: Cell) -> pathlib.Path:

@@ -51,8 +51,8 @@ def count(config) -> int:
 def train(config, cell: Cell, workdir, splits: Splits) -> dict:
   """Trains a cell on a study's images, or finds it done; returns its result."""
   run_config = cluster.agreed(lambda: scaled(cells.cell_config(config, cell), workdir))
-  if twin := cells.twin(config, cell):
-    cluster.on_first(lambda: _take_over(workdir, twin, cell))
+  if source := cells.copied_from(config, cell):
+    cluster.on_first(lambda: _copy(workdir, source, cell))
   # What it starts from is a cell of this study, or the user's own network in its place.
   paths = {
     kind: cells.own_network(config, kind) or str(cells.cell_dir(workdir, source))
@@ -63,9 +63,9 @@ def train(config, cell: Cell, workdir, splits: Splits) -> dict:
   )
 
 
-def _take_over(workdir: pathlib.Path, twin: Cell, cell: Cell):
-  """Makes the workdir of a cell a copy of its finished twin's."""
-  source, place = (cells.cell_dir(workdir, each) for each in (twin, cell))
+def _copy(workdir: pathlib.Path, source: Cell, cell: Cell):
+  """Makes the workdir of a cell that has not begun a copy of another's that is finished."""
+  source, place = (cells.cell_dir(workdir, each) for each in (source, cell))
   if place.exists() or result(source) is None:
     return
   # Whole at once: a copy that is cut off is begun anew.
@@ -90,7 +90,9 @@ def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
   """
   # Each cell with those that have to be finished before it.
   left = {
-    cell: set(filter(None, (*cells.sources(config, cell).values(), cells.twin(config, cell))))
+    cell: set(
+      filter(None, (*cells.sources(config, cell).values(), cells.copied_from(config, cell)))
+    )
     for cell in cells.cells(config)
     if not cells.own_network(config, cell.kind) and result(cells.cell_dir(workdir, cell)) is None
   }
@@ -145,12 +147,12 @@ def _next(
   Args:
     worker: one of the workers.
     workers: all of them.
-    left: each cell that no worker has begun, with the cells that it starts from.
+    left: each cell that no worker has begun, with those that have to be finished before it.
     in_hand: the cells that workers train now.
   """
-  # A source that is left or in hand has no network yet to start from.
+  # A cell that is left or in hand has no network yet to start from, or to copy.
   unfinished = {*left, *in_hand}
-  ready = [cell for cell, sources in left.items() if not sources & unfinished]
+  ready = [cell for cell, before in left.items() if not before & unfinished]
   others = set().union(*(w.programs for w in workers if w is not worker))
 
   def cost(cell: Cell) -> int:

@@ -31,10 +31,10 @@ def report_on(folders: list[str], out: str = "") -> str:
     raise ConfigError(f"{out} holds a run or a study of its own: choose another --out.")
   studies = [results.load(folder) for folder in folders]
   rows = results.merged(studies)
-  # Parts share all of the config but these two lists.
+  # Parts share all of the config but these lists.
   config = studies[0].config.copy_and_resolve_references()
-  config.study.references = _union(study.config.study.references for study in studies)
-  config.study.variations = _union(study.config.study.variations for study in studies)
+  for field in ("references", "variations", "seeds", "cells"):
+    config.study[field] = _union(study.config.study[field] for study in studies)
   missing = [name for s in studies for name in results.missing(s.config, rows)]
   with disk_errors(out):
     out.mkdir(parents=True, exist_ok=True)

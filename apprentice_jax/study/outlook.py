@@ -22,14 +22,14 @@ def lines(config, workdir, splits: Splits) -> list[str]:
     splits: its images.
   """
   trained = [c for c in cells.cells(config) if not cells.own_network(config, c.kind)]
-  every = [cell for cell in trained if not cells.twin(config, cell)]
+  every = [cell for cell in trained if not cells.is_copy(config, workdir, cell)]
   left = [cell for cell in every if result(cells.cell_dir(workdir, cell)) is None]
   if not left:
     return []
   of = f" of {len(every)}" if len(left) < len(every) else ""
   at_once = min(jobs.count(config), len(left))
   how = f", {at_once} at a time" if at_once > 1 else ""
-  # The progress counts cells, of which some are another's copy.
+  # The progress counts cells, of which some are copies.
   copies = f" for {len(trained)} cells" if len(trained) > len(every) else ""
   time = _time(config, workdir, splits, left)
   said = [f"{len(left)}{of} training{'s' * (len(every) > 1)} to do{copies}{how}{time}."]

@@ -10,7 +10,7 @@ from apprentice_jax.study import cells, summary, tables, variations, verdict
 from apprentice_jax.study.tables import NAMES
 from apprentice_jax.training.origin import origin
 from apprentice_jax.training.records import read_records
-from apprentice_jax.training.workdir import classes
+from apprentice_jax.training.workdir import classes, result
 
 
 def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earlier=()) -> str:
@@ -36,7 +36,7 @@ def write(config, out: pathlib.Path, rows: list[dict], folders, missing=(), earl
   accuracy = tables.accuracies(entries, references_of(config, entries), images)
   blocks = [
     Heading(f"Apprentice study on {config.data.name}", 1),
-    *map(Text, _notes(config, rows, images, missing, earlier)),
+    *map(Text, _notes(config, rows, folders, images, missing, earlier)),
     *verdict.blocks(entries, NAMES, _class_count(rows)),
     Heading("Accuracy"),
     accuracy,
@@ -71,16 +71,17 @@ def _class_count(rows: list[dict]) -> int:
   return next(filter(None, (len(classes(row["place"])) for row in rows)), 0)
 
 
-def _notes(config, rows: list[dict], images: str, missing, earlier) -> list[str]:
+def _notes(config, rows: list[dict], folders, images: str, missing, earlier) -> list[str]:
   """The paragraphs at the top: the conditions, and the cells that are not in the tables."""
   notes = [
     f"The student is {_network(config.student)}. The teacher is {_network(config.teacher)}. "
     f"Each network is trained with {tables.seeds(rows)}. "
     f"Accuracies are of {images} after the last epoch: no epoch is chosen by its accuracy."
   ]
-  if any(cells.twin(config, cell) for cell in cells.cells(config)):
+  if _students_are_copies(config, folders):
     notes.append(
-      "The teacher and the student in full precision are one training, as their settings are equal."
+      "Where the settings of teacher and student are equal, the student is a copy of the teacher's "
+      "training."
     )
   # Whoever picks the best of several settings by the test split has no test left.
   if config.eval.final == "test" and any(row["point"] for row in rows):
@@ -96,6 +97,17 @@ def _notes(config, rows: list[dict], images: str, missing, earlier) -> list[str]
       "To include them, name their seeds, cells and precisions in config.study."
     )
   return notes
+
+
+def _students_are_copies(config, folders) -> bool:
+  """Whether every finished student whose settings equal its teacher's is a copy of the teacher."""
+  found = [
+    cells.is_copy(config, folder, cell)
+    for folder in folders
+    for cell in cells.cells(config)
+    if cells.copied_from(config, cell) and result(cells.cell_dir(folder, cell))
+  ]
+  return bool(found) and all(found)
 
 
 def _network(network) -> str:
@@ -170,11 +182,11 @@ def _tradeoffs(entries, images: str, out) -> list:
 
 def references_of(config, entries) -> dict:
   """(network, precision) -> the references for it, of those that the study has."""
-  result = {}
+  cited = {}
   for reference in map(references.parse, config.study.references):
     if any((e.network, e.precision) == reference[:2] for e in entries):
-      result.setdefault(reference[:2], []).append(reference)
-  return result
+      cited.setdefault(reference[:2], []).append(reference)
+  return cited
 
 
 def _sources(config, entries) -> list:
