@@ -1,12 +1,14 @@
 """A student with its teacher's settings is a copy of the teacher's training, or its own."""
 
+import errno
 import shutil
 
 import pytest
 from made_study import made, varied
 
 from apprentice_jax.data.splits import open_splits
-from apprentice_jax.study import outlook, report, results
+from apprentice_jax.errors import ConfigError
+from apprentice_jax.study import cells, jobs, outlook, report, results
 from apprentice_jax.training import forecast
 
 KINDS = ("teacher", "student", "baseline")
@@ -71,3 +73,19 @@ def test_the_report_calls_copies_what_is_a_copy(tmp_path):
   assert says()
   config.recipe.teacher.epochs /= 2
   assert not says()
+
+
+def test_a_full_disk_while_copying_is_said_in_a_sentence(tmp_path, monkeypatch):
+  config = alike(seeds=(0,))
+  study = made(tmp_path / "study", config)
+  shutil.rmtree(place_of(study, "student"))
+
+  def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(shutil, "copyfile", full)
+  cell = cells.Cell("student", "32A,32W", 0)
+  error = jobs._error_of(config, cell, study, open_splits(config.data))
+  assert type(error) is ConfigError
+  assert str(error).startswith(f"cannot write to the workdir {study}: [Errno 28] No space left on")
+  assert str(error).count("No space") == 1 and not place_of(study, "student").exists()

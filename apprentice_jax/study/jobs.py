@@ -30,7 +30,7 @@ from apprentice_jax.errors import ApprenticeError, ConfigError, Preempted
 from apprentice_jax.study import cells
 from apprentice_jax.study.cells import Cell
 from apprentice_jax.training import api, cluster, devices, guard, preemption
-from apprentice_jax.training.workdir import result, scaled
+from apprentice_jax.training.workdir import disk_errors, result, scaled
 
 
 class _Worker(NamedTuple):
@@ -71,8 +71,13 @@ def _copy(workdir: pathlib.Path, source: Cell, cell: Cell):
   # Whole at once: a copy that is cut off is begun anew.
   part = pathlib.Path(workdir) / f"{cell.name}.part"
   shutil.rmtree(part, ignore_errors=True)
-  shutil.copytree(source, part)
-  part.rename(place)
+  with disk_errors(workdir):
+    try:
+      shutil.copytree(source, part)
+    except shutil.Error as error:
+      # It has a list of (source, place, text), one for each file that failed; one is enough.
+      raise OSError(error.args[0][0][-1]) from None
+    part.rename(place)
 
 
 def train_cells(config, workdir, begins: Callable[[list[Cell]], None]):
