@@ -1,5 +1,6 @@
 """A trained network that stays a Flax module: a user's own, whose layers no lowering knows."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,11 @@ import numpy as np
 
 from apprentice_jax.models.imported import ImportedNetwork
 from apprentice_jax.models.table import Row, rows
-from apprentice_jax.models.wrap import QuantizedModule, encoded
+from apprentice_jax.models.wrap import QuantizedModule, with_levels
+
+# Of the largest logit. wrpn and dorefa round a kernel's last digit otherwise, and an input can then
+# have the next level.
+TOLERANCE = 1e-3
 
 
 class Unlowered(NamedTuple):
@@ -17,8 +22,8 @@ class Unlowered(NamedTuple):
 
   Attributes:
     model: the network.
-    params, batch_stats: its variables, quantized kernels as integer levels (see `wrap.encoded`);
-      None where it is not trained.
+    params, batch_stats: its variables; None where it is not trained. Quantized kernels are integer
+      levels (see `wrap.with_levels`) unless its logits would be others.
     zeros: how many weights of each quantized layer have the level zero, by path; {} where it is not
       trained.
     image_shape, class_names, architecture, precision, mean, std, resize: see `Lowered`.
@@ -43,7 +48,8 @@ class Unlowered(NamedTuple):
     # As training normalises.
     images = (images.astype(jnp.float32) * scale - shift).astype(self.model.dtype)
     variables = {"params": self.params, "batch_stats": self.batch_stats}
-    # As arguments, which they are while a run scores: XLA would fold constants and round otherwise.
+    # The barrier hides the constants from XLA, which would fold them. The program that scores a run
+    # has them as arguments, and rounds otherwise.
     return self.model.apply(jax.lax.optimization_barrier(variables), images, False)
 
   def rows(self) -> list[Row]:
@@ -69,11 +75,7 @@ def unlowered(
   if params is not None:
     found = model.weight_levels(params, tuple(image_shape))
     zeros = {path: int(np.sum(_one(levels) == 0)) for path, (_, levels) in found.items()}
-    if isinstance(model.module, QuantizedModule):
-      variables = {"params": params, "batch_stats": batch_stats}
-      images = jnp.zeros((1, *image_shape), model.dtype)
-      params = encoded(model.module, variables, images, train=False)["params"]
-  return Unlowered(
+  network = Unlowered(
     model,
     params,
     batch_stats,
@@ -86,6 +88,30 @@ def unlowered(
     tuple(map(float, std)),
     resize,
   )
+  trained = params is not None and isinstance(model.module, QuantizedModule)
+  return _with_levels(network) if trained else network
+
+
+def _with_levels(network: Unlowered) -> Unlowered:
+  """A trained network with levels in the place of kernels, if its logits stay the same."""
+  variables = {"params": network.params, "batch_stats": network.batch_stats}
+  blank = jnp.zeros((1, *network.image_shape), network.model.dtype)
+  levels = with_levels(network.model.module, variables, blank, train=False)["params"]
+  logits = jax.jit(lambda params, images: network._replace(params=params).logits(images))
+  images = np.random.default_rng(0).integers(0, 256, (4, *network.image_shape), np.uint8)
+  expected = logits(network.params, images)
+  try:
+    error = np.max(np.abs(logits(levels, images) - expected))
+  # What jax raises where code of the module's own multiplies floats and levels.
+  except TypeError:
+    error = np.inf
+  if error <= TOLERANCE * np.max(np.abs(expected)):
+    return network._replace(params=levels)
+  warnings.warn(
+    f"{network.model.name} has other logits with integer levels in the place of its kernels, as "
+    "where tied weights read a kernel a second time: its file keeps float weights."
+  )
+  return network
 
 
 def _one(levels) -> np.ndarray:

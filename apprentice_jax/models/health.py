@@ -70,7 +70,7 @@ def activations_of(
   Returns:
     See `activations`.
   """
-  # Of all looks alike: what changes is then of the parameters.
+  # The same random numbers at each look: only the parameters make a difference.
   rngs = random_streams(jax.random.key(0)) if isinstance(model, ImportedNetwork) else None
   # Without synchronised batch norm: nothing waits for other replicas here.
   _, sown = model.clone(norm_axis=None).apply(

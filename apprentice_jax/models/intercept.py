@@ -160,7 +160,7 @@ class Quantizing(Interceptor):
     plan: whether the inputs of layers, and points, have a signed grid, by path. A layer that is not
       in it stays in full precision.
     initialised: whether all parameters of quantizers exist.
-    noting: whether layers note what they read, and its levels and scale, for `wrap.encoded`.
+    noting: whether layers note the levels and scale of their kernels, for `wrap.with_levels`.
     met: the layers that were called, in order.
   """
 
@@ -242,19 +242,21 @@ class Quantizing(Interceptor):
       levels.note_health(scope, quantized.levels, bits, signed)
     return quantized
 
-  def _weight(self, module, path, kernel, shape):
+  def _weight(self, module, path, kernel, read):
     """A layer's kernel; or its levels and scale, where the parameters have them in its place."""
     q, ttq = self.quantization, self.quantization.weights == "ttq"
     names = [PREFIX + name for name in (magnitudes.SIDES if ttq else ["weight_step"])]
     if not jnp.issubdtype(kernel.dtype, jnp.floating):
       scales = tuple(module.get_variable("params", name) for name in names)
       return Quantized(split_sides(kernel), scales) if ttq else Quantized(kernel, *scales)
+    # By identity: a mask of ones makes an array of the same values, and would multiply levels, too.
+    own = self.noting and module.get_variable("params", "kernel") is read
     # Inside a lifted function that keeps its parameters, such as nn.WeightNorm, nothing is noted.
-    if self.noting and q.precision.weights != FULL and module.is_mutable_collection("params"):
+    mutable = module.is_mutable_collection("params")
+    if own and mutable and read.dtype == jnp.float32 and q.precision.weights != FULL:
       params = levels.quantizer_params(q, kernel, functools.partial(self.param, module, path))
       found = levels.encode_weights(q, kernel, params, encode)
-      module.put_variable("params", PREFIX + "kernel", kernel.reshape(shape))
-      module.put_variable("params", PREFIX + "levels", found.levels.reshape(shape))
+      module.put_variable("params", PREFIX + "levels", found.levels.reshape(read.shape))
       for name, scale in zip(names, jax.tree.leaves(found.scale)):
         # A second call of the layer finds a trained scale as it was.
         like = module.get_variable("params", name, scale.reshape(-1))

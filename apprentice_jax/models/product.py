@@ -38,8 +38,8 @@ class Product:
       path: of the layer, for messages.
       q: the quantizers.
       x: the layer's input, quantized or not.
-      weight: ``weight(kernel, shape)`` returns the kernel that `levels.weighted` takes; shape is
-        that of the layer's parameter.
+      weight: ``weight(kernel, read)`` returns the kernel that `levels.weighted` takes; read is the
+        array that the layer's code gives, and kernel has its values, (..., features).
       param, sow: see `levels.weighted`.
     """
     self.dtype = None
@@ -69,7 +69,7 @@ class Product:
     is_float = jnp.issubdtype(kernel.dtype, jnp.floating)
     # Integer levels stand for a float32 kernel.
     promoted = self._promote(inputs, kernel if is_float else jnp.float32(0), bias, dtype=dtype)[0]
-    self._to, self._shape = promoted.dtype, kernel.shape
+    self._to, self._read = promoted.dtype, kernel
     return promoted, kernel, bias
 
   def _weighted(self, product, inputs, kernel, sums=None):
@@ -80,7 +80,7 @@ class Product:
       self._quantization,
       product,
       Quantized(inputs, x.scale) if isinstance(x, Quantized) else inputs,
-      self._weight(kernel, self._shape),
+      self._weight(kernel, self._read),
       dtype=self.dtype,
       param=self._param,
       sow=self._sow,

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
-import numpy as np
 from flax import core
 from flax.core import lift, meta
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -83,7 +82,7 @@ class QuantizedModule(nn.Module):
     module: the plain module.
     quantization: the quantizers, and their bits.
     full_precision: patterns of the layers that stay as they are, or None: the first and the last.
-    noting: whether a call notes levels beside kernels, for `encoded`.
+    noting: whether a call notes levels beside kernels, for `with_levels`.
   """
 
   module: nn.Module
@@ -123,20 +122,29 @@ class QuantizedModule(nn.Module):
     return y
 
 
-def encoded(module: QuantizedModule, variables: Mapping, *args, **kwargs) -> dict:
+def with_levels(module: QuantizedModule, variables: Mapping, *args, **kwargs) -> dict:
   """A quantized module's variables for inference: integer levels in the place of kernels.
 
-  The module takes them as its own, and has the same results without a weight quantizer. Levels are
-  int8; those of dorefa with 8 bits are int16. Their float32 scale, one number or one for each
-  channel, is "weight_step" in the tree "quantization"; ttq has "positive" and "negative".
+  The module takes them as its own, and its layers compute the same without a weight quantizer.
+  Levels are int8; those of dorefa with 8 bits are int16. Their float32 scale, one number or one for
+  each channel, is "weight_step" in the tree "quantization"; ttq has "positive" and "negative".
 
-  A layer that reads another array than its parameter keeps its kernel. A mask makes such an array,
-  and so does a subclass that standardises its weights. A kernel that is not float32 stays, too.
+  A kernel stays as it is unless it is float32 and its layer multiplies the parameter's own array.
+  A mask makes another array, and so does a subclass that standardises its weights.
+
+  Other code of the module that reads a kernel, as with tied weights, then reads levels, and so does
+  a `nn.map_variables` that is mutable. Nothing here sees this code: compare the module's results.
 
   Args:
     module: from `quantize`.
     variables: of the module, with everything that its quantizers train.
     *args, **kwargs: of its call; any values will do.
+
+  Returns:
+    The variables, their params unboxed, with levels of the kernels' shapes.
+
+  Raises:
+    ValueError: see `plan_of`; or the tree "quantization" lacks a value that a quantizer trains.
   """
   params = core.unfreeze(meta.unbox(variables["params"]))
   variables = {**variables, "params": params}
@@ -148,12 +156,10 @@ def encoded(module: QuantizedModule, variables: Mapping, *args, **kwargs) -> dic
   for *path, name in noted:
     if name != "levels":
       continue
-    kernel, read = result[*path, "kernel"], noted[*path, "kernel"]
-    if read.dtype == np.float32 and np.array_equal(read, kernel):
-      result[*path, "kernel"] = noted[*path, "levels"]
-      for scale in ("weight_step", *SIDES):
-        if (*path, scale) in noted:
-          result[KEY, *path, scale] = noted[*path, scale]
+    result[*path, "kernel"] = noted[*path, "levels"]
+    for scale in ("weight_step", *SIDES):
+      if (*path, scale) in noted:
+        result[KEY, *path, scale] = noted[*path, scale]
   return {**variables, "params": unflatten_dict(result)}
 
 

@@ -1,5 +1,7 @@
 """Networks of a user's own, for the tests of this folder."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,30 @@ class Loop(nn.Module):
 
 def loop(num_classes):
   return Loop()
+
+
+class Tied(nn.Module):
+  """It multiplies a dense layer's kernel again, transposed."""
+
+  product: Callable
+
+  @nn.compact
+  def __call__(self, x, train):
+    x = nn.relu(nn.Dense(6, name="first")(x.reshape((x.shape[0], -1))))
+    middle = nn.Dense(4, name="middle")
+    y = nn.relu(middle(x))
+    y = self.product(y, middle.variables["params"]["kernel"].T)
+    return nn.Dense(10, name="last")(x + y)
+
+
+def tied(num_classes):
+  return Tied(jnp.matmul)
+
+
+def tied_by_a_convolution(num_classes):
+  # jax multiplies no floats with integers here.
+  convolve = lambda x, w: jax.lax.conv(x[..., None], w.T[..., None], (1,), "VALID")[..., 0]
+  return Tied(convolve)
 
 
 class Counting(nn.Module):

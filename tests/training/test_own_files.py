@@ -85,6 +85,14 @@ def test_the_file_holds_levels(name):
   assert "stores a weight in int8" in cost.table(network)
 
 
+@pytest.mark.parametrize("name", ["tied", "tied_by_a_convolution"])
+def test_a_kernel_that_is_read_a_second_time_stays(name):
+  model = imported_network(f"plain_networks:{name}", 10, Quantization(Precision(8, 2)))
+  with pytest.warns(UserWarning, match="its file keeps float weights"):
+    variables, network, _ = check(model)
+  assert network.params is variables["params"]
+
+
 def test_a_network_that_counts_its_batch():
   network = unlowered(imported_network("plain_networks:counting", 10, Quantization()), **ABOUT)
   network = network._replace(**drawn(network.model))
@@ -108,7 +116,7 @@ BITS = [
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_quantizer(name, weights, bits, per_channel):
   q = Quantization(Precision(8, bits), weights, per_channel=per_channel)
-  # Of these grids XLA multiplies the constants in another order.
+  # XLA multiplies the constants of these two grids in another order.
   tolerance = 1e-5 if weights in ("wrpn", "dorefa") else 0
   *_, exported = check(imported_network(f"plain_networks:{name}", 10, q), tolerance)
   kind = "i16" if (weights, bits) == ("dorefa", 8) else "i8"

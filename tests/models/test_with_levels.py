@@ -10,7 +10,7 @@ from wrapped import apply, draw, start
 from apprentice_jax import quantizers
 from apprentice_jax.models import magnitudes
 from apprentice_jax.models.precision import WEIGHT_QUANTIZERS
-from apprentice_jax.models.wrap import encoded, quantize
+from apprentice_jax.models.wrap import quantize, with_levels
 
 FAST = {("twn", 2, False), ("ttq", 2, True), ("dorefa", 8, False)}
 CASES = [
@@ -64,7 +64,7 @@ def test_levels_times_scale_are_the_quantizers_values(name, bits, per_channel):
   options = dict(weights=name, per_channel=per_channel, full_precision=())
   module, x = quantize(Two(), f"8A,{bits}W", **options), draw(3, 4, 4, 2)
   params = trained(module, x)
-  found = encoded(module, {"params": params}, x)["params"]
+  found = with_levels(module, {"params": params}, x)["params"]
   for path, features in (("conv", 4), ("dense", 6)):
     kernel, levels = params[path]["kernel"], found[path]["kernel"]
     assert levels.shape == kernel.shape
@@ -76,7 +76,7 @@ def test_levels_times_scale_are_the_quantizers_values(name, bits, per_channel):
     weights = decoded(flat(levels), found["quantization"][path])
     np.testing.assert_array_equal(weights, expected)
     np.testing.assert_array_equal(found[path]["bias"], params[path]["bias"])
-  # Of these grids XLA multiplies the constants in another order.
+  # XLA multiplies the constants of these two grids in another order.
   tolerance = 1e-5 if name in ("wrpn", "dorefa") else 0
   y, z = apply(module, found, x), apply(module, params, x)
   np.testing.assert_allclose(y, z, rtol=tolerance, atol=tolerance)
@@ -109,6 +109,31 @@ class Centred(nn.Dense):
     return value - jnp.mean(value) if name == "kernel" else value
 
 
+class TimesOne(nn.Dense):
+  def param(self, name, *args, **kwargs):
+    return super().param(name, *args, **kwargs) * 1.0
+
+
+PRUNED = np.tril(np.ones((1, 4, 4), np.float32))
+SAME_VALUES = {
+  "mask of ones": nn.Conv(4, (1,), mask=np.ones_like(PRUNED)),
+  "pruned": nn.Conv(4, (1,), mask=PRUNED),
+  "pruned, bool": nn.Conv(4, (1,), mask=PRUNED > 0),
+  "times one": TimesOne(4),
+}
+
+
+@pytest.mark.parametrize("layer", SAME_VALUES.values(), ids=SAME_VALUES)
+def test_another_array_of_the_same_values_stays(layer):
+  module, x = quantize(layer, "8A,2W", full_precision=()), draw(2, 3, 4)
+  params = trained(module, x)
+  if getattr(layer, "mask", None) is not None:
+    params["kernel"] *= layer.mask
+  found = with_levels(module, {"params": params}, x)["params"]
+  assert found["kernel"] is params["kernel"]
+  np.testing.assert_array_equal(apply(module, found, x), apply(module, params, x))
+
+
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("twn", "ttq")]
 
 
@@ -117,7 +142,7 @@ def test_layers_that_are_shared_or_read_another_kernel(weights):
   options = dict(weights=weights, activations="wrpn", per_channel=False, full_precision=())
   module, x = quantize(Shared(), "8A,2W", **options), draw(2, 3, 4)
   params = trained(module, x)
-  found = encoded(module, {"params": params}, x)["params"]
+  found = with_levels(module, {"params": params}, x)["params"]
   layers = {**found, "turns": found["turns"]["dense"]}
   kinds = {path: str(layers[path]["kernel"].dtype) for path in layers if path != "quantization"}
   assert kinds == {"twice": "int8", "turns": "int8", "centred": "float32", "masked": "float32"}
@@ -137,7 +162,7 @@ def test_levels_of_a_loop_and_of_vmap_lie_as_their_kernels():
 
   module, x = quantize(Net(), "8A,2W", full_precision=()), draw(5, 4)
   params = trained(module, x)
-  found = encoded(module, {"params": params}, x)["params"]
+  found = with_levels(module, {"params": params}, x)["params"]
   for layer, own, scale in (
     (found["turns"]["dense"], params["turns"]["dense"], found["quantization"]["turns"]["dense"]),
     (found["side"], params["side"], found["quantization"]["side"]),
@@ -153,7 +178,7 @@ def test_levels_stand_for_a_float32_kernel():
   module = quantize(nn.Dense(4, use_bias=False), "8A,2W", full_precision=())
   x = draw(3, 4).astype(jnp.bfloat16)
   params = trained(module, x)
-  found = encoded(module, {"params": params}, x)["params"]
+  found = with_levels(module, {"params": params}, x)["params"]
   y, z = apply(module, found, x), apply(module, params, x)
   assert y.dtype == z.dtype == jnp.float32
   np.testing.assert_array_equal(y, z)
