@@ -64,3 +64,35 @@ def test_what_is_done_and_what_trains_nothing_does_not_count(tmp_path, monkeypat
   assert lines(config, tmp_path)[0].startswith("4 trainings to do, 2 at a time: about ")
   monkeypatch.setattr("jax.default_backend", lambda: "gpu")
   assert lines(config, tmp_path) == [f"4 trainings to do, 2 at a time; {LATER}"]
+
+
+def test_a_begun_cell_takes_the_rest_of_its_time(tmp_path, monkeypatch):
+  config, seconds = config_of(cells=("student", "baseline"), seeds=(0, 1)), []
+  monkeypatch.setattr(forecast, "duration", lambda count: seconds.append(count) or "a day")
+  begin = lambda cell: (cells.cell_dir(study, cell) / "result.json").unlink()
+  study = made(tmp_path / "study", config)
+  begun = cells.Cell("baseline", "8A,2W", 0)
+  begin(begun)
+  # Four seconds are in the records of a made run.
+  data = open_splits(config.data)["train"]
+  whole = forecast.seconds(forecast.stages(cells.cell_config(config, begun), data)[-1:], 1e9)
+  lines(config, study)
+  assert seconds.pop() == pytest.approx(whole - 4) and whole > 4
+  # One that took longer than the forecast takes nothing from another's time.
+  with (cells.cell_dir(study, begun) / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 50, "epoch": 5.0, "seconds": 1e6}\n')
+  begin(cells.Cell("student", "32A,32W", 0))
+  lines(config, study)
+  alone = forecast.stages(cells.cell_config(config, cells.Cell("student", "32A,32W", 0)), data)
+  assert seconds == [pytest.approx(forecast.seconds(alone[-1:], 1e9) - 4)]
+
+
+def test_the_time_of_a_file_is_not_known(tmp_path):
+  config = config_of(cells=("student", "baseline", "B"), seeds=(0,))
+  file = tmp_path / "teacher.onnx"
+  file.touch()
+  config.teacher.init = str(file)
+  study = tmp_path / "study"
+  assert ", with compilation, and the teacher's own time; after" in lines(config, study)[0]
+  config.study.cells = ("student", "baseline")
+  assert ", with compilation; after" in lines(config, study)[0]

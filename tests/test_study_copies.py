@@ -8,7 +8,7 @@ from made_study import made, varied
 
 from apprentice_jax.data.splits import open_splits
 from apprentice_jax.errors import ConfigError
-from apprentice_jax.study import cells, jobs, outlook, report, results
+from apprentice_jax.study import cells, jobs, outlook, progress, report, results
 from apprentice_jax.training import forecast
 
 KINDS = ("teacher", "student", "baseline")
@@ -89,3 +89,15 @@ def test_a_full_disk_while_copying_is_said_in_a_sentence(tmp_path, monkeypatch):
   assert type(error) is ConfigError
   assert str(error).startswith(f"cannot write to the workdir {study}: [Errno 28] No space left on")
   assert str(error).count("No space") == 1 and not place_of(study, "student").exists()
+
+
+def test_a_copy_takes_none_of_the_time_left(tmp_path):
+  config = alike(seeds=(0, 1))
+  study = made(tmp_path / "study", config, leave=lambda cell: cell.seed == 1)
+  # The teacher and the baseline of the second seed take ten seconds each; with three places two
+  # work.
+  for at_once, seconds in ((1, 20), (2, 10), (3, 10)):
+    assert progress.time_left(progress.read(config, study), at_once) == seconds
+  # A student of its own takes its time.
+  place_of(study, "student", 1).mkdir()
+  assert progress.time_left(progress.read(config, study)) == 30

@@ -26,6 +26,7 @@ class Status(NamedTuple):
     seconds: spent on it.
     epoch, step: of the last record of one that has begun.
     age: seconds since its last record.
+    copy: whether it is a copy, or is going to be one, which takes no time.
   """
 
   state: str
@@ -34,6 +35,7 @@ class Status(NamedTuple):
   epoch: float = 0.0
   step: int = 0
   age: float | None = None
+  copy: bool = False
 
 
 def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
@@ -49,7 +51,8 @@ def read(config, workdir, running: Collection[Cell] = ()) -> dict[Cell, Status]:
     if cells.own_network(config, cell.kind):
       statuses[cell] = Status("given")
     else:
-      statuses[cell] = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
+      status = _read(cells.cell_dir(workdir, cell), config.eval.final, cell in running)
+      statuses[cell] = status._replace(copy=cells.is_copy(config, workdir, cell))
   return statuses
 
 
@@ -100,7 +103,7 @@ def time_left(statuses: dict[Cell, Status], at_once: int = 1) -> float | None:
   left = [
     max(expected(cell) - p.seconds, 0.0)
     for cell, p in statuses.items()
-    if p.state not in ("done", "given")
+    if p.state not in ("done", "given") and not p.copy
   ]
   # Towards the end there are fewer cells than places.
   return sum(left) / max(min(at_once, len(left)), 1)

@@ -118,12 +118,16 @@ def lines(config, data) -> list[str]:
     said.append(LOSS_WITH_A_TEACHER)
   try:
     line = _line(stages(config, data), data.image_shape)
-    # What a file's teacher takes is in none of our tables.
-    if SCHEMES[config.scheme].teacher and teachers.kind(config.teacher.init):
-      line = f"{line.removesuffix('.')}, and the teacher's own time."
-    return [*said, line]
+    return [*said, f"{line}{teachers_time(config)}."]
   except BadNetwork:
     return said
+
+
+def teachers_time(config) -> str:
+  """Words after a time that lacks what a file's teacher takes; "" where nothing is lacking."""
+  # A file's network is in none of our tables.
+  from_file = SCHEMES[config.scheme].teacher and teachers.kind(config.teacher.init)
+  return ", and the teacher's own time" if from_file else ""
 
 
 def note(config) -> list[str]:
@@ -168,8 +172,8 @@ def _line(found: list[Stage], image_shape) -> str:
   line = f"training {', then '.join(parts)} on images of {width}x{height} pixels"
   # The constants above are of a CPU; an accelerator's first steps tell soon enough.
   if jax.default_backend() != "cpu":
-    return line + ": the progress line says how long."
-  return f"{line}: about {duration(seconds(found, speed()))} on this CPU, with compilation."
+    return line + ": the progress line says how long"
+  return f"{line}: about {duration(seconds(found, speed()))} on this CPU, with compilation"
 
 
 def duration(count: float) -> str:
