@@ -8,6 +8,7 @@ from scipy import special
 
 from apprentice_jax.document import Heading, List, Text
 from apprentice_jax.study import summary
+from apprentice_jax.study.cells import ALONE
 
 # What the low precision costs: the first of these that a precision has, beside full precision.
 COSTS = ("baseline", "C-control", "A", "B", "C")
@@ -23,7 +24,6 @@ HOW = {
 LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS = 1000
 NAMED = 4  # differences, at most, that a sentence names
-ALONE = ("student", "teacher")  # in full precision
 
 
 def blocks(entries: list[summary.Entry], names: dict[str, str], classes: int = 0) -> list:
@@ -51,7 +51,7 @@ def blocks(entries: list[summary.Entry], names: dict[str, str], classes: int = 0
 
 
 def _untrained(entries: list[summary.Entry], names, classes: int) -> list[str]:
-  """A sentence on networks in full precision that are hardly better than guesses."""
+  """A sentence on networks in full precision that are not clearly better than guesses."""
   found = [
     f"{names[e.cell]}, has {e.mean:.2f}%"
     for e in entries
@@ -62,7 +62,7 @@ def _untrained(entries: list[summary.Entry], names, classes: int) -> list[str]:
     return []
   guesses = f"{100 / classes:.2f}% of guesses among {classes:,} classes"
   return [
-    f"The {' and the '.join(found)}, hardly more than the {guesses}. What a student loses or a "
+    f"The {' and the '.join(found)}, not clearly above the {guesses}. What a student loses or a "
     "teacher adds says little then: train longer, or with other settings, first."
   ]
 
@@ -75,9 +75,9 @@ def _count(entry: summary.Entry) -> int:
 def least_share(classes: int, count: int) -> float:
   """The share of right answers from which a network is clearly better than guesses.
 
-  The share is at least twice that of guesses. With few classes, where twice is out of reach, a
-  ninth of the way from guesses to no mistake is enough. It lies outside the 95% interval of
-  guesses, too.
+  The share is at least twice that of guesses. With up to nine classes, a ninth of the way from
+  guesses to no mistake is less than twice, and enough. The share also lies above the 95% interval
+  of guesses.
 
   Args:
     classes: number of them.
@@ -105,6 +105,8 @@ def _difference(c: summary.Comparison, names) -> str:
   if _proven(c):
     p = "below 0.001" if c.corrected < 0.001 else f"{c.corrected:.3f}"
     return f"{text} {interval}, p after Holm's correction {p}). The difference is significant."
+  if points == "0.00":
+    return f"{text} {interval}). The test shows no difference."
   return f"{text} {interval}). The difference is not significant: {_seeds_needed(test)}."
 
 
