@@ -1,4 +1,4 @@
-"""What `study --status` says of a study that is running, and of one that was interrupted."""
+"""The words of `study --status` on a running study, and on an interrupted one."""
 
 import fcntl
 import os

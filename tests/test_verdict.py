@@ -126,7 +126,7 @@ def test_a_mean_difference_of_zero_needs_no_number_of_seeds():
 
 
 # Twice the guesses; the 95% interval of guesses by 30 images, 0.1 ± 1.96·0.0548; a ninth of the way
-# from a half to one; and 0.5 ± 1.96·0.0645, by 60 images.
+# from a half, and from a ninth, to one; and 0.5 ± 1.96·0.0645, by 60 images.
 @pytest.mark.parametrize(
   "classes, count, share",
   [
@@ -154,6 +154,7 @@ def test_accuracies_that_are_not_clearly_above_chance(classes, count, share):
     f"{100 / classes:.2f}% of guesses among {classes} classes. What a student loses or a teacher "
     "adds says little then: train longer, or with other settings, first."
   )
+  # The words hold below chance, too.
   below = first(entry("student", 0.5 / classes, precision="32A,32W", count=count))
   assert "%, not clearly above the " in below.text
   assert first(student(0.01), teacher(-0.01)).text.startswith("The teacher, full precision, has ")
