@@ -80,8 +80,10 @@ class Settings(NamedTuple):
 
   @property
   def draws(self) -> bool:
-    """Whether a step draws random numbers beside those of the augmentation: to mix images, or in a
-    network of the user's own, which may have dropout."""
+    """Whether a step draws random numbers beside those of the augmentation.
+
+    It draws them to mix images, and in a network of the user's own, which may have dropout.
+    """
     own = [isinstance(network, ImportedNetwork) for network in (self.student, self.teacher)]
     return bool(self.mix) or any(own)
 
